@@ -1,0 +1,28 @@
+//! Compiles `proto/pkt.proto` with protox (no protoc needed) and records the commit for `gateway --version`.
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto/pkt.proto");
+    let files = protox::compile(["proto/pkt.proto"], ["proto"])?;
+    prost_build::Config::new().type_attribute(".", "#[allow(missing_docs)]").compile_fds(files)?;
+
+    // Only files that exist: cargo takes a missing one as changed, and would build everything anew each time.
+    for name in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    // Outside a git checkout there is no commit, which is no error.
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo:rustc-env=GATEWAY_COMMIT={commit}");
+    Ok(())
+}
+
+/// What a git command prints in this checkout.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output =
+        Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}

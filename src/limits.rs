@@ -1,0 +1,255 @@
+//! Every number that bounds something, with its unit and its reason; all can be set under `[limits]`.
+//!
+//! Sizes are bytes, counts are items, times are durations ("10s", "250ms"). A rate of 0 is switched off. The
+//! constants below the struct are bounds that no operator needs to move.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::header::HeaderLimits;
+
+/// The limits an operator can set. The defaults are those of reliability §2.0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Payload of a client's frame after login, bytes; at most [`MAX_FRAME_HARD`].
+    pub max_frame: usize,
+    /// Payload of a client's frame before login, bytes: a login packet is far below 1 KiB.
+    pub max_frame_before_login: usize,
+    /// Header of a client's packet, without its command, bytes.
+    pub max_header: usize,
+    /// Metas in a client's header: an empty one costs 2 bytes to send and 56 to decode.
+    pub max_metas: usize,
+    /// Any string of a client's header, bytes.
+    pub max_string: usize,
+    /// The channel id a client sends, bytes; it is never looked at.
+    pub max_channel_id: usize,
+    /// Token, bytes, before any decoding.
+    pub max_token: usize,
+    /// Account and app of a token, bytes: they become labels, log fields and keys.
+    pub max_account: usize,
+
+    /// From accept to a valid login packet, handshakes included.
+    #[serde(with = "humantime_serde")]
+    pub login_deadline: Duration,
+    /// From hand-over of the sign-in to the login service's answer.
+    #[serde(with = "humantime_serde")]
+    pub login_answer: Duration,
+    /// Logins waiting for the login service, per worker; above: 300 and close 3003.
+    pub max_logins_waiting: usize,
+    /// TLS or QUIC handshake.
+    #[serde(with = "humantime_serde")]
+    pub handshake_deadline: Duration,
+    /// A frame, from its first byte to its last.
+    #[serde(with = "humantime_serde")]
+    pub frame_deadline: Duration,
+    /// Nothing read from a client: two heartbeats of 55 s and 20 s of grace.
+    #[serde(with = "humantime_serde")]
+    pub read_idle: Duration,
+    /// From the last byte of a request to its answer; clients give up at 5 s.
+    #[serde(with = "humantime_serde")]
+    pub request_deadline: Duration,
+    /// A client's socket that takes nothing while something is queued.
+    #[serde(with = "humantime_serde")]
+    pub write_stall: Duration,
+
+    /// Client connections of the process; the open-file limit less 512 applies as well.
+    pub max_connections: usize,
+    /// QUIC handshakes in progress, per worker; further ones are refused.
+    pub max_handshakes: usize,
+    /// QUIC handshakes in progress from which on addresses must be validated first (Retry).
+    pub retry_from: usize,
+    /// Frames per second and channel; reading stops while it is exceeded. 0: off.
+    pub frames_per_second: u32,
+    /// Bytes per second and channel; reading stops while it is exceeded. 0: off.
+    pub bytes_per_second: u32,
+    /// Requests of one channel without an answer; further ones are answered 300.
+    pub max_pending: usize,
+    /// Outgoing queue of a channel, messages.
+    pub max_queued_messages: usize,
+    /// Outgoing queue of a channel, bytes.
+    pub max_queued_bytes: usize,
+
+    /// QUIC idle timeout offered to clients.
+    #[serde(with = "humantime_serde")]
+    pub quic_idle: Duration,
+    /// Bidirectional streams a QUIC client may have open at once.
+    pub quic_streams: u32,
+    /// Streams a QUIC client may open in a minute; more is abuse. 0: off.
+    pub quic_streams_per_minute: u32,
+    /// Receive window of a stream, bytes: two frames.
+    pub quic_stream_window: u32,
+    /// Receive window of a connection, bytes.
+    pub quic_connection_window: u32,
+    /// Unacknowledged bytes towards a QUIC client.
+    pub quic_send_window: u32,
+
+    /// Frame of a logic service, bytes.
+    pub backend_max_frame: usize,
+    /// Channel ids in one push; a longer list is dropped whole.
+    pub backend_max_channels: usize,
+    /// Between two pings on a link.
+    #[serde(with = "humantime_serde")]
+    pub backend_ping: Duration,
+    /// Pings without any byte in return after which a link is dead.
+    pub backend_misses: u32,
+    /// Queue towards one logic instance, bytes; above: 300.
+    pub backend_queued_bytes: usize,
+    /// Queue towards one logic instance, packets; above: 300. Sign-outs have a place of their own.
+    pub backend_queued_packets: usize,
+    /// TCP connect to a logic instance, and its first sign of life after the handshake.
+    #[serde(with = "humantime_serde")]
+    pub backend_dial: Duration,
+    /// First pause before a redial that follows a failed one.
+    #[serde(with = "humantime_serde")]
+    pub backoff_first: Duration,
+    /// Longest pause between redials.
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+    /// A sign-out that cannot be written is given up after this.
+    #[serde(with = "humantime_serde")]
+    pub signout_retry: Duration,
+    /// From the signal to the exit of a draining process.
+    #[serde(with = "humantime_serde")]
+    pub drain_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame: 64 * KIB,
+            max_frame_before_login: 8 * KIB,
+            max_header: 8 * KIB,
+            max_metas: 32,
+            max_string: 256,
+            max_channel_id: 512,
+            max_token: 4 * KIB,
+            max_account: 128,
+            login_deadline: Duration::from_secs(10),
+            login_answer: Duration::from_millis(4500),
+            max_logins_waiting: 4096,
+            handshake_deadline: Duration::from_secs(5),
+            frame_deadline: Duration::from_secs(10),
+            read_idle: Duration::from_secs(130),
+            request_deadline: Duration::from_millis(4500),
+            write_stall: Duration::from_secs(10),
+            max_connections: 100_000,
+            max_handshakes: 512,
+            retry_from: 100,
+            frames_per_second: 200,
+            bytes_per_second: 1024 * KIB as u32,
+            max_pending: 256,
+            max_queued_messages: 256,
+            max_queued_bytes: 256 * KIB,
+            quic_idle: Duration::from_secs(120),
+            quic_streams: 8,
+            quic_streams_per_minute: 60,
+            quic_stream_window: 128 * KIB as u32,
+            quic_connection_window: 192 * KIB as u32,
+            quic_send_window: 256 * KIB as u32,
+            backend_max_frame: 16 * 1024 * KIB,
+            backend_max_channels: 100_000,
+            backend_ping: Duration::from_secs(2),
+            backend_misses: 3,
+            backend_queued_bytes: 8 * 1024 * KIB,
+            backend_queued_packets: 4096,
+            backend_dial: Duration::from_secs(3),
+            backoff_first: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(5),
+            signout_retry: Duration::from_secs(60),
+            drain_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// What a client's header may cost.
+    pub const fn header(&self) -> HeaderLimits {
+        HeaderLimits {
+            bytes: self.max_header,
+            metas: self.max_metas,
+            string: self.max_string,
+            channel_id: self.max_channel_id,
+        }
+    }
+}
+
+/// 1,024 bytes.
+pub const KIB: usize = 1024;
+
+/// Largest client frame payload that can be configured, bytes.
+pub const MAX_FRAME_HARD: usize = 1024 * KIB;
+
+/// Granularity of request deadlines: they are rounded down to it, so that timers coalesce, milliseconds.
+pub const DEADLINE_TICK_MS: u64 = 50;
+
+/// Frames read from one channel before what is queued for it is written (architecture §1).
+pub const FRAMES_PER_TURN: usize = 32;
+
+/// How often a channel that is not read from is asked whether its client is still there.
+pub const PAUSED_LOOK: Duration = Duration::from_millis(250);
+
+/// Packets a link delivers before it yields to the channels (architecture §4.2).
+pub const PUSHES_PER_TURN: usize = 64;
+
+/// Channels a link serves before it yields: one push may name 100,000.
+pub const DELIVERIES_PER_TURN: usize = 1024;
+
+/// Slices handed to one vectored write; the kernel takes up to 1,024.
+pub const SLICES_PER_WRITE: usize = 64;
+
+/// Bytes asked of a socket at once. A partial frame is copied out, so this is no cost per connection.
+pub const READ_CHUNK: usize = 16 * KIB;
+
+/// Growth of the pause between redials.
+pub const BACKOFF_FACTOR: f64 = 1.6;
+
+/// Jitter of the pause between redials, as a share of it, both ways.
+pub const BACKOFF_JITTER: f64 = 0.2;
+
+/// How long a closing channel may take to write what is queued.
+pub const FLUSH: Duration = Duration::from_secs(1);
+
+/// After the last answer of a closing TCP channel: how long its peer may take to close (row D9).
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// And how many bytes it may still send meanwhile.
+pub const LINGER_BYTES: usize = 64 * KIB;
+
+/// How long a closing QUIC channel waits for its last answers to be acknowledged (row D9).
+pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
+
+/// File descriptors kept back from clients: listeners, links, logs.
+pub const RESERVED_FILES: u64 = 512;
+
+/// Connections that are tried even where the open-file limit leaves no room for them.
+pub const MIN_CONNECTIONS: u64 = 64;
+
+/// Soft violations (a second login) within [`STRIKE_WINDOW`] that become abuse (row B6).
+pub const STRIKES: usize = 3;
+
+/// See [`STRIKES`].
+pub const STRIKE_WINDOW: Duration = Duration::from_secs(60);
+
+/// A login service missing for longer makes the gateway not ready.
+pub const LOGIN_OUTAGE: Duration = Duration::from_secs(10);
+
+/// Pause before the next accept after the process ran out of files: doubled from the first to the second.
+pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// First estimate of the round trip to a QUIC client: half of quinn's, so that a lost first flight is sent again
+/// sooner.
+pub const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// Connection attempts quinn keeps that were not looked at yet (row C2); its default is 65,536.
+pub const MAX_INCOMING: usize = 4096;
+
+/// And the bytes they may hold; quinn's default is 100 MiB.
+pub const MAX_INCOMING_BYTES: u64 = 8 * 1024 * KIB as u64;
+
+/// Between two stateless resets of one endpoint: quinn's 20 ms would need 40 s to tell 2,000 former peers (row C19).
+pub const MIN_RESET_INTERVAL: Duration = Duration::from_micros(100);
+
+/// How long a stopping worker waits for its last QUIC packets to leave.
+pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);
