@@ -1,0 +1,513 @@
+//! A token becomes [`Claims`], or is refused: JSON Web Tokens under exactly one algorithm (rows B10–B17).
+//!
+//! Pure: the time is passed in. The JWT crate checks the signature only; what the header may say, which claims
+//! there are and when a token runs out is decided here, because the crate reads the wall clock and turns any header
+//! it does not know into one kind of error.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::Auth;
+
+/// Largest `exp` or `nbf`: up to here every whole second is exact in a float (row B12).
+const MAX_SECONDS: f64 = 9_007_199_254_740_992.0;
+
+/// The only value of `alg` that [`Auth::Hs256`] accepts, case and all (row B10).
+const HS256: &str = "HS256";
+
+/// What a valid token says of its bearer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// Who: `acc`, not empty, no control characters. It may hold any other character (row B17).
+    pub account: String,
+    /// For which app: `app`, of the same form.
+    pub app: String,
+    /// On which device: `dev`; empty when the token does not say.
+    pub device: String,
+    /// First second since 1970 at which the token is no longer valid.
+    pub exp: u64,
+}
+
+/// Why a token is refused: the client's fault, answered 105. No variant holds any part of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Longer than allowed; nothing of it was decoded.
+    #[error("the token is too long")]
+    Size,
+    /// Not three parts of base64, or a header that is no JSON object.
+    #[error("the token is no JSON Web Token")]
+    Format,
+    /// Another algorithm than the configured one, none at all, or a critical extension.
+    #[error("the token's algorithm is not the one configured")]
+    Algorithm,
+    /// Signed with another secret, or changed since.
+    #[error("the token's signature does not match")]
+    Signature,
+    /// A claim is missing, of the wrong type, too long, or has control characters.
+    #[error("the token's claims are missing or malformed")]
+    Claims,
+    /// `exp` has come.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` has not come yet.
+    #[error("the token is not valid yet")]
+    NotYet,
+}
+
+impl TokenError {
+    /// Every error, for tables.
+    pub const ALL: [Self; 7] = [
+        Self::Size,
+        Self::Format,
+        Self::Algorithm,
+        Self::Signature,
+        Self::Claims,
+        Self::Expired,
+        Self::NotYet,
+    ];
+
+    /// The `reason` of `gateway_reject_total`.
+    pub const fn reject_label(self) -> &'static str {
+        match self {
+            Self::Size => "jwt_size",
+            Self::Format => "jwt_format",
+            Self::Algorithm => "jwt_alg",
+            Self::Signature => "jwt_signature",
+            Self::Claims => "jwt_claims",
+            Self::Expired => "jwt_expired",
+            Self::NotYet => "jwt_not_yet",
+        }
+    }
+}
+
+/// Verifies tokens under the one algorithm of its configuration.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    key: DecodingKey,
+    algorithm: Algorithm,
+    /// The spelling of `algorithm` in a token's header.
+    name: &'static str,
+}
+
+/// What is read of a token's header. Hints at keys (`kid`, `jku`, `x5u`, …) are not even looked at (row B11).
+#[derive(Deserialize)]
+struct TokenHeader {
+    #[serde(default)]
+    alg: Value,
+    /// `Some` even for `null`: its mere presence is refused.
+    #[serde(default, deserialize_with = "present")]
+    crit: Option<Value>,
+}
+
+/// What is read of a token's claims, types unchecked.
+#[derive(Deserialize)]
+struct TokenClaims {
+    acc: String,
+    app: String,
+    exp: Value,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<Value>,
+    #[serde(default)]
+    dev: String,
+}
+
+impl Verifier {
+    /// Prepares the key.
+    pub fn new(auth: &Auth) -> Self {
+        match auth {
+            Auth::Hs256(secret) => {
+                Self { key: DecodingKey::from_secret(&secret.0), algorithm: Algorithm::HS256, name: HS256 }
+            }
+        }
+    }
+
+    /// Checks a token at a time.
+    ///
+    /// `now_unix` is in seconds since 1970; there is no leeway. `max_token` bounds the token and `max_account` each
+    /// of account, app and device, all in bytes. A token costs at most one HMAC and the parsing of two JSON texts
+    /// that are shorter than itself.
+    ///
+    /// # Errors
+    /// [`TokenError`]: the first check that failed. Nothing of the claims is read before the signature is verified.
+    pub fn verify(
+        &self,
+        token: &str,
+        now_unix: u64,
+        max_token: usize,
+        max_account: usize,
+    ) -> Result<Claims, TokenError> {
+        if token.len() > max_token {
+            return Err(TokenError::Size);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Format)?;
+        let (header, claims) = message.split_once('.').ok_or(TokenError::Format)?;
+        if claims.contains('.') {
+            return Err(TokenError::Format);
+        }
+        self.check_header(header)?;
+        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, self.algorithm) {
+            Ok(true) => {}
+            Ok(false) => return Err(TokenError::Signature),
+            Err(_) => return Err(TokenError::Format),
+        }
+        let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Format)?;
+        let claims: TokenClaims = parse_object(&claims).ok_or(TokenError::Claims)?;
+        claims.check(now_unix, max_account)
+    }
+
+    fn check_header(&self, encoded: &str) -> Result<(), TokenError> {
+        let header = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Format)?;
+        let header: TokenHeader = parse_object(&header).ok_or(TokenError::Format)?;
+        if header.alg != self.name || header.crit.is_some() {
+            return Err(TokenError::Algorithm);
+        }
+        Ok(())
+    }
+}
+
+impl TokenClaims {
+    fn check(self, now_unix: u64, max_account: usize) -> Result<Claims, TokenError> {
+        let exp = seconds(&self.exp)?;
+        let nbf = self.nbf.as_ref().map(seconds).transpose()?;
+        for (text, may_be_empty) in [(&self.acc, false), (&self.app, false), (&self.dev, true)] {
+            let empty = text.is_empty() && !may_be_empty;
+            if empty || text.len() > max_account || text.chars().any(char::is_control) {
+                return Err(TokenError::Claims);
+            }
+        }
+        if now_unix >= exp {
+            return Err(TokenError::Expired);
+        }
+        if nbf.is_some_and(|nbf| now_unix < nbf) {
+            return Err(TokenError::NotYet);
+        }
+        Ok(Claims { account: self.acc, app: self.app, device: self.dev, exp })
+    }
+}
+
+/// A time claim: an integer or a float from 0 to 2^53 (row B12), rounded up, which changes no comparison with a
+/// whole second.
+fn seconds(claim: &Value) -> Result<u64, TokenError> {
+    let seconds = claim.as_f64().filter(|seconds| (0.0..=MAX_SECONDS).contains(seconds));
+    // An integer just above 2^53 becomes 2^53 as a float.
+    let overlong = claim.as_u64().is_some_and(|whole| whole > MAX_SECONDS as u64);
+    match seconds {
+        Some(seconds) if !overlong => Ok(seconds.ceil() as u64),
+        _ => Err(TokenError::Claims),
+    }
+}
+
+/// A derived reader takes a JSON array for a struct, by position; a token's parts are objects and nothing else.
+fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let first = json.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    if *first == b'{' { serde_json::from_slice(json).ok() } else { None }
+}
+
+/// Tells a field that is `null` from one that is absent.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+#[derive(Serialize)]
+struct Minted<'a> {
+    acc: &'a str,
+    app: &'a str,
+    exp: u64,
+}
+
+/// Makes an HS256 token that is valid from now on for `ttl`. For tools and tests: the gateway itself makes none.
+pub fn mint(secret: &[u8], account: &str, app: &str, ttl: Duration) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    mint_until(secret, account, app, now.saturating_add(ttl).as_secs())
+}
+
+/// Like [`mint`], with the second since 1970 at which the token runs out.
+pub fn mint_until(secret: &[u8], account: &str, app: &str, exp: u64) -> String {
+    let claims = Minted { acc: account, app, exp };
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret))
+        .expect("two strings and a number are JSON, and HMAC takes any key")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Secret;
+
+    const SECRET: &[u8] = b"a secret of the tests, 32 bytes!";
+    const NOW: u64 = 1_700_000_000;
+    const MAX_TOKEN: usize = 4096;
+    const MAX_ACCOUNT: usize = 128;
+
+    fn verify(token: &str) -> Result<Claims, TokenError> {
+        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())));
+        verifier.verify(token, NOW, MAX_TOKEN, MAX_ACCOUNT)
+    }
+
+    fn encode(text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    /// A token of any header and claims, signed with a secret under an algorithm.
+    fn signed(header: &str, claims: &str, secret: &[u8], algorithm: Algorithm) -> String {
+        let message = format!("{}.{}", encode(header), encode(claims));
+        let key = EncodingKey::from_secret(secret);
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, algorithm).unwrap();
+        format!("{message}.{signature}")
+    }
+
+    fn with_header(header: &str) -> String {
+        signed(header, r#"{"acc":"alice","app":"x_im","exp":1800000000}"#, SECRET, Algorithm::HS256)
+    }
+
+    fn with_claims(claims: &str) -> String {
+        signed(r#"{"alg":"HS256","typ":"JWT"}"#, claims, SECRET, Algorithm::HS256)
+    }
+
+    fn with_claim(name: &str, literal: &str) -> String {
+        let mut fields = vec![("acc", "\"alice\""), ("app", "\"x_im\""), ("exp", "1800000000")];
+        fields.retain(|(field, _)| *field != name);
+        fields.push((name, literal));
+        let fields: Vec<_> = fields.into_iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+        with_claims(&format!("{{{}}}", fields.join(",")))
+    }
+
+    #[test]
+    fn a_minted_token_is_accepted() {
+        let token = mint_until(SECRET, "alice", "x_im", NOW + 1);
+        let expected =
+            Claims { account: "alice".into(), app: "x_im".into(), device: String::new(), exp: NOW + 1 };
+        assert_eq!(verify(&token), Ok(expected));
+        let lasting = mint(SECRET, "alice", "x_im", Duration::from_secs(60));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())));
+        let claims = verifier.verify(&lasting, now, MAX_TOKEN, MAX_ACCOUNT).unwrap();
+        assert!((59..=60).contains(&(claims.exp - now)), "{}", claims.exp - now);
+    }
+
+    #[test]
+    fn a_token_of_another_library_is_accepted() {
+        // Made with Python's hmac and base64 modules; the header holds a space and the members in another order.
+        let token = concat!(
+            "eyJ0eXAiOiAiSldUIiwgImFsZyI6ICJIUzI1NiJ9.",
+            "eyJhY2MiOiAiYWxpY2UiLCAiYXBwIjogInhfaW0iLCAiZXhwIjogMTgwMDAwMDAwMCwgImRldiI6ICJwaG9uZSIsICJhdWQiOiAiYW55In0.",
+            "F3uBBC-HGw04dR0xQGrxoeZ9BOyx3RT1o_M69vn-qBs"
+        );
+        let claims = verify(token).unwrap();
+        assert_eq!((claims.device.as_str(), claims.exp), ("phone", 1_800_000_000));
+    }
+
+    #[rstest]
+    #[case(r#"{"alg":"none"}"#)]
+    #[case(r#"{"alg":"None"}"#)]
+    #[case(r#"{"alg":"NONE"}"#)]
+    #[case(r#"{"alg":"nOnE"}"#)]
+    #[case(r#"{"alg":""}"#)]
+    #[case(r#"{"alg":null}"#)]
+    #[case(r#"{"alg":["HS256"]}"#)]
+    #[case(r#"{"alg":"hs256"}"#)]
+    #[case(r#"{"typ":"JWT"}"#)]
+    fn b10_alg_none_in_every_spelling(#[case] header: &str) {
+        let claims = encode(r#"{"acc":"alice","app":"x_im","exp":1800000000}"#);
+        assert_eq!(verify(&format!("{}.{claims}.", encode(header))), Err(TokenError::Algorithm));
+        assert_eq!(verify(&with_header(header)), Err(TokenError::Algorithm));
+    }
+
+    #[rstest]
+    #[case(r#"{"alg":"HS384"}"#, Algorithm::HS384)]
+    #[case(r#"{"alg":"HS512"}"#, Algorithm::HS512)]
+    #[case(r#"{"alg":"RS256"}"#, Algorithm::HS256)]
+    #[case(r#"{"alg":"ES256"}"#, Algorithm::HS256)]
+    #[case(r#"{"alg":"EdDSA"}"#, Algorithm::HS256)]
+    #[case(r#"{"alg":"HS256","crit":["exp"]}"#, Algorithm::HS256)]
+    #[case(r#"{"alg":"HS256","crit":[]}"#, Algorithm::HS256)]
+    #[case(r#"{"alg":"HS256","crit":null}"#, Algorithm::HS256)]
+    #[case(r#"{"alg":"HS256","crit":"x"}"#, Algorithm::HS256)]
+    fn b11_other_algorithms_and_crit(#[case] header: &str, #[case] algorithm: Algorithm) {
+        let claims = r#"{"acc":"alice","app":"x_im","exp":1800000000}"#;
+        assert_eq!(verify(&signed(header, claims, SECRET, algorithm)), Err(TokenError::Algorithm));
+    }
+
+    #[test]
+    fn b11_a_token_under_hs512_that_claims_hs256() {
+        let claims = r#"{"acc":"alice","app":"x_im","exp":1800000000}"#;
+        let token = signed(r#"{"alg":"HS256"}"#, claims, SECRET, Algorithm::HS512);
+        assert_eq!(verify(&token), Err(TokenError::Signature));
+    }
+
+    #[rstest]
+    #[case(r#"{"alg":"HS256","kid":"../../etc/passwd"}"#)]
+    #[case(r#"{"alg":"HS256","kid":7,"jku":"https://example.org/keys","x5u":{"a":1}}"#)]
+    #[case(r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"x5c":"?","typ":null,"other":[1]}"#)]
+    fn b11_hints_in_the_header_are_ignored(#[case] header: &str) {
+        assert_eq!(verify(&with_header(header)).unwrap().account, "alice");
+    }
+
+    #[rstest]
+    #[case("1699999999", TokenError::Expired)]
+    #[case("1700000000", TokenError::Expired)]
+    #[case("1700000000.0", TokenError::Expired)]
+    #[case("1699999999.5", TokenError::Expired)]
+    #[case("0", TokenError::Expired)]
+    #[case("-0.0", TokenError::Expired)]
+    #[case("-1", TokenError::Claims)]
+    #[case("-0.5", TokenError::Claims)]
+    #[case("\"1800000000\"", TokenError::Claims)]
+    #[case("\"NaN\"", TokenError::Claims)]
+    #[case("NaN", TokenError::Claims)]
+    #[case("1e308", TokenError::Claims)]
+    #[case("1e400", TokenError::Claims)]
+    #[case("9007199254740993", TokenError::Claims)]
+    #[case("9007199254740994", TokenError::Claims)]
+    #[case("18446744073709551615", TokenError::Claims)]
+    #[case("99999999999999999999999", TokenError::Claims)]
+    #[case("null", TokenError::Claims)]
+    #[case("true", TokenError::Claims)]
+    #[case("[1800000000]", TokenError::Claims)]
+    fn b12_exp_that_is_past_or_no_time(#[case] literal: &str, #[case] expected: TokenError) {
+        assert_eq!(verify(&with_claim("exp", literal)), Err(expected));
+    }
+
+    #[rstest]
+    #[case("1700000001", 1_700_000_001)]
+    #[case("1700000000.5", 1_700_000_001)]
+    #[case("1.8e9", 1_800_000_000)]
+    #[case("9007199254740992", 9_007_199_254_740_992)]
+    #[case("9007199254740992.0", 9_007_199_254_740_992)]
+    fn b12_exp_as_integer_or_float(#[case] literal: &str, #[case] expected: u64) {
+        assert_eq!(verify(&with_claim("exp", literal)).unwrap().exp, expected);
+    }
+
+    #[test]
+    fn b12_exp_missing_and_unknown_claims() {
+        assert_eq!(verify(&with_claims(r#"{"acc":"alice","app":"x_im"}"#)), Err(TokenError::Claims));
+        let claims = r#"{"acc":"alice","app":"x_im","exp":1800000000,"aud":["a"],"iss":7,"sub":null}"#;
+        assert!(verify(&with_claims(claims)).is_ok());
+    }
+
+    #[rstest]
+    #[case("1700000001", Err(TokenError::NotYet))]
+    #[case("1700000000.5", Err(TokenError::NotYet))]
+    #[case("1700000000", Ok(()))]
+    #[case("1699999999.5", Ok(()))]
+    #[case("0", Ok(()))]
+    #[case("\"0\"", Err(TokenError::Claims))]
+    #[case("null", Err(TokenError::Claims))]
+    #[case("-1", Err(TokenError::Claims))]
+    #[case("1e308", Err(TokenError::Claims))]
+    fn b13_nbf(#[case] literal: &str, #[case] expected: Result<(), TokenError>) {
+        assert_eq!(verify(&with_claim("nbf", literal)).map(drop), expected);
+    }
+
+    #[test]
+    fn b14_another_secret_or_a_changed_token() {
+        let token = mint_until(b"another secret of 32 bytes, too.", "alice", "x_im", NOW + 60);
+        assert_eq!(verify(&token), Err(TokenError::Signature));
+        let empty = mint_until(b"", "alice", "x_im", NOW + 60);
+        assert_eq!(verify(&empty), Err(TokenError::Signature));
+        let good = mint_until(SECRET, "alice", "x_im", NOW + 60);
+        let (header, rest) = good.split_once('.').unwrap();
+        let (_, signature) = rest.split_once('.').unwrap();
+        let forged = encode(r#"{"acc":"bob","app":"x_im","exp":1800000000}"#);
+        assert_eq!(verify(&format!("{header}.{forged}.{signature}")), Err(TokenError::Signature));
+        assert_eq!(verify(&format!("{header}.{forged}.")), Err(TokenError::Signature));
+        assert_eq!(verify(&good[..good.len() - 3]), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn b15_size_is_checked_before_anything_is_decoded() {
+        assert_eq!(verify(&"a".repeat(1 << 20)), Err(TokenError::Size));
+        assert_eq!(verify(&".".repeat(10_000)), Err(TokenError::Size));
+        assert_eq!(verify(&"x".repeat(MAX_TOKEN + 1)), Err(TokenError::Size));
+        assert_eq!(verify(&"x".repeat(MAX_TOKEN)), Err(TokenError::Format));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case(".")]
+    #[case("..")]
+    #[case("...")]
+    #[case("a.b")]
+    #[case("a.b.c.d")]
+    #[case("!!!.???.***")]
+    #[case("e30=.e30=.e30=")]
+    #[case("用户.用户.用户")]
+    fn b15_what_is_no_token(#[case] token: &str) {
+        assert_eq!(verify(token), Err(TokenError::Format));
+    }
+
+    #[test]
+    fn b15_deep_and_odd_json() {
+        let deep = format!(r#"{{"acc":{}1{}}}"#, "[".repeat(1000), "]".repeat(1000));
+        assert_eq!(verify(&with_claims(&deep)), Err(TokenError::Claims));
+        assert_eq!(verify(&with_header(&"[".repeat(1000))), Err(TokenError::Format));
+        let by_position = r#"["alice","x_im",1800000000]"#;
+        for claims in
+            ["", "null", "[]", "7", "{", by_position, r#"{"acc":"a","acc":"b","app":"x","exp":1800000000}"#]
+        {
+            assert_eq!(verify(&with_claims(claims)), Err(TokenError::Claims), "{claims}");
+        }
+        for header in ["", "null", "7", "{", r#"["HS256"]"#, r#"{"alg":"HS256","alg":"HS256"}"#] {
+            assert_eq!(verify(&with_header(header)), Err(TokenError::Format), "{header}");
+        }
+        let (_, rest) = with_claims("{}").split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        assert_eq!(verify(&format!("{}.{rest}", encode("\u{0}"))), Err(TokenError::Format));
+    }
+
+    #[rstest]
+    #[case(r#"{"app":"x_im","exp":1800000000}"#)]
+    #[case(r#"{"acc":"","app":"x_im","exp":1800000000}"#)]
+    #[case(r#"{"acc":null,"app":"x_im","exp":1800000000}"#)]
+    #[case(r#"{"acc":7,"app":"x_im","exp":1800000000}"#)]
+    #[case(r#"{"acc":"alice","exp":1800000000}"#)]
+    #[case(r#"{"acc":"alice","app":"","exp":1800000000}"#)]
+    #[case(r#"{"acc":"alice","app":["x_im"],"exp":1800000000}"#)]
+    #[case(r#"{"acc":"alice","app":"x_im","exp":1800000000,"dev":7}"#)]
+    #[case(r#"{"acc":"alice","app":"x_im","exp":1800000000,"dev":"a\u0000"}"#)]
+    fn b16_account_or_app_missing_empty_or_of_another_type(#[case] claims: &str) {
+        assert_eq!(verify(&with_claims(claims)), Err(TokenError::Claims));
+    }
+
+    #[rstest]
+    #[case(r#""ali\nce""#)]
+    #[case(r#""alice\u0000""#)]
+    #[case(r#""\u007f""#)]
+    #[case(r#""\u0085""#)]
+    #[case(r#""\ud800""#)]
+    #[case(r#""\udc00\ud800""#)]
+    fn b17_control_characters_and_broken_escapes(#[case] literal: &str) {
+        for name in ["acc", "app"] {
+            assert_eq!(verify(&with_claim(name, literal)), Err(TokenError::Claims));
+        }
+    }
+
+    #[test]
+    fn b17_other_separators_are_allowed_and_length_is_bounded() {
+        for account in ["a,b", "a_b", "a\"b", "a'b", "用户", "\u{202e}abc", " ", "a.b/c", &"x".repeat(128)]
+        {
+            let token = with_claim("acc", &json!(account).to_string());
+            assert_eq!(verify(&token).unwrap().account, account);
+        }
+        for account in ["x".repeat(129), "用".repeat(43), "x".repeat(2000)] {
+            assert_eq!(verify(&with_claim("acc", &json!(account).to_string())), Err(TokenError::Claims));
+        }
+        assert_eq!(verify(&with_claim("acc", &json!("x".repeat(10_240)).to_string())), Err(TokenError::Size));
+    }
+
+    #[test]
+    fn labels_are_distinct_and_errors_say_nothing_of_the_token() {
+        let labels: std::collections::HashSet<_> =
+            TokenError::ALL.iter().map(|error| error.reject_label()).collect();
+        assert_eq!(labels.len(), TokenError::ALL.len());
+        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())));
+        assert!(!format!("{verifier:?}").contains("tests"));
+    }
+}

@@ -1,0 +1,670 @@
+//! The files a gateway needs and nobody should have to make by hand: a small CA, a server certificate, a JWT secret
+//! and QUIC keys. Used by `gateway certs` and `gateway dev`.
+//!
+//! Keys and secrets are created with mode 0600 and every file appears whole or not at all. A lock file in the
+//! directory keeps two processes from making halves of a pair each.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
+
+use crate::config::{NoRandomness, QuicKeys};
+
+/// Names of the files inside their directory.
+pub mod name {
+    /// Certificate of the CA: what clients trust.
+    pub const CA: &str = "ca.pem";
+    /// Its key.
+    pub const CA_KEY: &str = "ca.key";
+    /// Certificate of the server, signed by the CA.
+    pub const SERVER: &str = "server.pem";
+    /// Its key.
+    pub const SERVER_KEY: &str = "server.key";
+    /// Secret of HS256 tokens.
+    pub const JWT_SECRET: &str = "jwt.secret";
+    /// See [`QuicKeys`](crate::config::QuicKeys).
+    pub const QUIC_KEYS: &str = "quic.keys";
+}
+
+/// What every server certificate is valid for, beside the names asked for.
+pub const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Life of a server certificate: the most that all clients accept.
+const SERVER_LIFE: Duration = Duration::from_secs(825 * DAY.as_secs());
+
+/// Life of the CA: it outlives several server certificates.
+const CA_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
+
+/// [`ensure`] remakes a certificate that has less than this left.
+const RENEW_BEFORE: Duration = Duration::from_secs(7 * DAY.as_secs());
+
+/// Certificates begin this long ago, for clients whose clock is behind.
+const BACKDATE: Duration = Duration::from_secs(60 * 60);
+
+/// Random bytes in a JWT secret: the width of its HMAC.
+const SECRET_LEN: usize = 32;
+
+const LOCK: &str = ".lock";
+
+/// Why the files could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CertsError {
+    /// The directory or a file in it cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// One half of a pair is there without the other.
+    #[error("{} is there without {}; bring it back, or make everything anew with --force", present.display(), missing.display())]
+    HalfPair {
+        /// The file that is there.
+        present: PathBuf,
+        /// The file that is not.
+        missing: PathBuf,
+    },
+    /// Both pairs are there, and a client that trusts the CA would refuse the server.
+    #[error("{} does not verify under {}; make everything anew with --force, or, if it comes from elsewhere, \
+             move the files of that CA away", server.display(), ca.display())]
+    Unrelated {
+        /// Certificate of the server.
+        server: PathBuf,
+        /// Certificate of the CA.
+        ca: PathBuf,
+    },
+    /// A name that no certificate can hold.
+    #[error("{0:?} is no name for a certificate; allowed are host names and IP addresses")]
+    Name(String),
+    /// The CA's files cannot be used to sign.
+    #[error("{} cannot be used to sign: {error}; make everything anew with --force", path.display())]
+    Authority {
+        /// Certificate or key of the CA.
+        path: PathBuf,
+        /// Why not.
+        error: rcgen::Error,
+    },
+    /// The certificate could not be made.
+    #[error("the certificate could not be made: {0}")]
+    Certificate(rcgen::Error),
+    /// See there.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// What was done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files that are new.
+    pub made: Vec<PathBuf>,
+    /// Files that were there and are as they were.
+    pub kept: Vec<PathBuf>,
+}
+
+/// Makes what is missing in a directory, and the directory; with `force` everything anew. `names` are host names or
+/// IP addresses for the server certificate, beside [`LOCAL_NAMES`].
+///
+/// A server certificate that is there is kept with its own CA, or without any: it may come from elsewhere. Beside a
+/// CA that did not sign it, it is refused.
+///
+/// # Errors
+/// [`CertsError`]. Names and what is there are looked at, and both certificates made, before anything is written.
+pub fn generate(dir: &Path, names: &[String], force: bool) -> Result<Report, CertsError> {
+    let names = subject_names(names)?;
+    let mut job = Job::start(dir)?;
+    let (mut ca, mut server) = (false, false);
+    if !force {
+        ca = job.has_pair(name::CA, name::CA_KEY)?;
+        server = job.has_pair(name::SERVER, name::SERVER_KEY)?;
+    }
+    if ca && server && !job.is_signed() {
+        return Err(CertsError::Unrelated { server: job.path(name::SERVER), ca: job.path(name::CA) });
+    }
+    job.keep_or_make(ca, server, names)?;
+    job.make_secrets(force)?;
+    Ok(job.report)
+}
+
+/// For `gateway dev`: makes what is missing, and certificates anew that cannot be read, do not verify under the CA
+/// or have fewer than 7 days left. The CA stays as long as it can sign, so clients that trust it go on to.
+///
+/// # Errors
+/// [`CertsError`].
+pub fn ensure(dir: &Path) -> Result<Report, CertsError> {
+    let mut job = Job::start(dir)?;
+    let ca = job.is_fresh(name::CA, name::CA_KEY);
+    let server = ca && job.is_fresh(name::SERVER, name::SERVER_KEY) && job.is_signed();
+    job.keep_or_make(ca, server, subject_names(&[])?)?;
+    job.make_secrets(false)?;
+    Ok(job.report)
+}
+
+/// The second since 1970 after which a certificate is no longer valid; none if it cannot be read.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    validity(certificate).map(|(_, end)| end)
+}
+
+/// A file that is to be written.
+struct NewFile {
+    name: &'static str,
+    text: String,
+    mode: u32,
+}
+
+impl NewFile {
+    /// For everybody to read.
+    fn public(name: &'static str, text: String) -> Self {
+        Self { name, text, mode: 0o644 }
+    }
+
+    /// For its owner alone.
+    fn secret(name: &'static str, text: String) -> Self {
+        Self { name, text, mode: 0o600 }
+    }
+}
+
+/// One run over a directory, under its lock.
+struct Job<'a> {
+    dir: &'a Path,
+    report: Report,
+    /// Held until the job is dropped.
+    _lock: File,
+}
+
+impl<'a> Job<'a> {
+    fn start(dir: &'a Path) -> Result<Self, CertsError> {
+        fs::create_dir_all(dir).map_err(|error| io_error(dir, error))?;
+        let path = dir.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|error| io_error(&path, error))?;
+        Ok(Self { dir, report: Report::default(), _lock: lock })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn has_pair(&self, first: &str, second: &str) -> Result<bool, CertsError> {
+        let (first, second) = (self.path(first), self.path(second));
+        match (first.exists(), second.exists()) {
+            (true, false) => Err(CertsError::HalfPair { present: first, missing: second }),
+            (false, true) => Err(CertsError::HalfPair { present: second, missing: first }),
+            (both, _) => Ok(both),
+        }
+    }
+
+    /// A pair that can be read, belongs together and is valid for a while.
+    fn is_fresh(&self, certificate: &str, key: &str) -> bool {
+        let key = fs::read_to_string(self.path(key)).ok().and_then(|pem| KeyPair::from_pem(&pem).ok());
+        let certificate = CertificateDer::from_pem_file(self.path(certificate)).ok();
+        let (Some(key), Some(certificate)) = (key, certificate) else { return false };
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&certificate) else { return false };
+        let renewal = (SystemTime::now() + RENEW_BEFORE).duration_since(UNIX_EPOCH);
+        let renewal = renewal.map_or(0, |since| since.as_secs());
+        let end = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        parsed.public_key().subject_public_key.data == key.public_key_raw() && end > renewal
+    }
+
+    /// Did the CA that is there sign the server certificate that is there? Asked of a moment at which both are valid:
+    /// whether one has ended is another question.
+    fn is_signed(&self) -> bool {
+        let read = |name| -> Option<Vec<CertificateDer<'static>>> {
+            CertificateDer::pem_file_iter(self.path(name)).ok()?.collect::<Result<_, _>>().ok()
+        };
+        let (Some(authorities), Some(chain)) = (read(name::CA), read(name::SERVER)) else { return false };
+        let Some((leaf, intermediates)) = chain.split_first() else { return false };
+        let Ok(parsed) = ParsedCertificate::try_from(leaf) else { return false };
+        let begins = authorities.iter().chain(&chain).filter_map(validity).map(|(begin, _)| begin).max();
+        let moment = Duration::from_secs(begins.and_then(|second| second.try_into().ok()).unwrap_or(0));
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities);
+        let algorithms = default_provider().signature_verification_algorithms.all;
+        let moment = UnixTime::since_unix_epoch(moment);
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, moment, algorithms).is_ok()
+    }
+
+    /// Keeps the pairs that are to be kept. Without a server's pair it makes one, and before that a CA if there is
+    /// none to keep.
+    fn keep_or_make(&mut self, ca: bool, server: bool, names: Vec<String>) -> Result<(), CertsError> {
+        if ca {
+            self.keep(&[name::CA, name::CA_KEY]);
+        }
+        if server {
+            self.keep(&[name::SERVER, name::SERVER_KEY]);
+            return Ok(());
+        }
+        let mut files = Vec::new();
+        let issuer = if ca {
+            self.issuer()?
+        } else {
+            let (issuer, made) = new_authority()?;
+            files.extend(made);
+            issuer
+        };
+        files.extend(new_server(names, &issuer)?);
+        self.write(files)
+    }
+
+    fn keep(&mut self, names: &[&str]) {
+        let paths = names.iter().map(|name| self.dir.join(name));
+        self.report.kept.extend(paths);
+    }
+
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CertsError> {
+        let read = |name| {
+            let path = self.path(name);
+            fs::read_to_string(&path).map_err(|error| io_error(&path, error))
+        };
+        let fail = |name| move |error| CertsError::Authority { path: self.dir.join(name), error };
+        let key = KeyPair::from_pem(&read(name::CA_KEY)?).map_err(fail(name::CA_KEY))?;
+        Issuer::from_ca_cert_pem(&read(name::CA)?, key).map_err(fail(name::CA))
+    }
+
+    fn make_secrets(&mut self, force: bool) -> Result<(), CertsError> {
+        let mut files = Vec::new();
+        if !force && self.path(name::JWT_SECRET).exists() {
+            self.keep(&[name::JWT_SECRET]);
+        } else {
+            let mut secret = [0; SECRET_LEN];
+            rand::fill(&mut secret).map_err(|_| NoRandomness)?;
+            files.push(NewFile::secret(name::JWT_SECRET, format!("{}\n", URL_SAFE_NO_PAD.encode(secret))));
+        }
+        if !force && self.path(name::QUIC_KEYS).exists() {
+            self.keep(&[name::QUIC_KEYS]);
+        } else {
+            files.push(NewFile::secret(name::QUIC_KEYS, QuicKeys::generate()?.to_text()));
+        }
+        self.write(files)
+    }
+
+    /// Writes beside the files and renames, so that nobody ever reads half of one. Nothing is renamed before all is
+    /// written: a full disk leaves what was there.
+    fn write(&mut self, files: Vec<NewFile>) -> Result<(), CertsError> {
+        let dir = self.dir;
+        let fresh = |file: &NewFile| dir.join(format!(".{}.new", file.name));
+        for file in &files {
+            let (path, fresh) = (self.path(file.name), fresh(file));
+            // Left by a process that died here; we hold the lock, so nobody is writing it.
+            let _ = fs::remove_file(&fresh);
+            create(&fresh, file.mode)
+                .and_then(|mut new| new.write_all(file.text.as_bytes()).and_then(|()| new.sync_all()))
+                .map_err(|error| io_error(&path, error))?;
+        }
+        for file in &files {
+            let path = self.path(file.name);
+            fs::rename(fresh(file), &path).map_err(|error| io_error(&path, error))?;
+            self.report.made.push(path);
+        }
+        Ok(())
+    }
+}
+
+/// A CA that can sign, and its files.
+fn new_authority() -> Result<(Issuer<'static, KeyPair>, [NewFile; 2]), CertsError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CertsError::Certificate)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Gateway CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_life(&mut params, CA_LIFE);
+    let certificate = params.self_signed(&key).map_err(CertsError::Certificate)?;
+    let files =
+        [NewFile::secret(name::CA_KEY, key.serialize_pem()), NewFile::public(name::CA, certificate.pem())];
+    Ok((Issuer::new(params, key), files))
+}
+
+/// The files of a server certificate.
+fn new_server(names: Vec<String>, issuer: &Issuer<'_, KeyPair>) -> Result<[NewFile; 2], CertsError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CertsError::Certificate)?;
+    let mut params = CertificateParams::new(names).map_err(CertsError::Certificate)?;
+    params.distinguished_name.push(DnType::CommonName, "Gateway");
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    set_life(&mut params, SERVER_LIFE);
+    let certificate = params.signed_by(&key, issuer).map_err(CertsError::Certificate)?;
+    Ok([
+        NewFile::secret(name::SERVER_KEY, key.serialize_pem()),
+        // The leaf alone, without the CA: a handshake must fit three packets (row C1).
+        NewFile::public(name::SERVER, certificate.pem()),
+    ])
+}
+
+/// First and last second of a certificate, since 1970.
+fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some((parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp()))
+}
+
+/// The file has its mode from the start: a secret is never readable by others, not even for a moment.
+#[cfg(unix)]
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+}
+
+#[cfg(not(unix))]
+fn create(path: &Path, _mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+fn set_life(params: &mut CertificateParams, life: Duration) {
+    let begin = SystemTime::now() - BACKDATE;
+    params.not_before = begin.into();
+    params.not_after = (begin + life).into();
+}
+
+fn subject_names(names: &[String]) -> Result<Vec<String>, CertsError> {
+    let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();
+    for name in names {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'*' | b':');
+        if name.is_empty() || !name.bytes().all(known) || (name.contains(':') && !is_address(name)) {
+            return Err(CertsError::Name(name.clone()));
+        }
+        if !all.contains(name) {
+            all.push(name.clone());
+        }
+    }
+    Ok(all)
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok()
+}
+
+fn io_error(path: &Path, error: io::Error) -> CertsError {
+    CertsError::Io { path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(test: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("gateway-certs-{}-{test}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            Self(dir.join("made/on/the/way"))
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        /// Every file but the lock, with what it holds.
+        fn files(&self) -> BTreeMap<String, Vec<u8>> {
+            let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap());
+            entries
+                .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+                .filter(|(name, _)| name != LOCK)
+                .collect()
+        }
+
+        fn leaf(&self, name: &str) -> CertificateDer<'static> {
+            CertificateDer::from_pem_file(self.path(name)).unwrap()
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            if let Some(top) = self.0.ancestors().nth(4) {
+                let _ = fs::remove_dir_all(top);
+            }
+        }
+    }
+
+    const ALL: [&str; 6] =
+        [name::CA, name::CA_KEY, name::SERVER, name::SERVER_KEY, name::JWT_SECRET, name::QUIC_KEYS];
+
+    fn names(paths: &[PathBuf]) -> Vec<&str> {
+        let mut names: Vec<_> =
+            paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+        names.sort_unstable();
+        names
+    }
+
+    /// Would a client that trusts the CA accept the server under a name?
+    fn is_trusted(dir: &Dir, host: &str) -> bool {
+        use rustls::client::danger::ServerCertVerifier as _;
+        use rustls::pki_types::{ServerName, UnixTime};
+
+        let mut roots = RootCertStore::empty();
+        roots.add(dir.leaf(name::CA)).unwrap();
+        let provider = std::sync::Arc::new(default_provider());
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .unwrap();
+        let host = ServerName::try_from(host.to_owned()).unwrap();
+        verifier.verify_server_cert(&dir.leaf(name::SERVER), &[], &host, &[], UnixTime::now()).is_ok()
+    }
+
+    #[test]
+    fn makes_everything_once_and_keeps_it() {
+        let dir = Dir::new("once");
+        let first = generate(&dir.0, &["gw.example.org".into(), "192.0.2.7".into()], false).unwrap();
+        assert_eq!(names(&first.made), sorted(ALL.into()));
+        assert!(first.kept.is_empty());
+        for host in ["localhost", "127.0.0.1", "::1", "gw.example.org", "192.0.2.7"] {
+            assert!(is_trusted(&dir, host), "{host}");
+        }
+        assert!(!is_trusted(&dir, "other.example.org"));
+        let before = dir.files();
+        assert_eq!(before.len(), ALL.len());
+        let second = generate(&dir.0, &[], false).unwrap();
+        assert_eq!(names(&second.kept), sorted(ALL.into()));
+        assert!(second.made.is_empty());
+        assert_eq!(dir.files(), before);
+        generate(&dir.0, &[], true).unwrap();
+        let after = dir.files();
+        assert!(before.iter().all(|(name, bytes)| after[name] != *bytes), "--force makes all anew");
+    }
+
+    #[test]
+    fn c1_the_server_certificate_is_small_and_lives_825_days() {
+        let dir = Dir::new("small");
+        generate(&dir.0, &[], false).unwrap();
+        let leaf = dir.leaf(name::SERVER);
+        assert!(leaf.len() < 700, "{}", leaf.len());
+        let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).unwrap();
+        let life = parsed.validity().not_after.timestamp() - parsed.validity().not_before.timestamp();
+        assert_eq!(life, 825 * 24 * 60 * 60);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn keys_and_secrets_are_for_the_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = Dir::new("mode");
+        generate(&dir.0, &[], false).unwrap();
+        for name in ALL {
+            let mode = fs::metadata(dir.path(name)).unwrap().permissions().mode() & 0o777;
+            let public = name == name::CA || name == name::SERVER;
+            assert!(if public { mode & 0o077 != 0o077 } else { mode == 0o600 }, "{name}: {mode:o}");
+        }
+        let secret = fs::read_to_string(dir.path(name::JWT_SECRET)).unwrap();
+        assert!(secret.trim_end().len() >= 43 && secret.trim_end().bytes().all(|b| b.is_ascii_graphic()));
+        assert!(QuicKeys::parse(&fs::read_to_string(dir.path(name::QUIC_KEYS)).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn half_a_pair_is_an_error_and_a_foreign_server_certificate_is_kept() {
+        let dir = Dir::new("half");
+        generate(&dir.0, &[], false).unwrap();
+        fs::remove_file(dir.path(name::SERVER_KEY)).unwrap();
+        let message = generate(&dir.0, &[], false).unwrap_err().to_string();
+        assert!(message.contains("server.pem is there without ") && message.contains("--force"), "{message}");
+        generate(&dir.0, &[], true).unwrap();
+
+        fs::remove_file(dir.path(name::CA)).unwrap();
+        fs::remove_file(dir.path(name::CA_KEY)).unwrap();
+        let report = generate(&dir.0, &[], false).unwrap();
+        assert!(report.made.is_empty() && !dir.path(name::CA).exists());
+
+        fs::remove_file(dir.path(name::SERVER)).unwrap();
+        fs::remove_file(dir.path(name::SERVER_KEY)).unwrap();
+        fs::remove_file(dir.path(name::JWT_SECRET)).unwrap();
+        let report = generate(&dir.0, &[], false).unwrap();
+        assert_eq!(names(&report.kept), [name::QUIC_KEYS]);
+        assert!(is_trusted(&dir, "localhost"));
+    }
+
+    #[test]
+    fn a_new_server_certificate_is_signed_by_the_ca_that_is_there() {
+        let dir = Dir::new("resign");
+        generate(&dir.0, &[], false).unwrap();
+        let authority = fs::read(dir.path(name::CA)).unwrap();
+        fs::remove_file(dir.path(name::SERVER)).unwrap();
+        fs::remove_file(dir.path(name::SERVER_KEY)).unwrap();
+        generate(&dir.0, &["gw".into()], false).unwrap();
+        assert_eq!(fs::read(dir.path(name::CA)).unwrap(), authority);
+        assert!(is_trusted(&dir, "gw"));
+    }
+
+    #[test]
+    fn dev_remakes_what_is_about_to_end_or_cannot_be_read() {
+        let dir = Dir::new("ensure");
+        assert_eq!(names(&ensure(&dir.0).unwrap().made), sorted(ALL.into()));
+        assert!(ensure(&dir.0).unwrap().made.is_empty());
+        let authority = fs::read(dir.path(name::CA)).unwrap();
+
+        for (left, remade) in [(6, true), (8, false)] {
+            replace_server(&dir, Duration::from_secs(left * DAY.as_secs()));
+            let report = ensure(&dir.0).unwrap();
+            assert_eq!(!report.made.is_empty(), remade, "{left} days");
+            assert_eq!(fs::read(dir.path(name::CA)).unwrap(), authority);
+            assert!(is_trusted(&dir, "localhost"));
+        }
+        fs::write(dir.path(name::SERVER), "nonsense").unwrap();
+        assert_eq!(names(&ensure(&dir.0).unwrap().made), [name::SERVER_KEY, name::SERVER]);
+        fs::copy(dir.path(name::CA_KEY), dir.path(name::SERVER_KEY)).unwrap();
+        assert_eq!(names(&ensure(&dir.0).unwrap().made), [name::SERVER_KEY, name::SERVER]);
+        fs::remove_file(dir.path(name::CA_KEY)).unwrap();
+        let report = ensure(&dir.0).unwrap();
+        assert_eq!(names(&report.kept), [name::JWT_SECRET, name::QUIC_KEYS]);
+        assert!(is_trusted(&dir, "localhost"));
+    }
+
+    /// Puts a server certificate with so much left beside the CA that is there.
+    fn replace_server(dir: &Dir, left: Duration) {
+        let job = Job::start(&dir.0).unwrap();
+        let issuer = job.issuer().unwrap();
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::new(subject_names(&[]).unwrap()).unwrap();
+        params.not_before = (SystemTime::now() - BACKDATE).into();
+        params.not_after = (SystemTime::now() + left).into();
+        fs::write(dir.path(name::SERVER), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        fs::write(dir.path(name::SERVER_KEY), key.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn names_that_are_none_are_refused() {
+        let dir = Dir::new("names");
+        for bad in ["", "a b", "a:1", "http://x", "ü"] {
+            let message = generate(&dir.0, &[bad.to_owned()], true).unwrap_err().to_string();
+            assert!(message.contains("is no name for a certificate"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_bad_name_leaves_everything_as_it_was() {
+        let dir = Dir::new("bad-name");
+        generate(&dir.0, &[], false).unwrap();
+        let before = dir.files();
+        for force in [true, false] {
+            assert!(generate(&dir.0, &["gw".to_owned(), "bad name".to_owned()], force).is_err(), "{force}");
+            assert_eq!(dir.files(), before, "{force}");
+        }
+        assert!(is_trusted(&dir, "localhost"));
+    }
+
+    /// Before a write fails, nothing of a set is replaced.
+    #[test]
+    fn a_set_that_cannot_be_written_whole_is_not_begun() {
+        let dir = Dir::new("full");
+        generate(&dir.0, &[], false).unwrap();
+        let before = dir.files();
+        let blocked = dir.path(".server.pem.new");
+        fs::create_dir(&blocked).unwrap();
+        assert!(generate(&dir.0, &[], true).is_err());
+        fs::remove_dir(&blocked).unwrap();
+        let mut after = dir.files();
+        after.retain(|name, _| !name.ends_with(".new"));
+        assert_eq!(after, before);
+        generate(&dir.0, &[], true).unwrap();
+        assert!(is_trusted(&dir, "localhost"));
+    }
+
+    #[test]
+    fn a_server_certificate_of_another_ca_is_noticed() {
+        let (dir, other) = (Dir::new("another"), Dir::new("stranger"));
+        generate(&dir.0, &[], false).unwrap();
+        generate(&other.0, &[], false).unwrap();
+        for name in [name::CA, name::CA_KEY] {
+            fs::copy(other.path(name), dir.path(name)).unwrap();
+        }
+        fs::remove_file(dir.path(name::JWT_SECRET)).unwrap();
+        let before = dir.files();
+        let message = generate(&dir.0, &[], false).unwrap_err().to_string();
+        assert!(message.contains("server.pem does not verify under "), "{message}");
+        assert!(message.contains("--force") && message.contains("ca.pem"), "{message}");
+        assert_eq!(dir.files(), before);
+
+        let made = ensure(&dir.0).unwrap().made;
+        assert_eq!(names(&made), sorted(vec![name::SERVER_KEY, name::SERVER, name::JWT_SECRET]));
+        assert_eq!(fs::read(dir.path(name::CA)).unwrap(), before[name::CA]);
+        assert!(is_trusted(&dir, "localhost"));
+    }
+
+    #[test]
+    fn a_server_certificate_that_has_ended_still_belongs_to_its_ca() {
+        let dir = Dir::new("ended");
+        generate(&dir.0, &[], false).unwrap();
+        replace_server(&dir, Duration::ZERO);
+        assert_eq!(names(&generate(&dir.0, &[], false).unwrap().kept), sorted(ALL.into()));
+    }
+
+    #[test]
+    fn two_processes_at_once_make_one_set() {
+        let dir = Dir::new("race");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| ensure(&dir.0).unwrap());
+            }
+        });
+        assert!(is_trusted(&dir, "localhost"));
+        assert_eq!(dir.files().len(), ALL.len());
+    }
+}

@@ -1,0 +1,315 @@
+//! From the file type to the checked type: every value that has a right and a wrong.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::file::{self, File};
+use super::sources::Sources;
+use super::{Auth, Config, Log, LogFormat, Options, Quic, Secret, bounds, read};
+use crate::route::Route;
+use crate::wire::dialect::Dialect;
+
+/// Longest gateway id and longest service or instance name, bytes.
+pub(super) const MAX_NAME: usize = 64;
+
+/// Shortest JWT secret outside `dev`, bytes (row B14).
+const MIN_SECRET: usize = 16;
+
+/// A secret that stands in a public repository, so everyone knows it (row B14).
+const PUBLISHED_SECRET: &str = "jwt-1sNzdiSgnNuxyq2g7xml2JvLArU";
+
+/// A file being checked, with what is needed to say where its values come from.
+pub(super) struct Checker<'a> {
+    pub(super) file: &'a File,
+    pub(super) sources: &'a Sources,
+    pub(super) options: &'a Options,
+    /// What is allowed but worth a word.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Checker<'_> {
+    /// Checks everything, and reads the files that are named.
+    pub(super) fn config(&mut self) -> Result<Config, ConfigError> {
+        self.check_gateway_id()?;
+        let workers = self.workers()?;
+        let dialect = self.gateway_dialect()?;
+        self.refuse_tls_listen()?;
+        let quic_listen = self.addresses("quic.listen", &self.file.quic.listen)?;
+        let tcp = self.addresses("tcp.listen", &self.file.tcp.listen)?;
+        let monitor = self.monitor()?;
+        self.check_listeners(&quic_listen, &tcp, monitor)?;
+        let login_service = self.login_service(dialect)?;
+        let route = self.route()?;
+        let instances = self.instances(dialect, &route)?;
+        self.warn_of_missing_login_service(&login_service, &instances);
+        let log = self.log()?;
+        bounds::check(&self.file.limits)
+            .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
+        let drain_window = self.drain_window()?;
+        let auth = self.auth()?;
+        let quic = if quic_listen.is_empty() { None } else { Some(self.quic(quic_listen)?) };
+        Ok(Config {
+            id: self.file.gateway.id.clone(),
+            workers,
+            dialect,
+            quic,
+            tcp,
+            auth,
+            login_service,
+            signout_after_kick: self.file.login.signout_after_kick,
+            route,
+            instances,
+            monitor,
+            drain_window,
+            log,
+            limits: self.file.limits.clone(),
+        })
+    }
+
+    pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        self.sources.error(key, problem)
+    }
+
+    fn check_gateway_id(&self) -> Result<(), ConfigError> {
+        let id = &self.file.gateway.id;
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+        if !id.is_empty() && id.len() <= MAX_NAME && id.bytes().all(known) {
+            return Ok(());
+        }
+        let problem = format!("is {id:?}; allowed are 1 to {MAX_NAME} of A-Z, a-z, 0-9, '.' and '-'");
+        Err(self.error("gateway.id", problem))
+    }
+
+    fn workers(&mut self) -> Result<usize, ConfigError> {
+        match self.file.gateway.workers {
+            1 => Ok(1),
+            0 => {
+                let text = "gateway.workers: 0 runs one worker; one per core comes in a later version";
+                self.warnings.push(text.to_owned());
+                Ok(1)
+            }
+            many => {
+                let problem =
+                    format!("is {many}; allowed are 0 and 1, several workers come in a later version");
+                Err(self.error("gateway.workers", problem))
+            }
+        }
+    }
+
+    /// The dialect of instances that do not name theirs.
+    pub(super) fn gateway_dialect(&self) -> Result<Dialect, ConfigError> {
+        self.dialect("gateway.dialect", &self.file.gateway.dialect)
+    }
+
+    pub(super) fn dialect(&self, key: &str, text: &str) -> Result<Dialect, ConfigError> {
+        text.parse().map_err(|_| self.error(key, format!("is {text:?}; allowed are \"x_im\" and \"kim\"")))
+    }
+
+    fn refuse_tls_listen(&self) -> Result<(), ConfigError> {
+        match &self.file.tcp.tls_listen {
+            Some(listen) if !listen.0.is_empty() => {
+                let problem = "TLS on TCP comes in a later version; allowed is to leave it out";
+                Err(self.error("tcp.tls_listen", problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn addresses(&self, key: &str, listen: &file::Listen) -> Result<Vec<SocketAddr>, ConfigError> {
+        listen.0.iter().map(|text| self.address(key, text)).collect()
+    }
+
+    fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+        text.trim().parse().map_err(|_| {
+            let problem = format!(
+                "is {text:?}; allowed is an IP address with a port, such as \"[::]:8000\" or \"127.0.0.1:8000\""
+            );
+            self.error(key, problem)
+        })
+    }
+
+    fn monitor(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        match self.file.monitor.listen.trim() {
+            "" => Ok(None),
+            text => self.address("monitor.listen", text).map(Some),
+        }
+    }
+
+    fn check_listeners(
+        &mut self,
+        quic: &[SocketAddr],
+        tcp: &[SocketAddr],
+        monitor: Option<SocketAddr>,
+    ) -> Result<(), ConfigError> {
+        if quic.is_empty() && tcp.is_empty() {
+            let problem = "is not set, nor is tcp.listen; allowed is at least one of them";
+            return Err(self.error("quic.listen", problem));
+        }
+        self.check_distinct("quic.listen", quic)?;
+        self.check_distinct("tcp.listen", tcp)?;
+        if let Some(monitor) = monitor
+            && let Some(other) = tcp.iter().find(|other| overlap(**other, monitor))
+        {
+            let problem = format!("{monitor} overlaps tcp.listen {other}; allowed is a port of its own");
+            return Err(self.error("monitor.listen", problem));
+        }
+        if let Some(open) = tcp.iter().find(|address| !address.ip().is_loopback()) {
+            self.warnings.push(format!("tcp.listen: on {open} tokens travel in clear"));
+        }
+        Ok(())
+    }
+
+    fn check_distinct(&self, key: &str, listen: &[SocketAddr]) -> Result<(), ConfigError> {
+        for (index, address) in listen.iter().enumerate() {
+            if let Some(other) = listen[..index].iter().find(|other| overlap(**other, *address)) {
+                let problem = format!("{address} overlaps {other}; allowed is each address once");
+                return Err(self.error(key, problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn login_service(&self, dialect: Dialect) -> Result<String, ConfigError> {
+        let service = self.file.login.service.as_deref().unwrap_or(dialect.login_service());
+        self.check_service("login.service", service)?;
+        Ok(service.to_owned())
+    }
+
+    /// The route: that of the options, else the file's.
+    pub(super) fn route(&self) -> Result<Arc<Route>, ConfigError> {
+        if let Some(route) = &self.options.route {
+            return Ok(Arc::clone(route));
+        }
+        let Some(path) = &self.file.route.file else {
+            let problem = "is missing; allowed is the path of a route file, such as \"config/route.json\"";
+            return Err(self.error("route.file", problem));
+        };
+        let text = read::text(&self.options.base.join(path))
+            .map_err(|problem| self.error("route.file", format!("{problem}; allowed is a route file")))?;
+        let route = Route::from_json(&text)
+            .map_err(|error| self.error("route.file", format!("{}: {error}", path.display())))?;
+        Ok(Arc::new(route))
+    }
+
+    fn log(&self) -> Result<Log, ConfigError> {
+        let file::Log { format, level } = &self.file.log;
+        let format = match format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            _ => {
+                let problem = format!("is {format:?}; allowed are \"text\" and \"json\"");
+                return Err(self.error("log.format", problem));
+            }
+        };
+        let level = match level.as_str() {
+            "error" => tracing::Level::ERROR,
+            "warn" => tracing::Level::WARN,
+            "info" => tracing::Level::INFO,
+            "debug" => tracing::Level::DEBUG,
+            "trace" => tracing::Level::TRACE,
+            _ => {
+                let problem = format!(
+                    "is {level:?}; allowed are \"error\", \"warn\", \"info\", \"debug\" and \"trace\""
+                );
+                return Err(self.error("log.level", problem));
+            }
+        };
+        Ok(Log { format, level })
+    }
+
+    fn drain_window(&self) -> Result<Duration, ConfigError> {
+        let window = self.file.drain.window;
+        if window > self.file.limits.drain_deadline {
+            return Err(self.error("drain.window", bounds::above_other("limits.drain_deadline")));
+        }
+        Ok(window)
+    }
+
+    fn auth(&mut self) -> Result<Auth, ConfigError> {
+        match self.file.auth.algorithm.as_str() {
+            "HS256" => {}
+            later @ ("RS256" | "ES256" | "EdDSA") => {
+                let problem = format!("{later:?} comes in a later version; allowed is \"HS256\"");
+                return Err(self.error("auth.algorithm", problem));
+            }
+            other => {
+                return Err(self.error("auth.algorithm", format!("is {other:?}; allowed is \"HS256\"")));
+            }
+        }
+        let (key, secret) = match (&self.file.auth.secret, &self.file.auth.secret_file) {
+            (Some(secret), None) => ("auth.secret", secret.clone().into_bytes()),
+            (None, Some(path)) => {
+                let key = "auth.secret_file";
+                (key, Secret::from_line(self.read_secret(key, path)?).0)
+            }
+            (Some(_), Some(_)) => {
+                let problem = "stands beside auth.secret_file; allowed is one of them";
+                return Err(self.error("auth.secret", problem));
+            }
+            (None, None) => {
+                let problem = "is missing, as is auth.secret; allowed is one of them, \
+                               and `gateway certs` makes certs/dev/jwt.secret";
+                return Err(self.error("auth.secret_file", problem));
+            }
+        };
+        if !self.options.dev {
+            if secret == PUBLISHED_SECRET.as_bytes() {
+                let problem = "holds a secret that is published; allowed is one of your own, \
+                               and `gateway certs` makes one";
+                return Err(self.error(key, problem));
+            }
+            if secret.len() < MIN_SECRET {
+                let problem = format!(
+                    "holds {} bytes; allowed are {MIN_SECRET} and more, and `gateway certs` makes a secret",
+                    secret.len()
+                );
+                return Err(self.error(key, problem));
+            }
+        }
+        Ok(Auth::Hs256(Secret(secret)))
+    }
+
+    fn quic(&mut self, listen: Vec<SocketAddr>) -> Result<Quic, ConfigError> {
+        let file = self.file;
+        let cert = read::bytes(&self.options.base.join(&file.tls.cert))
+            .map_err(|problem| self.error("tls.cert", read::or_make(&problem)))?;
+        let key = self.read_secret("tls.key", &file.tls.key)?;
+        let identity = read::identity(&cert, &key)
+            .map_err(|(key, problem)| self.error(key, read::or_remake(problem)))?;
+        if read::has_expired(&identity.chain) {
+            self.warnings.push("tls.cert: the certificate has expired; clients will refuse it".to_owned());
+        }
+        let keys = self.read_secret("quic.key_file", &file.quic.key_file)?;
+        let keys = String::from_utf8(keys)
+            .map_err(|_| "is not text".to_owned())
+            .and_then(|text| super::QuicKeys::parse(&text).map_err(|error| error.to_string()))
+            .map_err(|problem| {
+                let path = file.quic.key_file.display();
+                self.error("quic.key_file", read::or_remake(&format!("{path}: {problem}")))
+            })?;
+        Ok(Quic { listen, identity, keys })
+    }
+
+    /// Reads a file that nobody else should be able to read.
+    fn read_secret(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+        let path = self.options.base.join(path);
+        let bytes = read::bytes(&path).map_err(|problem| self.error(key, read::or_make(&problem)))?;
+        if read::is_open_to_others(&path) {
+            self.warnings.push(format!("{key}: other users can read {}; chmod 600 it", path.display()));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Can the two not both be bound? The unspecified IPv6 address is dual-stack, so it covers IPv4 as well.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, other: IpAddr| match wide {
+        IpAddr::V6(wide) => wide.is_unspecified(),
+        IpAddr::V4(wide) => wide.is_unspecified() && other.is_ipv4(),
+    };
+    let same_port = a.port() == b.port() && a.port() != 0;
+    same_port && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
+}

@@ -1,0 +1,110 @@
+//! The effective configuration, for `gateway check` and the start of the log: every value with its source.
+
+use std::fmt;
+
+use toml::{Table, Value};
+
+use super::error::Origin;
+use super::file::File;
+use super::sources::Sources;
+
+/// What stands in place of a secret.
+const MASK: &str = "***";
+
+/// Column of the sources, where values are short enough.
+const SOURCE_COLUMN: usize = 44;
+
+/// The order in which the sections are shown.
+const SECTIONS: [&str; 12] = [
+    "gateway",
+    "quic",
+    "tcp",
+    "tls",
+    "auth",
+    "login",
+    "route",
+    "discovery",
+    "monitor",
+    "drain",
+    "log",
+    "limits",
+];
+
+/// Every setting with its value and source, secrets masked. Displayed it is TOML with the sources as comments.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    settings: Vec<Setting>,
+}
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// `gateway`, or `discovery.instances[0]` for an entry of the list.
+    pub section: String,
+    /// `id`
+    pub key: String,
+    /// As TOML; `"***"` for a secret.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Effective {
+    pub(super) fn new(file: &File, sources: &Sources) -> Self {
+        let mut tree = Table::try_from(file).unwrap_or_default();
+        let mut settings = Vec::new();
+        for section in SECTIONS {
+            let Some(Value::Table(mut table)) = tree.remove(section) else { continue };
+            let lists = match table.remove("instances") {
+                Some(Value::Array(list)) => list,
+                _ => Vec::new(),
+            };
+            for (key, value) in table {
+                let origin = sources.origin(&format!("{section}.{key}"));
+                settings.push(Setting::new(section.to_owned(), key, &value, origin));
+            }
+            for (index, entry) in lists.into_iter().enumerate() {
+                let origin = sources.origin("discovery.instances");
+                for (key, value) in entry.as_table().into_iter().flatten() {
+                    let section = format!("{section}.instances[{index}]");
+                    settings.push(Setting::new(section, key.clone(), value, origin.clone()));
+                }
+            }
+        }
+        Self { settings }
+    }
+
+    /// The settings, by section.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+}
+
+impl Setting {
+    fn new(section: String, key: String, value: &Value, origin: Origin) -> Self {
+        let secret = section == "auth" && key == "secret";
+        let value = if secret { format!("{MASK:?}") } else { value.to_string() };
+        Self { section, key, value, origin }
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut section = "";
+        for setting in &self.settings {
+            if setting.section != section {
+                if !section.is_empty() {
+                    writeln!(f)?;
+                }
+                section = &setting.section;
+                match section.split_once('[') {
+                    Some((list, _)) => writeln!(f, "[[{list}]]")?,
+                    None => writeln!(f, "[{section}]")?,
+                }
+            }
+            let line = format!("{} = {}", setting.key, setting.value);
+            writeln!(f, "{line:<SOURCE_COLUMN$} # {}", setting.origin)?;
+        }
+        Ok(())
+    }
+}

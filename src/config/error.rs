@@ -1,0 +1,66 @@
+//! Why a configuration is refused: one line that names key, reason, what is allowed, and where the value stands.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a configuration is refused. Always the operator's to mend; `gateway` exits 64. No text holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The configuration file cannot be read.
+    #[error("{}: cannot be read: {error}; name another file with --config", path.display())]
+    Unreadable {
+        /// As given.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{file}, line {line}: {message}; allowed is TOML")]
+    Syntax {
+        /// Its name.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// What the parser said, on one line.
+        message: String,
+    },
+    /// An environment variable cannot be taken for a setting at all.
+    #[error("environment variable {name}: {problem}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// A key that is not known or missing, or a value that is not allowed.
+    #[error("{key}: {problem} ({origin})")]
+    Value {
+        /// `section.key`.
+        key: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+        /// Where the value comes from.
+        origin: Origin,
+    },
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It is not set anywhere.
+    Default,
+    /// A file, by its name.
+    File(String),
+    /// An environment variable, by its name.
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(name) => write!(f, "from {name}"),
+            Self::Variable(name) => write!(f, "from environment variable {name}"),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What a person writes: the TOML file, key by key as in `config/gateway.toml`. Unknown keys are refused; nothing
+//! else is checked here.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::limits::Limits;
+
+/// The whole file.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) gateway: Gateway,
+    #[serde(default)]
+    pub(super) quic: Quic,
+    #[serde(default)]
+    pub(super) tcp: Tcp,
+    #[serde(default)]
+    pub(super) tls: Tls,
+    #[serde(default)]
+    pub(super) auth: Auth,
+    #[serde(default)]
+    pub(super) login: Login,
+    #[serde(default)]
+    pub(super) route: Route,
+    #[serde(default)]
+    pub(super) discovery: Discovery,
+    #[serde(default)]
+    pub(super) monitor: Monitor,
+    #[serde(default)]
+    pub(super) drain: Drain,
+    #[serde(default)]
+    pub(super) log: Log,
+    #[serde(default)]
+    pub(super) limits: Limits,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub(super) id: String,
+    #[serde(default = "one")]
+    pub(super) workers: u64,
+    #[serde(default = "x_im")]
+    pub(super) dialect: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Quic {
+    pub(super) listen: Listen,
+    pub(super) key_file: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tcp {
+    pub(super) listen: Listen,
+    /// Reserved: refused until TLS on TCP exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_listen: Option<Listen>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Auth {
+    pub(super) algorithm: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Login {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<String>,
+    pub(super) signout_after_kick: bool,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Route {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Discovery {
+    pub(super) kind: String,
+    pub(super) instances: Vec<Instance>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Instance {
+    pub(super) service: String,
+    pub(super) id: String,
+    pub(super) address: String,
+    pub(super) zone: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dialect: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Monitor {
+    /// Empty: off.
+    pub(super) listen: String,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Drain {
+    #[serde(with = "humantime_serde")]
+    pub(super) window: Duration,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: String,
+    pub(super) level: String,
+}
+
+/// One address or a list of them, as text; empty: off.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Listen(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListenVisitor)
+    }
+}
+
+struct ListenVisitor;
+
+impl<'de> Visitor<'de> for ListenVisitor {
+    type Value = Listen;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one address such as \"[::]:8000\", or a list of addresses")
+    }
+
+    fn visit_str<E: de::Error>(self, address: &str) -> Result<Listen, E> {
+        let address = address.trim();
+        Ok(Listen(if address.is_empty() { Vec::new() } else { vec![address.to_owned()] }))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listen, A::Error> {
+        let mut addresses = Vec::new();
+        while let Some(address) = list.next_element()? {
+            addresses.push(address);
+        }
+        Ok(Listen(addresses))
+    }
+}
+
+impl Default for Quic {
+    fn default() -> Self {
+        Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into() }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { cert: "certs/dev/server.pem".into(), key: "certs/dev/server.key".into() }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { algorithm: "HS256".to_owned(), secret: None, secret_file: None }
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self { kind: "static".to_owned(), instances: Vec::new() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: "text".to_owned(), level: "info".to_owned() }
+    }
+}
+
+const fn one() -> u64 {
+    1
+}
+
+fn x_im() -> String {
+    "x_im".to_owned()
+}

@@ -1,0 +1,246 @@
+//! The checked configuration: what the gateway runs with. `file` is what a person writes.
+//!
+//! [`load`] reads a file, lays the environment's `GATEWAY__SECTION__KEY` over it and checks the outcome. A
+//! [`Config`] has been validated and everything it names has been read, so that starting the gateway can fail only
+//! on its sockets.
+
+mod bounds;
+mod check;
+mod effective;
+mod error;
+mod file;
+mod instances;
+mod keys;
+mod read;
+mod secret;
+mod sources;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use self::effective::{Effective, Setting};
+pub use self::error::{ConfigError, Origin};
+pub use self::keys::{NoRandomness, QuicKeysError};
+pub use self::secret::{Secret, SecretFileError};
+
+use self::check::Checker;
+use self::sources::Sources;
+use crate::limits::Limits;
+use crate::route::Route;
+use crate::wire::dialect::Dialect;
+
+/// Exit code of every refused configuration: `EX_USAGE`.
+pub const EXIT_CODE: u8 = 64;
+
+/// How a configuration is read.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where overrides are looked for; only variables that begin with `GATEWAY__` count. Empty: none.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What relative paths in the file are relative to; empty: the working directory.
+    pub base: PathBuf,
+    /// Accepts short and well-known JWT secrets (row B14). Only for `gateway dev`.
+    pub dev: bool,
+    /// Used instead of `route.file`.
+    pub route: Option<Arc<Route>>,
+}
+
+impl Options {
+    /// Options with overrides, normally those of `std::env::vars_os()`.
+    pub fn with_environment(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self { environment: environment.into_iter().collect(), ..Self::default() }
+    }
+}
+
+/// A configuration with what can be said about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the gateway runs with.
+    pub config: Config,
+    /// Every setting with its source, for a person; secrets are masked.
+    pub effective: Effective,
+    /// One line each: allowed, but worth a word at the start.
+    pub warnings: Vec<String>,
+}
+
+/// Reads and checks a configuration file with its overrides, and reads the files it names.
+///
+/// # Errors
+/// [`ConfigError`]: the first thing that is wrong.
+pub fn load(path: &Path, options: &Options) -> Result<Loaded, ConfigError> {
+    let text = read_file(path)?;
+    parse(&text, &path.display().to_string(), options)
+}
+
+/// Like [`load`], for the text of a file of that name.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, ConfigError> {
+    let sources = Sources::new(text, name, &options.environment)?;
+    let mut file = sources.extract()?;
+    prefer_overriding_secret(&mut file.auth, &sources);
+    let mut checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
+    let config = checker.config()?;
+    let warnings = checker.warnings;
+    file.login.service = Some(config.login_service.clone());
+    let effective = Effective::new(&file, &sources);
+    Ok(Loaded { config, effective, warnings })
+}
+
+/// Only the route and the instances of a configuration file: what can be known before `gateway certs` has run.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load_routing(path: &Path, options: &Options) -> Result<(Arc<Route>, Vec<Instance>), ConfigError> {
+    let sources = Sources::new(&read_file(path)?, &path.display().to_string(), &options.environment)?;
+    let file = sources.extract()?;
+    let checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
+    let route = checker.route()?;
+    let instances = checker.instances(checker.gateway_dialect()?, &route)?;
+    Ok((route, instances))
+}
+
+/// `secret` and `secret_file` exclude each other, but one in the environment replaces the other in the file.
+fn prefer_overriding_secret(auth: &mut file::Auth, sources: &Sources) {
+    let overrides = |key| matches!(sources.origin(key), Origin::Variable(_));
+    match (overrides("auth.secret"), overrides("auth.secret_file")) {
+        (true, false) => auth.secret_file = None,
+        (false, true) => auth.secret = None,
+        _ => {}
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
+}
+
+/// A gateway's whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The ServiceID shown to logic services: 1–64 of `[A-Za-z0-9.-]`.
+    pub id: String,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// What logic services speak unless they say otherwise.
+    pub dialect: Dialect,
+    /// QUIC listeners with their TLS identity and keys; none: QUIC is off.
+    pub quic: Option<Quic>,
+    /// Plain TCP listeners; empty: off.
+    pub tcp: Vec<SocketAddr>,
+    /// How tokens are verified.
+    pub auth: Auth,
+    /// Name of the service that signs users in.
+    pub login_service: String,
+    /// Write a sign-out after a kick by the login service, too.
+    pub signout_after_kick: bool,
+    /// Zones, weights, whitelist.
+    pub route: Arc<Route>,
+    /// The static list of logic instances.
+    pub instances: Vec<Instance>,
+    /// Where `/health`, `/ready` and `/metrics` are served; none: nowhere.
+    pub monitor: Option<SocketAddr>,
+    /// Time over which a drain spreads its closes.
+    pub drain_window: Duration,
+    /// How the log is written.
+    pub log: Log,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Checks the text of a configuration file, without any environment; relative paths start at `base`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn from_toml(text: &str, base: &Path) -> Result<Self, ConfigError> {
+        let options = Options { base: base.to_owned(), ..Options::default() };
+        parse(text, "configuration", &options).map(|loaded| loaded.config)
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+    /// What is less important is left out.
+    pub level: tracing::Level,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// QUIC listeners.
+#[derive(Debug)]
+pub struct Quic {
+    /// UDP addresses, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain and key.
+    pub identity: TlsIdentity,
+    /// Keys that outlive the process.
+    pub keys: QuicKeys,
+}
+
+/// A certificate chain and its private key.
+#[derive(Debug)]
+pub struct TlsIdentity {
+    /// Leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Of the leaf.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// Keys that must survive a restart, so that a restarted gateway can tell its former peers (row C19).
+#[derive(Clone)]
+pub struct QuicKeys {
+    /// HMAC key of stateless resets.
+    pub reset: [u8; 64],
+    /// Master key of Retry and address-validation tokens.
+    pub token: [u8; 64],
+    /// Key by which connection ids are recognised as ours.
+    pub connection_id: u64,
+}
+
+impl fmt::Debug for QuicKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QuicKeys(***)")
+    }
+}
+
+/// How tokens are verified: exactly one algorithm (row B10).
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// HMAC with a shared secret.
+    Hs256(Secret),
+}
+
+/// One process of a logic service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The service it belongs to: `login`, `chat`, …
+    pub service: String,
+    /// Unique within the service; the sort key of the selector.
+    pub id: String,
+    /// `host:port`, resolved when dialled.
+    pub address: String,
+    /// A zone of the route file.
+    pub zone: String,
+    /// What it speaks.
+    pub dialect: Dialect,
+}
+
+#[cfg(test)]
+mod tests;
