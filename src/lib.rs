@@ -5,5 +5,6 @@ pub mod certs;
 pub mod config;
 pub mod dispatch;
 pub mod limits;
+pub mod monitor;
 pub mod route;
 pub mod wire;

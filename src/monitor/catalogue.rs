@@ -1,0 +1,84 @@
+//! Every metric family: name, labels, and what it tells an operator.
+
+use prometheus::proto::MetricType::{self, COUNTER, GAUGE, HISTOGRAM};
+
+use super::family::Spec;
+
+/// Declares the families as constants and lists them in `ALL`, so that none is forgotten at registration.
+macro_rules! catalogue {
+    ($($constant:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(pub(super) static $constant: Spec = spec($name, $kind, &[$($label),*], $help);)+
+        /// All of them.
+        pub(super) static ALL: &[&Spec] = &[$(&$constant,)+];
+    };
+}
+
+const fn spec(
+    name: &'static str,
+    kind: MetricType,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Spec {
+    Spec { name, help, kind, labels }
+}
+
+catalogue! {
+    BUILD_INFO: GAUGE "gateway_build_info" ["version", "commit"]
+        "Always 1; the labels say which build is running.";
+    CONNECTIONS: GAUGE "gateway_connections" ["transport"]
+        "Client connections open now, those that have not signed in included.";
+    OPENED: COUNTER "gateway_connections_opened_total" ["transport"]
+        "Client connections accepted since the start.";
+    CLOSES: COUNTER "gateway_closes_total" ["transport", "reason"]
+        "Client connections ended, by the reason that the client, the log and the sign-out name as well.";
+    LOGINS: COUNTER "gateway_logins_total" ["result"]
+        "Logins by how they ended; only ok opened a session.";
+    PACKETS: COUNTER "gateway_packets_total" ["direction", "command"]
+        "Packets from (in) and to (out) clients, heartbeats not included; commands not known by name count as other.";
+    BYTES: COUNTER "gateway_bytes_total" ["direction", "command"]
+        "Bytes of those packets with their frame heads, without transport overhead.";
+    HEARTBEATS: COUNTER "gateway_heartbeats_total" ["kind"]
+        "Heartbeats of clients answered, by frame ping or packet ping.";
+    REQUESTS_RECEIVED: COUNTER "gateway_requests_received_total" []
+        "Well-formed requests on open sessions, and sign-ins, refused ones included; equals forwarded plus rejected whenever nothing is in progress.";
+    REQUESTS_FORWARDED: COUNTER "gateway_requests_forwarded_total" []
+        "Requests, sign-ins included, of which a logic instance may have got the first byte. Received = forwarded + rejected + still queued.";
+    REQUESTS_REJECTED: COUNTER "gateway_requests_rejected_total" []
+        "Requests the gateway answered itself without giving them to a logic instance.";
+    PENDING: GAUGE "gateway_pending_requests" []
+        "Requests that wait for their answer now.";
+    ANSWERS: COUNTER "gateway_answers_total" ["status", "origin"]
+        "Answers to clients by status, and whether a logic service or the gateway wrote them.";
+    LATENCY: HISTOGRAM "gateway_request_seconds" []
+        "Seconds from the arrival of a request to its answer, those the gateway wrote included.";
+    PUSHES_DELIVERED: COUNTER "gateway_pushes_delivered_total" []
+        "Pushes written to a client whole; one push to ten clients counts ten.";
+    PUSHES_RECEIVED: COUNTER "gateway_pushes_received_total" []
+        "Pushes from logic services times the clients they named. Received = delivered + dropped + still queued.";
+    PUSH_DROPS: COUNTER "gateway_push_drops_total" ["reason"]
+        "Pushes that did not reach a client they named, by reason.";
+    REJECTS: COUNTER "gateway_reject_total" ["reason"]
+        "Events outside the normal course, by reason: input refused, ignored or corrected, and faults survived.";
+    QUEUED_MESSAGES: GAUGE "gateway_queued_messages" []
+        "Messages waiting to be written to clients now.";
+    QUEUED_BYTES: GAUGE "gateway_queued_bytes" []
+        "Bytes waiting to be written to clients now.";
+    SIGNOUTS: COUNTER "gateway_signouts_total" ["outcome"]
+        "Sign-outs by outcome; given_up means that a login service still believes a user to be online.";
+    SIGNOUTS_WAITING: GAUGE "gateway_signouts_waiting" []
+        "Sign-outs owed to the login service and not written yet.";
+    ZONE_FALLBACK: COUNTER "gateway_zone_fallback_total" ["zone"]
+        "Packets whose zone had no instance of the service linked, so that another zone's instance was chosen.";
+    LINK_STATE: GAUGE "gateway_link_state" ["service", "instance", "zone", "state"]
+        "1 for the state a link to a logic instance is in, 0 for the others; only up takes requests.";
+    LINK_RECONNECTS: COUNTER "gateway_link_reconnects_total" ["service", "instance", "zone"]
+        "Times a link came up again after it had been lost.";
+    LINK_REQUESTS: COUNTER "gateway_link_requests_sent_total" ["service", "instance", "zone"]
+        "Requests and sign-ins of which a logic instance may have got the first byte.";
+    LINK_PUSHES: COUNTER "gateway_link_pushes_received_total" ["service", "instance", "zone"]
+        "Pushes received from a logic instance, whatever became of them.";
+    LINK_QUEUED_PACKETS: GAUGE "gateway_link_queued_packets" ["service", "instance", "zone"]
+        "Packets waiting to be written to a logic instance now.";
+    LINK_QUEUED_BYTES: GAUGE "gateway_link_queued_bytes" ["service", "instance", "zone"]
+        "Bytes waiting to be written to a logic instance now.";
+}

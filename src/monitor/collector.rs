@@ -1,0 +1,225 @@
+//! Sums the cells of all workers when Prometheus asks, and only then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
+use super::catalogue as of;
+use super::family::{Family, Spec};
+use super::histogram::Totals;
+use super::labels::{
+    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
+};
+use super::link::LinkMetrics;
+use super::metrics::Cells;
+use super::worker::{Counters, STATUSES, WorkerMetrics};
+use crate::wire::close::CloseReason;
+use crate::wire::command;
+
+/// Our side of Prometheus's registry.
+pub(super) struct GatewayCollector {
+    cells: Arc<Cells>,
+    descs: Vec<Desc>,
+}
+
+impl GatewayCollector {
+    /// A collector over these cells.
+    pub(super) fn new(cells: Arc<Cells>) -> Self {
+        Self { cells, descs: of::ALL.iter().map(|spec| spec.desc()).collect() }
+    }
+}
+
+impl Collector for GatewayCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let workers = Workers(&self.cells.workers);
+        let mut families = vec![build_info()];
+        families.extend(workers.connections());
+        families.extend(workers.traffic());
+        families.extend(workers.requests());
+        families.extend(workers.pushes_and_queues());
+        families.push(workers.zone_fallbacks(&self.cells.zones));
+        families.extend(links(&self.cells.links()));
+        families
+    }
+}
+
+/// Reads sums over all workers.
+struct Workers<'a>(&'a [Arc<WorkerMetrics>]);
+
+impl Workers<'_> {
+    fn sum(&self, read: impl Fn(&WorkerMetrics) -> u64) -> f64 {
+        self.0.iter().map(|worker| read(worker)).sum::<u64>() as f64
+    }
+
+    fn total(&self, spec: &'static Spec, cell: impl Fn(&WorkerMetrics) -> &AtomicU64) -> MetricFamily {
+        single(spec, self.sum(|worker| cell(worker).load(Relaxed)))
+    }
+
+    /// Two workers may be read in the middle of a change; a negative gauge would be nonsense to show.
+    fn gauge(&self, spec: &'static Spec, cell: impl Fn(&WorkerMetrics) -> &AtomicI64) -> MetricFamily {
+        single(spec, self.0.iter().map(|worker| cell(worker).load(Relaxed)).sum::<i64>().max(0) as f64)
+    }
+
+    /// One family with one label, from counters in the order of `labels`.
+    fn by_label<'l, const N: usize>(
+        &self,
+        spec: &'static Spec,
+        labels: impl IntoIterator<Item = &'l str>,
+        counters: impl Fn(&WorkerMetrics) -> &Counters<N>,
+    ) -> MetricFamily {
+        let mut family = Family::new(spec);
+        for (index, label) in labels.into_iter().enumerate() {
+            family.sample(&[label], self.sum(|worker| counters(worker).get(index)));
+        }
+        family.finish()
+    }
+
+    fn connections(&self) -> [MetricFamily; 5] {
+        let mut open = Family::new(&of::CONNECTIONS);
+        let mut opened_total = Family::new(&of::OPENED);
+        let mut closes = Family::new(&of::CLOSES);
+        for transport in Transport::ALL {
+            let position = transport.index();
+            // Closed before opened: what is opened in between must not make the difference negative.
+            let closed = self.sum(|worker| worker.closes[position].sum());
+            let opened = self.sum(|worker| worker.opened.get(position));
+            open.sample(&[transport.label()], (opened - closed).max(0.0));
+            opened_total.sample(&[transport.label()], opened);
+            for reason in CloseReason::ALL {
+                let count = self.sum(|worker| worker.closes[position].get(reason.index()));
+                closes.sample(&[transport.label(), reason.token()], count);
+            }
+        }
+        let logins =
+            self.by_label(&of::LOGINS, LoginResult::ALL.iter().map(|l| l.label()), |worker| &worker.logins);
+        let heartbeats = self
+            .by_label(&of::HEARTBEATS, Heartbeat::ALL.iter().map(|l| l.label()), |worker| &worker.heartbeats);
+        [open.finish(), opened_total.finish(), closes.finish(), logins, heartbeats]
+    }
+
+    fn traffic(&self) -> [MetricFamily; 2] {
+        let mut packets = Family::new(&of::PACKETS);
+        let mut bytes = Family::new(&of::BYTES);
+        for direction in Direction::ALL {
+            for (index, command) in command::KNOWN.into_iter().enumerate() {
+                let labels = [direction.label(), command];
+                packets.sample(&labels, self.sum(|worker| worker.packets[direction.index()].get(index)));
+                bytes.sample(&labels, self.sum(|worker| worker.bytes[direction.index()].get(index)));
+            }
+        }
+        [packets.finish(), bytes.finish()]
+    }
+
+    fn requests(&self) -> [MetricFamily; 6] {
+        let mut answers = Family::new(&of::ANSWERS);
+        let statuses = STATUSES.iter().map(|status| status.to_string()).chain(["other".to_owned()]);
+        for (index, status) in statuses.enumerate() {
+            for origin in AnswerOrigin::ALL {
+                let count = self.sum(|worker| worker.answers[origin.index()].get(index));
+                answers.sample(&[&status, origin.label()], count);
+            }
+        }
+        let mut totals = Totals::default();
+        self.0.iter().for_each(|worker| worker.latency.add_to(&mut totals));
+        let mut latency = Family::new(&of::LATENCY);
+        latency.histogram(&totals);
+        [
+            self.total(&of::REQUESTS_RECEIVED, |worker| &worker.requests_received),
+            self.total(&of::REQUESTS_FORWARDED, |worker| &worker.requests_forwarded),
+            self.total(&of::REQUESTS_REJECTED, |worker| &worker.requests_rejected),
+            self.gauge(&of::PENDING, |worker| &worker.pending),
+            answers.finish(),
+            latency.finish(),
+        ]
+    }
+
+    fn pushes_and_queues(&self) -> [MetricFamily; 8] {
+        [
+            self.total(&of::PUSHES_DELIVERED, |worker| &worker.pushes_delivered),
+            self.total(&of::PUSHES_RECEIVED, |worker| &worker.pushes_received),
+            self.by_label(&of::PUSH_DROPS, PushDrop::ALL.iter().map(|l| l.label()), |worker| {
+                &worker.push_drops
+            }),
+            self.by_label(&of::REJECTS, Reject::ALL.iter().map(|l| l.label()), |worker| &worker.rejects),
+            self.gauge(&of::QUEUED_MESSAGES, |worker| &worker.queued_messages),
+            self.gauge(&of::QUEUED_BYTES, |worker| &worker.queued_bytes),
+            self.by_label(&of::SIGNOUTS, Signout::ALL.iter().map(|l| l.label()), |worker| &worker.signouts),
+            self.gauge(&of::SIGNOUTS_WAITING, |worker| &worker.signouts_waiting),
+        ]
+    }
+
+    fn zone_fallbacks(&self, zones: &[String]) -> MetricFamily {
+        let mut family = Family::new(&of::ZONE_FALLBACK);
+        for (index, zone) in zones.iter().enumerate() {
+            family.sample(&[zone], self.sum(|worker| worker.zone_fallbacks[index].load(Relaxed)));
+        }
+        family.finish()
+    }
+}
+
+fn build_info() -> MetricFamily {
+    let mut family = Family::new(&of::BUILD_INFO);
+    family.sample(&[env!("CARGO_PKG_VERSION"), env!("GATEWAY_COMMIT")], 1.0);
+    family.finish()
+}
+
+fn single(spec: &'static Spec, value: f64) -> MetricFamily {
+    let mut family = Family::new(spec);
+    family.sample(&[], value);
+    family.finish()
+}
+
+/// One instance, over all workers that have a link to it.
+#[derive(Default)]
+struct LinkTotals {
+    worst: usize,
+    reconnects: u64,
+    requests: u64,
+    pushes: u64,
+    packets: i64,
+    bytes: i64,
+}
+
+impl LinkTotals {
+    fn add(&mut self, link: &LinkMetrics) {
+        self.worst = self.worst.max(link.state().index());
+        self.reconnects += link.reconnects.load(Relaxed);
+        self.requests += link.requests_sent.load(Relaxed);
+        self.pushes += link.pushes_received.load(Relaxed);
+        self.packets += link.queued_packets.load(Relaxed);
+        self.bytes += link.queued_bytes.load(Relaxed);
+    }
+}
+
+fn links(links: &[Arc<LinkMetrics>]) -> Vec<MetricFamily> {
+    let mut instances: BTreeMap<[&str; 3], LinkTotals> = BTreeMap::new();
+    for link in links {
+        instances.entry([&link.service, &link.instance, &link.zone]).or_default().add(link);
+    }
+    let mut state = Family::new(&of::LINK_STATE);
+    let mut reconnects = Family::new(&of::LINK_RECONNECTS);
+    let mut requests = Family::new(&of::LINK_REQUESTS);
+    let mut pushes = Family::new(&of::LINK_PUSHES);
+    let mut packets = Family::new(&of::LINK_QUEUED_PACKETS);
+    let mut bytes = Family::new(&of::LINK_QUEUED_BYTES);
+    for (labels, totals) in &instances {
+        for candidate in LinkState::ALL {
+            let [service, instance, zone] = *labels;
+            let is_in_it = candidate.index() == totals.worst;
+            state.sample(&[service, instance, zone, candidate.label()], f64::from(u8::from(is_in_it)));
+        }
+        reconnects.sample(labels, totals.reconnects as f64);
+        requests.sample(labels, totals.requests as f64);
+        pushes.sample(labels, totals.pushes as f64);
+        packets.sample(labels, totals.packets.max(0) as f64);
+        bytes.sample(labels, totals.bytes.max(0) as f64);
+    }
+    [state, reconnects, requests, pushes, packets, bytes].into_iter().map(Family::finish).collect()
+}

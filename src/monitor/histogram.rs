@@ -1,0 +1,64 @@
+//! A latency histogram of plain atomics.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Upper bounds of the buckets, microseconds: 0.5 ms to 5 s, beyond which every client has given up.
+pub(super) const BOUNDS_MICROS: [u64; 13] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000,
+];
+
+/// Counts durations by bucket; the last bucket holds what is above every bound.
+#[derive(Debug, Default)]
+pub(super) struct Histogram {
+    buckets: [AtomicU64; BOUNDS_MICROS.len() + 1],
+    sum_nanos: AtomicU64,
+}
+
+/// The sum of several histograms at one moment.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Totals {
+    /// Not cumulative; one per bound, and one for what is above them.
+    pub(super) buckets: [u64; BOUNDS_MICROS.len() + 1],
+    /// Sum of all durations, seconds.
+    pub(super) sum_seconds: f64,
+}
+
+impl Histogram {
+    /// Counts one duration. A value equal to a bound belongs below it.
+    pub(super) fn observe(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_MICROS.partition_point(|bound| bound.saturating_mul(1_000) < nanos);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// Adds what this histogram holds to `totals`.
+    pub(super) fn add_to(&self, totals: &mut Totals) {
+        for (total, bucket) in totals.buckets.iter_mut().zip(&self.buckets) {
+            *total += bucket.load(Relaxed);
+        }
+        totals.sum_seconds += Duration::from_nanos(self.sum_nanos.load(Relaxed)).as_secs_f64();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+        let histogram = Histogram::default();
+        for micros in [0, 500, 501, 5_000_000, 5_000_001] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let mut totals = Totals::default();
+        histogram.add_to(&mut totals);
+        assert_eq!(totals.buckets[0], 2);
+        assert_eq!(totals.buckets[1], 1);
+        assert_eq!(totals.buckets[12], 1);
+        assert_eq!(totals.buckets[13], 1);
+        assert!((totals.sum_seconds - 10.001_002).abs() < 1e-9);
+    }
+}

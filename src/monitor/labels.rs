@@ -1,0 +1,259 @@
+//! The closed sets of label values. A counter is split by these and by nothing a peer can choose (row F9).
+
+/// Declares an enum whose values are a label: `ALL`, `COUNT`, `label` and `index` cannot disagree with it.
+macro_rules! label_set {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in index order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// How many values there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label in the metrics.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+
+            /// Position in `ALL`, for counters kept in arrays.
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label_set! {
+    /// How a client is connected.
+    Transport {
+        /// QUIC.
+        Quic = "quic",
+        /// Frames on plain TCP.
+        Tcp = "tcp",
+    }
+}
+
+label_set! {
+    /// Which way a client's packet went.
+    Direction {
+        /// From a client.
+        In = "in",
+        /// To a client.
+        Out = "out",
+    }
+}
+
+label_set! {
+    /// Which of the two independent heartbeats of protocol §2 was answered.
+    Heartbeat {
+        /// Frame ping, opcode 0x9.
+        Frame = "frame",
+        /// BasicPkt ping, code 1.
+        Basic = "basic",
+    }
+}
+
+label_set! {
+    /// How an attempt to sign in ended.
+    LoginResult {
+        /// The login service answered 0: the channel is open.
+        Ok = "ok",
+        /// The login service answered another status.
+        Refused = "refused",
+        /// The gateway refused the token (105).
+        Unauthenticated = "unauthenticated",
+        /// No login instance could take the sign-in (300, close 3004).
+        Unavailable = "unavailable",
+        /// The sign-in was handed over and not answered in time, or its link was lost (210, close 3004).
+        Unanswered = "unanswered",
+        /// No login packet arrived within the login deadline (close 3007).
+        Timeout = "timeout",
+        /// Too many logins were waiting already (300, close 3003).
+        Overloaded = "overloaded",
+        /// The first packet was something else, or no packet at all.
+        Malformed = "malformed",
+        /// The client left before its login was answered.
+        Abandoned = "abandoned",
+    }
+}
+
+label_set! {
+    /// Who wrote an answer.
+    AnswerOrigin {
+        /// A logic service.
+        Service = "service",
+        /// The gateway itself: refused, timed out, link lost.
+        Gateway = "gateway",
+    }
+}
+
+label_set! {
+    /// Why a push did not reach a channel it was meant for.
+    PushDrop {
+        /// No such channel here (row E6).
+        NoChannel = "no_channel",
+        /// The channel was being closed.
+        Closing = "closing",
+        /// The client's queue was full; the channel closes 3002.
+        SlowConsumer = "slow_consumer",
+        /// `dest.channels` is missing or empty (row E5).
+        NoDestination = "no_destination",
+        /// The push names another gateway (row E5).
+        WrongGateway = "wrong_gateway",
+        /// More channel ids than one push may name; dropped whole.
+        TooMany = "too_many",
+        /// It could not be read (row E4).
+        BadPacket = "bad_packet",
+    }
+}
+
+label_set! {
+    /// What became of a sign-out.
+    Signout {
+        /// Its last byte was written to a logic service.
+        Written = "written",
+        /// None was due: the login service kicked the channel itself.
+        AfterKick = "after_kick",
+        /// Dropped: a later sign-in of the same app and account had been forwarded meanwhile.
+        Superseded = "superseded",
+        /// Dropped: no logic service took it in time.
+        GivenUp = "given_up",
+    }
+}
+
+label_set! {
+    /// State of a link to a logic instance, from best to worst. Over several workers the worst one is shown.
+    LinkState {
+        /// Handshake written and a sign of life received: the selector may choose it.
+        Up = "up",
+        /// Connecting, or waiting for the first sign of life.
+        Dialing = "dialing",
+        /// Lost or not reachable; waiting before the next attempt.
+        Backoff = "backoff",
+        /// The instance closes at once: it believes this gateway id to be connected already (row E15).
+        Refused = "refused",
+    }
+}
+
+label_set! {
+    /// What was refused, ignored, corrected or survived: `gateway_reject_total`. Names as in reliability §1.
+    Reject {
+        /// A frame above the limit (A1, A2).
+        FrameTooBig = "frame_too_big",
+        /// A data frame without payload, ignored (A3).
+        EmptyFrame = "empty_frame",
+        /// A frame that began and did not end in time (A4).
+        SlowFrame = "slow_frame",
+        /// The stream ended within a frame (A5).
+        Truncated = "truncated",
+        /// Unknown opcode (A6).
+        BadOpcode = "bad_opcode",
+        /// Magic of neither dialect, or a change of dialect (A7).
+        BadMagic = "bad_magic",
+        /// Inner lengths that do not fit the frame (A8).
+        BadLength = "bad_length",
+        /// A header that is no valid Header, or above its limits (A9, A12).
+        BadHeader = "bad_header",
+        /// Too many metas (A11).
+        MetaLimit = "meta_limit",
+        /// A BasicPkt that calls for no answer: unknown code, unsolicited pong (A10).
+        BasicIgnored = "basic_ignored",
+        /// A malformed command, or one of no configured service; answered 103 (A14).
+        BadCommand = "bad_command",
+        /// Flag or status of a request were set by the client and were reset (A16).
+        Normalised = "normalised",
+        /// Reserved metas sent by the client were removed (B1, B2, B4).
+        ForgedMeta = "forged_meta",
+        /// A channel id sent by the client was overwritten (B3).
+        ForgedChannel = "forged_channel",
+        /// Something other than a sign-in came first (B5).
+        NotLoggedIn = "not_logged_in",
+        /// A second sign-in on one channel (B6).
+        Relogin = "relogin",
+        /// No login packet within the deadline (B8).
+        LoginTimeout = "login_timeout",
+        /// Token longer than allowed (B15).
+        JwtSize = "jwt_size",
+        /// Not three base64 parts of JSON (B15).
+        JwtFormat = "jwt_format",
+        /// Another algorithm than the configured one, or `crit` (B10, B11).
+        JwtAlg = "jwt_alg",
+        /// The signature does not match (B14).
+        JwtSignature = "jwt_signature",
+        /// A claim is missing or of the wrong type or length (B12, B16, B17).
+        JwtClaims = "jwt_claims",
+        /// The token has expired (B12).
+        JwtExpired = "jwt_expired",
+        /// The token is not valid yet (B13).
+        JwtNotYet = "jwt_not_yet",
+        /// The connection limit is reached.
+        Connections = "connections",
+        /// QUIC streams opened faster than allowed (C7).
+        StreamAbuse = "stream_abuse",
+        /// Answers dropped because the client reset or stopped their stream.
+        StreamReset = "stream_reset",
+        /// An answer whose channel was closing.
+        AnswerLost = "answer_lost",
+        /// QUIC connections refused before their handshake (C2).
+        QuicRefused = "quic_refused",
+        /// QUIC clients asked to prove their address first (C2).
+        QuicRetry = "quic_retry_sent",
+        /// The client offered no protocol name of ours (C20).
+        Alpn = "alpn",
+        /// A TLS or QUIC handshake failed or took too long (B9, C5).
+        HandshakeFailed = "handshake_failed",
+        /// The peer was gone before it was accepted (D2).
+        AcceptReset = "accept_reset",
+        /// Accepting failed for another reason.
+        AcceptError = "accept_error",
+        /// Accepting failed because files or memory ran out (D5).
+        AcceptEmfile = "accept_emfile",
+        /// More unanswered requests on one channel than allowed; answered 300.
+        TooManyPending = "too_many_pending",
+        /// The queue towards the chosen instance is full; answered 300 (E3).
+        QueueFull = "queue_full",
+        /// No instance of the service is linked; answered 300 (E14).
+        NoInstance = "no_instance",
+        /// More logins waiting for the login service than allowed; answered 300.
+        LoginsWaiting = "logins_waiting",
+        /// Refused because the gateway is going away.
+        Draining = "draining",
+        /// An answer that matches no pending request: late, repeated or unknown.
+        ResponseUnmatched = "response_unmatched",
+        /// A link that was up is lost (E1).
+        BackendDown = "backend_down",
+        /// A logic service sent a packet that cannot be read (E4).
+        BackendBadPacket = "backend_bad_packet",
+        /// A logic service broke the framing; its link is closed (E4).
+        BackendBadFrame = "backend_bad_frame",
+        /// A logic service sent a frame that calls for nothing.
+        BackendIgnored = "backend_ignored",
+        /// A logic service refused the handshake (E15).
+        BackendRejected = "backend_rejected",
+        /// A task of the gateway panicked; only its connection ended (F10).
+        TaskPanic = "task_panics",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_plain() {
+        let labels: Vec<&str> = Reject::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.iter().collect::<BTreeSet<_>>().len(), Reject::COUNT);
+        for label in labels {
+            assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{label}");
+        }
+        for (position, reason) in Reject::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), position);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The whole set of metrics: made once at start and handed to whoever counts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::{Registry, TextEncoder};
+
+use super::collector::GatewayCollector;
+pub use super::labels::{
+    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
+};
+pub use super::link::LinkMetrics;
+pub use super::worker::WorkerMetrics;
+
+/// All cells of the process, and the registry that shows them. Clones share the cells.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    cells: Arc<Cells>,
+    registry: Registry,
+}
+
+/// What the collector reads.
+#[derive(Debug)]
+pub(super) struct Cells {
+    pub(super) workers: Vec<Arc<WorkerMetrics>>,
+    pub(super) zones: Vec<String>,
+    links: Mutex<Vec<Arc<LinkMetrics>>>,
+}
+
+impl Cells {
+    /// The links made so far.
+    pub(super) fn links(&self) -> Vec<Arc<LinkMetrics>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Metrics {
+    /// Cells for `workers` workers. `zones` are the names of the route's zones, in its order.
+    pub fn new(workers: usize, zones: Vec<String>) -> Self {
+        let workers = (0..workers).map(|_| Arc::new(WorkerMetrics::new(zones.len()))).collect();
+        let cells = Arc::new(Cells { workers, zones, links: Mutex::new(Vec::new()) });
+        let registry = Registry::new();
+        registry
+            .register(Box::new(GatewayCollector::new(Arc::clone(&cells))))
+            .expect("the names of the metrics are constants, and a test registers them");
+        Self { cells, registry }
+    }
+
+    /// The cells of one worker.
+    ///
+    /// # Panics
+    /// If `index` is not below the number of workers given to [`Metrics::new`].
+    pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
+        Arc::clone(&self.cells.workers[index])
+    }
+
+    /// New cells for one link. Called once per worker and configured instance, never on behalf of a peer.
+    pub fn link(&self, service: &str, instance: &str, zone: &str) -> Arc<LinkMetrics> {
+        let link = Arc::new(LinkMetrics::new(service, instance, zone));
+        self.cells.links.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&link));
+        link
+    }
+
+    /// Everything in Prometheus's text format.
+    pub fn render(&self) -> String {
+        let families = self.registry.gather();
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .unwrap_or_else(|error| format!("# the metrics could not be encoded: {error}\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::close::CloseReason;
+    use crate::wire::command;
+
+    fn metrics() -> Metrics {
+        Metrics::new(2, vec!["zone_a".to_owned(), "zone_b".to_owned()])
+    }
+
+    /// The value of one series, by its exact name and labels.
+    fn value(text: &str, series: &str) -> f64 {
+        let line = text
+            .lines()
+            .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))
+            .unwrap_or_else(|| panic!("no series {series} in\n{text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn g9_workers_are_summed_and_the_gauge_is_opened_less_closed() {
+        let metrics = metrics();
+        metrics.worker(0).connection_opened(Transport::Quic);
+        metrics.worker(1).connection_opened(Transport::Quic);
+        metrics.worker(1).connection_opened(Transport::Tcp);
+        metrics.worker(1).connection_closed(Transport::Quic, CloseReason::Kicked);
+        let text = metrics.render();
+        assert_eq!(value(&text, "gateway_connections{transport=\"quic\"}"), 1.0);
+        assert_eq!(value(&text, "gateway_connections{transport=\"tcp\"}"), 1.0);
+        assert_eq!(value(&text, "gateway_connections_opened_total{transport=\"quic\"}"), 2.0);
+        assert_eq!(value(&text, "gateway_closes_total{reason=\"kicked\",transport=\"quic\"}"), 1.0);
+    }
+
+    #[test]
+    fn every_method_moves_its_own_series() {
+        let metrics = metrics();
+        let worker = metrics.worker(0);
+        worker.login(LoginResult::Refused);
+        worker.packet(Direction::In, command::label_index(command::CHAT_USER_TALK), 70);
+        worker.packet(Direction::Out, command::label_index("made.up"), 30);
+        worker.heartbeat(Heartbeat::Basic);
+        worker.request_received();
+        worker.request_forwarded();
+        worker.request_rejected();
+        worker.pending_opened();
+        worker.answered(0, AnswerOrigin::Service);
+        worker.answered(-7, AnswerOrigin::Gateway);
+        worker.latency(Duration::from_millis(3));
+        worker.push_delivered(5);
+        worker.push_dropped(PushDrop::NoChannel, 2);
+        worker.reject(Reject::TaskPanic);
+        worker.queued(4, 400);
+        worker.signout(Signout::Superseded);
+        worker.signouts_waiting(3);
+        worker.zone_fallback(1);
+        worker.zone_fallback(99);
+        let text = metrics.render();
+        for (series, expected) in [
+            ("gateway_logins_total{result=\"refused\"}", 1.0),
+            ("gateway_packets_total{command=\"chat.user.talk\",direction=\"in\"}", 1.0),
+            ("gateway_bytes_total{command=\"chat.user.talk\",direction=\"in\"}", 70.0),
+            ("gateway_packets_total{command=\"other\",direction=\"out\"}", 1.0),
+            ("gateway_heartbeats_total{kind=\"basic\"}", 1.0),
+            ("gateway_requests_received_total", 1.0),
+            ("gateway_requests_forwarded_total", 1.0),
+            ("gateway_requests_rejected_total", 1.0),
+            ("gateway_pending_requests", 1.0),
+            ("gateway_answers_total{origin=\"service\",status=\"0\"}", 1.0),
+            ("gateway_answers_total{origin=\"gateway\",status=\"other\"}", 1.0),
+            ("gateway_request_seconds_bucket{le=\"0.0025\"}", 0.0),
+            ("gateway_request_seconds_bucket{le=\"0.005\"}", 1.0),
+            ("gateway_request_seconds_bucket{le=\"+Inf\"}", 1.0),
+            ("gateway_request_seconds_sum", 0.003),
+            ("gateway_request_seconds_count", 1.0),
+            ("gateway_pushes_delivered_total", 5.0),
+            ("gateway_push_drops_total{reason=\"no_channel\"}", 2.0),
+            ("gateway_reject_total{reason=\"task_panics\"}", 1.0),
+            ("gateway_queued_messages", 4.0),
+            ("gateway_queued_bytes", 400.0),
+            ("gateway_signouts_total{outcome=\"superseded\"}", 1.0),
+            ("gateway_signouts_waiting", 3.0),
+            ("gateway_zone_fallback_total{zone=\"zone_b\"}", 1.0),
+            ("gateway_zone_fallback_total{zone=\"zone_a\"}", 0.0),
+        ] {
+            assert_eq!(value(&text, series), expected, "{series}");
+        }
+    }
+
+    #[test]
+    fn links_of_several_workers_are_one_with_the_worst_state() {
+        let metrics = metrics();
+        let (first, second) =
+            (metrics.link("chat", "chat01", "zone_a"), metrics.link("chat", "chat01", "zone_a"));
+        first.set_state(LinkState::Up);
+        second.set_state(LinkState::Backoff);
+        first.queued(2, 20);
+        second.queued(1, 10);
+        second.reconnected();
+        first.requests_sent(6);
+        first.push_received();
+        let text = metrics.render();
+        let labels = "instance=\"chat01\",service=\"chat\"";
+        for (series, expected) in [
+            (format!("gateway_link_state{{{labels},state=\"up\",zone=\"zone_a\"}}"), 0.0),
+            (format!("gateway_link_state{{{labels},state=\"backoff\",zone=\"zone_a\"}}"), 1.0),
+            (format!("gateway_link_queued_packets{{{labels},zone=\"zone_a\"}}"), 3.0),
+            (format!("gateway_link_queued_bytes{{{labels},zone=\"zone_a\"}}"), 30.0),
+            (format!("gateway_link_reconnects_total{{{labels},zone=\"zone_a\"}}"), 1.0),
+            (format!("gateway_link_requests_sent_total{{{labels},zone=\"zone_a\"}}"), 6.0),
+            (format!("gateway_link_pushes_received_total{{{labels},zone=\"zone_a\"}}"), 1.0),
+        ] {
+            assert_eq!(value(&text, &series), expected, "{series}");
+        }
+    }
+
+    #[test]
+    fn f9_the_number_of_series_is_bounded_and_every_family_is_explained() {
+        let text = metrics().render();
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert!((150..2_000).contains(&series), "{series} series");
+        let families = text.lines().filter(|line| line.starts_with("# TYPE ")).count();
+        let explained = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# HELP "))
+            .filter(|line| line.split(' ').count() > 4)
+            .count();
+        assert_eq!(families, explained);
+        assert!(text.contains("gateway_build_info{"));
+    }
+
+    #[test]
+    fn cells_of_two_workers_share_no_cache_line() {
+        assert_eq!(align_of::<WorkerMetrics>(), 128);
+        assert_eq!(align_of::<LinkMetrics>(), 128);
+    }
+}

@@ -1,0 +1,205 @@
+//! One worker's cells: relaxed atomics on cache lines of their own, summed when scraped.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::histogram::Histogram;
+use super::labels::{AnswerOrigin, Direction, Heartbeat, LoginResult, PushDrop, Reject, Signout, Transport};
+use crate::wire::close::CloseReason;
+use crate::wire::command;
+
+/// The statuses of protocol §3; every other one is counted as "other".
+pub(super) const STATUSES: [i32; 9] = [0, 100, 101, 103, 105, 210, 300, 301, 404];
+
+/// `N` counters that belong together.
+#[derive(Debug)]
+pub(super) struct Counters<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+}
+
+impl<const N: usize> Counters<N> {
+    fn add(&self, index: usize, n: u64) {
+        self.0[index].fetch_add(n, Relaxed);
+    }
+
+    /// The value of one counter.
+    pub(super) fn get(&self, index: usize) -> u64 {
+        self.0[index].load(Relaxed)
+    }
+
+    /// The sum of all counters.
+    pub(super) fn sum(&self) -> u64 {
+        self.0.iter().map(|cell| cell.load(Relaxed)).sum()
+    }
+}
+
+/// Counters of one worker. Every method is a few relaxed additions: no lock, no allocation, callable from anywhere.
+///
+/// Aligned to 128 bytes, the reach of the prefetcher, so that no two workers write to one line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    pub(super) opened: Counters<{ Transport::COUNT }>,
+    pub(super) closes: [Counters<{ CloseReason::ALL.len() }>; Transport::COUNT],
+    pub(super) logins: Counters<{ LoginResult::COUNT }>,
+    pub(super) packets: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
+    pub(super) bytes: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
+    pub(super) heartbeats: Counters<{ Heartbeat::COUNT }>,
+    pub(super) requests_received: AtomicU64,
+    pub(super) requests_forwarded: AtomicU64,
+    pub(super) requests_rejected: AtomicU64,
+    pub(super) pending: AtomicI64,
+    pub(super) answers: [Counters<{ STATUSES.len() + 1 }>; AnswerOrigin::COUNT],
+    pub(super) latency: Histogram,
+    pub(super) pushes_received: AtomicU64,
+    pub(super) pushes_delivered: AtomicU64,
+    pub(super) push_drops: Counters<{ PushDrop::COUNT }>,
+    pub(super) rejects: Counters<{ Reject::COUNT }>,
+    pub(super) queued_messages: AtomicI64,
+    pub(super) queued_bytes: AtomicI64,
+    pub(super) signouts: Counters<{ Signout::COUNT }>,
+    pub(super) signouts_waiting: AtomicI64,
+    pub(super) zone_fallbacks: Box<[AtomicU64]>,
+}
+
+impl WorkerMetrics {
+    /// Zeros, with room for `zones` zones.
+    pub(super) fn new(zones: usize) -> Self {
+        Self {
+            opened: Counters::default(),
+            closes: Default::default(),
+            logins: Counters::default(),
+            packets: Default::default(),
+            bytes: Default::default(),
+            heartbeats: Counters::default(),
+            requests_received: AtomicU64::new(0),
+            requests_forwarded: AtomicU64::new(0),
+            requests_rejected: AtomicU64::new(0),
+            pending: AtomicI64::new(0),
+            answers: Default::default(),
+            latency: Histogram::default(),
+            pushes_received: AtomicU64::new(0),
+            pushes_delivered: AtomicU64::new(0),
+            push_drops: Counters::default(),
+            rejects: Counters::default(),
+            queued_messages: AtomicI64::new(0),
+            queued_bytes: AtomicI64::new(0),
+            signouts: Counters::default(),
+            signouts_waiting: AtomicI64::new(0),
+            zone_fallbacks: (0..zones).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// A client connection was accepted. Each must be followed by one [`connection_closed`](Self::connection_closed).
+    pub fn connection_opened(&self, transport: Transport) {
+        self.opened.add(transport.index(), 1);
+    }
+
+    /// A client connection ended. The gauge of open connections is what was opened less what was closed, so the
+    /// two cannot drift apart.
+    pub fn connection_closed(&self, transport: Transport, reason: CloseReason) {
+        self.closes[transport.index()].add(reason.index(), 1);
+    }
+
+    /// A login ended.
+    pub fn login(&self, result: LoginResult) {
+        self.logins.add(result.index(), 1);
+    }
+
+    /// A LogicPkt of a client went by. `command_label` is that of [`command::label_index`], `bytes` the length of
+    /// its frame, head included.
+    pub fn packet(&self, direction: Direction, command_label: usize, bytes: usize) {
+        self.packets[direction.index()].add(command_label, 1);
+        self.bytes[direction.index()].add(command_label, bytes as u64);
+    }
+
+    /// A heartbeat of a client was answered.
+    pub fn heartbeat(&self, kind: Heartbeat) {
+        self.heartbeats.add(kind.index(), 1);
+    }
+
+    /// A well-formed request arrived on an open channel, or a sign-in. It must later count as
+    /// [forwarded](Self::request_forwarded) or [rejected](Self::request_rejected), once (G9).
+    pub fn request_received(&self) {
+        self.requests_received.fetch_add(1, Relaxed);
+    }
+
+    /// The first byte of a request may be with a logic instance.
+    pub fn request_forwarded(&self) {
+        self.requests_forwarded.fetch_add(1, Relaxed);
+    }
+
+    /// A request was answered by the gateway without a hand-over.
+    pub fn request_rejected(&self) {
+        self.requests_rejected.fetch_add(1, Relaxed);
+    }
+
+    /// A request now waits for its answer.
+    pub fn pending_opened(&self) {
+        self.pending.fetch_add(1, Relaxed);
+    }
+
+    /// A request no longer waits: answered, timed out, or its channel ended.
+    pub fn pending_closed(&self) {
+        self.pending.fetch_sub(1, Relaxed);
+    }
+
+    /// An answer was put into a client's queue.
+    pub fn answered(&self, status: i32, origin: AnswerOrigin) {
+        let label = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
+        self.answers[origin.index()].add(label, 1);
+    }
+
+    /// From the arrival of a request's last byte to its answer.
+    pub fn latency(&self, duration: Duration) {
+        self.latency.observe(duration);
+    }
+
+    /// A push is for `n` channels, or names none that can be read and counts as one.
+    pub fn push_received(&self, n: u64) {
+        self.pushes_received.fetch_add(n, Relaxed);
+    }
+
+    /// `n` pushes were written to their client whole.
+    pub fn push_delivered(&self, n: u64) {
+        self.pushes_delivered.fetch_add(n, Relaxed);
+    }
+
+    /// A push did not reach `n` channels it named; 1 where it cannot be said how many.
+    pub fn push_dropped(&self, reason: PushDrop, n: u64) {
+        self.push_drops.add(reason.index(), n);
+    }
+
+    /// Something was refused, ignored, corrected or survived.
+    pub fn reject(&self, reason: Reject) {
+        self.rejects.add(reason.index(), 1);
+    }
+
+    /// The outgoing queues of the channels grew or shrank.
+    pub fn queued(&self, delta_messages: i64, delta_bytes: i64) {
+        self.queued_messages.fetch_add(delta_messages, Relaxed);
+        self.queued_bytes.fetch_add(delta_bytes, Relaxed);
+    }
+
+    /// A sign-out reached its end.
+    pub fn signout(&self, outcome: Signout) {
+        self.signouts.add(outcome.index(), 1);
+    }
+
+    /// The number of sign-outs that wait for a link changed.
+    pub fn signouts_waiting(&self, delta: i64) {
+        self.signouts_waiting.fetch_add(delta, Relaxed);
+    }
+
+    /// A zone had no instance of the service and another zone's was chosen (row E13). `zone` is its position among
+    /// the names given to [`Metrics::new`](super::metrics::Metrics::new); an unknown one is not counted.
+    pub fn zone_fallback(&self, zone: usize) {
+        if let Some(cell) = self.zone_fallbacks.get(zone) {
+            cell.fetch_add(1, Relaxed);
+        }
+    }
+}
