@@ -3,4 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
 mod codec;
+mod draining;
+mod ends;
+mod heartbeats;
+mod links;
+mod login;
+mod malformed;
+mod pushes;
+mod refusals;
+mod requests;
+mod streams;
+mod support;
 mod vectors;

@@ -1,0 +1,149 @@
+//! A worker's dispatcher without sockets: the tests write to its links and answer for its services by hand.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Dispatch, Parts, Settings};
+use crate::config::Instance;
+use crate::dispatch::inbound::{Delivery, Step};
+use crate::dispatch::link::Link;
+use crate::dispatch::queue::Bounds;
+use crate::dispatch::selector::RouteSelector;
+use crate::dispatch::services::Services;
+use crate::limits::Limits;
+use crate::monitor::readiness::Readiness;
+use crate::route::Route;
+use crate::session::channels::Channels;
+use crate::session::fixtures::{Books, logic_packet};
+use crate::session::pending::InstanceKey;
+use crate::session::signouts::{self, SignOuts};
+use crate::wire::dialect::Dialect;
+use crate::wire::packet::{self, LogicPacket};
+use crate::wire::pb;
+
+pub(crate) const GATE: &str = "gate01";
+
+/// A dispatcher, and its counters.
+pub(crate) struct House {
+    pub(crate) books: Books,
+    pub(crate) dispatch: Rc<Dispatch>,
+}
+
+/// A house with these instances, `(service, id, dialect)`, none of them linked yet.
+pub(crate) fn house(limits: Limits, signout_after_kick: bool, instances: &[(&str, &str, Dialect)]) -> House {
+    let books = Books::new();
+    let metrics = Arc::clone(&books.worker);
+    let places = signouts::Bounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
+    let signouts = SignOuts::new(places, Arc::clone(&metrics));
+    let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
+    let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
+    let links: Vec<_> = instances
+        .iter()
+        .enumerate()
+        .map(|(key, (service, id, dialect))| {
+            let instance = Instance {
+                service: (*service).to_owned(),
+                id: (*id).to_owned(),
+                address: "127.0.0.1:1".to_owned(),
+                zone: "z".to_owned(),
+                dialect: *dialect,
+            };
+            Link::new(InstanceKey(key), instance, bounds, books.metrics.link(service, id, "z"))
+        })
+        .collect();
+    let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).unwrap();
+    let services = Services::new(RouteSelector::new(&route), "login", &links);
+    let settings =
+        Settings { gate_id: GATE.to_owned(), login_service: "login".to_owned(), signout_after_kick, limits };
+    let readiness = Arc::new(Readiness::new([]));
+    let parts = Parts { settings, channels, signouts, metrics, services, links, readiness };
+    House { books, dispatch: Dispatch::new(parts) }
+}
+
+impl House {
+    pub(crate) fn link(&self, id: &str) -> Rc<Link> {
+        let found = self.dispatch.links().iter().find(|link| link.instance.id == id);
+        Rc::clone(found.unwrap_or_else(|| panic!("no instance {id}")))
+    }
+
+    /// These instances may be chosen from now on.
+    pub(crate) fn up(&self, ids: &[&str]) {
+        for id in ids {
+            self.dispatch.link_up(&self.link(id), Instant::now());
+        }
+    }
+
+    pub(crate) fn lost(&self, id: &str) {
+        self.dispatch.link_lost(&self.link(id), Instant::now());
+    }
+
+    /// The packets in the queue of an instance of which nothing was written.
+    pub(crate) fn queued(&self, id: &str) -> Vec<LogicPacket> {
+        self.link(id).write_with(|frames| frames.map(logic_packet).collect())
+    }
+
+    /// The instance takes so many bytes.
+    pub(crate) fn write(&self, id: &str, bytes: usize) {
+        let link = self.link(id);
+        link.advance(bytes, |progress| self.dispatch.progressed(&link, progress));
+    }
+
+    /// The instance takes everything that is queued for it, and here it is.
+    pub(crate) fn take_all(&self, id: &str) -> Vec<LogicPacket> {
+        let packets = self.queued(id);
+        self.write(id, usize::MAX);
+        packets
+    }
+
+    /// Has every sign-out that is due go where it belongs.
+    pub(crate) fn place_signouts(&self) {
+        self.dispatch.signouts.run(Instant::now(), |signout| self.dispatch.place_signout(signout));
+    }
+
+    /// The instance sends a packet to these channels, joined by commas.
+    pub(crate) fn deliver(
+        &self,
+        id: &str,
+        header: pb::Header,
+        channels: &str,
+        body: impl Into<Bytes>,
+    ) -> Step {
+        let link = self.link(id);
+        let dialect = link.instance.dialect;
+        let text = |key: &str, value: &str| pb::Meta {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            r#type: pb::MetaType::String as i32,
+        };
+        let metas = vec![text(dialect.gateway_key(), GATE), text("dest.channels", channels)];
+        let header = pb::Header { meta: metas, ..header };
+        let packet = logic_packet(&packet::encode_message(dialect, &header, body));
+        let mut delivery = Delivery::parse(packet, GATE, 1000, self.dispatch.next_serial()).unwrap();
+        delivery.run(&self.dispatch, &link, &mut 1000, Instant::now())
+    }
+
+    /// The instance answers a request of a channel.
+    pub(crate) fn answer(&self, id: &str, channel: &str, command: &str, sequence: u32, status: i32) {
+        let header = pb::Header {
+            command: command.to_owned(),
+            sequence,
+            status,
+            flag: pb::Flag::Response as i32,
+            ..pb::Header::default()
+        };
+        assert_eq!(self.deliver(id, header, channel, ""), Step::Done);
+    }
+
+    /// The instance pushes to a channel.
+    pub(crate) fn push(&self, id: &str, channel: &str, body: impl Into<Bytes>) -> Step {
+        let header = pb::Header {
+            command: "chat.user.talk".to_owned(),
+            flag: pb::Flag::Push as i32,
+            ..pb::Header::default()
+        };
+        self.deliver(id, header, channel, body)
+    }
+}

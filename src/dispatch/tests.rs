@@ -1,0 +1,453 @@
+//! Where requests, sign-ins and sign-outs go, and what becomes of them when links come and go.
+
+use super::fixtures::{GATE, House, house};
+use super::*;
+use crate::session::channels::ChannelGuard;
+use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
+use crate::session::outgoing::LaneId;
+use crate::session::pending::InstanceKey;
+use crate::wire::dialect::Dialect::{Kim, XIm};
+
+const TALK: &str = "chat.user.talk";
+const OUTCOME_UNKNOWN: i32 = pb::Status::OutcomeUnknown as i32;
+const SYSTEM_EXCEPTION: i32 = pb::Status::SystemException as i32;
+
+fn two_chats() -> House {
+    house(Limits::default(), false, &[("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm)])
+}
+
+fn two_logins() -> House {
+    house(Limits::default(), false, &[("login", "l1", XIm), ("login", "l2", XIm), ("chat", "c1", XIm)])
+}
+
+/// Hands a packet over in the name of a channel, as the handler does.
+fn forward(house: &House, guard: &ChannelGuard, command: &str, sequence: u32) -> Result<Rc<Ticket>, Refused> {
+    let channel = &guard.channel;
+    let packet = packet(command, sequence, "hello");
+    let ticket = ticket_of(channel, &packet, LaneId::LOGIN, Instant::now());
+    house.dispatch.metrics.request_received();
+    let view = HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).unwrap();
+    house.dispatch.forward(channel, &view, &ticket, packet.body.clone())?;
+    channel.pending.borrow_mut().push(Rc::clone(&ticket));
+    house.dispatch.metrics.pending_opened();
+    if ticket.is_signin {
+        channel.set_signin(Rc::clone(&ticket));
+    }
+    Ok(ticket)
+}
+
+/// A registered channel, signed in or not.
+fn arrive(house: &House, account: &str) -> ChannelGuard {
+    house.dispatch.channels.register(channel(&house.books, account))
+}
+
+/// A channel whose sign-in `login` took and answered.
+fn sign_in(house: &House, account: &str, login: &str) -> ChannelGuard {
+    let mut guard = arrive(house, account);
+    forward(house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    assert_eq!(house.take_all(login).len(), 1, "the sign-in of {account} goes to {login}");
+    house.answer(login, &guard.channel.id, command::LOGIN_SIGNIN, 1, 0);
+    assert!(matches!(guard.channel.state(), State::Open(_)));
+    guard.end_opening();
+    let written = guard.channel.outgoing.write_with(LaneId::LOGIN, |frames| frames.map(Encoded::len).sum());
+    guard.channel.outgoing.advance(LaneId::LOGIN, written);
+    guard
+}
+
+/// An account that the selector sends to this instance.
+fn account_of(house: &House, service: &str, id: &str) -> String {
+    (0..1000)
+        .map(|number| format!("u{number}"))
+        .find(|account| house.dispatch.choose(service, "x_im", account).unwrap().instance.id == id)
+        .expect("every instance gets someone")
+}
+
+fn sequences(packets: &[crate::wire::packet::LogicPacket]) -> Vec<u32> {
+    packets.iter().map(|packet| header(packet).sequence).collect()
+}
+
+/// One run over the sign-outs that are due; how many were given up.
+fn run_signouts(house: &House, now: Instant) -> u64 {
+    house.dispatch.signouts.run(now, |signout| house.dispatch.place_signout(signout))
+}
+
+/// Ends a channel and lets its sign-out go as far as it can.
+fn end(house: &House, mut guard: ChannelGuard, reason: CloseReason) -> u64 {
+    guard.set_reason(reason);
+    drop(guard);
+    run_signouts(house, Instant::now())
+}
+
+#[test]
+fn g7_what_is_forwarded_carries_the_gateways_own_identity() {
+    let house = two_chats();
+    house.up(&["l1", "c1", "c2"]);
+    let guard = sign_in(&house, "alice", "l1");
+    forward(&house, &guard, TALK, 7).unwrap();
+    let link = house.dispatch.choose("chat", "x_im", "alice").unwrap();
+    let packets = house.queued(&link.instance.id);
+    let header = header(&packets[0]);
+    assert_eq!((header.command.as_str(), header.sequence), (TALK, 7));
+    assert_eq!(header.channel_id, *guard.channel.id);
+    assert_eq!(meta(&header, "account").as_deref(), Some("alice"));
+    assert_eq!(meta(&header, "app").as_deref(), Some("x_im"));
+    assert_eq!(meta(&header, "dest.logic").as_deref(), Some(GATE));
+    assert_eq!(packets[0].body, "hello");
+}
+
+#[test]
+fn a14_e14_refusals_hand_nothing_over() {
+    let limits = Limits { backend_queued_packets: 1, ..Limits::default() };
+    let house = house(limits, false, &[("login", "l1", XIm), ("chat", "c1", XIm)]);
+    let guard = arrive(&house, "alice");
+    assert_eq!(forward(&house, &guard, "game.move", 1).unwrap_err(), Refused::UnknownService);
+    assert_eq!(forward(&house, &guard, "nodot", 1).unwrap_err(), Refused::UnknownService);
+    assert_eq!(forward(&house, &guard, TALK, 1).unwrap_err(), Refused::NoInstance);
+    assert_eq!(forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap_err(), Refused::NoInstance);
+    house.up(&["c1"]);
+    forward(&house, &guard, TALK, 2).unwrap();
+    assert_eq!(forward(&house, &guard, TALK, 3).unwrap_err(), Refused::QueueFull);
+    assert_eq!(sequences(&house.queued("c1")), [2]);
+}
+
+#[test]
+fn g4_a_lost_link_moves_its_queue_oldest_first_and_answers_what_was_sent() {
+    let house = two_chats();
+    house.up(&["l1", "c1", "c2"]);
+    let account = account_of(&house, "chat", "c1");
+    let (first, second) = (sign_in(&house, &account, "l1"), sign_in(&house, &account, "l1"));
+    let elsewhere = account_of(&house, "chat", "c2");
+    let third = sign_in(&house, &elsewhere, "l1");
+    forward(&house, &third, TALK, 99).unwrap();
+    for sequence in 1..=3 {
+        forward(&house, &first, TALK, sequence).unwrap();
+        forward(&house, &second, TALK, 10 + sequence).unwrap();
+    }
+    // One is written whole, one is cut behind its first byte.
+    let whole = house.link("c1").write_with(|frames| frames.next().unwrap().len());
+    house.write("c1", whole + 1);
+    house.lost("c1");
+    assert_eq!(answers(&first.channel.outgoing, LaneId::LOGIN), [(1, OUTCOME_UNKNOWN)]);
+    assert_eq!(answers(&second.channel.outgoing, LaneId::LOGIN), [(11, OUTCOME_UNKNOWN)]);
+    assert_eq!(sequences(&house.queued("c2")), [99, 2, 12, 3, 13]);
+    assert!(house.queued("c1").is_empty());
+    assert_eq!(house.books.pending(), 5);
+    // They are answered by the instance that they moved to, and no queue counts them twice.
+    house.take_all("c2");
+    house.answer("c2", &second.channel.id, TALK, 12, 0);
+    assert_eq!(answers(&second.channel.outgoing, LaneId::LOGIN), [(11, OUTCOME_UNKNOWN), (12, 0)]);
+    for id in ["c1", "c2"] {
+        let labels = format!("{{instance=\"{id}\",service=\"chat\",zone=\"z\"}}");
+        assert_eq!(house.books.value(&format!("gateway_link_queued_packets{labels}")), 0, "{id}");
+        assert_eq!(house.books.value(&format!("gateway_link_queued_bytes{labels}")), 0, "{id}");
+    }
+    let (received, forwarded, rejected) = house.books.requests();
+    assert_eq!((received, rejected), (forwarded, 0), "each was handed over once (G9)");
+}
+
+#[test]
+fn g4_a_move_across_dialects_translates_magic_and_gateway_key() {
+    for (from, to) in [(XIm, Kim), (Kim, XIm)] {
+        let house = house(
+            Limits::default(),
+            false,
+            &[("login", "l1", XIm), ("chat", "c1", from), ("chat", "c2", to)],
+        );
+        house.up(&["l1", "c1", "c2"]);
+        let account = account_of(&house, "chat", "c1");
+        let guard = sign_in(&house, &account, "l1");
+        forward(&house, &guard, TALK, 5).unwrap();
+        let before = header(&house.queued("c1")[0]);
+        house.lost("c1");
+        let packets = house.queued("c2");
+        assert_eq!(packets.len(), 1);
+        assert_eq!(packets[0].dialect, to);
+        assert_eq!(packets[0].body, "hello");
+        let after = header(&packets[0]);
+        assert_eq!(meta(&after, to.gateway_key()).as_deref(), Some(GATE));
+        assert_eq!(meta(&after, from.gateway_key()), None);
+        assert_eq!(meta(&after, "account").as_deref(), Some(account.as_str()));
+        let without_metas = |header: pb::Header| pb::Header { meta: Vec::new(), ..header };
+        assert_eq!(without_metas(after), without_metas(before));
+    }
+}
+
+#[test]
+fn e14_with_no_instance_left_the_queued_are_answered_300_and_the_sent_210() {
+    let house = two_chats();
+    house.up(&["l1", "c1"]);
+    let guard = sign_in(&house, "alice", "l1");
+    let sent = forward(&house, &guard, TALK, 1).unwrap();
+    let queued = forward(&house, &guard, TALK, 2).unwrap();
+    house.write("c1", 1);
+    house.lost("c1");
+    let mut answers = answers(&guard.channel.outgoing, LaneId::LOGIN);
+    answers.sort_unstable();
+    assert_eq!(answers, [(1, OUTCOME_UNKNOWN), (2, SYSTEM_EXCEPTION)]);
+    assert_eq!((sent.stage(), queued.stage()), (Stage::Sent(InstanceKey(1)), Stage::Unplaced));
+    assert_eq!(house.books.pending(), 0);
+    assert_eq!(house.books.rejects(Reject::NoInstance), 1);
+    assert_eq!(house.books.requests(), (3, 2, 1), "sign-in and one sent, one rejected (G9)");
+    assert_eq!(guard.channel.outgoing.closing(), None, "the channel lives on");
+}
+
+#[test]
+fn g4_the_queue_of_a_channel_that_ended_still_moves() {
+    let house = two_chats();
+    house.up(&["l1", "c1", "c2"]);
+    let account = account_of(&house, "chat", "c1");
+    let guard = sign_in(&house, &account, "l1");
+    forward(&house, &guard, TALK, 5).unwrap();
+    end(&house, guard, CloseReason::Bye);
+    house.lost("c1");
+    assert_eq!(sequences(&house.queued("c2")), [5]);
+    house.lost("c2");
+    assert_eq!(house.books.pending(), 0);
+    assert_eq!(house.books.requests(), (2, 1, 1));
+}
+
+#[test]
+fn e1_a_sign_in_still_queued_moves_and_opens_its_channel_there() {
+    let house = two_logins();
+    house.up(&["l1", "l2"]);
+    let account = account_of(&house, "login", "l1");
+    let guard = arrive(&house, &account);
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    house.lost("l1");
+    assert_eq!(guard.channel.state(), State::Opening);
+    assert_eq!(house.take_all("l2").len(), 1);
+    house.answer("l2", &guard.channel.id, command::LOGIN_SIGNIN, 1, 0);
+    assert!(matches!(guard.channel.state(), State::Open(_)));
+    end(&house, guard, CloseReason::Bye);
+    assert_eq!(house.queued("l2").len(), 1, "and is signed out there");
+}
+
+#[test]
+fn b21_a_sign_in_that_nobody_takes_ends_its_channel_without_a_sign_out() {
+    let house = two_logins();
+    house.up(&["l1"]);
+    let guard = arrive(&house, "alice");
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    house.lost("l1");
+    assert_eq!(guard.channel.state(), State::Refused);
+    assert_eq!(guard.channel.outgoing.closing(), Some(CloseReason::LoginUnavailable));
+    assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, SYSTEM_EXCEPTION)]);
+    assert_eq!(house.books.value("gateway_logins_total{result=\"unavailable\"}"), 1);
+    house.up(&["l2"]);
+    assert_eq!(end(&house, guard, CloseReason::LoginUnavailable), 0);
+    assert!(house.queued("l2").is_empty());
+    assert_eq!((house.books.pending(), house.books.signouts_waiting()), (0, 0));
+}
+
+#[test]
+fn e1_a_sign_in_whose_link_broke_ends_its_channel_with_210_and_a_sign_out() {
+    let house = two_logins();
+    house.up(&["l1", "l2"]);
+    let account = account_of(&house, "login", "l1");
+    let guard = arrive(&house, &account);
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    house.write("l1", 1);
+    house.lost("l1");
+    assert_eq!(guard.channel.state(), State::Refused);
+    assert_eq!(guard.channel.outgoing.closing(), Some(CloseReason::LoginUnavailable));
+    assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, OUTCOME_UNKNOWN)]);
+    assert_eq!(house.books.value("gateway_logins_total{result=\"unanswered\"}"), 1);
+    let id = Rc::clone(&guard.channel.id);
+    end(&house, guard, CloseReason::LoginUnavailable);
+    let packets = house.take_all("l2");
+    assert_eq!(packets.len(), 1, "nothing else: a sign-in is never sent twice");
+    let header = header(&packets[0]);
+    assert_eq!((header.command.as_str(), &*header.channel_id), (command::LOGIN_SIGNOUT, &*id));
+    assert_eq!(meta(&header, "reason").as_deref(), Some("login_unavailable"));
+    assert_eq!(house.books.signouts(Signout::Written), 1);
+}
+
+#[test]
+fn g4_a_request_is_withdrawn_only_before_its_first_byte() {
+    let house = two_chats();
+    house.up(&["l1", "c1"]);
+    let guard = sign_in(&house, "alice", "l1");
+    let first = forward(&house, &guard, TALK, 1).unwrap();
+    let second = forward(&house, &guard, TALK, 2).unwrap();
+    house.write("c1", 1);
+    assert!(!house.dispatch.withdraw(&first));
+    assert!(house.dispatch.withdraw(&second));
+    assert_eq!(second.stage(), Stage::Unplaced);
+    assert!(house.dispatch.withdraw(&second), "it stands in no queue");
+    assert_eq!(house.books.requests(), (3, 2, 1), "counted once");
+    house.write("c1", usize::MAX);
+    assert!(house.link("c1").is_drained(), "nothing of the second is left");
+    assert!(!house.dispatch.withdraw(&first));
+}
+
+/// A house in which the selector would send this user's sign-out elsewhere than the sign-in went.
+fn signed_in_at_l1() -> (House, ChannelGuard) {
+    let house = two_logins();
+    house.up(&["l1", "l2"]);
+    let account = account_of(&house, "login", "l2");
+    house.lost("l2");
+    let guard = sign_in(&house, &account, "l1");
+    house.up(&["l2"]);
+    (house, guard)
+}
+
+#[test]
+fn g5_a_sign_out_goes_to_the_instance_that_got_the_sign_in() {
+    let (house, guard) = signed_in_at_l1();
+    let (id, account) = (Rc::clone(&guard.channel.id), guard.channel.identity.account.clone());
+    end(&house, guard, CloseReason::HeartbeatTimeout);
+    assert!(house.queued("l2").is_empty());
+    let packets = house.queued("l1");
+    assert_eq!(packets.len(), 1);
+    let header = header(&packets[0]);
+    assert_eq!((header.command.as_str(), &*header.channel_id), (command::LOGIN_SIGNOUT, &*id));
+    assert_eq!(meta(&header, "account"), Some(account));
+    assert_eq!(meta(&header, "app").as_deref(), Some("x_im"));
+    assert_eq!(meta(&header, "dest.logic").as_deref(), Some(GATE));
+    assert_eq!(meta(&header, "reason").as_deref(), Some("heartbeat_timeout"));
+    assert_eq!(house.books.signouts_waiting(), 1, "owed until its last byte is written");
+    house.write("l1", usize::MAX);
+    assert_eq!(house.books.signouts_waiting(), 0);
+    assert_eq!(house.books.signouts(Signout::Written), 1);
+    assert_eq!(run_signouts(&house, Instant::now()), 0);
+    assert!(house.link("l1").is_drained(), "exactly one");
+}
+
+#[test]
+fn g5_a_sign_out_goes_where_the_selector_says_when_that_link_is_gone() {
+    let (house, guard) = signed_in_at_l1();
+    house.lost("l1");
+    end(&house, guard, CloseReason::Bye);
+    assert_eq!(house.queued("l2").len(), 1);
+}
+
+#[test]
+fn g5_a_sign_out_that_was_cut_is_written_anew_to_another_instance() {
+    let (house, guard) = signed_in_at_l1();
+    end(&house, guard, CloseReason::Bye);
+    let len = house.link("l1").write_with(|frames| frames.next().unwrap().len());
+    house.write("l1", len - 1);
+    assert_eq!(house.books.signouts(Signout::Written), 0);
+    house.lost("l1");
+    assert_eq!(house.dispatch.signouts.owed(), 1);
+    run_signouts(&house, Instant::now());
+    assert_eq!(header(&house.take_all("l2")[0]).command, command::LOGIN_SIGNOUT, "whole");
+    assert_eq!(house.books.signouts(Signout::Written), 1);
+    assert_eq!(house.books.signouts_waiting(), 0);
+}
+
+#[test]
+fn g5_a_sign_out_waits_for_a_login_link() {
+    let (house, guard) = signed_in_at_l1();
+    house.lost("l1");
+    house.lost("l2");
+    end(&house, guard, CloseReason::Bye);
+    assert_eq!(house.dispatch.signouts.owed(), 1);
+    house.up(&["l2"]);
+    run_signouts(&house, Instant::now());
+    assert_eq!(house.queued("l2").len(), 1);
+}
+
+#[test]
+fn g5_a_sign_out_that_waited_is_superseded_by_the_hand_over_of_a_later_sign_in() {
+    let (house, guard) = signed_in_at_l1();
+    let account = guard.channel.identity.account.clone();
+    house.lost("l1");
+    house.lost("l2");
+    end(&house, guard, CloseReason::Bye);
+    house.up(&["l2"]);
+    let later = arrive(&house, &account);
+    forward(&house, &later, command::LOGIN_SIGNIN, 1).unwrap();
+    house.write("l2", 1);
+    run_signouts(&house, Instant::now());
+    assert_eq!(house.books.signouts(Signout::Superseded), 1);
+    house.write("l2", usize::MAX);
+    assert!(house.link("l2").is_drained());
+    assert_eq!(house.books.signouts_waiting(), 0);
+}
+
+#[test]
+fn g5_one_held_for_its_answer_is_superseded_by_a_sign_in_that_went_first() {
+    let house = two_logins();
+    house.up(&["l1"]);
+    let first = arrive(&house, "alice");
+    let id = Rc::clone(&first.channel.id);
+    forward(&house, &first, command::LOGIN_SIGNIN, 1).unwrap();
+    house.take_all("l1");
+    end(&house, first, CloseReason::PeerClosed);
+    let _second = sign_in(&house, "alice", "l1");
+    house.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
+    run_signouts(&house, Instant::now());
+    assert!(house.queued("l1").is_empty(), "it would sign the second out: services delete by account");
+    assert_eq!(house.books.signouts(Signout::Superseded), 1);
+}
+
+#[test]
+fn g4_accepted_requests_go_ahead_of_the_sign_out_on_the_same_link() {
+    let house = house(Limits::default(), false, &[("login", "l1", XIm)]);
+    house.up(&["l1"]);
+    let guard = sign_in(&house, "alice", "l1");
+    forward(&house, &guard, "login.query", 4).unwrap();
+    end(&house, guard, CloseReason::Bye);
+    let commands: Vec<_> = house.queued("l1").iter().map(|packet| header(packet).command).collect();
+    assert_eq!(commands, ["login.query", command::LOGIN_SIGNOUT]);
+}
+
+#[test]
+fn g5_after_a_kick_by_the_login_service_there_is_no_sign_out_unless_configured() {
+    for (configured, expected) in [(false, 0), (true, 1)] {
+        let house = house(Limits::default(), configured, &[("login", "l1", XIm)]);
+        house.up(&["l1"]);
+        let guard = sign_in(&house, "alice", "l1");
+        end(&house, guard, CloseReason::Kicked);
+        assert_eq!(house.queued("l1").len(), expected, "configured: {configured}");
+        assert_eq!(house.books.signouts(Signout::AfterKick), 1 - expected as i64);
+        assert_eq!(house.books.signouts_waiting(), expected as i64);
+    }
+}
+
+#[test]
+fn g5_a_channel_that_ends_before_its_hand_over_takes_its_sign_in_back() {
+    let house = two_logins();
+    house.up(&["l1"]);
+    let guard = arrive(&house, "alice");
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    end(&house, guard, CloseReason::PeerClosed);
+    assert!(house.link("l1").is_drained(), "neither sign-in nor sign-out");
+    assert_eq!(house.books.signouts_waiting(), 0);
+    assert_eq!(house.books.requests(), (1, 0, 1));
+}
+
+#[test]
+fn g5_a_channel_that_ends_unanswered_is_signed_out_behind_the_answer() {
+    let house = two_logins();
+    house.up(&["l1"]);
+    let guard = arrive(&house, "alice");
+    let id = Rc::clone(&guard.channel.id);
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    house.take_all("l1");
+    let start = Instant::now();
+    end(&house, guard, CloseReason::PeerClosed);
+    run_signouts(&house, start + millis(4000));
+    assert!(house.link("l1").is_drained());
+    house.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
+    assert_eq!(house.books.rejects(Reject::ResponseUnmatched), 0, "it was awaited");
+    run_signouts(&house, start + millis(4001));
+    assert_eq!(house.queued("l1").len(), 1);
+    house.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
+    assert_eq!(house.books.rejects(Reject::ResponseUnmatched), 1);
+}
+
+#[test]
+fn e1_only_live_links_are_chosen() {
+    let house = two_chats();
+    house.up(&["c1", "c2"]);
+    let chosen = |account: &str| house.dispatch.choose("chat", "x_im", account).unwrap().instance.id.clone();
+    let both: std::collections::BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
+    assert_eq!(both.len(), 2);
+    house.lost("c1");
+    assert!((0..50).all(|n| chosen(&format!("u{n}")) == "c2"));
+    house.up(&["c1"]);
+    let again: std::collections::BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
+    assert_eq!(both, again);
+}

@@ -1,0 +1,54 @@
+//! The end of a connection: what is queued is flushed, the client is told why, the login service is told once.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::time::timeout;
+
+use super::{Connection, Phase};
+use crate::handler::get_ip;
+use crate::limits::FLUSH;
+use crate::monitor::metrics::LoginResult;
+use crate::server::transport::{Farewell, Transport};
+use crate::wire::close::CloseReason;
+
+impl<T: Transport> Connection<T> {
+    /// Flush, sign-out, close: in this order, so that the last answer is never destroyed (protocol §8). The channel
+    /// takes no push from its first line on.
+    pub(super) async fn end(mut self, reason: CloseReason) {
+        self.outgoing.close(reason);
+        let reason = self.outgoing.closing().unwrap_or(reason);
+        self.admitted.set_reason(reason);
+        let flushed = is_worth_a_flush(reason)
+            && matches!(timeout(FLUSH, poll_fn(|cx| self.poll_flushed(cx))).await, Ok(Ok(())));
+        let peer = get_ip(self.peer);
+        let channel = self.guard.as_ref().map(|guard| &*guard.channel);
+        let (log, kind) = (&self.shared.log, self.transport.kind());
+        log.close(channel, reason, kind, &peer, Instant::now());
+        if let Some(mut guard) = self.guard.take() {
+            if self.phase == Phase::Opening && guard.channel.is_opening() {
+                self.shared.metrics.login(LoginResult::Abandoned);
+            }
+            guard.set_reason(reason);
+            drop(guard);
+        }
+        self.transport.close(Farewell { reason, flushed, say_why: flushed && !self.said_goodbye }).await;
+    }
+
+    /// Writes until nothing is queued.
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        self.outgoing.begin_turn(cx);
+        let result = self.write_turn(cx);
+        self.outgoing.end_turn();
+        match result {
+            Ok(()) if !self.outgoing.is_empty() => Poll::Pending,
+            other => Poll::Ready(other),
+        }
+    }
+}
+
+/// A client that takes nothing, or is lost, is not waited for. One that has finished its side may still read.
+const fn is_worth_a_flush(reason: CloseReason) -> bool {
+    !matches!(reason, CloseReason::SlowConsumer | CloseReason::PeerLost)
+}

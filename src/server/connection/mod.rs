@@ -1,0 +1,213 @@
+//! The driver: one task per client connection, the same for every transport (architecture §1).
+//!
+//! A turn reads at most [`FRAMES_PER_TURN`] frames, looks at the deadlines, and writes what is queued; then the
+//! task yields. Nothing in it awaits anything but its own client and its own queue.
+
+mod ending;
+mod reading;
+mod timing;
+mod writing;
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::handler::{Handler, get_ip};
+use crate::limits::Limits;
+use crate::monitor::metrics::WorkerMetrics;
+use crate::server::admission::{Admission, Admitted};
+use crate::server::close_log::CloseLog;
+use crate::server::lane::Lane;
+use crate::server::rate::Rate;
+use crate::server::transport::Transport;
+use crate::session::channel::State;
+use crate::session::channels::{ChannelGuard, Channels, ConnectionGuard};
+use crate::session::outgoing::{Bounds, LaneId, Outgoing};
+use crate::session::window::Window;
+use crate::timer::Timer;
+use crate::wire::close::CloseReason;
+use crate::wire::dialect::Dialect;
+
+/// What all connections of a worker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) handler: Handler,
+    pub(crate) channels: Rc<Channels>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) log: CloseLog,
+    pub(crate) limits: Limits,
+}
+
+/// How far the connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the login packet.
+    Login,
+    /// Waiting for the login service; nothing is read.
+    Opening,
+    /// Requests and pushes.
+    Open,
+    /// Open, but nothing is read any more: the last answers are awaited.
+    Draining,
+}
+
+/// One client connection.
+pub(crate) struct Connection<T> {
+    transport: T,
+    shared: Rc<Shared>,
+    outgoing: Rc<Outgoing>,
+    guard: Option<ChannelGuard>,
+    admitted: Admitted,
+    _connected: ConnectionGuard,
+    peer: IpAddr,
+    phase: Phase,
+    dialect: Option<Dialect>,
+    lanes: Vec<Lane>,
+    /// Streams whose client takes nothing, and since when.
+    stalled: Vec<(LaneId, Instant)>,
+    has_push_lane: bool,
+    /// The client ended the session with a close frame.
+    said_goodbye: bool,
+    login_by: Instant,
+    last_read: Instant,
+    rate: Rate,
+    strikes: Window,
+    streams_opened: Window,
+    timer: Timer,
+    now: Instant,
+}
+
+/// A connection that was let in.
+pub(crate) struct Accepted {
+    pub(crate) admitted: Admitted,
+    pub(crate) peer: IpAddr,
+    /// The login deadline runs from here, handshakes included.
+    pub(crate) at: Instant,
+}
+
+/// More to do at once, or all done until something happens.
+type Again = bool;
+
+impl<T: Transport> Connection<T> {
+    pub(crate) fn new(transport: T, shared: Rc<Shared>, accepted: Accepted) -> Self {
+        let limits = &shared.limits;
+        let bounds = Bounds { messages: limits.max_queued_messages, bytes: limits.max_queued_bytes };
+        let outgoing = Rc::new(Outgoing::new(bounds, Arc::clone(&shared.metrics)));
+        let login_by = accepted.at + limits.login_deadline;
+        Self {
+            _connected: shared.channels.connect(&outgoing),
+            transport,
+            outgoing,
+            guard: None,
+            admitted: accepted.admitted,
+            peer: accepted.peer,
+            phase: Phase::Login,
+            dialect: None,
+            lanes: Vec::new(),
+            stalled: Vec::new(),
+            has_push_lane: false,
+            said_goodbye: false,
+            login_by,
+            last_read: accepted.at,
+            rate: Rate::new(limits.frames_per_second, limits.bytes_per_second, accepted.at),
+            strikes: Window::default(),
+            streams_opened: Window::default(),
+            timer: Timer::new(login_by),
+            now: accepted.at,
+            shared,
+        }
+    }
+
+    /// Serves the client until its connection ends. Dropping it is a crash of the connection: the guard still signs
+    /// the client out.
+    pub(crate) async fn run(mut self) {
+        let reason = poll_fn(|cx| self.poll_turn(cx)).await;
+        // Boxed, so that the memory of an ending is taken at the end and not for the life of the connection.
+        Box::pin(self.end(reason)).await;
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.outgoing.begin_turn(cx);
+        self.now = Instant::now();
+        let result = self.turn(cx);
+        self.outgoing.end_turn();
+        match result {
+            Ok(true) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(false) => Poll::Pending,
+            Err(reason) => Poll::Ready(reason),
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
+        self.accept_lanes(cx)?;
+        self.settle()?;
+        let again = self.read_turn(cx)?;
+        // Reading may have stopped, or not begun, for want of room that writing is about to make.
+        let wants_room = !again && !self.may_read();
+        self.check_deadlines()?;
+        self.write_turn(cx)?;
+        self.check_stalls()?;
+        self.settle()?;
+        if let Some(next) = self.next_deadline() {
+            self.timer.arm(next, cx);
+        }
+        Ok(again || (wants_room && self.may_read()))
+    }
+
+    /// Follows what others have decided: the login was answered, or the channel is to be closed.
+    fn settle(&mut self) -> Result<(), CloseReason> {
+        if let Some(guard) = &mut self.guard
+            && self.phase == Phase::Opening
+            && let State::Open(_) = guard.channel.state()
+        {
+            guard.end_opening();
+            self.phase = Phase::Open;
+            self.last_read = self.now;
+            for lane in &mut self.lanes {
+                lane.decoder.set_max_payload(self.shared.limits.max_frame);
+                lane.mid_frame_since = None;
+            }
+            let peer = get_ip(self.peer);
+            self.shared.log.login(&guard.channel, self.transport.kind(), &peer, self.now);
+        }
+        match self.outgoing.closing() {
+            Some(CloseReason::Draining) if self.has_pending() => {
+                if self.phase == Phase::Open {
+                    self.phase = Phase::Draining;
+                }
+                Ok(())
+            }
+            Some(reason) => Err(reason),
+            None => Ok(()),
+        }
+    }
+
+    fn has_pending(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.channel.pending.borrow().len() > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod size {
+    use super::{Connection, Outgoing};
+    use crate::server::quic_transport::QuicTransport;
+    use crate::server::tcp_transport::TcpTransport;
+
+    /// Row B8: what a silent connection costs beside its socket is far below 4 KiB.
+    #[test]
+    fn b8_a_connection_is_small() {
+        let shared = size_of::<Outgoing>() + size_of::<tokio::time::Sleep>();
+        assert!(size_of::<Connection<TcpTransport>>() + shared <= 1024);
+        assert!(size_of::<Connection<QuicTransport>>() + shared <= 1024);
+    }
+}

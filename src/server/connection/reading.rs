@@ -1,0 +1,252 @@
+//! The reading half of a turn: streams, frames, packets.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Again, Connection, Phase};
+use crate::handler::Arrival;
+use crate::limits::FRAMES_PER_TURN;
+use crate::monitor::metrics::{Heartbeat, Reject};
+use crate::server::lane::Lane;
+use crate::server::transport::{Read, Transport};
+use crate::session::outgoing::LaneId;
+use crate::wire::close::CloseReason;
+use crate::wire::frame::{self, Frame, FrameError, Opcode};
+use crate::wire::packet::{self, Packet, PacketError};
+
+/// Period of the bound on opened streams.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl<T: Transport> Connection<T> {
+    pub(super) fn accept_lanes(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        while let Poll::Ready(lane) = self.transport.poll_accept(cx) {
+            let id = lane?;
+            let allowed = self.shared.limits.quic_streams_per_minute as usize;
+            if allowed > 0 && self.streams_opened.add(self.now, MINUTE) > allowed {
+                self.shared.metrics.reject(Reject::StreamAbuse);
+                return Err(CloseReason::Abuse);
+            }
+            self.outgoing.add_lane(id);
+            let limits = &self.shared.limits;
+            let is_open = self.phase == Phase::Open;
+            let max = if is_open { limits.max_frame } else { limits.max_frame_before_login };
+            self.lanes.push(Lane::new(id, max));
+        }
+        Ok(())
+    }
+
+    /// Opening and draining channels are not read, nor are those whose answers are not taken.
+    pub(super) fn may_read(&self) -> bool {
+        matches!(self.phase, Phase::Login | Phase::Open) && self.outgoing.has_room()
+    }
+
+    pub(super) fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
+        if !self.may_read() || self.rate.resume_at(self.now).is_some() {
+            // The clocks of the client's silence do not run while it is the gateway that does not listen.
+            self.last_read = self.now;
+            for lane in &mut self.lanes {
+                lane.mid_frame_since = lane.mid_frame_since.map(|_| self.now);
+            }
+            return self.listen_for_the_end(cx).map(|()| false);
+        }
+        let mut budget = FRAMES_PER_TURN;
+        let mut position = 0;
+        while position < self.lanes.len() {
+            let id = self.lanes[position].id;
+            if self.phase == Phase::Open || id == LaneId::LOGIN {
+                if self.read_lane(position, &mut budget, cx)? {
+                    // The streams behind it go first next time.
+                    self.lanes.rotate_left(position + 1);
+                    return Ok(true);
+                }
+                if self.lanes.get(position).is_none_or(|lane| lane.id != id) {
+                    continue;
+                }
+            }
+            position += 1;
+        }
+        if !self.may_read() {
+            // It became so within this turn: nothing else would wake the task at the client's end.
+            self.listen_for_the_end(cx)?;
+        }
+        Ok(false)
+    }
+
+    /// While nothing is read from the client, its end must be seen all the same. A bounded amount is taken in and kept,
+    /// because the end of a stream shows only behind its last byte.
+    fn listen_for_the_end(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        if let Poll::Ready(reason) = self.transport.poll_gone(cx) {
+            return Err(reason);
+        }
+        let kept = self.shared.limits.max_frame_before_login;
+        while let Some(login) = self.lanes.iter_mut().find(|lane| lane.id == LaneId::LOGIN)
+            && login.decoder.buffered() < kept
+            && let Poll::Ready(read) = self.transport.poll_read(LaneId::LOGIN, cx)
+        {
+            match read? {
+                Read::Data(bytes) => login.decoder.push(bytes),
+                Read::Finished | Read::Reset => return Err(CloseReason::PeerClosed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one stream until it is empty; true when the turn is over first.
+    fn read_lane(
+        &mut self,
+        position: usize,
+        budget: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Result<Again, CloseReason> {
+        loop {
+            if !self.may_read() {
+                return Ok(false);
+            }
+            if *budget == 0 {
+                return Ok(true);
+            }
+            let lane = &mut self.lanes[position];
+            let id = lane.id;
+            match lane.decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    *budget -= 1;
+                    lane.mid_frame_since = None;
+                    self.take_frame(id, frame)?;
+                    continue;
+                }
+                // What is incomplete stays so, and no clock runs for it.
+                Ok(None) if lane.finished => return Ok(false),
+                Ok(None) => lane.note_progress(self.now),
+                Err(error) => return Err(self.refuse_frame(error)),
+            }
+            match self.transport.poll_read(id, cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(reason)) => {
+                    self.note_truncated(position);
+                    return Err(reason);
+                }
+                Poll::Ready(Ok(read)) => match read {
+                    Read::Data(bytes) => self.lanes[position].decoder.push(bytes),
+                    Read::Finished => self.lane_finished(position)?,
+                    Read::Reset => return self.lane_reset(position).map(|()| false),
+                },
+            }
+        }
+    }
+
+    /// Finishing stream 0, or a TCP FIN, ends the session; any other stream only itself (protocol §7).
+    fn lane_finished(&mut self, position: usize) -> Result<(), CloseReason> {
+        self.note_truncated(position);
+        let lane = &mut self.lanes[position];
+        lane.finished = true;
+        lane.mid_frame_since = None;
+        if lane.id == LaneId::LOGIN { Err(CloseReason::PeerClosed) } else { Ok(()) }
+    }
+
+    /// A stream that ends in the middle of a frame (row A5).
+    fn note_truncated(&self, position: usize) {
+        if self.lanes[position].decoder.is_mid_frame() {
+            self.shared.metrics.reject(Reject::Truncated);
+        }
+    }
+
+    fn lane_reset(&mut self, position: usize) -> Result<(), CloseReason> {
+        self.note_truncated(position);
+        let lane = self.lanes.remove(position);
+        if lane.id == LaneId::LOGIN {
+            return Err(CloseReason::PeerClosed);
+        }
+        self.transport.reset(lane.id, CloseReason::Bye);
+        self.forget_lane(lane.id);
+        Ok(())
+    }
+
+    /// What was queued for a stream is lost with it, and counted.
+    pub(super) fn forget_lane(&mut self, id: LaneId) {
+        for _ in 0..self.outgoing.remove_lane(id) {
+            self.shared.metrics.reject(Reject::StreamReset);
+        }
+        self.stalled.retain(|(lane, _)| *lane != id);
+    }
+
+    fn refuse_frame(&self, error: FrameError) -> CloseReason {
+        let (reject, reason) = match error {
+            FrameError::BadOpcode(_) => (Reject::BadOpcode, CloseReason::ProtocolError),
+            FrameError::TooBig { .. } => (Reject::FrameTooBig, CloseReason::FrameTooBig),
+        };
+        self.shared.metrics.reject(reject);
+        reason
+    }
+
+    fn take_frame(&mut self, lane: LaneId, frame: Frame) -> Result<(), CloseReason> {
+        self.last_read = self.now;
+        self.rate.charge(frame::HEAD_LEN + frame.payload.len());
+        let metrics = &self.shared.metrics;
+        match frame.opcode {
+            Opcode::Binary if frame.payload.is_empty() => metrics.reject(Reject::EmptyFrame),
+            Opcode::Binary => return self.take_packet(lane, &frame),
+            Opcode::Ping => {
+                metrics.heartbeat(Heartbeat::Frame);
+                let _closing = self.outgoing.reply(lane, frame::encode(Opcode::Pong, &frame.payload).into());
+            }
+            Opcode::Pong => {}
+            Opcode::Close => {
+                self.said_goodbye = true;
+                return Err(CloseReason::Bye);
+            }
+            Opcode::Text | Opcode::Continuation | Opcode::Unknown => {
+                metrics.reject(Reject::BadOpcode);
+                return Err(CloseReason::ProtocolError);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_packet(&mut self, lane: LaneId, frame: &Frame) -> Result<(), CloseReason> {
+        let metrics = &self.shared.metrics;
+        let packet = Packet::decode(&frame.payload).map_err(|error| {
+            metrics.reject(match error {
+                PacketError::BadMagic => Reject::BadMagic,
+                PacketError::BadLength => Reject::BadLength,
+            });
+            CloseReason::ProtocolError
+        })?;
+        let dialect = match &packet {
+            Packet::Basic { dialect, .. } => *dialect,
+            Packet::Logic(packet) => packet.dialect,
+        };
+        if *self.dialect.get_or_insert(dialect) != dialect {
+            metrics.reject(Reject::BadMagic);
+            return Err(CloseReason::ProtocolError);
+        }
+        match (packet, &self.guard) {
+            (Packet::Logic(packet), Some(guard)) => {
+                let (handler, channel) = (&self.shared.handler, &guard.channel);
+                handler.receive(channel, lane, &packet, self.now, &mut self.strikes)
+            }
+            (Packet::Logic(packet), None) => self.sign_in(packet),
+            (Packet::Basic { .. }, None) => {
+                metrics.reject(Reject::NotLoggedIn);
+                Err(CloseReason::NotLoggedIn)
+            }
+            (Packet::Basic { code: packet::BASIC_PING, .. }, Some(_)) => {
+                metrics.heartbeat(Heartbeat::Basic);
+                let pong = packet::encode_basic(dialect, packet::BASIC_PONG);
+                let _closing = self.outgoing.reply(lane, pong.into());
+                Ok(())
+            }
+            (Packet::Basic { .. }, Some(_)) => {
+                metrics.reject(Reject::BasicIgnored);
+                Ok(())
+            }
+        }
+    }
+
+    fn sign_in(&mut self, packet: packet::LogicPacket) -> Result<(), CloseReason> {
+        let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (outgoing, peer, now) = (&self.outgoing, self.peer, self.now);
+        self.guard = Some(self.shared.handler.accept(Arrival { packet, peer, outgoing, now, now_unix })?);
+        self.phase = Phase::Opening;
+        Ok(())
+    }
+}

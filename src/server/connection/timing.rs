@@ -1,0 +1,91 @@
+//! The deadlines of a connection. Which one is next is computed anew each turn from what it bounds.
+
+use std::time::Instant;
+
+use super::{Connection, Phase};
+use crate::limits::PAUSED_LOOK;
+use crate::monitor::metrics::{LoginResult, Reject};
+use crate::server::transport::Transport;
+use crate::session::outgoing::LaneId;
+use crate::wire::close::CloseReason;
+
+impl<T: Transport> Connection<T> {
+    /// Acts on every deadline that has passed.
+    pub(super) fn check_deadlines(&mut self) -> Result<(), CloseReason> {
+        let limits = &self.shared.limits;
+        let now = self.now;
+        if self.phase == Phase::Login && now >= self.login_by {
+            self.shared.metrics.reject(Reject::LoginTimeout);
+            self.shared.metrics.login(LoginResult::Timeout);
+            return Err(CloseReason::LoginTimeout);
+        }
+        if self.answers_due().is_some_and(|due| now >= due)
+            && let Some(guard) = &self.guard
+        {
+            self.shared.handler.expire(&guard.channel, now);
+        }
+        if self.phase == Phase::Open && now >= self.last_read + limits.read_idle {
+            return Err(CloseReason::HeartbeatTimeout);
+        }
+        self.end_slow_frames()
+    }
+
+    /// Judged after a write was tried: it may be this worker that was late.
+    pub(super) fn check_stalls(&self) -> Result<(), CloseReason> {
+        let stall = self.shared.limits.write_stall;
+        let stalled = self.stalled.iter().any(|(_, since)| self.now >= *since + stall);
+        if stalled { Err(CloseReason::SlowConsumer) } else { Ok(()) }
+    }
+
+    /// A frame that stalls ends its stream; on stream 0, and on TCP, the connection (protocol §7).
+    fn end_slow_frames(&mut self) -> Result<(), CloseReason> {
+        if self.phase != Phase::Open {
+            return Ok(());
+        }
+        let deadline = self.shared.limits.frame_deadline;
+        let now = self.now;
+        while let Some(position) = self
+            .lanes
+            .iter()
+            .position(|lane| lane.mid_frame_since.is_some_and(|since| now >= since + deadline))
+        {
+            self.shared.metrics.reject(Reject::SlowFrame);
+            let lane = self.lanes.remove(position);
+            if lane.id == LaneId::LOGIN {
+                return Err(CloseReason::ReadTimeout);
+            }
+            self.transport.reset(lane.id, CloseReason::ReadTimeout);
+            self.forget_lane(lane.id);
+        }
+        Ok(())
+    }
+
+    /// When the oldest unanswered request has had its time.
+    fn answers_due(&self) -> Option<Instant> {
+        self.shared.handler.answer_due(&self.guard.as_ref()?.channel)
+    }
+
+    /// The earliest moment at which something has to be done although nothing happens.
+    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
+        let limits = &self.shared.limits;
+        let phase = match self.phase {
+            Phase::Login => Some(self.login_by),
+            Phase::Open => Some(self.last_read + limits.read_idle),
+            Phase::Opening | Phase::Draining => None,
+        };
+        let frames = self.lanes.iter().filter_map(|lane| Some(lane.mid_frame_since? + limits.frame_deadline));
+        let writes = self.stalled.iter().map(|(_, since)| *since + limits.write_stall);
+        let reading = (self.phase != Phase::Opening).then(|| self.rate.resume_at(self.now)).flatten();
+        // The end of a client that is not read from shows only when it is looked for.
+        let look = (!self.may_read()).then(|| self.now + PAUSED_LOOK);
+        let open_frames = (self.phase == Phase::Open).then_some(frames).into_iter().flatten();
+        phase
+            .into_iter()
+            .chain(self.answers_due())
+            .chain(open_frames)
+            .chain(writes)
+            .chain(reading)
+            .chain(look)
+            .min()
+    }
+}

@@ -1,0 +1,93 @@
+//! The writing half of a turn: whatever streams have room get what is queued for them, and none is awaited.
+
+use std::task::{Context, Poll};
+
+use super::{Connection, Phase};
+use crate::server::transport::{Transport, Wrote};
+use crate::session::outgoing::LaneId;
+use crate::wire::close::CloseReason;
+
+impl<T: Transport> Connection<T> {
+    /// Writes until every stream is empty or takes no more.
+    pub(super) fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        self.write_ready(cx)?;
+        // The login response is with the transport: pushes may follow, on their own stream if it is granted now.
+        let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
+        if is_open && !self.has_push_lane && self.outgoing.is_login_written() {
+            self.has_push_lane = true;
+            let lane = self.transport.open_push_lane(cx);
+            if lane == LaneId::PUSH {
+                self.outgoing.add_lane(lane);
+            }
+            self.outgoing.set_push_lane(lane);
+            self.write_ready(cx)?;
+        }
+        self.finish_lanes();
+        Ok(())
+    }
+
+    fn write_ready(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let outgoing = std::rc::Rc::clone(&self.outgoing);
+        let mut position = 0;
+        while let Some(lane) = outgoing.lane_at(position) {
+            position += 1;
+            while !outgoing.is_lane_empty(lane) {
+                let transport = &mut self.transport;
+                let polled = outgoing.write_with(lane, |frames| transport.poll_write(lane, frames, cx));
+                match polled {
+                    Poll::Ready(Ok(Wrote::Bytes(written))) => {
+                        outgoing.advance(lane, written);
+                        self.stalled.retain(|(stalled, _)| *stalled != lane);
+                    }
+                    Poll::Ready(Ok(Wrote::Stopped)) => {
+                        self.lane_stopped(lane)?;
+                        // The lane is gone; the next one has its place now.
+                        position -= 1;
+                        break;
+                    }
+                    Poll::Ready(Err(reason)) => return Err(reason),
+                    Poll::Pending => {
+                        if !self.stalled.iter().any(|(stalled, _)| *stalled == lane) {
+                            self.stalled.push((lane, self.now));
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The client wants nothing more on this stream. Without its push stream, or stream 0, a channel cannot go on
+    /// (G2); of any other stream only the answers are lost.
+    fn lane_stopped(&mut self, lane: LaneId) -> Result<(), CloseReason> {
+        match lane {
+            LaneId::PUSH => Err(CloseReason::SlowConsumer),
+            LaneId::LOGIN => Err(CloseReason::PeerClosed),
+            other => {
+                self.lanes.retain(|lane| lane.id != other);
+                self.transport.reset(other, CloseReason::Bye);
+                self.forget_lane(other);
+                Ok(())
+            }
+        }
+    }
+
+    /// A stream the client finished is finished in turn once it owes nothing (protocol §7).
+    fn finish_lanes(&mut self) {
+        if !self.lanes.iter().any(|lane| lane.finished) {
+            return;
+        }
+        let Some(guard) = &self.guard else { return };
+        let (outgoing, transport) = (&self.outgoing, &mut self.transport);
+        let pending = guard.channel.pending.borrow();
+        self.lanes.retain(|lane| {
+            let owes = !lane.finished || pending.on_lane(lane.id) > 0 || !outgoing.is_lane_empty(lane.id);
+            if !owes {
+                transport.finish(lane.id);
+                outgoing.remove_lane(lane.id);
+            }
+            owes
+        });
+    }
+}

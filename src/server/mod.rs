@@ -1,0 +1,16 @@
+//! Bytes in: listeners for TCP and QUIC, and the one driver that serves a connection of either.
+//!
+//! Accept loops never await a peer; each connection is a task of its own.
+
+pub(crate) mod admission;
+pub(crate) mod close_log;
+pub(crate) mod connection;
+mod lane;
+pub(crate) mod quic;
+mod quic_transport;
+mod rate;
+mod reaper;
+pub(crate) mod tcp;
+mod tcp_transport;
+pub(crate) mod tls;
+mod transport;

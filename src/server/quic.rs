@@ -1,0 +1,186 @@
+//! Accepts QUIC connections: the endpoint's configuration, admission, and a task for each connection.
+
+use std::cell::Cell;
+use std::io;
+use std::net::UdpSocket;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{
+    ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::config::{Quic, QuicKeys};
+use crate::limits::{INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL};
+use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
+use crate::server::connection::{Accepted, Connection, Shared};
+use crate::server::quic_transport::QuicTransport;
+use crate::server::reaper::reap;
+use crate::server::tls;
+
+/// The QUIC part of the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndpointError {
+    /// Certificate and key, most likely.
+    #[error("tls.cert and tls.key cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A limit that QUIC cannot express.
+    #[error("limits.quic_idle is longer than QUIC can express")]
+    Idle,
+    /// rustls without the one cipher suite QUIC must have.
+    #[error("the TLS library offers no cipher suite for QUIC")]
+    CipherSuite,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// An endpoint on a bound socket. Must be called within the worker's runtime.
+pub(crate) fn endpoint(socket: UdpSocket, quic: &Quic, limits: &Limits) -> Result<Endpoint, EndpointError> {
+    let server = server_config(quic, limits)?;
+    Ok(Endpoint::new(endpoint_config(&quic.keys), Some(server), socket, Arc::new(TokioRuntime))?)
+}
+
+/// Reset key and connection ids outlive the process, so that a restarted gateway can tell its former peers at once
+/// (row C19).
+fn endpoint_config(keys: &QuicKeys) -> EndpointConfig {
+    let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.reset);
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    let connection_id_key = keys.connection_id;
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
+    config.min_reset_interval(MIN_RESET_INTERVAL);
+    config
+}
+
+fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, EndpointError> {
+    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity)?))
+        .map_err(|_| EndpointError::CipherSuite)?;
+    let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
+    let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));
+    config.transport_config(Arc::new(transport_config(limits)?));
+    config.max_incoming(MAX_INCOMING);
+    config.incoming_buffer_size_total(MAX_INCOMING_BYTES);
+    Ok(config)
+}
+
+fn transport_config(limits: &Limits) -> Result<TransportConfig, EndpointError> {
+    let idle = IdleTimeout::try_from(limits.quic_idle).map_err(|_| EndpointError::Idle)?;
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.quic_streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(limits.quic_stream_window))
+        .receive_window(VarInt::from_u32(limits.quic_connection_window))
+        .send_window(u64::from(limits.quic_send_window))
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(None)
+        .initial_rtt(INITIAL_RTT)
+        .datagram_receive_buffer_size(None)
+        // Messages are small: the probes would cost each login more than they ever bring.
+        .mtu_discovery_config(None)
+        .allow_spin(false);
+    Ok(config)
+}
+
+/// Counts handshakes in progress for as long as it lives.
+struct Handshaking(Rc<Cell<usize>>);
+
+impl Handshaking {
+    fn begin(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Handshaking {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Serves an endpoint until it is dropped. From the drain on, new connections are refused; the server configuration
+/// stays, because without it clients would get no answer at all.
+pub(crate) async fn serve(endpoint: Endpoint, shared: Rc<Shared>, drain: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let handshakes = Rc::new(Cell::new(0));
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => {
+                let Some(incoming) = incoming else { return };
+                if let Some((incoming, handshaking)) = screen(incoming, &shared, &handshakes, &drain) {
+                    connections.spawn_local(serve_one(incoming, Rc::clone(&shared), handshaking));
+                }
+            }
+            Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
+        }
+    }
+}
+
+/// Refuses or asks for address validation before any state is made (rows C2, C24).
+fn screen(
+    incoming: Incoming,
+    shared: &Shared,
+    handshakes: &Rc<Cell<usize>>,
+    drain: &CancellationToken,
+) -> Option<(Incoming, Handshaking)> {
+    let limits = &shared.limits;
+    if drain.is_cancelled() {
+        shared.metrics.reject(Reject::Draining);
+        incoming.refuse();
+        return None;
+    }
+    if handshakes.get() >= limits.max_handshakes {
+        shared.metrics.reject(Reject::QuicRefused);
+        incoming.refuse();
+        return None;
+    }
+    if handshakes.get() >= limits.retry_from && !incoming.remote_address_validated() {
+        shared.metrics.reject(Reject::QuicRetry);
+        // Only a validated address may not be asked again, which was just tested.
+        let _impossible = incoming.retry();
+        return None;
+    }
+    Some((incoming, Handshaking::begin(handshakes)))
+}
+
+async fn serve_one(incoming: Incoming, shared: Rc<Shared>, handshaking: Handshaking) {
+    let at = Instant::now();
+    let peer = incoming.remote_address().ip();
+    let Some(admitted) = shared.admission.admit(Transport::Quic, &shared.metrics) else {
+        shared.metrics.reject(Reject::QuicRefused);
+        incoming.refuse();
+        return;
+    };
+    let handshake = async { incoming.accept()?.await };
+    let connection = match timeout(shared.limits.handshake_deadline, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            admitted.set_reason(crate::wire::close::CloseReason::PeerLost);
+            return report_handshake(&error, &shared.metrics);
+        }
+        Err(_late) => {
+            admitted.set_reason(crate::wire::close::CloseReason::LoginTimeout);
+            return shared.metrics.reject(Reject::HandshakeFailed);
+        }
+    };
+    drop(handshaking);
+    let accepted = Accepted { admitted, peer, at };
+    Connection::new(QuicTransport::new(connection), shared, accepted).run().await;
+}
+
+/// TLS alert 120 in QUIC's numbering (RFC 9001 section 4.8): no application protocol in common.
+const NO_APPLICATION_PROTOCOL: u64 = 0x178;
+
+fn report_handshake(error: &ConnectionError, metrics: &WorkerMetrics) {
+    let is_alpn = matches!(error, ConnectionError::TransportError(error)
+        if u64::from(error.code) == NO_APPLICATION_PROTOCOL);
+    metrics.reject(if is_alpn { Reject::Alpn } else { Reject::HandshakeFailed });
+    debug!(%error, "QUIC handshake failed");
+}

@@ -1,0 +1,76 @@
+//! What the driver asks of a transport: streams of bytes, polled from one task.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use crate::monitor::metrics;
+use crate::session::outgoing::LaneId;
+use crate::wire::close::CloseReason;
+use crate::wire::packet::Encoded;
+
+/// What reading a stream gave.
+#[derive(Debug)]
+pub(crate) enum Read {
+    /// Bytes, never empty.
+    Data(Bytes),
+    /// The client finished the stream.
+    Finished,
+    /// The client reset the stream.
+    Reset,
+}
+
+/// What writing to a stream gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    /// So many bytes were taken, at least one.
+    Bytes(usize),
+    /// The client wants no more of this stream.
+    Stopped,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Farewell {
+    pub(crate) reason: CloseReason,
+    /// Everything queued was handed to the transport: it must reach the client before the end does.
+    pub(crate) flushed: bool,
+    /// The client is told why, where the transport has to write that: it did not say goodbye itself (protocol §8).
+    pub(crate) say_why: bool,
+}
+
+/// One client connection: TCP with its single stream, or QUIC with many. An error is the end of the connection
+/// and says why.
+pub(crate) trait Transport {
+    /// Its label.
+    fn kind(&self) -> metrics::Transport;
+
+    /// The next stream the client opened. TCP's only one is there from the beginning.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>>;
+
+    /// The next bytes of a stream.
+    fn poll_read(&mut self, lane: LaneId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>>;
+
+    /// Has the client gone, although nothing is being read from it?
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason>;
+
+    /// Takes as much of these frames as fits, in one vectored write.
+    fn poll_write(
+        &mut self,
+        lane: LaneId,
+        frames: &mut dyn Iterator<Item = &Encoded>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Wrote, CloseReason>>;
+
+    /// Opens the stream for pushes; the login stream itself where there is none, or where it is not granted at once.
+    fn open_push_lane(&mut self, cx: &mut Context<'_>) -> LaneId;
+
+    /// Nothing more will be written to this stream.
+    fn finish(&mut self, lane: LaneId);
+
+    /// Ends both directions of this stream.
+    fn reset(&mut self, lane: LaneId, reason: CloseReason);
+
+    /// Ends the connection.
+    async fn close(self, farewell: Farewell);
+}

@@ -1,0 +1,125 @@
+//! One signed-in client, or one that is signing in: its identity, its state, its outgoing queues, its requests.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::session::outgoing::{Full, Outgoing};
+use crate::session::pending::{Pending, Ticket};
+use crate::wire::dialect::Dialect;
+use crate::wire::header::{HeaderLimits, HeaderView};
+use crate::wire::pb;
+use crate::wire::rewrite::{self, Origin};
+
+/// Who a token says the client is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    /// The application.
+    pub(crate) app: String,
+    /// The user within it.
+    pub(crate) account: String,
+}
+
+/// How far a channel has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The sign-in is under way.
+    Opening,
+    /// The login service said yes, at this time.
+    Open(Instant),
+    /// The login service said no, or nothing.
+    Refused,
+}
+
+/// One client of this worker.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    /// `{gate}_{account}_{n}` (protocol §4.2).
+    pub(crate) id: Rc<str>,
+    /// The gateway's own knowledge; nothing a client says changes it (G7).
+    pub(crate) identity: Identity,
+    /// What the client speaks.
+    pub(crate) dialect: Dialect,
+    /// What waits to be written to it.
+    pub(crate) outgoing: Rc<Outgoing>,
+    /// What it asked.
+    pub(crate) pending: RefCell<Pending>,
+    /// Its sign-in, once it was made.
+    signin: RefCell<Option<Rc<Ticket>>>,
+    state: Cell<State>,
+    /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
+    last_push: Cell<u64>,
+}
+
+impl Channel {
+    pub(crate) fn new(id: Rc<str>, identity: Identity, dialect: Dialect, outgoing: Rc<Outgoing>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            identity,
+            dialect,
+            outgoing,
+            pending: RefCell::default(),
+            signin: RefCell::default(),
+            state: Cell::new(State::Opening),
+            last_push: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state.get()
+    }
+
+    /// The login service answered, or failed to. Has the connection's task look.
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.set(state);
+        self.outgoing.wake();
+    }
+
+    /// Is the login service still to answer?
+    pub(crate) fn is_opening(&self) -> bool {
+        self.state.get() == State::Opening
+    }
+
+    /// Its sign-in is on its way.
+    pub(crate) fn set_signin(&self, ticket: Rc<Ticket>) {
+        *self.signin.borrow_mut() = Some(ticket);
+    }
+
+    /// Its sign-in, if one was made.
+    pub(crate) fn signin(&self) -> Option<Rc<Ticket>> {
+        self.signin.borrow().clone()
+    }
+
+    /// Marks the push with this serial as delivered; false if it was already.
+    pub(crate) fn is_first_of_push(&self, serial: u64) -> bool {
+        self.last_push.replace(serial) != serial
+    }
+
+    /// The delivery marked last did not happen yet and will be tried again.
+    pub(crate) fn forget_push(&self) {
+        self.last_push.set(0);
+    }
+
+    /// Answers a request in the gateway's own name, on the stream it came on (protocol §9).
+    /// Returns how many bytes were queued.
+    pub(crate) fn answer(
+        &self,
+        ticket: &Ticket,
+        status: pb::Status,
+        text: &'static str,
+    ) -> Result<usize, Full> {
+        // The header was scanned when the request was accepted.
+        let Ok(view) = HeaderView::scan(&ticket.header, &HeaderLimits::BACKEND) else {
+            return Err(Full::Gone);
+        };
+        let answer = rewrite::answer(&view, self.dialect, status, text);
+        let bytes = answer.len();
+        self.outgoing.reply(ticket.lane, answer).map(|()| bytes)
+    }
+
+    /// What goes into the headers of its requests.
+    pub(crate) fn origin<'a>(&'a self, gate_id: &'a str) -> Origin<'a> {
+        let Identity { app, account } = &self.identity;
+        Origin { channel_id: &self.id, app, account, gate_id }
+    }
+}

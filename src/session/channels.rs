@@ -1,0 +1,346 @@
+//! The registry of a worker's channels, and the guard that takes a channel out of it however it ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::monitor::metrics::{PushDrop, WorkerMetrics};
+use crate::session::channel::Channel;
+use crate::session::outgoing::Outgoing;
+use crate::session::signouts::{SignOut, SignOuts};
+use crate::wire::close::CloseReason;
+
+/// Every connection of the worker, and every registered channel by its id.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    by_id: RefCell<HashMap<Rc<str>, Rc<Channel>>>,
+    connections: RefCell<HashMap<u64, Rc<Outgoing>>>,
+    next_connection: Cell<u64>,
+    opening: Cell<usize>,
+    /// Why every connection is being closed, those that still come included.
+    closing: Cell<Option<CloseReason>>,
+    disconnected: Notify,
+    signouts: Rc<SignOuts>,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl Channels {
+    pub(crate) fn new(signouts: Rc<SignOuts>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+        Rc::new(Self {
+            by_id: RefCell::default(),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            opening: Cell::new(0),
+            closing: Cell::new(None),
+            disconnected: Notify::new(),
+            signouts,
+            metrics,
+        })
+    }
+
+    /// The channel with this id, unless it ended.
+    pub(crate) fn get(&self, id: &str) -> Option<Rc<Channel>> {
+        self.by_id.borrow().get(id).cloned()
+    }
+
+    /// Shows every registered channel; `visit` must not register or end one.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Rc<Channel>)) {
+        for channel in self.by_id.borrow().values() {
+            visit(channel);
+        }
+    }
+
+    /// Channels whose login is not answered yet.
+    pub(crate) fn opening(&self) -> usize {
+        self.opening.get()
+    }
+
+    /// Waits until every connection that was there before [`Channels::close_all`] has ended. Cancel safe.
+    pub(crate) async fn all_ended(&self) {
+        while !self.connections.borrow().is_empty() {
+            self.disconnected.notified().await;
+        }
+    }
+
+    /// Asks every connection to end, and every one that still comes.
+    pub(crate) fn close_all(&self, reason: CloseReason) {
+        self.closing.set(Some(reason));
+        for outgoing in self.connections.borrow().values() {
+            outgoing.close(reason);
+        }
+    }
+
+    /// Makes a connection known to [`Channels::close_all`] for as long as the guard lives.
+    pub(crate) fn connect(self: &Rc<Self>, outgoing: &Rc<Outgoing>) -> ConnectionGuard {
+        let number = self.next_connection.get();
+        self.next_connection.set(number + 1);
+        match self.closing.get() {
+            // Told to go at once, and not waited for: clients that come back again and again hold up no drain.
+            Some(reason) => outgoing.close(reason),
+            None => {
+                self.connections.borrow_mut().insert(number, Rc::clone(outgoing));
+            }
+        }
+        ConnectionGuard { channels: Rc::clone(self), number }
+    }
+
+    /// Registers a channel that is about to sign in (protocol §4.3) and reserves the place of its sign-out.
+    pub(crate) fn register(self: &Rc<Self>, channel: Rc<Channel>) -> ChannelGuard {
+        self.signouts.reserve();
+        self.opening.set(self.opening.get() + 1);
+        self.by_id.borrow_mut().insert(Rc::clone(&channel.id), Rc::clone(&channel));
+        ChannelGuard { channels: Rc::clone(self), channel, counted_as_opening: true, reason: None }
+    }
+}
+
+/// A connection's place among the worker's connections.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard {
+    channels: Rc<Channels>,
+    number: u64,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.channels.connections.borrow_mut().remove(&self.number);
+        self.channels.disconnected.notify_one();
+    }
+}
+
+/// A registered channel. Its drop takes the channel out of the registry and leaves its sign-out in the place that
+/// was reserved for it: on every path, panics included, without waiting and without failing (architecture §4.6).
+#[derive(Debug)]
+pub(crate) struct ChannelGuard {
+    channels: Rc<Channels>,
+    /// The channel it guards.
+    pub(crate) channel: Rc<Channel>,
+    counted_as_opening: bool,
+    reason: Option<CloseReason>,
+}
+
+impl ChannelGuard {
+    /// The login was answered, one way or the other.
+    pub(crate) fn end_opening(&mut self) {
+        if std::mem::take(&mut self.counted_as_opening) {
+            self.channels.opening.set(self.channels.opening.get() - 1);
+        }
+    }
+
+    /// Why the channel ends; without it the end is the gateway's own fault.
+    pub(crate) fn set_reason(&mut self, reason: CloseReason) {
+        self.reason = Some(reason);
+    }
+}
+
+impl Drop for ChannelGuard {
+    fn drop(&mut self) {
+        self.end_opening();
+        let reason = self.reason.unwrap_or(CloseReason::InternalError);
+        self.channel.outgoing.close(reason);
+        self.channels.by_id.borrow_mut().remove(&self.channel.id);
+        let pending = self.channel.pending.borrow().len();
+        for _ in 0..pending {
+            self.channels.metrics.pending_closed();
+        }
+        let unwritten = self.channel.outgoing.unwritten_pushes();
+        if unwritten > 0 {
+            let why =
+                if reason == CloseReason::SlowConsumer { PushDrop::SlowConsumer } else { PushDrop::Closing };
+            self.channels.metrics.push_dropped(why, unwritten);
+        }
+        self.channels.signouts.fill(SignOut::of(&self.channel, reason, Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::pin;
+    use std::task::Context;
+    use std::time::{Duration, Instant};
+
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::session::channel::State;
+    use crate::session::fixtures::{Bell, Books, channel, ticket};
+    use crate::session::outgoing::{Bounds, Full, LaneId};
+    use crate::session::pending::{InstanceKey, Stage};
+    use crate::session::signouts::Placed;
+    use crate::wire::frame::{self, Opcode};
+
+    const A: InstanceKey = InstanceKey(0);
+
+    fn registry(books: &Books) -> Rc<Channels> {
+        let bounds = crate::session::signouts::Bounds {
+            places: 10,
+            hold: Duration::from_secs(4),
+            retry: Duration::from_secs(60),
+        };
+        let signouts = SignOuts::new(bounds, Arc::clone(&books.worker));
+        Channels::new(signouts, Arc::clone(&books.worker))
+    }
+
+    /// A registered channel whose sign-in was handed over, with this many requests that wait for their answers.
+    fn register(books: &Books, channels: &Rc<Channels>, account: &str, requests: u32) -> ChannelGuard {
+        let channel = channel(books, account);
+        let signin = ticket(&channel, "login.signin", 0);
+        signin.set_stage(Stage::Sent(A));
+        channel.set_signin(signin);
+        for sequence in 0..requests {
+            channel.pending.borrow_mut().push(ticket(&channel, "chat.user.talk", sequence));
+            books.worker.pending_opened();
+        }
+        channels.register(channel)
+    }
+
+    fn open(guard: &mut ChannelGuard) {
+        guard.channel.set_state(State::Open(Instant::now()));
+        guard.end_opening();
+    }
+
+    /// Ids and reasons of the sign-outs that are owed, held back or not.
+    fn signouts(channels: &Channels) -> Vec<(Rc<str>, CloseReason)> {
+        let mut due = Vec::new();
+        let now = Instant::now();
+        for at in [now, now + Duration::from_secs(10)] {
+            channels.signouts.run(at, |signout| {
+                due.push((Rc::clone(&signout.channel_id), signout.reason));
+                Placed::NotOwed
+            });
+        }
+        due
+    }
+
+    fn ping() -> crate::wire::packet::Encoded {
+        frame::encode(Opcode::Ping, b"12345").into()
+    }
+
+    #[test]
+    fn g5_the_guard_takes_everything_back_and_signs_out_once() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let mut guard = register(&books, &channels, "alice", 3);
+        let other = register(&books, &channels, "bob", 0);
+        let id = Rc::clone(&guard.channel.id);
+        assert_eq!(channels.opening(), 2);
+        open(&mut guard);
+        guard.end_opening();
+        assert_eq!(channels.opening(), 1, "counted once");
+        assert!(channels.get(&id).is_some_and(|found| Rc::ptr_eq(&found, &guard.channel)));
+        guard.channel.outgoing.push(ping()).unwrap();
+        guard.channel.outgoing.reply(LaneId::LOGIN, ping()).unwrap();
+        assert_eq!((books.pending(), books.queued()), (3, (2, 20)));
+        assert!(signouts(&channels).is_empty());
+
+        guard.set_reason(CloseReason::Bye);
+        drop(guard);
+        assert!(channels.get(&id).is_none());
+        assert_eq!(channels.opening(), 1);
+        assert_eq!((books.pending(), books.queued()), (0, (0, 0)));
+        assert_eq!(books.push_drops(PushDrop::Closing), 1);
+        assert_eq!(books.signouts_waiting(), 1);
+        assert_eq!(signouts(&channels), [(id, CloseReason::Bye)]);
+        assert!(signouts(&channels).is_empty(), "exactly one");
+        let mut left = Vec::new();
+        channels.for_each(|channel| left.push(Rc::clone(&channel.id)));
+        assert_eq!(left, [Rc::clone(&other.channel.id)]);
+    }
+
+    #[test]
+    fn pushes_that_a_slow_client_did_not_take_are_counted_as_such() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let mut guard = register(&books, &channels, "alice", 0);
+        guard.channel.outgoing.push(ping()).unwrap();
+        guard.set_reason(CloseReason::SlowConsumer);
+        drop(guard);
+        let counted = (books.push_drops(PushDrop::SlowConsumer), books.push_drops(PushDrop::Closing));
+        assert_eq!(counted, (1, 0));
+    }
+
+    #[test]
+    fn g5_a_channel_that_ends_takes_no_push_from_whoever_still_holds_it() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let guard = register(&books, &channels, "alice", 0);
+        let held = Rc::clone(&guard.channel);
+        drop(guard);
+        assert_eq!(held.outgoing.push(ping()), Err(Full::Closing));
+        assert_eq!(held.outgoing.closing(), Some(CloseReason::InternalError));
+        assert_eq!(channels.opening(), 0, "the guard of one still opening takes that back, too");
+    }
+
+    #[test]
+    fn f10_a_panic_that_unwinds_through_the_guard() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let guard = register(&books, &channels, "alice", 2);
+        let id = Rc::clone(&guard.channel.id);
+        let unwound = catch_unwind(AssertUnwindSafe(move || {
+            let _held = guard;
+            panic!("on purpose");
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(signouts(&channels), [(id, CloseReason::InternalError)]);
+        assert_eq!((books.pending(), channels.opening()), (0, 0));
+    }
+
+    #[test]
+    fn f10_a_panic_of_a_task_ends_its_channel_and_no_other() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let mut guard = register(&books, &channels, "alice", 2);
+        open(&mut guard);
+        let id = Rc::clone(&guard.channel.id);
+        guard.channel.outgoing.push(ping()).unwrap();
+        let mut other = register(&books, &channels, "bob", 1);
+        open(&mut other);
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        let panicked = runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            tasks.spawn_local(async move {
+                tokio::task::yield_now().await;
+                // The worst moment: in the middle of a change of the channel's own tables.
+                let _pending = guard.channel.pending.borrow_mut();
+                guard.channel.outgoing.write_with(LaneId::LOGIN, |_| panic!("on purpose"));
+            });
+            tasks.join_next().await.unwrap().unwrap_err().is_panic()
+        });
+        assert!(panicked);
+        assert_eq!(signouts(&channels), [(id, CloseReason::InternalError)]);
+        assert_eq!((books.pending(), books.queued(), channels.opening()), (1, (0, 0), 0));
+        assert!(channels.get(&other.channel.id).is_some());
+        assert_eq!(other.channel.outgoing.closing(), None);
+    }
+
+    #[test]
+    fn f1_every_connection_is_asked_to_end_and_the_last_end_is_seen() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let bounds = Bounds { messages: 1, bytes: 1 };
+        let connections: Vec<_> =
+            (0..3).map(|_| Rc::new(Outgoing::new(bounds, Arc::clone(&books.worker)))).collect();
+        let mut guards: Vec<_> = connections.iter().map(|outgoing| channels.connect(outgoing)).collect();
+        let (_, waker) = Bell::new();
+        let mut cx = Context::from_waker(&waker);
+        let mut all_ended = pin!(channels.all_ended());
+        assert!(all_ended.as_mut().poll(&mut cx).is_pending());
+        drop(guards.remove(0));
+        channels.close_all(CloseReason::Draining);
+        let reasons: Vec<_> = connections.iter().map(|outgoing| outgoing.closing()).collect();
+        assert_eq!(reasons, [None, Some(CloseReason::Draining), Some(CloseReason::Draining)]);
+        assert!(all_ended.as_mut().poll(&mut cx).is_pending());
+        let late = Rc::new(Outgoing::new(bounds, Arc::clone(&books.worker)));
+        let _late = channels.connect(&late);
+        assert_eq!(late.closing(), Some(CloseReason::Draining), "one that comes still is told to go");
+        guards.clear();
+        assert!(all_ended.as_mut().poll(&mut cx).is_ready(), "and not waited for");
+    }
+}

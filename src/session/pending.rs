@@ -1,0 +1,257 @@
+//! Requests of one channel that were accepted and not answered yet (G1, G4).
+//!
+//! A ticket stands in two places: here, and, until its first byte may have been written, in the queue of a link.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::session::channel::Channel;
+use crate::session::outgoing::LaneId;
+
+/// Names a logic instance within a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct InstanceKey(pub(crate) usize);
+
+/// Where a request stands. It only moves forward, except from one link's queue to another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// In no queue (yet): it may be placed, or answered 300.
+    Unplaced,
+    /// Waiting in the queue of this instance's link under this number: it may move, or be taken out.
+    Queued(InstanceKey, u64),
+    /// Its first byte may have been written to this instance: it is never sent again.
+    Sent(InstanceKey),
+}
+
+/// One accepted request, or the sign-in of a channel.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// Whose it is; gone when the channel ended.
+    pub(crate) channel: Weak<Channel>,
+    /// The stream it came on.
+    pub(crate) lane: LaneId,
+    /// Its header as the client sent it: what an answer of the gateway's own repeats.
+    pub(crate) header: Bytes,
+    /// Its command, a slice of the header.
+    pub(crate) command: Bytes,
+    /// The client's number; not unique (row A17).
+    pub(crate) sequence: u32,
+    arrived: Cell<Instant>,
+    /// The sign-in that opens the channel, not a request on it.
+    pub(crate) is_signin: bool,
+    stage: Cell<Stage>,
+}
+
+/// What a new ticket is about.
+pub(crate) struct Request {
+    pub(crate) lane: LaneId,
+    pub(crate) header: Bytes,
+    pub(crate) command: Bytes,
+    pub(crate) sequence: u32,
+    pub(crate) arrived: Instant,
+    pub(crate) is_signin: bool,
+}
+
+impl Ticket {
+    pub(crate) fn new(channel: &Rc<Channel>, request: Request) -> Rc<Self> {
+        let Request { lane, header, command, sequence, arrived, is_signin } = request;
+        let channel = Rc::downgrade(channel);
+        let (arrived, stage) = (Cell::new(arrived), Cell::new(Stage::Unplaced));
+        Rc::new(Self { channel, lane, header, command, sequence, arrived, is_signin, stage })
+    }
+
+    /// When its last byte arrived; a sign-in's time runs from its hand-over.
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived.get()
+    }
+
+    /// The sign-in was handed over now: the login service has its full time (protocol §4.4).
+    pub(crate) fn restart(&self, now: Instant) {
+        self.arrived.set(now);
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.stage.set(stage);
+    }
+
+    /// May its first byte have been written?
+    pub(crate) fn is_sent(&self) -> bool {
+        matches!(self.stage.get(), Stage::Sent(_))
+    }
+}
+
+/// The tickets of one channel, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Pending(VecDeque<Rc<Ticket>>);
+
+impl Pending {
+    pub(crate) fn push(&mut self, ticket: Rc<Ticket>) {
+        self.0.push_back(ticket);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// When the oldest arrived: deadlines are as old as arrivals.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.0.front().map(|ticket| ticket.arrived())
+    }
+
+    /// How many came on this stream.
+    pub(crate) fn on_lane(&self, lane: LaneId) -> usize {
+        self.0.iter().filter(|ticket| ticket.lane == lane).count()
+    }
+
+    /// The oldest one that a response of `instance` with this sequence and command answers (protocol §4.7).
+    pub(crate) fn take_match(
+        &mut self,
+        instance: InstanceKey,
+        sequence: u32,
+        command: &str,
+    ) -> Option<Rc<Ticket>> {
+        let position = self.0.iter().position(|ticket| {
+            ticket.sequence == sequence
+                && ticket.stage() == Stage::Sent(instance)
+                && ticket.command == command.as_bytes()
+        })?;
+        self.0.remove(position)
+    }
+
+    /// Takes this very ticket out; false if it was answered before.
+    pub(crate) fn take(&mut self, ticket: &Rc<Ticket>) -> bool {
+        let position = self.0.iter().position(|other| Rc::ptr_eq(other, ticket));
+        position.and_then(|position| self.0.remove(position)).is_some()
+    }
+
+    /// Takes out the oldest.
+    pub(crate) fn take_oldest(&mut self) -> Option<Rc<Ticket>> {
+        self.0.pop_front()
+    }
+
+    /// Takes out everything that was sent to `instance`, oldest first.
+    pub(crate) fn take_sent_to(&mut self, instance: InstanceKey) -> Vec<Rc<Ticket>> {
+        let is_lost = |ticket: &Rc<Ticket>| ticket.stage() == Stage::Sent(instance);
+        if !self.0.iter().any(is_lost) {
+            return Vec::new();
+        }
+        let (lost, kept) = self.0.drain(..).partition::<Vec<_>, _>(is_lost);
+        self.0.extend(kept);
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::fixtures::{Books, channel, millis, packet, ticket, ticket_of};
+
+    const A: InstanceKey = InstanceKey(0);
+    const B: InstanceKey = InstanceKey(1);
+    const TALK: &str = "chat.user.talk";
+
+    fn sent(channel: &Rc<Channel>, command: &str, sequence: u32, to: InstanceKey) -> Rc<Ticket> {
+        let ticket = ticket(channel, command, sequence);
+        ticket.set_stage(Stage::Sent(to));
+        ticket
+    }
+
+    fn filled(tickets: &[&Rc<Ticket>]) -> Pending {
+        let mut pending = Pending::default();
+        for ticket in tickets {
+            pending.push(Rc::clone(ticket));
+        }
+        pending
+    }
+
+    fn is(found: Option<Rc<Ticket>>, expected: &Rc<Ticket>) -> bool {
+        found.is_some_and(|found| Rc::ptr_eq(&found, expected))
+    }
+
+    #[test]
+    fn a17_equal_sequences_are_answered_oldest_first_and_both() {
+        let channel = channel(&Books::new(), "alice");
+        let first = sent(&channel, TALK, 0, A);
+        let other = sent(&channel, TALK, 65_535, A);
+        let second = sent(&channel, TALK, 0, A);
+        let mut pending = filled(&[&first, &other, &second]);
+        assert!(is(pending.take_match(A, 0, TALK), &first));
+        assert!(is(pending.take_match(A, 0, TALK), &second));
+        assert!(pending.take_match(A, 0, TALK).is_none(), "a third answer matches nothing");
+        assert!(is(pending.take_match(A, 65_535, TALK), &other));
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn only_what_was_sent_to_that_instance_with_that_command_is_matched() {
+        let channel = channel(&Books::new(), "alice");
+        let unplaced = ticket(&channel, TALK, 1);
+        let queued = ticket(&channel, TALK, 1);
+        queued.set_stage(Stage::Queued(A, 7));
+        let to_b = sent(&channel, TALK, 1, B);
+        let ack = sent(&channel, "chat.talk.ack", 1, A);
+        let to_a = sent(&channel, TALK, 1, A);
+        let mut pending = filled(&[&unplaced, &queued, &to_b, &ack, &to_a]);
+        assert!(is(pending.take_match(A, 1, TALK), &to_a));
+        assert!(pending.take_match(A, 1, TALK).is_none());
+        assert!(pending.take_match(A, 2, TALK).is_none());
+        assert!(pending.take_match(B, 1, "chat.user.talk ").is_none());
+        assert!(is(pending.take_match(A, 1, "chat.talk.ack"), &ack));
+        assert!(is(pending.take_match(B, 1, TALK), &to_b));
+        assert_eq!(pending.len(), 2, "what was not sent waits for no answer of a service");
+    }
+
+    #[test]
+    fn e1_what_a_lost_instance_had_comes_out_and_the_others_stay_in_order() {
+        let channel = channel(&Books::new(), "alice");
+        let tickets: Vec<_> =
+            (0..6).map(|n| sent(&channel, TALK, n, if n % 2 == 0 { A } else { B })).collect();
+        let queued = ticket(&channel, TALK, 6);
+        queued.set_stage(Stage::Queued(A, 1));
+        let mut pending = filled(&tickets.iter().collect::<Vec<_>>());
+        pending.push(Rc::clone(&queued));
+        let lost: Vec<_> = pending.take_sent_to(A).iter().map(|ticket| ticket.sequence).collect();
+        assert_eq!(lost, [0, 2, 4], "oldest first");
+        assert!(pending.take_sent_to(A).is_empty());
+        let left: Vec<_> =
+            std::iter::from_fn(|| pending.take_oldest()).map(|ticket| ticket.sequence).collect();
+        assert_eq!(left, [1, 3, 5, 6]);
+    }
+
+    #[test]
+    fn a_ticket_is_taken_once() {
+        let channel = channel(&Books::new(), "alice");
+        let (first, second) = (ticket(&channel, TALK, 1), ticket(&channel, TALK, 1));
+        let mut pending = filled(&[&first, &second]);
+        assert!(pending.take(&second));
+        assert!(!pending.take(&second));
+        assert!(is(pending.take_oldest(), &first));
+        assert!(pending.take_oldest().is_none());
+    }
+
+    #[test]
+    fn the_oldest_arrival_leads_and_a_sign_ins_time_begins_anew_at_its_hand_over() {
+        let channel = channel(&Books::new(), "alice");
+        let start = Instant::now();
+        let signin = ticket_of(&channel, &packet("login.signin", 1, ""), LaneId::LOGIN, start);
+        let mut pending = filled(&[&signin]);
+        assert_eq!(pending.oldest(), Some(start));
+        signin.restart(start + millis(300));
+        assert_eq!(pending.oldest(), Some(start + millis(300)));
+        let later = ticket_of(&channel, &packet(TALK, 2, ""), LaneId(4), start + millis(400));
+        pending.push(later);
+        assert_eq!(pending.oldest(), Some(start + millis(300)));
+        assert_eq!((pending.on_lane(LaneId::LOGIN), pending.on_lane(LaneId(4))), (1, 1));
+        assert_eq!(pending.on_lane(LaneId(8)), 0);
+        pending.take_oldest();
+        assert_eq!(pending.oldest(), Some(start + millis(400)));
+    }
+}

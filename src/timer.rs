@@ -1,0 +1,133 @@
+//! One timer for all deadlines of a connection or a link.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Instant;
+
+use tokio::time::{Sleep, sleep_until};
+
+/// Fires at the earliest deadline. Deadlines that move later, as the read-idle one does with every frame, cost
+/// nothing until it fires.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: Instant,
+}
+
+impl Timer {
+    pub(crate) fn new(first: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(first.into())), armed: first }
+    }
+
+    /// Has the task polled at `next` at the latest. `next` may have passed.
+    pub(crate) fn arm(&mut self, next: Instant, cx: &mut Context<'_>) {
+        if next < self.armed {
+            self.set(next);
+        }
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            if next <= Instant::now() {
+                cx.waker().wake_by_ref();
+                return;
+            }
+            self.set(next);
+        }
+    }
+
+    fn set(&mut self, at: Instant) {
+        self.armed = at;
+        self.sleep.as_mut().reset(at.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use tokio::runtime::Builder;
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Far beyond anything a test waits for.
+    const FAR: Duration = Duration::from_secs(600);
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { timeout(Duration::from_secs(10), test).await.expect("the timer fires") });
+    }
+
+    /// Polls until `next` has come, arming at every poll; returns how many polls that took.
+    async fn until(timer: &mut Timer, next: Instant) -> u32 {
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            if Instant::now() >= next {
+                return Poll::Ready(());
+            }
+            timer.arm(next, cx);
+            Poll::Pending
+        })
+        .await;
+        polls
+    }
+
+    #[test]
+    fn an_earlier_deadline_fires_at_its_time() {
+        run(async {
+            let start = Instant::now();
+            let mut timer = Timer::new(start + FAR);
+            until(&mut timer, start + Duration::from_millis(30)).await;
+            assert!(start.elapsed() < FAR / 2);
+        });
+    }
+
+    #[test]
+    fn a_later_deadline_costs_one_look_and_fires_at_its_time() {
+        run(async {
+            let start = Instant::now();
+            let mut timer = Timer::new(start + Duration::from_millis(20));
+            let polls = until(&mut timer, start + Duration::from_millis(80)).await;
+            assert!(start.elapsed() >= Duration::from_millis(80));
+            assert!(polls <= 4, "{polls} polls");
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_moves_with_every_poll_is_followed() {
+        run(async {
+            let mut timer = Timer::new(Instant::now() + Duration::from_millis(5));
+            let step = Duration::from_millis(10);
+            for _ in 0..5 {
+                let next = Instant::now() + step;
+                let polls = until(&mut timer, next).await;
+                assert!(polls <= 4, "{polls} polls");
+            }
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_has_the_task_polled_at_once_and_the_timer_goes_on() {
+        run(async {
+            let start = Instant::now();
+            let mut timer = Timer::new(start + FAR);
+            let mut polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                if polls == 3 {
+                    return Poll::Ready(());
+                }
+                timer.arm(start, cx);
+                Poll::Pending
+            })
+            .await;
+            yield_now().await;
+            let next = Instant::now() + Duration::from_millis(30);
+            let polls = until(&mut timer, next).await;
+            assert!(polls <= 4, "{polls} polls: a deadline of the past is forgotten");
+        });
+    }
+}

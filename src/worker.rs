@@ -1,0 +1,177 @@
+//! One core's gateway: a thread with its own runtime, sockets, channels and links (architecture §2).
+
+use std::net::{TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::JoinSet;
+use tokio::time::{timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::dispatch::dialer::TcpDialer;
+use crate::dispatch::link::Link;
+use crate::dispatch::queue::Bounds;
+use crate::dispatch::selector::RouteSelector;
+use crate::dispatch::services::Services;
+use crate::dispatch::supervisor::supervise;
+use crate::dispatch::{Dispatch, Parts, Settings};
+use crate::handler::{ChannelIds, Handler};
+use crate::limits::ENDPOINT_FLUSH;
+use crate::monitor::metrics::Metrics;
+use crate::monitor::readiness::Readiness;
+use crate::server::admission::Admission;
+use crate::server::close_log::CloseLog;
+use crate::server::connection::Shared;
+use crate::server::quic::EndpointError;
+use crate::server::{quic, tcp};
+use crate::session::channels::Channels;
+use crate::session::pending::InstanceKey;
+use crate::session::signouts::{self, SignOuts};
+use crate::wire::close::CloseReason;
+
+/// Which worker this is: constructors take it, so that several workers differ in nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// From 0.
+    pub(crate) index: usize,
+    /// The id with which it shakes hands with logic services.
+    pub(crate) gate_id: String,
+}
+
+/// Everything a worker is given.
+pub(crate) struct Plan {
+    pub(crate) identity: Identity,
+    pub(crate) config: Arc<Config>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) admission: Arc<Admission>,
+    /// Bound, not yet served.
+    pub(crate) tcp: Vec<TcpListener>,
+    /// Bound, not yet served.
+    pub(crate) udp: Vec<UdpSocket>,
+    /// Begins the drain.
+    pub(crate) drain: CancellationToken,
+    /// Ends the worker at once.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Runs a worker on the calling thread until it has drained or was stopped.
+///
+/// # Errors
+/// The machine gave no event queue, or a socket or certificate could not be used.
+pub(crate) fn run(plan: Plan) -> Result<(), EndpointError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(serve(plan))
+}
+
+async fn serve(plan: Plan) -> Result<(), EndpointError> {
+    let dispatch = build_dispatch(&plan);
+    let shared = build_shared(&plan, &dispatch);
+    let mut tasks = JoinSet::new();
+    let mut endpoints = Vec::new();
+    for listener in plan.tcp {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tasks.spawn_local(tcp::serve(listener, Rc::clone(&shared), plan.drain.clone()));
+    }
+    if let Some(config) = &plan.config.quic {
+        for socket in plan.udp {
+            let endpoint = quic::endpoint(socket, config, &plan.config.limits)?;
+            endpoints.push(endpoint.clone());
+            tasks.spawn_local(quic::serve(endpoint, Rc::clone(&shared), plan.drain.clone()));
+        }
+    }
+    let limits = &plan.config.limits;
+    let silence = limits.backend_ping * limits.backend_misses;
+    let gate_id = plan.identity.gate_id.clone();
+    let dialer = Rc::new(TcpDialer::new(gate_id, limits.backend_dial, silence));
+    for link in dispatch.links() {
+        tasks.spawn_local(supervise(Rc::clone(link), Rc::clone(&dispatch), Rc::clone(&dialer)));
+    }
+    let signouts = Rc::clone(&dispatch);
+    tasks.spawn_local(async move { signouts.run_signouts().await });
+    plan.readiness.listeners_bound();
+    info!(event = "worker_started", index = plan.identity.index, gate_id = plan.identity.gate_id);
+
+    tokio::select! {
+        () = plan.stop.cancelled() => {}
+        () = drained(&plan.drain, &dispatch, limits.drain_deadline) => {}
+        // None of these tasks ends by itself: one that does has panicked, which is fatal for the worker.
+        Some(ended) = tasks.join_next() => std::panic::resume_unwind(match ended {
+            Err(failed) => failed.into_panic(),
+            Ok(()) => Box::new("a task of the worker ended"),
+        }),
+    }
+    for endpoint in &endpoints {
+        endpoint.close(0u32.into(), b"");
+        let _best_effort = timeout(ENDPOINT_FLUSH, endpoint.wait_idle()).await;
+    }
+    Ok(())
+}
+
+/// Waits for the drain and carries it out: channels end with their last answers, sign-outs are written.
+async fn drained(drain: &CancellationToken, dispatch: &Dispatch, deadline: Duration) {
+    drain.cancelled().await;
+    // What is left of the deadline belongs to the end of the process itself.
+    let until = tokio::time::Instant::now() + deadline.saturating_sub(deadline / 10);
+    dispatch.channels.close_all(CloseReason::Draining);
+    let all_ended = timeout_at(until, dispatch.channels.all_ended()).await;
+    let all_signed_out = timeout_at(until, dispatch.signouts.all_settled()).await;
+    if all_ended.is_err() || all_signed_out.is_err() {
+        warn!(
+            event = "drain_incomplete",
+            signouts_waiting = dispatch.signouts.owed(),
+            "the drain deadline passed before every channel and sign-out was done"
+        );
+    }
+}
+
+fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
+    let config = &plan.config;
+    let limits = &config.limits;
+    let metrics = plan.metrics.worker(plan.identity.index);
+    let bounds = signouts::Bounds {
+        places: plan.admission.max(),
+        hold: limits.login_answer,
+        retry: limits.signout_retry,
+    };
+    let signouts = SignOuts::new(bounds, Arc::clone(&metrics));
+    let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
+    let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
+    let links: Vec<_> = config
+        .instances
+        .iter()
+        .enumerate()
+        .map(|(key, instance)| {
+            let metrics = plan.metrics.link(&instance.service, &instance.id, &instance.zone);
+            Link::new(InstanceKey(key), instance.clone(), bounds, metrics)
+        })
+        .collect();
+    let services = Services::new(RouteSelector::new(&config.route), &config.login_service, &links);
+    let settings = Settings {
+        gate_id: plan.identity.gate_id.clone(),
+        login_service: config.login_service.clone(),
+        signout_after_kick: config.signout_after_kick,
+        limits: limits.clone(),
+    };
+    let readiness = Arc::clone(&plan.readiness);
+    Dispatch::new(Parts { settings, channels, signouts, metrics, services, links, readiness })
+}
+
+fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
+    let ids = ChannelIds::new(plan.identity.gate_id.clone(), SystemTime::now());
+    Rc::new(Shared {
+        handler: Handler::new(Rc::clone(dispatch), Arc::clone(&plan.verifier), ids, Instant::now()),
+        channels: Rc::clone(&dispatch.channels),
+        admission: Arc::clone(&plan.admission),
+        metrics: Arc::clone(&dispatch.metrics),
+        log: CloseLog::new(),
+        limits: plan.config.limits.clone(),
+    })
+}

@@ -1,0 +1,369 @@
+//! Signing in: what the login service sees, what the client gets, and what may not happen before the answer.
+
+use gateway::wire::dialect::Dialect;
+use gateway::wire::pb;
+use jsonwebtoken::Algorithm;
+use prost::Message as _;
+use rstest::rstest;
+use serde_json::json;
+
+use crate::support::fake_logic::push_header;
+use crate::support::harness::{Bench, GATE};
+use crate::support::identity;
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::{Options, Purpose, Raw, request};
+
+/// `n` of a channel id `{gate}_{account}_{n}`; the account part must be as given.
+fn number_of(channel: &str, encoded_account: &str) -> u64 {
+    let rest = channel.strip_prefix(&format!("{GATE}_{encoded_account}_"));
+    rest.unwrap_or_else(|| panic!("{channel} is not of {encoded_account}")).parse().expect("a decimal u64")
+}
+
+#[rstest]
+#[tokio::test]
+async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
+    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Dialect::XIm, Dialect::Kim)] client: Dialect,
+    #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
+) {
+    let bench = Bench::of_dialect(service, |_| {}).await;
+    let mut alice = bench.connect_with(kind, Options { dialect: client, ..Options::default() }).await;
+    let login = pb::LoginReq {
+        token: identity::token("alice"),
+        isp: "isp1".into(),
+        zone: "zone1".into(),
+        tags: vec!["a".into(), "b".into()],
+    };
+    let sequence = alice.signin_with(&login).await;
+
+    let signin = bench.login.packet("login.signin", 0).await;
+    let channel = signin.header.channel_id.clone();
+    assert!(number_of(&channel, "alice") > 0);
+    assert_eq!(signin.header.sequence, sequence);
+    assert_eq!(signin.header.meta.len(), 3, "{:?}", signin.header);
+    assert_eq!(signin.meta("app"), "x_im");
+    assert_eq!(signin.meta("account"), "alice");
+    assert_eq!(signin.meta(service.gateway_key()), GATE);
+    assert!(signin.header.meta.iter().all(|meta| meta.r#type == pb::MetaType::String as i32));
+    assert_eq!(
+        signin.session(),
+        pb::Session {
+            channel_id: channel.clone(),
+            gate_id: GATE.into(),
+            account: "alice".into(),
+            zone: "zone1".into(),
+            isp: "isp1".into(),
+            remote_ip: "127.0.0.1".into(),
+            device: String::new(),
+            app: "x_im".into(),
+            tags: vec!["a".into(), "b".into()],
+        }
+    );
+
+    let answer = alice.response(sequence).await;
+    assert_eq!(answer.dialect, client);
+    assert_eq!((answer.header.command.as_str(), answer.header.status), ("login.signin", 0));
+    assert_eq!(answer.header.meta, [], "every dest.* meta is gone");
+    assert_eq!(pb::LoginResp::decode(answer.body).unwrap().channel_id, channel);
+
+    // The channel is open: a request goes through.
+    let sequence = alice.talk("bob", "hello").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn b17_an_account_of_any_characters_is_encoded_in_the_channel_id_and_nowhere_else(
+    #[values(Tcp, QuicOne)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    let (_, channel) = bench.client(kind, "a,b_c ü\"%.-Z").await;
+    let expected = "gate01_a%2cb%5fc%20%c3%bc%22%25.-z_";
+    assert!(channel.to_lowercase().starts_with(expected), "{channel}");
+    let signin = bench.login.signin("a,b_c ü\"%.-Z").await;
+    assert_eq!(signin.session().account, "a,b_c ü\"%.-Z");
+    assert_eq!(signin.header.channel_id, channel);
+}
+
+#[tokio::test]
+async fn channel_ids_never_repeat_and_the_device_comes_from_the_token() {
+    let bench = Bench::start().await;
+    let (_first, one) = bench.client(Tcp, "alice").await;
+    let mut second = bench.connect(QuicOne).await;
+    let mut claims = identity::claims("alice");
+    claims["dev"] = json!("phone");
+    claims["nbf"] = json!(identity::now() - 5);
+    let sequence = second.signin(&identity::signed(&claims, Algorithm::HS256, identity::SECRET)).await;
+    let two = pb::LoginResp::decode(second.response(sequence).await.body).unwrap().channel_id;
+    assert!(number_of(&two, "alice") > number_of(&one, "alice"));
+    let signin = bench.login.packet("login.signin", 1).await;
+    assert_eq!(signin.session().device, "phone");
+}
+
+#[rstest]
+#[tokio::test]
+async fn g3_requests_pipelined_behind_a_login_wait_for_its_answer(
+    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    let (mut other, _) = bench.client(kind, "other").await;
+    bench.login.hold("login.signin");
+
+    let mut alice = bench.connect(kind).await;
+    let login = pb::LoginReq { token: identity::token("alice"), ..Default::default() };
+    let mut bytes = alice.signin_frame(1, &login).to_vec();
+    let lane = alice.lane_for(Purpose::Messages);
+    let talks: Vec<_> = (2..5).map(|n| alice.encode(&request("chat.user.talk", n, "bob"), b"x")).collect();
+    if lane == 0 {
+        bytes.extend(talks.concat());
+        alice.write(bytes).await;
+    } else {
+        alice.write(bytes).await;
+        alice.write_on(lane, talks.concat()).await;
+    }
+    let signin = bench.login.signin("alice").await;
+
+    // Another channel's request passes by; none of alice's was before it.
+    let sequence = other.talk("bob", "passes").await;
+    other.response(sequence).await;
+    assert_eq!(bench.chat.packets("chat.user.talk").len(), 1);
+
+    bench.login.answer_default(&signin);
+    for n in 2..5 {
+        let packet = bench.chat.packet("chat.user.talk", n as usize - 1).await;
+        assert_eq!((packet.meta("account"), packet.header.sequence), ("alice", n));
+    }
+    assert_eq!(alice.response(1).await.header.command, "login.signin");
+    for n in 2..5 {
+        assert_eq!(alice.response(n).await.header.status, 0);
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn b22_pushes_before_the_login_response_wait_behind_it(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::start().await;
+    let (mut other, other_channel) = bench.client(kind, "other").await;
+    bench.login.hold("login.signin");
+    let mut alice = bench.connect(kind).await;
+    let sequence = alice.signin(&identity::token("alice")).await;
+    let signin = bench.login.signin("alice").await;
+    let channel = signin.header.channel_id.clone();
+
+    bench.chat.push(&[&channel], 1, b"early one").await;
+    bench.chat.push(&[&channel], 2, b"early two").await;
+    bench.chat.push(&[&other_channel], 3, b"passes").await;
+    assert_eq!(other.push().await.body, "passes");
+    assert!(alice.leftovers().is_empty(), "nothing before the login response");
+
+    bench.login.answer_default(&signin);
+    if kind == Tcp {
+        let first = alice.next().await.and_then(|seen| seen.message()).expect("a packet");
+        assert_eq!(first.header.command, "login.signin", "the login response is first");
+    } else {
+        alice.response(sequence).await;
+    }
+    assert_eq!(alice.push().await.body, "early one");
+    assert_eq!(alice.push().await.body, "early two");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_channel_that_ends_unanswered_holds_its_signout_back_until_the_answer(
+    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    bench.login.hold("login.signin");
+    let mut alice = bench.connect(kind).await;
+    alice.signin(&identity::token("alice")).await;
+    let signin = bench.login.signin("alice").await;
+    let since = tokio::time::Instant::now();
+    alice.finish(0).await;
+    assert_eq!(alice.farewell().await.messages.len(), 0);
+    assert!(since.elapsed() < std::time::Duration::from_secs(3), "seen at once, not at the login's deadline");
+
+    let mut bob = bench.connect(kind).await;
+    bob.signin(&identity::token("bob")).await;
+    bench.login.signin("bob").await;
+    assert_eq!(bench.login.packets("login.signout").len(), 0, "held back");
+
+    bench.login.answer_default(&signin);
+    let signout = bench.login.signout(&signin.header.channel_id).await;
+    assert_eq!(signout.meta("reason"), "peer_closed");
+}
+
+/// Leaves in a way that is seen although nothing is read while the login is unanswered.
+async fn leave(client: &mut Raw, kind: Kind) {
+    if kind == Tcp { client.finish(0).await } else { client.bye().await }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, QuicMany)] kind: Kind) {
+    let bench =
+        Bench::with_limits(|limits| limits.login_answer = std::time::Duration::from_millis(300)).await;
+    bench.login.hold("login.signin");
+    let mut alice = bench.connect(kind).await;
+    alice.signin(&identity::token("alice")).await;
+    let signin = bench.login.signin("alice").await;
+    leave(&mut alice, kind).await;
+    let signout = bench.login.signout(&signin.header.channel_id).await;
+    assert_eq!(signout.meta("reason"), if kind == Tcp { "peer_closed" } else { "bye" });
+}
+
+#[rstest]
+#[tokio::test]
+async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, QuicOne)] kind: Kind) {
+    let bench = Bench::start().await;
+    bench.login.hold("login.signin");
+    let mut alice = bench.connect(kind).await;
+    let sequence = alice.signin(&identity::token("alice")).await;
+    let signin = bench.login.signin("alice").await;
+
+    // A response with another sequence, and a push that looks like a login response.
+    let mut wrong = signin.clone();
+    wrong.header.sequence = sequence + 1000;
+    bench.login.answer_default(&wrong);
+    let push = push_header("login.signin", sequence);
+    bench.login.send(bench.login.push_frame(GATE, &[&signin.header.channel_id], push, b"push"));
+    bench.login.answer_default(&signin);
+    let answer = alice.response(sequence).await;
+    assert_eq!(answer.header.status, 0);
+    assert_eq!(alice.push().await.body, "push");
+    let late = alice.talk("bob", "x").await;
+    alice.response(late).await;
+    assert!(alice.leftovers().iter().all(|seen| seen.message().is_none()), "the wrong answer was dropped");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again(
+    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    bench.login.hold("login.signin");
+    let mut first = bench.connect(kind).await;
+    first.signin(&identity::token("alice")).await;
+    let old = bench.login.packet("login.signin", 0).await;
+    leave(&mut first, kind).await;
+    drop(first);
+    // The end was seen when the connection is no longer counted.
+    bench.metric_is("gateway_connections", &[], 0.0).await;
+
+    let mut second = bench.connect(kind).await;
+    let sequence = second.signin(&identity::token("alice")).await;
+    let new = bench.login.packet("login.signin", 1).await;
+    bench.login.answer_default(&old);
+    bench.login.answer_default(&new);
+    second.response(sequence).await;
+    second.bye().await;
+    bench.login.signout(&new.header.channel_id).await;
+    assert_eq!(bench.login.packets("login.signout").len(), 1, "the later session was not signed out twice");
+    assert_eq!(bench.metric("gateway_signouts_total", &["superseded"]).await, 1.0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_login_service_may_have_another_name(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::of_dialect(Dialect::Kim, |config| {
+        config.login_service = "chat".into();
+        config.instances.retain(|instance| instance.service == "chat");
+    })
+    .await;
+    let (mut alice, channel) = bench.client(kind, "alice").await;
+    let sequence = alice.talk("bob", "x").await;
+    alice.response(sequence).await;
+    alice.bye().await;
+    assert_eq!(bench.chat.signout(&channel).await.meta("reason"), "bye");
+    assert!(bench.login.events().is_empty(), "nobody dialled the other one");
+}
+
+#[rstest]
+#[tokio::test]
+async fn frames_behind_a_login_have_the_limit_of_open_channels(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::start().await;
+    let mut alice = bench.connect(kind).await;
+    let login = pb::LoginReq { token: identity::token("alice"), ..Default::default() };
+    let signin = alice.signin_frame(1, &login);
+    let large = alice.encode(&request("chat.user.talk", 2, "bob"), &vec![b'x'; 40_000]);
+    match alice.lane_for(Purpose::Messages) {
+        0 => alice.write([signin, large].concat()).await,
+        lane => {
+            alice.open(lane).await;
+            alice.write_on(lane, large).await;
+            alice.write(signin).await;
+        }
+    }
+    assert_eq!(alice.response(1).await.header.status, 0);
+    assert_eq!(alice.response(2).await.header.status, 0);
+    assert_eq!(bench.chat.packet("chat.user.talk", 0).await.body.len(), 40_000);
+}
+
+#[rstest]
+#[tokio::test]
+async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+    let bench =
+        Bench::with_limits(|limits| limits.login_deadline = std::time::Duration::from_millis(400)).await;
+    bench.login.hold("login.signin");
+    let mut alice = bench.connect(kind).await;
+    let sequence = alice.signin(&identity::token("alice")).await;
+    let signin = bench.login.signin("alice").await;
+    // One that came later and stays silent is closed first.
+    bench.connect(kind).await.closed_with(3007).await;
+    bench.login.answer_default(&signin);
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+    alice.heartbeat(true).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, QuicOne)] kind: Kind) {
+    let bench = Bench::start().await;
+    let with = |key: &str, value: serde_json::Value| {
+        let mut claims = identity::claims("alice");
+        claims[key] = value;
+        claims
+    };
+    let mut hinted = jsonwebtoken::Header::new(Algorithm::HS256);
+    hinted.kid = Some("another".into());
+    hinted.jku = Some("http://192.0.2.1/keys".into());
+    let plain = jsonwebtoken::Header::new(Algorithm::HS256);
+    for (name, header, claims) in [
+        ("exp as a float", &plain, with("exp", json!(identity::now() as f64 + 60.5))),
+        ("exp far away", &plain, with("exp", json!(1u64 << 53))),
+        ("nbf now", &plain, with("nbf", json!(identity::now()))),
+        ("aud that nobody asked for", &plain, with("aud", json!("somebody"))),
+        ("more claims", &plain, with("iat", json!("whenever"))),
+        ("key hints", &hinted, identity::claims("alice")),
+    ] {
+        let mut client = bench.connect(kind).await;
+        let sequence = client.signin(&identity::signed_with(header, &claims, identity::SECRET)).await;
+        assert_eq!(client.response(sequence).await.header.status, 0, "{name}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_address_of_a_client_is_told_without_port_and_unmapped(#[values(Tcp, QuicOne)] kind: Kind) {
+    let bench = Bench::with(|config| {
+        let any = "[::]:0".parse().unwrap();
+        config.tcp = vec![any];
+        config.quic.as_mut().unwrap().listen = vec![any];
+    })
+    .await;
+    bench.client(kind, "alice").await;
+    assert_eq!(bench.login.signin("alice").await.session().remote_ip, "127.0.0.1");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_second_answer_to_a_login_is_dropped(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::start().await;
+    let (mut alice, _) = bench.client(kind, "alice").await;
+    let signin = bench.login.signin("alice").await;
+    bench.login.answer(&signin, 105, b"changed my mind");
+    bench.login.answer_default(&signin);
+    bench.metric_is("gateway_reject_total", &["response_unmatched"], 2.0).await;
+    alice.heartbeat(true).await;
+    assert!(alice.leftovers().is_empty());
+}

@@ -1,0 +1,84 @@
+//! Who is who in a test: a small CA with the gateway's certificate, and tokens.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+
+/// Signs every good token of the tests.
+pub(crate) const SECRET: &[u8] = b"a secret of the tests, 32 bytes.";
+
+/// The app every account of the tests belongs to.
+pub(crate) const APP: &str = "x_im";
+
+/// ALPN of this protocol (protocol §7).
+pub(crate) const ALPN: &[u8] = b"x-im/1";
+
+/// The test CA and what it signed, made once per process.
+pub(crate) struct Certificates {
+    pub(crate) ca: CertificateDer<'static>,
+    pub(crate) server: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// See [`Certificates`].
+pub(crate) static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
+    let mut ca_params = CertificateParams::new(Vec::new()).unwrap();
+    ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let ca = ca_params.self_signed(&ca_key).unwrap().der().clone();
+    let issuer = Issuer::new(ca_params, ca_key);
+    let server_key = KeyPair::generate().unwrap();
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let server = CertificateParams::new(names).unwrap().signed_by(&server_key, &issuer).unwrap();
+    Certificates {
+        ca,
+        server: server.der().clone(),
+        key: PrivateKeyDer::Pkcs8(server_key.serialize_der().into()),
+    }
+});
+
+/// A QUIC client configuration that trusts the test CA and offers `alpn`.
+pub(crate) fn quic_client(alpn: &[&[u8]], transport: quinn::TransportConfig) -> quinn::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CERTIFICATES.ca.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport));
+    config
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Claims that are good for an hour.
+pub(crate) fn claims(account: &str) -> Value {
+    json!({ "acc": account, "app": APP, "exp": now() + 3600 })
+}
+
+/// A good token.
+pub(crate) fn token(account: &str) -> String {
+    signed(&claims(account), Algorithm::HS256, SECRET)
+}
+
+/// A token of any claims.
+pub(crate) fn signed(claims: &Value, algorithm: Algorithm, secret: &[u8]) -> String {
+    signed_with(&Header::new(algorithm), claims, secret)
+}
+
+/// A token of any header.
+pub(crate) fn signed_with(header: &Header, claims: &Value, secret: &[u8]) -> String {
+    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret)).unwrap()
+}

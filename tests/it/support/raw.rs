@@ -1,0 +1,485 @@
+//! [`Raw`]: a client that writes the bytes it is told to, over TCP or QUIC, and sees everything that comes back.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use gateway::wire::close::CloseReason;
+use gateway::wire::dialect::Dialect;
+use gateway::wire::frame::{Opcode, encode};
+use gateway::wire::packet::{BASIC_PING, encode_basic, encode_message};
+use gateway::wire::pb;
+use prost::Message as _;
+use quinn::{ConnectionError, VarInt};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::identity;
+use super::lane::{self, End, Lane, Message, Reading, Seen};
+use super::{PATIENCE, soon};
+
+/// The three ways of speaking to the gateway; every end-to-end case is run over all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Plain TCP.
+    Tcp,
+    /// QUIC with everything on stream 0.
+    QuicOne,
+    /// QUIC with login, heartbeat and messages on streams of their own.
+    QuicMany,
+}
+
+/// Where a gateway listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) tcp: SocketAddr,
+    pub(crate) quic: SocketAddr,
+}
+
+/// What may differ between clients.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// Dialect of everything this client encodes.
+    pub(crate) dialect: Dialect,
+    /// Receive buffer of the TCP socket, or receive window of a QUIC stream, bytes.
+    pub(crate) receive_buffer: Option<u32>,
+}
+
+/// What a client does beside signing in: on a lane of its own, or on lane 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Heartbeat,
+    Messages,
+}
+
+enum Wire {
+    Tcp(Option<OwnedWriteHalf>),
+    Quic { endpoint: quinn::Endpoint, connection: quinn::Connection, lanes: Vec<quinn::SendStream> },
+}
+
+/// See the module.
+pub(crate) struct Raw {
+    kind: Kind,
+    /// Of everything this client encodes.
+    pub(crate) dialect: Dialect,
+    wire: Wire,
+    seen: mpsc::Receiver<Seen>,
+    /// Upgrades while the QUIC connection lives, so that `seen` ends with the last lane.
+    seen_by: mpsc::WeakSender<Seen>,
+    stash: VecDeque<Seen>,
+    reading: watch::Sender<Reading>,
+    tasks: JoinSet<()>,
+    sequence: u32,
+}
+
+/// Everything that was left to see, and how the gateway closed.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    /// The close code; none when the connection ended without one.
+    pub(crate) code: Option<u16>,
+    /// LogicPkts not taken before, in order of arrival per lane.
+    pub(crate) messages: Vec<Message>,
+}
+
+impl Farewell {
+    /// The one Response with this sequence.
+    pub(crate) fn response(&self, sequence: u32) -> &Message {
+        let mut found = self.messages.iter().filter(|message| is_response(message, sequence));
+        let first = found.next().unwrap_or_else(|| panic!("no response to {sequence}: {self:?}"));
+        assert!(found.next().is_none(), "two responses to {sequence}: {self:?}");
+        first
+    }
+}
+
+fn is_response(message: &Message, sequence: u32) -> bool {
+    message.header.flag == pb::Flag::Response as i32 && message.header.sequence == sequence
+}
+
+/// Frames a client may be ahead of its test.
+const SEEN_AHEAD: usize = 1 << 16;
+
+impl Raw {
+    /// Connects with the default dialect.
+    pub(crate) async fn connect(kind: Kind, target: &Target) -> Self {
+        Self::connect_with(kind, target, Options::default()).await
+    }
+
+    /// Connects; nothing is written yet, so that on QUIC no stream exists for the gateway either.
+    pub(crate) async fn connect_with(kind: Kind, target: &Target, options: Options) -> Self {
+        let (sender, seen) = mpsc::channel(SEEN_AHEAD);
+        let seen_by = sender.downgrade();
+        let (reading, _) = watch::channel(Reading::All);
+        let mut tasks = JoinSet::new();
+        let wire = if kind == Kind::Tcp {
+            let (read, write) = tcp_connect(target.tcp, options).await.into_split();
+            tasks.spawn(lane::read(Lane::Own(0), read, sender, reading.subscribe()));
+            Wire::Tcp(Some(write))
+        } else {
+            let (endpoint, connection) = quic_connect(target.quic, options).await;
+            let pushes = accept_pushes(connection.clone(), sender, reading.subscribe());
+            tasks.spawn(pushes);
+            Wire::Quic { endpoint, connection, lanes: Vec::new() }
+        };
+        let dialect = options.dialect;
+        Self { kind, dialect, wire, seen, seen_by, stash: VecDeque::new(), reading, tasks, sequence: 0 }
+    }
+
+    // --- Writing ---------------------------------------------------------------------------------------------
+
+    /// The lane this kind of client uses for something.
+    pub(crate) fn lane_for(&self, purpose: Purpose) -> usize {
+        match (self.kind, purpose) {
+            (Kind::Tcp | Kind::QuicOne, _) => 0,
+            (Kind::QuicMany, Purpose::Heartbeat) => 1,
+            (Kind::QuicMany, Purpose::Messages) => 2,
+        }
+    }
+
+    /// Opens streams until there are more than `lane`; needs nothing on TCP.
+    pub(crate) async fn open(&mut self, lane: usize) {
+        let Wire::Quic { connection, lanes, .. } = &mut self.wire else {
+            assert_eq!(lane, 0, "TCP has one lane");
+            return;
+        };
+        while lanes.len() <= lane {
+            let (send, recv) = soon("a stream", connection.open_bi()).await.expect("a stream is granted");
+            let seen_by = self.seen_by.upgrade().expect("the connection lives");
+            self.tasks.spawn(lane::read(Lane::Own(lanes.len()), recv, seen_by, self.reading.subscribe()));
+            lanes.push(send);
+        }
+    }
+
+    /// Writes bytes on a lane; errors are left to the reading side.
+    pub(crate) async fn write_on(&mut self, lane: usize, bytes: impl AsRef<[u8]>) {
+        self.open(lane).await;
+        let bytes = bytes.as_ref();
+        let _ = match &mut self.wire {
+            Wire::Tcp(write) => {
+                soon("room to write", write.as_mut().expect("still open").write_all(bytes)).await.is_ok()
+            }
+            Wire::Quic { lanes, .. } => soon("room to write", lanes[lane].write_all(bytes)).await.is_ok(),
+        };
+    }
+
+    /// Writes bytes on the login lane.
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.write_on(0, bytes).await;
+    }
+
+    /// Writes bytes one by one, each in a packet of its own as far as the transport allows.
+    pub(crate) async fn drip(&mut self, lane: usize, bytes: impl AsRef<[u8]>) {
+        for byte in bytes.as_ref() {
+            self.write_on(lane, [*byte]).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Finishes a lane; on TCP that is a FIN.
+    pub(crate) async fn finish(&mut self, lane: usize) {
+        match &mut self.wire {
+            Wire::Tcp(write) => write.as_mut().expect("still open").shutdown().await.unwrap(),
+            Wire::Quic { lanes, .. } => lanes[lane].finish().unwrap(),
+        }
+    }
+
+    /// A hard end: RST on TCP, RESET_STREAM of the login stream on QUIC.
+    pub(crate) async fn reset(&mut self) {
+        match &mut self.wire {
+            Wire::Tcp(write) => {
+                let write = write.take().expect("still open");
+                socket2::SockRef::from(write.as_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+                self.tasks.shutdown().await;
+                write.forget();
+            }
+            Wire::Quic { lanes, .. } => lanes[0].reset(VarInt::from_u32(0)).unwrap(),
+        }
+    }
+
+    /// An orderly end by the client: a close frame on TCP, close code 0 on QUIC.
+    pub(crate) async fn bye(&mut self) {
+        if let Wire::Quic { connection, .. } = &self.wire {
+            connection.close(VarInt::from_u32(0), b"bye");
+        } else {
+            self.write(self.encode_bye()).await;
+        }
+    }
+
+    /// Stops reading everything, until told otherwise.
+    pub(crate) fn stop_reading(&self) {
+        self.reading.send_replace(Reading::Nothing);
+    }
+
+    /// Stops reading one of its own lanes, until told otherwise.
+    pub(crate) fn stop_reading_lane(&self, lane: usize) {
+        self.reading.send_replace(Reading::AllBut(Lane::Own(lane)));
+    }
+
+    /// Reads on.
+    pub(crate) fn read_on(&self) {
+        self.reading.send_replace(Reading::All);
+    }
+
+    /// The QUIC connection and its endpoint, for tests of QUIC alone.
+    pub(crate) fn quic(&self) -> (&quinn::Endpoint, &quinn::Connection) {
+        match &self.wire {
+            Wire::Quic { endpoint, connection, .. } => (endpoint, connection),
+            Wire::Tcp(_) => panic!("a TCP client has no QUIC connection"),
+        }
+    }
+
+    /// The send side of a QUIC lane.
+    pub(crate) fn quic_lane(&mut self, lane: usize) -> &mut quinn::SendStream {
+        match &mut self.wire {
+            Wire::Quic { lanes, .. } => &mut lanes[lane],
+            Wire::Tcp(_) => panic!("a TCP client has no streams"),
+        }
+    }
+
+    // --- Packets ---------------------------------------------------------------------------------------------
+
+    /// A sequence not used before on this client.
+    pub(crate) fn next_sequence(&mut self) -> u32 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// A LogicPkt as bytes.
+    pub(crate) fn encode(&self, header: &pb::Header, body: &[u8]) -> Bytes {
+        encode_message(self.dialect, header, body.to_vec()).to_bytes()
+    }
+
+    /// The close frame of a client that leaves.
+    pub(crate) fn encode_bye(&self) -> Bytes {
+        encode(Opcode::Close, &CloseReason::Bye.payload())
+    }
+
+    /// Sends a LogicPkt on a lane.
+    pub(crate) async fn send_on(&mut self, lane: usize, header: &pb::Header, body: &[u8]) {
+        let bytes = self.encode(header, body);
+        self.write_on(lane, bytes).await;
+    }
+
+    /// Sends a request on the lane for messages; returns its sequence.
+    pub(crate) async fn request(&mut self, command: &str, dest: &str, body: &[u8]) -> u32 {
+        let sequence = self.next_sequence();
+        let header = request(command, sequence, dest);
+        self.send_on(self.lane_for(Purpose::Messages), &header, body).await;
+        sequence
+    }
+
+    /// Sends `chat.user.talk`; returns its sequence.
+    pub(crate) async fn talk(&mut self, dest: &str, text: &str) -> u32 {
+        let body = pb::MessageReq { r#type: 1, body: text.into(), extra: String::new() }.encode_to_vec();
+        self.request("chat.user.talk", dest, &body).await
+    }
+
+    /// The frame of a sign-in.
+    pub(crate) fn signin_frame(&self, sequence: u32, login: &pb::LoginReq) -> Bytes {
+        self.encode(&request("login.signin", sequence, ""), &login.encode_to_vec())
+    }
+
+    /// Sends a sign-in; returns its sequence.
+    pub(crate) async fn signin(&mut self, token: &str) -> u32 {
+        self.signin_with(&pb::LoginReq { token: token.into(), ..Default::default() }).await
+    }
+
+    /// Sends a sign-in with any body; returns its sequence.
+    pub(crate) async fn signin_with(&mut self, login: &pb::LoginReq) -> u32 {
+        let sequence = self.next_sequence();
+        let frame = self.signin_frame(sequence, login);
+        self.write(frame).await;
+        sequence
+    }
+
+    /// Signs an account in and returns the channel id the login service gave back.
+    pub(crate) async fn login(&mut self, account: &str) -> String {
+        let sequence = self.signin(&identity::token(account)).await;
+        let answer = self.response(sequence).await;
+        assert_eq!(answer.header.status, 0, "{answer:?}");
+        assert_eq!(answer.header.command, "login.signin");
+        assert_eq!(answer.lane, Lane::Own(0), "the answer comes back on the stream that asked");
+        let body = pb::LoginResp::decode(answer.body).unwrap();
+        assert_eq!(body.account, account);
+        body.channel_id
+    }
+
+    /// Sends a heartbeat of either sort and awaits its answer on the same lane.
+    pub(crate) async fn heartbeat(&mut self, frame_ping: bool) {
+        let lane = self.lane_for(Purpose::Heartbeat);
+        if frame_ping {
+            self.write_on(lane, encode(Opcode::Ping, &[])).await;
+            self.take("a frame pong", |seen| match seen {
+                Seen::Frame(at, frame) if frame.opcode == Opcode::Pong => Some(*at),
+                _ => None,
+            })
+            .await;
+        } else {
+            self.write_on(lane, encode_basic(self.dialect, BASIC_PING)).await;
+            let (at, dialect, code) = self.take("a pong", Seen::basic).await;
+            assert_eq!((at, dialect, code), (Lane::Own(lane), self.dialect, 2));
+        }
+    }
+
+    // --- Reading ---------------------------------------------------------------------------------------------
+
+    /// The next thing that arrives; none after the end of everything.
+    pub(crate) async fn next(&mut self) -> Option<Seen> {
+        if let Some(seen) = self.stash.pop_front() {
+            return Some(seen);
+        }
+        soon("anything from the gateway", self.seen.recv()).await
+    }
+
+    /// Awaits the first thing `wanted` picks; everything else stays for later calls, in order.
+    pub(crate) async fn take<T>(&mut self, what: &str, wanted: impl Fn(&Seen) -> Option<T>) -> T {
+        let found = self.stash.iter().enumerate().find_map(|(at, seen)| Some((at, wanted(seen)?)));
+        if let Some((at, value)) = found {
+            self.stash.remove(at);
+            return value;
+        }
+        loop {
+            let Ok(seen) = tokio::time::timeout(PATIENCE, self.seen.recv()).await else {
+                panic!("waited {PATIENCE:?} in vain for {what}; not taken: {}", self.describe_stash());
+            };
+            let Some(seen) = seen else {
+                panic!("closed ({}) instead of {what}; {}", self.close_reason(), self.describe_stash());
+            };
+            if let Some(value) = wanted(&seen) {
+                return value;
+            }
+            self.stash.push_back(seen);
+        }
+    }
+
+    fn describe_stash(&self) -> String {
+        let short = |seen: &Seen| match seen.message() {
+            Some(Message { lane, header, .. }) => {
+                format!("{lane:?} {} {} status {}", header.command, header.sequence, header.status)
+            }
+            None => format!("{seen:?}").chars().take(80).collect(),
+        };
+        self.stash.iter().map(short).collect::<Vec<_>>().join(", ")
+    }
+
+    fn close_reason(&self) -> String {
+        match &self.wire {
+            Wire::Quic { connection, .. } => format!("{:?}", connection.close_reason()),
+            Wire::Tcp(_) => format!("{:?}", self.stash.back()),
+        }
+    }
+
+    /// Awaits the Response to a request; its lane is that of the request's purpose unless the caller checks.
+    pub(crate) async fn response(&mut self, sequence: u32) -> Message {
+        let what = format!("the response to {sequence}");
+        self.take(&what, |seen| seen.message().filter(|message| is_response(message, sequence))).await
+    }
+
+    /// Awaits the next push and checks that it came where pushes come.
+    pub(crate) async fn push(&mut self) -> Message {
+        let push = self
+            .take("a push", |seen| {
+                seen.message().filter(|message| message.header.flag != pb::Flag::Response as i32)
+            })
+            .await;
+        let expected = if self.kind == Kind::Tcp { Lane::Own(0) } else { Lane::Push(0) };
+        assert_eq!(push.lane, expected, "{push:?}");
+        push
+    }
+
+    /// Everything seen and not taken so far, without waiting.
+    pub(crate) fn leftovers(&mut self) -> Vec<Seen> {
+        while let Ok(seen) = self.seen.try_recv() {
+            self.stash.push_back(seen);
+        }
+        self.stash.drain(..).collect()
+    }
+
+    /// Reads until the gateway has closed, and checks that the close came last.
+    pub(crate) async fn farewell(&mut self) -> Farewell {
+        let mut all: Vec<Seen> = self.stash.drain(..).collect();
+        while let Some(seen) = soon("the gateway to close", self.seen.recv()).await {
+            all.push(seen);
+        }
+        while let Some(task) = self.tasks.join_next().await {
+            task.expect("what the gateway sent could be read");
+        }
+        let code = match &self.wire {
+            Wire::Quic { connection, .. } => quic_code(&soon("the close", connection.closed()).await),
+            Wire::Tcp(_) => tcp_code(&all),
+        };
+        Farewell { code, messages: all.iter().filter_map(Seen::message).collect() }
+    }
+
+    /// Awaits the close and checks its code; returns what came before it.
+    pub(crate) async fn closed_with(&mut self, code: u16) -> Farewell {
+        let farewell = self.farewell().await;
+        assert_eq!(farewell.code, Some(code), "{farewell:?}");
+        farewell
+    }
+}
+
+/// The header of a request.
+pub(crate) fn request(command: &str, sequence: u32, dest: &str) -> pb::Header {
+    pb::Header { command: command.into(), sequence, dest: dest.into(), ..Default::default() }
+}
+
+fn quic_code(error: &ConnectionError) -> Option<u16> {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            Some(u16::try_from(close.error_code.into_inner()).expect("a code of two bytes"))
+        }
+        _ => None,
+    }
+}
+
+/// On TCP the close frame is the last thing before the FIN, which a reset must not overtake (row D9).
+fn tcp_code(all: &[Seen]) -> Option<u16> {
+    let close = all.iter().position(|seen| matches!(seen, Seen::Frame(_, f) if f.opcode == Opcode::Close))?;
+    let Seen::Frame(_, frame) = &all[close] else { unreachable!() };
+    assert!(
+        matches!(all[close + 1..], [Seen::End(Lane::Own(0), End::Finished)]),
+        "behind the close frame there is a FIN and nothing else: {all:?}"
+    );
+    let reason = CloseReason::from_payload(&frame.payload).expect("a code of the protocol");
+    assert_eq!(frame.payload, reason.payload(), "code and token");
+    reason.code()
+}
+
+async fn tcp_connect(address: SocketAddr, options: Options) -> tokio::net::TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    let stream = soon("a TCP connection", socket.connect(address)).await.expect("the gateway listens");
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+async fn quic_connect(address: SocketAddr, options: Options) -> (quinn::Endpoint, quinn::Connection) {
+    let mut transport = quinn::TransportConfig::default();
+    if let Some(bytes) = options.receive_buffer {
+        transport.stream_receive_window(bytes.into());
+    }
+    let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let config = identity::quic_client(&[identity::ALPN], transport);
+    let connecting = endpoint.connect_with(config, address, "localhost").unwrap();
+    let connection = soon("a QUIC connection", connecting).await.expect("the gateway accepts");
+    (endpoint, connection)
+}
+
+/// Reads every stream the gateway opens, until the connection ends.
+async fn accept_pushes(
+    connection: quinn::Connection,
+    seen_by: mpsc::Sender<Seen>,
+    reading: watch::Receiver<Reading>,
+) {
+    let mut lanes = JoinSet::new();
+    for number in 0.. {
+        let Ok(stream) = connection.accept_uni().await else { break };
+        lanes.spawn(lane::read(Lane::Push(number), stream, seen_by.clone(), reading.clone()));
+    }
+    lanes.join_all().await;
+}
