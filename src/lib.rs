@@ -7,6 +7,7 @@ pub mod dispatch;
 pub mod gateway;
 mod handler;
 pub mod limits;
+pub mod logic;
 pub mod monitor;
 pub mod route;
 mod server;

@@ -1,0 +1,453 @@
+//! Who is signed in where, and who has which messages: the memory that the embedded services of a process share.
+//!
+//! It is gone when the process ends. Everything in it is bounded, see [`Bounds`].
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::logic::message_id::MessageIds;
+use crate::wire::pb;
+
+/// How much a directory remembers.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Accounts, signed in or with messages. For a new one an account that is signed out is forgotten.
+    pub accounts: usize,
+    /// Index entries per account, sent and received; the oldest are forgotten first.
+    pub messages_per_account: usize,
+    /// All messages, bytes, with [`MESSAGE_OVERHEAD`] for each; the oldest are forgotten first.
+    pub message_bytes: usize,
+}
+
+/// What a message costs beside its text, bytes: the record, two index entries, and their share of the maps.
+pub const MESSAGE_OVERHEAD: usize = 512;
+
+/// Accounts looked at in search of one that may be forgotten. More would make a sign-in slow.
+const FORGET_TRIES: usize = 64;
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            // As many as a gateway has connections.
+            accounts: 100_000,
+            // Five answers to `chat.offline.index`.
+            messages_per_account: 10_000,
+            // Half a million short messages; little enough for a developer's machine.
+            message_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// An account of an app. Accounts of different apps never meet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Name of the app.
+    pub app: Arc<str>,
+    /// Name of the account within it.
+    pub account: Arc<str>,
+}
+
+impl Identity {
+    /// The account of this name.
+    pub fn new(app: &str, account: &str) -> Self {
+        Self { app: app.into(), account: account.into() }
+    }
+}
+
+/// Where an account is signed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Its channel.
+    pub channel_id: Arc<str>,
+    /// The gateway that holds the channel.
+    pub gate_id: Arc<str>,
+}
+
+/// A stored message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Larger than that of every message stored before.
+    pub message_id: i64,
+    /// Nanoseconds since 1970.
+    pub send_time: i64,
+    /// Where the receiver was when it was stored. One who signs in later finds the message in the index.
+    pub receiver: Option<Location>,
+}
+
+/// The directory holds as many accounts as it may and most are signed in. This service's fault: answer 300.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the directory is full: raise Bounds::accounts, or sign accounts out")]
+pub struct DirectoryFull;
+
+/// The shared memory of the embedded services. Every method is one short section under a lock.
+#[derive(Debug)]
+pub struct Directory {
+    state: Mutex<State>,
+    bounds: Bounds,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    accounts: HashMap<Identity, Account>,
+    /// The keys of `accounts`; the first is the next that may be forgotten.
+    forget_next: VecDeque<Identity>,
+    /// Whose each live channel is. A key here is the channel of exactly one account's location.
+    channels: HashMap<Arc<str>, Identity>,
+    messages: BTreeMap<i64, Message>,
+    message_bytes: usize,
+    ids: MessageIds,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    location: Option<Location>,
+    /// In the order of their ids.
+    index: VecDeque<Entry>,
+    acknowledged: i64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message_id: i64,
+    direction: i32,
+    send_time: i64,
+    other: Arc<str>,
+}
+
+/// `MessageIndex.direction` of a received message.
+pub const RECEIVED: i32 = 0;
+/// `MessageIndex.direction` of a sent message.
+pub const SENT: i32 = 1;
+
+#[derive(Debug)]
+struct Message {
+    sender: Identity,
+    receiver: Identity,
+    content: pb::MessageReq,
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        MESSAGE_OVERHEAD + self.content.body.len() + self.content.extra.len()
+    }
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self::new(Bounds::default())
+    }
+}
+
+impl Directory {
+    /// An empty directory.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { state: Mutex::default(), bounds }
+    }
+
+    /// Signs an account in on a channel. Returns where it was signed in until now, if on another channel.
+    ///
+    /// # Errors
+    /// [`DirectoryFull`]; nothing has changed then.
+    pub fn sign_in(&self, session: &pb::Session) -> Result<Option<Location>, DirectoryFull> {
+        let who = Identity::new(&session.app, &session.account);
+        let channel_id: Arc<str> = session.channel_id.as_str().into();
+        let location =
+            Location { channel_id: Arc::clone(&channel_id), gate_id: session.gate_id.as_str().into() };
+        let mut state = self.state();
+        let account = state.account(&who, &self.bounds)?;
+        let old = account.location.replace(location);
+        if let Some(old) = &old {
+            state.channels.remove(&old.channel_id);
+        }
+        if let Some(other) = state.channels.insert(Arc::clone(&channel_id), who) {
+            // Gateways never use a channel id twice; should one do, the channel belongs to the newer account.
+            state.leave(&other);
+        }
+        Ok(old.filter(|old| old.channel_id != channel_id))
+    }
+
+    /// Signs out whoever is signed in on this channel. Returns whether anyone was: a channel whose account has
+    /// since signed in elsewhere signs nobody out.
+    pub fn sign_out(&self, channel_id: &str) -> bool {
+        let mut state = self.state();
+        let Some(who) = state.channels.remove(channel_id) else { return false };
+        state.leave(&who);
+        true
+    }
+
+    /// Whose channel this is; none after its sign-out, or after a sign-in elsewhere.
+    pub fn identify(&self, channel_id: &str) -> Option<Identity> {
+        self.state().channels.get(channel_id).cloned()
+    }
+
+    /// Where an account is signed in.
+    pub fn locate(&self, who: &Identity) -> Option<Location> {
+        self.state().accounts.get(who)?.location.clone()
+    }
+
+    /// Stores a message of `sender` to the account `receiver` of the same app, whether or not that account was
+    /// ever seen.
+    ///
+    /// # Errors
+    /// [`DirectoryFull`]; nothing is stored then.
+    pub fn store(
+        &self,
+        sender: &Identity,
+        receiver: &str,
+        content: pb::MessageReq,
+    ) -> Result<Receipt, DirectoryFull> {
+        let receiver = Identity { app: Arc::clone(&sender.app), account: receiver.into() };
+        let mut state = self.state();
+        let location = state.account(&receiver, &self.bounds)?.location.clone();
+        let (message_id, send_time) = state.ids.next(SystemTime::now());
+        let entry = |direction, other: &Identity| Entry {
+            message_id,
+            direction,
+            send_time,
+            other: Arc::clone(&other.account),
+        };
+        state.file(sender, entry(SENT, &receiver), &self.bounds);
+        state.file(&receiver, entry(RECEIVED, sender), &self.bounds);
+        let message = Message { sender: sender.clone(), receiver, content };
+        state.message_bytes += message.bytes();
+        state.messages.insert(message_id, message);
+        while state.message_bytes > self.bounds.message_bytes {
+            state.forget_oldest_message();
+        }
+        Ok(Receipt { message_id, send_time, receiver: location })
+    }
+
+    /// Notes that an account has all messages up to this id. An older id changes nothing.
+    pub fn acknowledge(&self, who: &Identity, message_id: i64) {
+        let mut state = self.state();
+        // An id from the future would hide messages that do not exist yet.
+        let message_id = message_id.min(state.ids.last());
+        if let Some(account) = state.accounts.get_mut(who) {
+            account.acknowledged = account.acknowledged.max(message_id);
+        }
+    }
+
+    /// The messages an account sent and received after the one with this id (0: after the last acknowledged),
+    /// oldest first, at most `max`.
+    pub fn index(&self, who: &Identity, after: i64, max: usize) -> Vec<pb::MessageIndex> {
+        let state = self.state();
+        let Some(account) = state.accounts.get(who) else { return Vec::new() };
+        let after = if after == 0 { account.acknowledged } else { after };
+        let first = account.index.partition_point(|entry| entry.message_id <= after);
+        let entries = account.index.range(first..).take(max);
+        entries.map(Entry::to_wire).collect()
+    }
+
+    /// The contents of those of these messages that this account sent or received, in the order asked for.
+    pub fn contents(&self, who: &Identity, message_ids: &[i64]) -> Vec<pb::MessageContent> {
+        let state = self.state();
+        let of_id = |id: &i64| {
+            let message = state.messages.get(id)?;
+            (message.sender == *who || message.receiver == *who).then(|| pb::MessageContent {
+                message_id: *id,
+                r#type: message.content.r#type,
+                body: message.content.body.clone(),
+                extra: message.content.extra.clone(),
+            })
+        };
+        message_ids.iter().filter_map(of_id).collect()
+    }
+
+    /// How many accounts are signed in.
+    pub fn signed_in(&self) -> usize {
+        self.state().channels.len()
+    }
+
+    /// How many messages are remembered.
+    pub fn messages(&self) -> usize {
+        self.state().messages.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn to_wire(&self) -> pb::MessageIndex {
+        pb::MessageIndex {
+            message_id: self.message_id,
+            direction: self.direction,
+            send_time: self.send_time,
+            account_b: self.other.to_string(),
+            group: String::new(),
+        }
+    }
+}
+
+impl State {
+    /// The account, made if it was not there.
+    fn account(&mut self, who: &Identity, bounds: &Bounds) -> Result<&mut Account, DirectoryFull> {
+        if !self.accounts.contains_key(who) {
+            if self.accounts.len() >= bounds.accounts {
+                self.forget_account()?;
+            }
+            self.forget_next.push_back(who.clone());
+        }
+        Ok(self.accounts.entry(who.clone()).or_default())
+    }
+
+    /// Forgets an account that is signed out, the longest known first; those signed in get another round.
+    fn forget_account(&mut self) -> Result<(), DirectoryFull> {
+        for _ in 0..FORGET_TRIES {
+            let who = self.forget_next.pop_front().ok_or(DirectoryFull)?;
+            if self.accounts.get(&who).is_none_or(|account| account.location.is_none()) {
+                self.accounts.remove(&who);
+                return Ok(());
+            }
+            self.forget_next.push_back(who);
+        }
+        Err(DirectoryFull)
+    }
+
+    fn leave(&mut self, who: &Identity) {
+        if let Some(account) = self.accounts.get_mut(who) {
+            account.location = None;
+        }
+    }
+
+    fn file(&mut self, who: &Identity, entry: Entry, bounds: &Bounds) {
+        // A sender who signed out a moment ago may have been forgotten; its copy then is not missed.
+        let Some(account) = self.accounts.get_mut(who) else { return };
+        account.index.push_back(entry);
+        while account.index.len() > bounds.messages_per_account {
+            account.index.pop_front();
+        }
+    }
+
+    /// Ids grow, so the oldest message stands first in every index that still has it.
+    fn forget_oldest_message(&mut self) {
+        let Some((id, message)) = self.messages.pop_first() else { return };
+        self.message_bytes -= message.bytes();
+        for who in [&message.sender, &message.receiver] {
+            let Some(account) = self.accounts.get_mut(who) else { continue };
+            while account.index.front().is_some_and(|entry| entry.message_id <= id) {
+                account.index.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(account: &str, channel: &str) -> pb::Session {
+        pb::Session {
+            channel_id: channel.to_owned(),
+            gate_id: "gate01".to_owned(),
+            account: account.to_owned(),
+            app: "x_im".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn text(body: &str) -> pb::MessageReq {
+        pb::MessageReq { body: body.to_owned(), ..Default::default() }
+    }
+
+    fn who(account: &str) -> Identity {
+        Identity::new("x_im", account)
+    }
+
+    #[test]
+    fn g6_the_oldest_index_entries_of_an_account_are_forgotten_first() {
+        let directory = Directory::new(Bounds { messages_per_account: 3, ..Bounds::default() });
+        directory.sign_in(&session("alice", "c1")).unwrap();
+        let ids: Vec<_> =
+            (0..5).map(|_| directory.store(&who("alice"), "bob", text("m")).unwrap().message_id).collect();
+        let kept = directory.index(&who("bob"), 0, 10);
+        assert_eq!(kept.iter().map(|entry| entry.message_id).collect::<Vec<_>>(), ids[2..]);
+    }
+
+    #[test]
+    fn g6_the_oldest_messages_are_forgotten_with_their_index_entries() {
+        let bounds = Bounds { message_bytes: 2 * (MESSAGE_OVERHEAD + 10), ..Bounds::default() };
+        let directory = Directory::new(bounds);
+        directory.sign_in(&session("alice", "c1")).unwrap();
+        let ids: Vec<_> = (0..5)
+            .map(|_| directory.store(&who("alice"), "bob", text("0123456789")).unwrap().message_id)
+            .collect();
+        assert_eq!(directory.messages(), 2);
+        for account in ["alice", "bob"] {
+            let kept = directory.index(&who(account), 0, 10);
+            assert_eq!(kept.iter().map(|entry| entry.message_id).collect::<Vec<_>>(), ids[3..]);
+            assert_eq!(directory.contents(&who(account), &ids).len(), 2);
+        }
+    }
+
+    #[test]
+    fn g6_an_account_that_is_signed_out_makes_room_and_one_signed_in_does_not() {
+        let directory = Directory::new(Bounds { accounts: 2, ..Bounds::default() });
+        directory.sign_in(&session("alice", "c1")).unwrap();
+        directory.store(&who("alice"), "bob", text("m")).unwrap();
+        directory.sign_in(&session("carol", "c2")).unwrap();
+        assert_eq!(directory.index(&who("bob"), 0, 10).len(), 0);
+        assert_eq!(directory.index(&who("alice"), 0, 10).len(), 1);
+        assert_eq!(directory.sign_in(&session("dave", "c3")), Err(DirectoryFull));
+        assert_eq!(directory.store(&who("alice"), "erin", text("m")), Err(DirectoryFull));
+        assert!(directory.sign_out("c2"));
+        directory.sign_in(&session("dave", "c3")).unwrap();
+        assert_eq!(directory.signed_in(), 2);
+    }
+
+    #[test]
+    fn an_acknowledgement_never_goes_back_nor_ahead_of_what_exists() {
+        let directory = Directory::default();
+        directory.sign_in(&session("alice", "c1")).unwrap();
+        let first = directory.store(&who("alice"), "bob", text("m")).unwrap().message_id;
+        directory.acknowledge(&who("bob"), i64::MAX);
+        directory.acknowledge(&who("bob"), -1);
+        directory.acknowledge(&who("bob"), first - 1);
+        assert_eq!(directory.index(&who("bob"), 0, 10).len(), 0);
+        let second = directory.store(&who("alice"), "bob", text("m")).unwrap().message_id;
+        assert_eq!(directory.index(&who("bob"), 0, 10)[0].message_id, second);
+        // One who asks by id gets what was acknowledged, too.
+        assert_eq!(directory.index(&who("bob"), first - 1, 10).len(), 2);
+    }
+
+    #[test]
+    fn apps_are_separate_worlds() {
+        let directory = Directory::default();
+        directory.sign_in(&session("bob", "c1")).unwrap();
+        let elsewhere = Identity::new("other", "alice");
+        let receipt = directory.store(&elsewhere, "bob", text("m")).unwrap();
+        assert_eq!(receipt.receiver, None);
+        assert_eq!(directory.index(&who("bob"), 0, 10).len(), 0);
+        assert_eq!(directory.contents(&who("alice"), &[receipt.message_id]).len(), 0);
+        assert_eq!(directory.index(&Identity::new("other", "bob"), 0, 10).len(), 1);
+    }
+
+    #[test]
+    fn a_channel_that_comes_twice_belongs_to_the_newer_account() {
+        let directory = Directory::default();
+        directory.sign_in(&session("alice", "c1")).unwrap();
+        assert_eq!(directory.sign_in(&session("bob", "c1")), Ok(None));
+        assert_eq!(directory.identify("c1"), Some(who("bob")));
+        assert_eq!(directory.locate(&who("alice")), None);
+    }
+
+    #[test]
+    fn ids_are_unique_over_threads_and_grow_in_every_index() {
+        let directory = Directory::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let directory = &directory;
+                scope.spawn(move || {
+                    for _ in 0..500 {
+                        directory.store(&who(&format!("sender{thread}")), "bob", text("m")).unwrap();
+                    }
+                });
+            }
+        });
+        let index = directory.index(&who("bob"), 0, usize::MAX);
+        assert_eq!(index.len(), 2000);
+        assert!(index.is_sorted_by(|earlier, later| earlier.message_id < later.message_id));
+    }
+}
