@@ -1,7 +1,22 @@
 //! An instant-messaging access gateway, and the two other ends of its wire.
+//!
+//! In reading order:
+//!
+//! * [`wire`]: bytes to frame to packet to header, and back. No I/O, no clock.
+//! * [`limits`]: every number that bounds something, with its unit and its reason.
+//! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
+//!   the files a gateway needs.
+//! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
+//! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
+//! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
+//! * `server`: listeners, transports, and the driver of one connection.
+//! * `worker` and [`gateway`]: one core's gateway, and the composition root.
+//! * [`monitor`]: metrics, readiness, and the HTTP server that shows them.
+//! * [`client`] and [`logic`]: the other ends of the wire, as libraries.
 
 pub mod auth;
 pub mod certs;
+pub mod client;
 pub mod config;
 pub mod dispatch;
 pub mod gateway;

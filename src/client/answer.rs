@@ -1,0 +1,164 @@
+//! Answers, the wait for them, and why there may be none.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::client::calls::CallError;
+use crate::client::pending::Place;
+use crate::client::state::State;
+use crate::wire::close::CloseReason;
+use crate::wire::pb;
+
+/// A successful login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The channel id the gateway gave.
+    pub channel_id: String,
+    /// The account as the login service knows it.
+    pub account: String,
+}
+
+/// A Response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// 0 is success; see `pb::Status` for the others.
+    pub status: i32,
+    /// As it arrived.
+    pub header: pb::Header,
+    /// As it arrived; an `ErrorResp` when the status is not 0.
+    pub body: Bytes,
+    /// When it was read from the connection.
+    pub at: Instant,
+}
+
+impl Answer {
+    pub(super) fn new(header: pb::Header, body: Bytes) -> Self {
+        Self { status: header.status, header, body, at: Instant::now() }
+    }
+
+    /// Is the status 0?
+    pub const fn is_success(&self) -> bool {
+        self.status == pb::Status::Success as i32
+    }
+
+    /// The text of an `ErrorResp`; empty when there is none.
+    pub fn message(&self) -> String {
+        pb::ErrorResp::decode(self.body.clone()).map(|error| error.message).unwrap_or_default()
+    }
+
+    /// The body of a successful answer.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] for another status, [`CallError::BadBody`] when the body is not an `M`.
+    pub fn decode<M: Message + Default>(&self) -> Result<M, CallError> {
+        if self.is_success() {
+            Ok(M::decode(self.body.clone())?)
+        } else {
+            Err(CallError::Refused { status: self.status, message: self.message() })
+        }
+    }
+}
+
+/// A request got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// None came in time. Whether the request was carried out is unknown.
+    #[error("no answer in time; whether the request was carried out is unknown")]
+    TimedOut,
+    /// The connection is over. Whether the request was carried out is unknown.
+    #[error("the connection is over: {0}")]
+    Closed(CloseReason),
+    /// The gateway ended the stream the request went out on; the connection may go on.
+    #[error("the gateway ended the stream of this request")]
+    StreamEnded,
+    /// The sequence chosen by the caller belongs to a request in flight.
+    #[error("sequence {0} belongs to a request in flight")]
+    SequenceInUse(u32),
+    /// The body is larger than any gateway takes.
+    #[error("a body of {0} bytes is more than any gateway takes")]
+    TooLarge(usize),
+}
+
+/// A login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The gateway or the login service said no; the gateway closes the connection after it.
+    #[error("login refused with status {status}: {message}")]
+    Refused {
+        /// 105 token refused, 103 not a login, 3xx try again later.
+        status: i32,
+        /// What the answer says, for people.
+        message: String,
+    },
+    /// The connection ended first.
+    #[error("the connection was closed before the login was answered: {0}")]
+    Closed(CloseReason),
+    /// No answer in time.
+    #[error("the login was not answered in time")]
+    TimedOut,
+    /// The answer of a login service that does not speak this protocol.
+    #[error("the login was answered with what is no LoginResp")]
+    BadAnswer,
+}
+
+impl From<RequestError> for LoginError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Closed(reason) => Self::Closed(reason),
+            RequestError::StreamEnded => Self::Closed(CloseReason::PeerClosed),
+            RequestError::TimedOut | RequestError::SequenceInUse(_) => Self::TimedOut,
+            RequestError::TooLarge(_) => Self::Closed(CloseReason::FrameTooBig),
+        }
+    }
+}
+
+/// The answer of a request that was sent: a future. Dropped, the answer is not waited for and counts as unmatched.
+#[derive(Debug)]
+pub struct PendingAnswer {
+    sequence: u32,
+    ticket: u64,
+    answer: oneshot::Receiver<Answer>,
+    deadline: Pin<Box<Sleep>>,
+    state: Arc<State>,
+}
+
+impl PendingAnswer {
+    pub(super) fn new(place: Place, state: Arc<State>, deadline: Instant) -> Self {
+        let Place { sequence, ticket, answer } = place;
+        Self { sequence, ticket, answer, deadline: Box::pin(sleep_until(deadline)), state }
+    }
+
+    /// The sequence the request went out with.
+    pub const fn sequence(&self) -> u32 {
+        self.sequence
+    }
+}
+
+impl Future for PendingAnswer {
+    type Output = Result<Answer, RequestError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut self.answer).poll(cx) {
+            Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
+            Poll::Ready(Err(_)) => {
+                let reason = self.state.close_reason();
+                return Poll::Ready(Err(reason.map_or(RequestError::StreamEnded, RequestError::Closed)));
+            }
+            Poll::Pending => {}
+        }
+        self.deadline.as_mut().poll(cx).map(|()| Err(RequestError::TimedOut))
+    }
+}
+
+impl Drop for PendingAnswer {
+    fn drop(&mut self) {
+        self.state.pending.forget(self.sequence, self.ticket);
+    }
+}

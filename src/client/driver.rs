@@ -1,0 +1,272 @@
+//! The task that owns a connection: its readers and writers, its heartbeat, its end.
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{ConnectionError, VarInt};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use crate::client::handle::{Lane, Lanes, heartbeats};
+use crate::client::options::Heartbeat;
+use crate::client::pushes::PushSender;
+use crate::client::state::State;
+use crate::client::stream::{self, Ended, Write};
+use crate::limits::{LINGER, QUIC_FLUSH};
+use crate::wire::close::CloseReason;
+use crate::wire::frame::{self, Opcode};
+use crate::wire::packet::Encoded;
+
+/// Heartbeat intervals without a byte after which the gateway is gone: before the third, two pings went unanswered.
+const SILENT_BEATS: u32 = 3;
+
+/// What the frames travel on.
+pub(super) enum Wire {
+    Tcp,
+    Quic {
+        connection: quinn::Connection,
+        /// The endpoint, when it belongs to this client alone.
+        own: Option<quinn::Endpoint>,
+    },
+}
+
+impl Wire {
+    /// Why a QUIC connection is over, once it is. On TCP the reader finds out.
+    async fn closed(&self) -> CloseReason {
+        match self {
+            Self::Tcp => pending().await,
+            Self::Quic { connection, .. } => reason_of(&connection.closed().await),
+        }
+    }
+
+    async fn accept_push_stream(&self) -> Result<quinn::RecvStream, ConnectionError> {
+        match self {
+            Self::Tcp => pending().await,
+            Self::Quic { connection, .. } => connection.accept_uni().await,
+        }
+    }
+
+    fn close(&self, reason: CloseReason) {
+        if let (Self::Quic { connection, .. }, Some(code)) = (self, reason.code()) {
+            connection.close(VarInt::from(code), reason.token().as_bytes());
+        }
+    }
+}
+
+impl Drop for Wire {
+    /// Before the streams are dropped, which would finish them one by one.
+    fn drop(&mut self) {
+        self.close(CloseReason::Bye);
+    }
+}
+
+fn reason_of(error: &ConnectionError) -> CloseReason {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            CloseReason::from_code(close.error_code.into_inner()).unwrap_or(CloseReason::PeerClosed)
+        }
+        ConnectionError::LocallyClosed => CloseReason::Bye,
+        ConnectionError::ConnectionClosed(_)
+        | ConnectionError::TransportError(_)
+        | ConnectionError::VersionMismatch
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::CidsExhausted => CloseReason::PeerLost,
+    }
+}
+
+/// Which byte stream a reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Opened by the client; 0 is the login stream, on TCP the only one.
+    Stream(usize),
+    /// Opened by the gateway.
+    Pushes,
+}
+
+/// The client's own heartbeat.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heart {
+    pub(super) interval: Option<Duration>,
+    pub(super) kind: Heartbeat,
+}
+
+/// Owns every task of a connection; dropped, it closes it. The wire is dropped first.
+pub(super) struct Driver {
+    pub(super) wire: Wire,
+    pub(super) state: Arc<State>,
+    pub(super) lanes: Lanes,
+    pub(super) readers: JoinSet<(Source, Ended)>,
+    /// Readers of streams the client opened that have not ended.
+    pub(super) open_streams: usize,
+    pub(super) writers: JoinSet<io::Result<()>>,
+    pub(super) stop: Arc<Notify>,
+    /// For the reader of the stream the gateway has not opened yet.
+    pub(super) pushes: Option<PushSender>,
+}
+
+/// What ends a connection.
+enum End {
+    /// The client wants to leave.
+    Asked,
+    /// The gateway closed it, or it broke.
+    Peer(CloseReason),
+    /// The gateway broke the protocol.
+    Violated,
+    /// Nothing was heard of the gateway.
+    Silent,
+}
+
+impl Driver {
+    pub(super) async fn run(mut self, heart: Heart) {
+        match self.attend(heart).await {
+            End::Asked => self.leave(CloseReason::Bye).await,
+            End::Violated => self.leave(CloseReason::ProtocolError).await,
+            End::Silent => self.state.end(CloseReason::PeerLost),
+            End::Peer(reason) => self.drain(reason).await,
+        }
+    }
+
+    /// Keeps the connection until something ends it.
+    async fn attend(&mut self, heart: Heart) -> End {
+        let heart = beat(heart, Arc::clone(&self.state), self.lanes.clone());
+        tokio::pin!(heart);
+        loop {
+            tokio::select! {
+                () = self.stop.notified() => return End::Asked,
+                reason = self.wire.closed() => return End::Peer(reason),
+                Ok(stream) = self.wire.accept_push_stream(), if self.pushes.is_some() => self.add_pushes(stream),
+                Some(Ok((source, ended))) = self.readers.join_next() => {
+                    if let Some(end) = self.reader_ended(source, ended).await {
+                        return end;
+                    }
+                }
+                () = &mut heart => return End::Silent,
+            }
+        }
+    }
+
+    fn add_pushes(&mut self, stream: quinn::RecvStream) {
+        if let Some(pushes) = self.pushes.take() {
+            let reader = stream::read(stream, Arc::clone(&self.state), None, pushes);
+            self.readers.spawn(async move { (Source::Pushes, reader.await) });
+        }
+    }
+
+    async fn reader_ended(&mut self, source: Source, ended: Ended) -> Option<End> {
+        self.open_streams -= usize::from(source != Source::Pushes);
+        match (&self.wire, source, ended) {
+            (_, _, Ended::Violated) => Some(End::Violated),
+            (_, _, Ended::Closed(reason)) => Some(End::Peer(reason)),
+            (Wire::Tcp, _, Ended::Finished) => Some(End::Peer(CloseReason::PeerClosed)),
+            (Wire::Tcp, _, Ended::Failed(error)) => Some(End::Peer(reason_of_io(&error))),
+            // The session is over with its login stream; the close code follows.
+            (Wire::Quic { .. }, Source::Stream(0), _) => {
+                let reason = timeout(LINGER, self.wire.closed()).await;
+                Some(End::Peer(reason.unwrap_or(CloseReason::PeerClosed)))
+            }
+            (Wire::Quic { .. }, Source::Stream(index), _) => {
+                self.state.pending.fail_stream(index);
+                None
+            }
+            (Wire::Quic { .. }, Source::Pushes, _) => None,
+        }
+    }
+
+    /// The peer is gone: what arrived before is still delivered, then the end is told.
+    async fn drain(&mut self, reason: CloseReason) {
+        self.wire.close(CloseReason::Bye);
+        // It may have been opened, filled and closed while the select looked elsewhere. The connection is over, so
+        // this does not wait.
+        if self.pushes.is_some()
+            && let Ok(stream) = self.wire.accept_push_stream().await
+        {
+            self.add_pushes(stream);
+        }
+        self.pushes = None;
+        let _ = timeout(LINGER, async {
+            while self.open_streams > 0
+                && let Some(ended) = self.readers.join_next().await
+            {
+                self.open_streams -= usize::from(!matches!(ended, Ok((Source::Pushes, _))));
+            }
+        })
+        .await;
+        self.state.end(reason);
+        while self.readers.join_next().await.is_some() {}
+    }
+
+    /// Writes what is queued, says why, and waits a little for the peer.
+    async fn leave(&mut self, reason: CloseReason) {
+        let last = match self.wire {
+            Wire::Tcp => frame::encode(Opcode::Close, &reason.payload()),
+            Wire::Quic { .. } => Bytes::new(),
+        };
+        let _ = timeout(LINGER, flush(&self.lanes, last)).await;
+        match &self.wire {
+            Wire::Tcp => {
+                let _ = timeout(LINGER, self.readers.join_next()).await;
+            }
+            Wire::Quic { own, .. } => {
+                self.wire.close(reason);
+                if let Some(endpoint) = own {
+                    let _ = timeout(QUIC_FLUSH, endpoint.wait_idle()).await;
+                }
+            }
+        }
+        self.state.end(reason);
+    }
+}
+
+impl Drop for Driver {
+    /// The last handle is gone: whoever still waits for an answer or a push is told.
+    fn drop(&mut self) {
+        self.state.end(CloseReason::Bye);
+    }
+}
+
+fn reason_of_io(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            CloseReason::PeerClosed
+        }
+        _ => CloseReason::PeerLost,
+    }
+}
+
+/// Waits until every writer handed over what it had, and `last` behind it.
+async fn flush(lanes: &Lanes, last: Bytes) {
+    for lane in &lanes.0 {
+        let (done, written) = oneshot::channel();
+        if lane.send(Write::Last { bytes: last.clone(), done }).await.is_ok() {
+            let _ = written.await;
+        }
+    }
+}
+
+/// Sends heartbeats once the channel is open; returns when the gateway has been silent for too long.
+async fn beat(heart: Heart, state: Arc<State>, lanes: Lanes) {
+    let Some(interval) = heart.interval else { return pending().await };
+    state.opened().await;
+    let mut ticks = interval_at(Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = state.reads();
+    let mut silent = 0;
+    loop {
+        ticks.tick().await;
+        let reads = state.reads();
+        silent = if reads != heard || state.is_held() { 0 } else { silent + 1 };
+        heard = reads;
+        if silent >= SILENT_BEATS {
+            return;
+        }
+        for ping in heartbeats(heart.kind, state.dialect) {
+            // With a full queue there is traffic enough to keep the session.
+            let _ = lanes.of(Lane::Heartbeat).try_send(Write::Packet(Encoded::whole(ping)));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The handle a program holds: login, requests, heartbeats, close.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::client::answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
+use crate::client::options::Heartbeat;
+use crate::client::pending::Refusal;
+use crate::client::state::{Counts, State};
+use crate::client::stream::{MAX_FRAME, Write};
+use crate::limits::{KIB, LINGER};
+use crate::wire::close::CloseReason;
+use crate::wire::dialect::Dialect;
+use crate::wire::frame::{self, Opcode};
+use crate::wire::packet::{BASIC_PING, Encoded, encode_basic, encode_message};
+use crate::wire::{command, pb};
+
+/// Room kept for the header in the largest frame, bytes.
+const HEADER_ROOM: usize = 64 * KIB;
+
+/// The parts of an orderly close, each bounded by [`LINGER`]: what is queued is written, the peer closes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection to a gateway. Clones share it; the last one dropped closes it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) state: Arc<State>,
+    pub(super) lanes: Lanes,
+    pub(super) login_timeout: Duration,
+    pub(super) request_timeout: Duration,
+    /// Asks the driver for an orderly close.
+    pub(super) stop: Arc<Notify>,
+    pub(super) connection: Option<quinn::Connection>,
+    pub(super) _driver: AbortOnDropHandle<()>,
+}
+
+/// Which of the client's streams something goes out on. With one stream, and on TCP, all are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Stream 0.
+    Login,
+    /// The second stream.
+    Heartbeat,
+    /// The third stream.
+    Messages,
+}
+
+/// The queues towards the writers: one, or one per lane.
+#[derive(Debug, Clone)]
+pub(super) struct Lanes(pub(super) Vec<mpsc::Sender<Write>>);
+
+impl Lanes {
+    fn index(&self, lane: Lane) -> usize {
+        if self.0.len() == 1 { 0 } else { lane as usize }
+    }
+
+    pub(super) fn of(&self, lane: Lane) -> &mpsc::Sender<Write> {
+        &self.0[self.index(lane)]
+    }
+}
+
+impl Client {
+    pub(super) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Signs in with a token, without isp, zone or tags. See [`login_with`](Self::login_with).
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn login(&self, token: &str) -> Result<Login, LoginError> {
+        self.login_with(pb::LoginReq { token: token.to_owned(), ..Default::default() }).await
+    }
+
+    /// Signs in. Not cancel safe: a login that is dropped halfway leaves a connection without use.
+    ///
+    /// # Errors
+    /// [`LoginError`]: refused (the connection then closes by itself), closed, not answered in time.
+    pub async fn login_with(&self, request: pb::LoginReq) -> Result<Login, LoginError> {
+        let answer = self.send_login(&request).await?.await?;
+        if !answer.is_success() {
+            return Err(LoginError::Refused { status: answer.status, message: answer.message() });
+        }
+        self.inner.state.login().cloned().ok_or(LoginError::BadAnswer)
+    }
+
+    /// Sends a login and does not wait for its answer: requests may be pipelined behind it.
+    ///
+    /// # Errors
+    /// [`RequestError`] when it cannot be sent.
+    pub async fn send_login(&self, request: &pb::LoginReq) -> Result<PendingAnswer, RequestError> {
+        let header = pb::Header { command: command::LOGIN_SIGNIN.to_owned(), ..Default::default() };
+        self.send_header(Lane::Login, header, request.encode_to_vec()).await
+    }
+
+    /// Sends a request and waits for its answer. `dest` is an account, a group, or empty.
+    ///
+    /// # Errors
+    /// [`RequestError`]; an answer with a status other than 0 is not an error here.
+    pub async fn request(
+        &self,
+        command: &str,
+        dest: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, RequestError> {
+        self.send(command, dest, body).await?.await
+    }
+
+    /// Sends a request; the answer is awaited through what it returns, or not at all. Requests sent one after the
+    /// other by one task leave in that order. Cancel safe: cancelled, the request may or may not have been sent.
+    ///
+    /// # Errors
+    /// [`RequestError`] when it cannot be sent within the request timeout.
+    pub async fn send(
+        &self,
+        command: &str,
+        dest: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<PendingAnswer, RequestError> {
+        let header =
+            pb::Header { command: command.to_owned(), dest: dest.to_owned(), ..pb::Header::default() };
+        self.send_header(Lane::Messages, header, body).await
+    }
+
+    /// Sends a request with any header on any lane. Sequence 0 is replaced by the next one.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`RequestError::SequenceInUse`].
+    pub async fn send_header(
+        &self,
+        lane: Lane,
+        mut header: pb::Header,
+        body: impl Into<Bytes>,
+    ) -> Result<PendingAnswer, RequestError> {
+        let inner = &self.inner;
+        let body = body.into();
+        if body.len() > MAX_FRAME - HEADER_ROOM {
+            return Err(RequestError::TooLarge(body.len()));
+        }
+        let login = header.command == command::LOGIN_SIGNIN;
+        let deadline = Instant::now() + if login { inner.login_timeout } else { inner.request_timeout };
+        let slot =
+            timeout_at(deadline, inner.state.pending.slot()).await.map_err(|_| RequestError::TimedOut)?;
+        let stream = inner.lanes.index(lane);
+        let registered = slot
+            .and_then(|slot| inner.state.pending.register(slot, header.sequence, &header.command, stream));
+        let place = match registered {
+            Ok(place) => place,
+            Err(Refusal::InUse) => return Err(RequestError::SequenceInUse(header.sequence)),
+            Err(Refusal::Ended) => return Err(self.closed_or_ended().await),
+        };
+        header.sequence = place.sequence;
+        let pending = PendingAnswer::new(place, Arc::clone(&inner.state), deadline);
+        let frame = encode_message(inner.state.dialect, &header, body);
+        let queued = timeout_at(deadline, inner.lanes.of(lane).send(Write::Packet(frame))).await;
+        match queued.map_err(|_| RequestError::TimedOut)? {
+            Ok(()) => Ok(pending),
+            Err(_) => Err(self.closed_or_ended().await),
+        }
+    }
+
+    /// Sends bytes as they stand: for tests of a gateway.
+    ///
+    /// # Errors
+    /// [`RequestError`] when the connection or the stream is over.
+    pub async fn send_raw(&self, lane: Lane, bytes: impl Into<Bytes>) -> Result<(), RequestError> {
+        let frame = Write::Packet(Encoded::whole(bytes.into()));
+        match self.inner.lanes.of(lane).send(frame).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.closed_or_ended().await),
+        }
+    }
+
+    /// Sends one heartbeat ([`Heartbeat::Both`]: both) and waits for its pong. Returns the round trip.
+    ///
+    /// # Errors
+    /// [`RequestError`] when no pong comes within the request timeout, or the connection ends.
+    pub async fn ping(&self, kind: Heartbeat) -> Result<Duration, RequestError> {
+        let inner = &self.inner;
+        let start = Instant::now();
+        let before = inner.state.counts();
+        for frame in heartbeats(kind, inner.state.dialect) {
+            self.send_raw(Lane::Heartbeat, frame).await?;
+        }
+        let (frame, basic) = (kind != Heartbeat::Basic, kind != Heartbeat::Frame);
+        let pong = inner.state.counted(|counts| {
+            (!frame || counts.frame_pongs > before.frame_pongs)
+                && (!basic || counts.basic_pongs > before.basic_pongs)
+        });
+        tokio::select! {
+            biased;
+            () = pong => Ok(start.elapsed()),
+            reason = inner.state.closed() => Err(RequestError::Closed(reason)),
+            () = sleep_until(start + inner.request_timeout) => Err(RequestError::TimedOut),
+        }
+    }
+
+    /// The login of this connection, once it succeeded.
+    pub fn session(&self) -> Option<&Login> {
+        self.inner.state.login()
+    }
+
+    /// What happened beside requests and pushes.
+    pub fn counts(&self) -> Counts {
+        self.inner.state.counts()
+    }
+
+    /// The QUIC connection below, for tests; `None` on TCP.
+    pub fn quic(&self) -> Option<&quinn::Connection> {
+        self.inner.connection.as_ref()
+    }
+
+    /// Waits until the connection is over and says why. Cancel safe. On TCP the end is seen only behind what
+    /// arrived before it: it waits for a consumer that does not take its pushes.
+    pub async fn closed(&self) -> CloseReason {
+        self.inner.state.closed().await
+    }
+
+    /// Why the connection is over; `None` while it is not.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.inner.state.close_reason()
+    }
+
+    /// Ends the session in order: what is queued is written, then `bye` (QUIC close code 0; on TCP a close frame and
+    /// a FIN). Waits at most 3 s. Answers that are still owed are not waited for. Returns why it ended: `bye`, unless
+    /// the gateway was faster.
+    pub async fn close(&self) -> CloseReason {
+        self.inner.stop.notify_one();
+        let closed = timeout(CLOSE_TIMEOUT, self.closed()).await;
+        closed.unwrap_or_else(|_| {
+            self.inner.state.end(CloseReason::Bye);
+            CloseReason::Bye
+        })
+    }
+
+    /// A queue or the table is closed: the reason follows at once if the whole connection is over.
+    async fn closed_or_ended(&self) -> RequestError {
+        match timeout(LINGER, self.closed()).await {
+            Ok(reason) => RequestError::Closed(reason),
+            Err(_) => RequestError::StreamEnded,
+        }
+    }
+}
+
+/// The frames of a heartbeat.
+pub(super) fn heartbeats(kind: Heartbeat, dialect: Dialect) -> impl Iterator<Item = Bytes> {
+    let frame = (kind != Heartbeat::Basic).then(|| frame::encode(Opcode::Ping, &[]));
+    let basic = (kind != Heartbeat::Frame).then(|| encode_basic(dialect, BASIC_PING));
+    frame.into_iter().chain(basic)
+}

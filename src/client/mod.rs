@@ -1,0 +1,33 @@
+//! A client of the gateway over QUIC or TCP: used by `gateway chat`, `gateway bench talk`, the tests, and by
+//! people as a library.
+//!
+//! [`Client::connect`] gives a handle that can be cloned, and the [`Pushes`] of the connection. A [`Client`]
+//! signs in, sends requests and awaits their answers; heartbeats and QUIC keep-alives run on their own. When the
+//! last clone is dropped the connection is closed. Everything is `Send` and runs on any tokio runtime.
+//!
+//! In reading order: `options` and `trust` (what to connect to), `connect` (how), `handle` (what a program holds),
+//! `answer` (what it gets), `calls` (typed requests), `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle
+//! and tasks share), `stream` (one byte stream), `driver` (the task that owns them all).
+
+mod answer;
+mod calls;
+mod connect;
+mod driver;
+mod handle;
+mod options;
+mod pending;
+mod pushes;
+mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+pub use answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
+pub use calls::CallError;
+pub use connect::{ConnectError, quic_endpoint};
+pub use handle::{Client, Lane};
+pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
+pub use pushes::{Push, Pushes};
+pub use state::Counts;
+pub use trust::{CaError, TrustedCa};

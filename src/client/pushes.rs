@@ -1,0 +1,107 @@
+//! What the gateway sends unasked, in order, bounded in messages and bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::client::state::State;
+use crate::limits::KIB;
+use crate::wire::{command, pb};
+
+/// Pushes held for a consumer that is busy; then reading stops and the gateway feels it.
+const MAX_HELD: usize = 256;
+
+/// Bytes of pushes held; one larger push is held alone.
+const MAX_HELD_BYTES: usize = 1024 * KIB;
+
+/// A packet that answers no request of this client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Push {
+    /// As it arrived.
+    pub header: pb::Header,
+    /// As it arrived.
+    pub body: Bytes,
+}
+
+impl Push {
+    /// The message of a talk to this user or one of its groups; `None` for other pushes and unreadable bodies.
+    pub fn message(&self) -> Option<pb::MessagePush> {
+        matches!(self.header.command.as_str(), command::CHAT_USER_TALK | command::CHAT_GROUP_TALK)
+            .then(|| pb::MessagePush::decode(self.body.clone()).ok())
+            .flatten()
+    }
+
+    /// The notice that the account signed in elsewhere; the gateway closes with `kicked` after it.
+    pub fn kick(&self) -> Option<pb::KickOutNotify> {
+        (self.header.command == command::LOGIN_SIGNIN)
+            .then(|| pb::KickOutNotify::decode(self.body.clone()).ok())
+            .flatten()
+    }
+}
+
+/// The pushes of one connection, in the order in which they arrived.
+///
+/// A consumer that stops taking them stops the reading of the stream they come on: on QUIC answers still flow, on
+/// TCP nothing does. One that does not want them drops this, and they are discarded.
+#[derive(Debug)]
+pub struct Pushes {
+    queue: mpsc::Receiver<(Push, OwnedSemaphorePermit)>,
+    state: Arc<State>,
+}
+
+impl Pushes {
+    /// The next push, or `None` when the connection is over and all that arrived was taken.
+    ///
+    /// Pushes that overtake the login response are held back until it has come (protocol §7). Cancel safe.
+    pub async fn recv(&mut self) -> Option<Push> {
+        self.state.opened_or_closed().await;
+        if !self.state.is_open() {
+            return None;
+        }
+        self.queue.recv().await.map(|(push, _room)| push)
+    }
+
+    /// A push that is already here; `None` when there is none at the moment.
+    pub fn try_recv(&mut self) -> Option<Push> {
+        if !self.state.is_open() {
+            return None;
+        }
+        self.queue.try_recv().ok().map(|(push, _room)| push)
+    }
+}
+
+/// The readers' end.
+#[derive(Debug, Clone)]
+pub(super) struct PushSender {
+    queue: mpsc::Sender<(Push, OwnedSemaphorePermit)>,
+    bytes: Arc<Semaphore>,
+}
+
+impl PushSender {
+    /// Waits for room; a push nobody wants is discarded. When the consumer goes, its queue goes with it, and so a
+    /// reader that waits here gets its room.
+    pub(super) async fn send(&self, push: Push, state: &State) {
+        let cost = push.body.len().clamp(1, MAX_HELD_BYTES) as u32;
+        let room = match Arc::clone(&self.bytes).try_acquire_many_owned(cost) {
+            Ok(room) => room,
+            Err(_) => {
+                let _held = state.hold();
+                let Ok(room) = Arc::clone(&self.bytes).acquire_many_owned(cost).await else { return };
+                room
+            }
+        };
+        if let Err(mpsc::error::TrySendError::Full(item)) = self.queue.try_send((push, room)) {
+            let _held = state.hold();
+            let _ = self.queue.send(item).await;
+        }
+    }
+}
+
+/// Both ends.
+pub(super) fn channel(state: Arc<State>) -> (PushSender, Pushes) {
+    let (sender, queue) = mpsc::channel(MAX_HELD);
+    let bytes = Arc::new(Semaphore::new(MAX_HELD_BYTES));
+    (PushSender { queue: sender, bytes }, Pushes { queue, state })
+}

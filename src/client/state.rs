@@ -1,0 +1,155 @@
+//! What the handle, the pushes and the tasks of one connection share.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+
+use crate::client::answer::{Answer, Login};
+use crate::client::pending::Pending;
+use crate::wire::close::CloseReason;
+use crate::wire::dialect::Dialect;
+use crate::wire::{command, pb};
+use prost::Message as _;
+
+/// What happened on a connection beside requests and pushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Frame pongs received.
+    pub frame_pongs: u64,
+    /// BasicPkt pongs received.
+    pub basic_pongs: u64,
+    /// Pings of the gateway that were answered, of both kinds.
+    pub pings_answered: u64,
+    /// Responses that matched no request in flight: late, or answered twice.
+    pub unmatched: u64,
+}
+
+/// Shared by everything that belongs to one connection.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) dialect: Dialect,
+    pub(super) pending: Pending,
+    login: OnceLock<Login>,
+    opened: watch::Sender<bool>,
+    closed: watch::Sender<Option<CloseReason>>,
+    counts: watch::Sender<Counts>,
+    /// Reads that brought bytes, on any stream.
+    reads: AtomicU64,
+    /// Readers that wait for the consumer of the pushes.
+    held: AtomicUsize,
+}
+
+impl State {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            pending: Pending::new(),
+            login: OnceLock::new(),
+            opened: watch::Sender::new(false),
+            closed: watch::Sender::new(None),
+            counts: watch::Sender::new(Counts::default()),
+            reads: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
+        }
+    }
+
+    /// A Response arrived. The reader that saw the login response opens the channel, so that what follows it on
+    /// the same stream finds it open.
+    pub(super) fn answer(&self, answer: Answer) {
+        let opens = answer.is_success()
+            && answer.header.command == command::LOGIN_SIGNIN
+            && self.pending.expects(answer.header.sequence, command::LOGIN_SIGNIN);
+        if opens && let Ok(response) = pb::LoginResp::decode(answer.body.clone()) {
+            let login = Login { channel_id: response.channel_id, account: response.account };
+            let _ = self.login.set(login);
+            self.opened.send_replace(true);
+        }
+        if !self.pending.answer(answer) {
+            self.count(|counts| counts.unmatched += 1);
+        }
+    }
+
+    pub(super) fn login(&self) -> Option<&Login> {
+        self.login.get()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        *self.opened.borrow()
+    }
+
+    pub(super) async fn opened(&self) {
+        // The sender lives in self, so the wait cannot fail.
+        let _ = self.opened.subscribe().wait_for(|opened| *opened).await;
+    }
+
+    pub(super) async fn opened_or_closed(&self) {
+        if self.is_open() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = self.opened() => {}
+            _ = self.closed() => {}
+        }
+    }
+
+    /// The connection is over; the first reason stands. Wakes everything that waits.
+    pub(super) fn end(&self, reason: CloseReason) {
+        self.closed.send_if_modified(|closed| {
+            let first = closed.is_none();
+            closed.get_or_insert(reason);
+            first
+        });
+        self.pending.end();
+    }
+
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        *self.closed.borrow()
+    }
+
+    pub(super) async fn closed(&self) -> CloseReason {
+        let mut closed = self.closed.subscribe();
+        let reason = closed.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
+        reason.unwrap_or(CloseReason::PeerLost)
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
+        self.counts.send_modify(change);
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    pub(super) async fn counted(&self, until: impl FnMut(&Counts) -> bool) {
+        let _ = self.counts.subscribe().wait_for(until).await;
+    }
+
+    pub(super) fn note_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Marks a reader as waiting for the consumer until the guard is dropped.
+    pub(super) fn hold(&self) -> Held<'_> {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Held(self)
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// See [`State::hold`].
+pub(super) struct Held<'a>(&'a State);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}

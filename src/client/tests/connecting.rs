@@ -1,0 +1,154 @@
+//! How connections come about and end.
+
+use super::*;
+use rstest::rstest;
+
+#[rstest]
+#[tokio::test]
+async fn every_close_code_arrives_as_its_reason_and_fails_what_is_in_flight(
+    #[values(Kind::Tcp, Kind::QuicMany)] kind: Kind,
+) {
+    for reason in [CloseReason::Bye, CloseReason::Draining, CloseReason::Kicked, CloseReason::ProtocolError] {
+        let mut pair = Pair::signed_in(kind, |_| {}).await;
+        let pending = pair.client.send_talk("bob", "lost").await.unwrap();
+        pair.close(reason).await;
+        assert_eq!(soon(pending).await.unwrap_err(), RequestError::Closed(reason));
+        assert_eq!(soon(pair.client.closed()).await, reason);
+        let late = pair.client.send_talk("bob", "late").await;
+        assert_eq!(late.unwrap_err(), RequestError::Closed(reason));
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_vanishes_is_told_apart_from_one_that_hangs_up() {
+    let pair = Pair::signed_in(Kind::Tcp, |_| {}).await;
+    let Pair { client, login, .. } = pair;
+    drop(login);
+    assert_eq!(soon(client.closed()).await, CloseReason::PeerClosed);
+
+    let pair = Pair::signed_in(Kind::QuicMany, |options| {
+        options.idle = Duration::from_millis(500);
+        options.keep_alive = None;
+    })
+    .await;
+    assert_eq!(soon(pair.client.closed()).await, CloseReason::PeerLost);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a7_what_is_not_this_protocol_ends_the_connection_3503(
+    #[values(Kind::Tcp, Kind::QuicMany)] kind: Kind,
+) {
+    let mut pair = Pair::signed_in(kind, |_| {}).await;
+    pair.login.write(&frame::encode(Opcode::Binary, b"HTTP/1.1 200 OK")).await;
+    assert_eq!(soon(pair.client.closed()).await, CloseReason::ProtocolError);
+    if kind == Kind::Tcp {
+        let close = pair.login.frame().await.unwrap();
+        assert_eq!(CloseReason::from_payload(&close.payload), Some(CloseReason::ProtocolError));
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_address_keeps_the_session() {
+    let gate = QuicGate::new(b"x-im/1");
+    let endpoint = quic_endpoint(gate.endpoint.local_addr().unwrap()).unwrap();
+    let options = ConnectOptions { endpoint: Some(endpoint.clone()), ..gate.options(Streams::Single) };
+    let (connected, connection) = tokio::join!(Client::connect(options), gate.accept());
+    let (client, _pushes) = connected.unwrap();
+    let before = connection.remote_address();
+    endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    let (login, mut pipe) = tokio::join!(client.login("token"), async {
+        let mut pipe = accept_pipe(&connection).await;
+        pipe.sign_in().await;
+        pipe
+    });
+    login.unwrap();
+    assert_ne!(connection.remote_address(), before);
+    let (pong, ()) = tokio::join!(client.ping(Heartbeat::Frame), async {
+        assert_eq!(pipe.frame().await.unwrap().opcode, Opcode::Ping);
+        pipe.write(&frame::encode(Opcode::Pong, &[])).await;
+    });
+    pong.unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn dropping_the_last_handle_closes_the_connection(
+    #[values(Kind::Tcp, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+) {
+    let pair = Pair::signed_in(kind, |_| {}).await;
+    let Pair { client, mut pushes, mut login, quic } = pair;
+    let pending = client.send_talk("bob", "never").await.unwrap();
+    drop(client);
+    match quic {
+        Some((_, connection)) => {
+            let error = soon(connection.closed()).await;
+            assert!(
+                matches!(error, quinn::ConnectionError::ApplicationClosed(close) if close.reason == "bye")
+            );
+        }
+        None => while login.frame().await.is_some() {},
+    }
+    assert_eq!(soon(pending).await.unwrap_err(), RequestError::Closed(CloseReason::Bye));
+    assert_eq!(soon(pushes.recv()).await, None);
+}
+
+#[tokio::test]
+async fn what_keeps_a_connection_from_coming_about_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let refused = Client::connect(ConnectOptions::tcp(free)).await.unwrap_err();
+    assert!(matches!(refused, ConnectError::Tcp { .. }), "{refused}");
+
+    let gate = QuicGate::new(b"x-im/1");
+    let _accepting = tokio_util::task::AbortOnDropHandle::new(tokio::spawn({
+        let endpoint = gate.endpoint.clone();
+        async move { while endpoint.accept().await.unwrap().await.is_err() {} }
+    }));
+    let other = QuicGate::new(b"x-im/1");
+    let wrong = ConnectOptions { ca: Some(other.ca.clone()), ..gate.options(Streams::Single) };
+    let wrong = Client::connect(wrong).await.unwrap_err();
+    assert!(matches!(wrong, ConnectError::Certificate { .. }), "{wrong:?}");
+    assert!(wrong.to_string().contains("--ca"), "{wrong}");
+    let named =
+        ConnectOptions { server_name: Some("example.org".to_owned()), ..gate.options(Streams::Single) };
+    let named = Client::connect(named).await.unwrap_err();
+    assert!(matches!(named, ConnectError::Certificate { .. }), "{named:?}");
+    let without = ConnectOptions { ca: None, ..gate.options(Streams::Single) };
+    assert!(matches!(Client::connect(without).await.unwrap_err(), ConnectError::NoCa));
+
+    let strange = QuicGate::new(b"h3");
+    let (error, _) = tokio::join!(Client::connect(strange.options(Streams::Single)), async {
+        strange.endpoint.accept().await.unwrap().await
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, ConnectError::NotAGateway { .. }), "{error:?}");
+
+    let (error, ()) = tokio::join!(Client::connect(other.options(Streams::Single)), async {
+        other.endpoint.accept().await.unwrap().refuse();
+    });
+    assert!(matches!(error.unwrap_err(), ConnectError::Refused { .. }));
+
+    let silent = ConnectOptions {
+        server: std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string(),
+        connect_timeout: Duration::from_millis(100),
+        ..gate.options(Streams::Single)
+    };
+    let silent = Client::connect(silent).await.unwrap_err();
+    assert!(matches!(silent, ConnectError::TimedOut { transport: Transport::Quic, .. }));
+}
+
+#[tokio::test]
+async fn the_kim_dialect_has_its_own_magics() {
+    let mut pair = Pair::tcp(|options| options.dialect = Dialect::Kim).await;
+    let _pending = pair.client.send_login(&pb::LoginReq::default()).await.unwrap();
+    let frame = pair.login.frame().await.unwrap();
+    assert_eq!(frame.payload[..4], Dialect::Kim.logic_magic());
+}
+
+#[test]
+fn everything_runs_on_any_runtime() {
+    fn send<T: Send + Sync>() {}
+    send::<Client>();
+    send::<Pushes>();
+    send::<crate::client::PendingAnswer>();
+}
