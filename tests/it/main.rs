@@ -9,6 +9,7 @@ mod heartbeats;
 mod links;
 mod login;
 mod malformed;
+mod program;
 mod pushes;
 mod refusals;
 mod requests;

@@ -1,0 +1,284 @@
+//! `gateway bench talk`: half the clients over QUIC, half over TCP; pairs of one of each talk to each other.
+//!
+//! The load is an open loop: a message has a time at which it is due, and one that is sent late is sent at once.
+//! Both latencies are counted from the time it was due, so that a stall cannot hide.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use gateway::auth;
+use gateway::client::{Client, ConnectOptions, Pushes, Transport};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::cli::bench::load::{Load, receive, send};
+use crate::cli::bench::report::{Received, Report, Sent};
+use crate::cli::{chat, mint};
+
+/// Connects and logins under way at once: below the gateway's limit from which on it asks for proof of address.
+const CONNECTING: usize = 32;
+
+/// Between two looks at the progress.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long the last pushes may take after the last answer.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long closing connections may take.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Receive and send buffer of the UDP socket all QUIC clients share, bytes; the system may give less.
+const UDP_BUFFER: usize = 4 * 1024 * 1024;
+
+/// How long the runtime may take to end.
+const RUNTIME_END: Duration = Duration::from_millis(100);
+
+/// The app of the bench accounts.
+const APP: &str = "x_im";
+
+/// Which transports the clients use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mix {
+    /// Half of each; every pair has one of each.
+    Both,
+    Quic,
+    Tcp,
+}
+
+impl Mix {
+    fn of(self, client: usize) -> Transport {
+        match self {
+            Self::Quic => Transport::Quic,
+            Self::Tcp => Transport::Tcp,
+            Self::Both if client.is_multiple_of(2) => Transport::Quic,
+            Self::Both => Transport::Tcp,
+        }
+    }
+}
+
+/// Pairs of clients talk to each other; every message must be answered and arrive once, in order.
+#[derive(Debug, clap::Args)]
+pub(super) struct TalkArgs {
+    /// Clients, an even number.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    clients: u32,
+    /// Messages each client sends per second. The gateway reads 200 frames per second from a client.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rate: u32,
+    /// How long they talk.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    seconds: u32,
+    /// What carries the connections.
+    #[arg(long, value_enum, default_value_t = Mix::Both)]
+    transport: Mix,
+    /// The gateway, HOST:PORT.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    server: String,
+    /// The CA that signed the gateway's certificate (PEM); QUIC needs it.
+    #[arg(long, default_value = "certs/dev/ca.pem")]
+    ca: PathBuf,
+    /// The development secret tokens are made with.
+    #[arg(long, default_value = "certs/dev/jwt.secret")]
+    secret_file: PathBuf,
+}
+
+impl TalkArgs {
+    /// Messages each client is to send.
+    fn each(&self) -> u32 {
+        self.rate * self.seconds
+    }
+}
+
+/// Messages over all clients that can be kept count of: two bits and two latencies each.
+const MAX_MESSAGES: u64 = 50_000_000;
+
+/// Runs the load and prints what came of it.
+pub(super) fn run(args: &TalkArgs) -> anyhow::Result<ExitCode> {
+    if !args.clients.is_multiple_of(2) {
+        bail!("--clients must be even: they talk in pairs");
+    }
+    let messages = u64::from(args.clients) * u64::from(args.each());
+    if messages > MAX_MESSAGES {
+        bail!("{messages} messages are too many to keep count of; at most {MAX_MESSAGES}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let code = runtime.block_on(bench(args));
+    runtime.shutdown_timeout(RUNTIME_END);
+    code
+}
+
+async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
+    let run = run_id();
+    let endpoint = shared_endpoint(args).await?;
+    let members = connect_all(args, &run, endpoint.as_ref()).await?;
+    let clients: Vec<Client> = members.iter().map(|(client, _)| client.clone()).collect();
+    let load = Arc::new(Load::new(run, args.clients, args.rate, args.each()));
+    let mut senders = JoinSet::new();
+    let mut receivers = JoinSet::new();
+    for (index, (client, pushes)) in members.into_iter().enumerate() {
+        senders.spawn(send(index, client.clone(), Arc::clone(&load)));
+        receivers.spawn(receive(index, client, pushes, Arc::clone(&load)));
+    }
+    let sent = talk(args, &load, senders).await;
+    await_last_pushes(&load).await;
+    load.end();
+    let received: Vec<(usize, Received)> = receivers.join_all().await;
+    let report = Report::new(sent, received, clients.iter().filter_map(Client::close_reason));
+    let _ = timeout(CLOSE, close_all(clients, endpoint)).await;
+    let kinds = |kind| (0..args.clients as usize).filter(|&index| args.transport.of(index) == kind).count();
+    let (quic, tcp, rate, seconds) = (kinds(Transport::Quic), kinds(Transport::Tcp), args.rate, args.seconds);
+    println(&format!(
+        "clients        {quic} over QUIC, {tcp} over TCP, {rate} messages/s each for {seconds} s"
+    ));
+    println(&report.to_string());
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Shows the progress until every sender is done. Ctrl-C ends the sending, and what was sent is still awaited.
+async fn talk(args: &TalkArgs, load: &Load, mut senders: JoinSet<(usize, Sent)>) -> Vec<(usize, Sent)> {
+    let bar = progress(u64::from(args.clients) * u64::from(args.each()), "messages");
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut done = Vec::new();
+    while !senders.is_empty() {
+        tokio::select! {
+            Some(Ok(sent)) = senders.join_next() => done.push(sent),
+            _ = looks.tick() => bar.set_position(load.sent.load(Ordering::Relaxed)),
+            Ok(()) = tokio::signal::ctrl_c() => load.stop_sending(),
+        }
+    }
+    bar.finish_and_clear();
+    done
+}
+
+/// Waits until as many different messages came as were stored, or for as long as is fair.
+async fn await_last_pushes(load: &Load) {
+    let end = Instant::now() + GRACE;
+    let mut looks = interval(LOOK_EVERY);
+    while load.seen.load(Ordering::Relaxed) < load.stored.load(Ordering::Relaxed) && Instant::now() < end {
+        looks.tick().await;
+    }
+    // One more turn, for a message that comes twice.
+    looks.tick().await;
+}
+
+async fn close_all(clients: Vec<Client>, endpoint: Option<quinn::Endpoint>) {
+    let mut closing = JoinSet::new();
+    for client in clients {
+        closing.spawn(async move { client.close().await });
+    }
+    while closing.join_next().await.is_some() {}
+    if let Some(endpoint) = endpoint {
+        endpoint.wait_idle().await;
+    }
+}
+
+/// One UDP socket for all QUIC clients.
+async fn shared_endpoint(args: &TalkArgs) -> anyhow::Result<Option<quinn::Endpoint>> {
+    if args.transport == Mix::Tcp {
+        return Ok(None);
+    }
+    let server = tokio::net::lookup_host(&args.server)
+        .await
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .with_context(|| format!("cannot resolve {}; write HOST:PORT", args.server))?;
+    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = std::net::UdpSocket::bind(any).context("cannot bind a UDP socket")?;
+    let buffers = socket2::SockRef::from(&socket);
+    // Less than asked for is no fault: QUIC repeats what the system drops.
+    let _ = buffers.set_recv_buffer_size(UDP_BUFFER);
+    let _ = buffers.set_send_buffer_size(UDP_BUFFER);
+    let config = quinn::EndpointConfig::default();
+    let endpoint = quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime));
+    Ok(Some(endpoint.context("cannot use the UDP socket")?))
+}
+
+/// A client that is signed in.
+type Member = (Client, Pushes);
+
+/// A login under way: which client, and what came of it.
+type Joining = (usize, anyhow::Result<Member>);
+
+async fn connect_all(
+    args: &TalkArgs,
+    run: &str,
+    endpoint: Option<&quinn::Endpoint>,
+) -> anyhow::Result<Vec<Member>> {
+    let secret = mint::read_secret(&args.secret_file)?;
+    let tcp = chat::options(Transport::Tcp, &args.server, &args.ca)?;
+    let quic = match endpoint {
+        Some(_) => chat::options(Transport::Quic, &args.server, &args.ca)?,
+        None => tcp.clone(),
+    };
+    let bar = progress(u64::from(args.clients), "logins");
+    let mut members: Vec<Option<Member>> = (0..args.clients).map(|_| None).collect();
+    let mut joining = JoinSet::new();
+    for index in 0..members.len() {
+        let options = if args.transport.of(index) == Transport::Quic { &quic } else { &tcp };
+        let options = ConnectOptions { endpoint: endpoint.cloned(), ..options.clone() };
+        let token = auth::mint(&secret, &account(run, index), APP, mint::VALID_FOR);
+        if joining.len() >= CONNECTING {
+            collect(&mut joining, &mut members, &bar).await?;
+        }
+        joining.spawn(async move { (index, join(options, &token).await) });
+    }
+    while !joining.is_empty() {
+        collect(&mut joining, &mut members, &bar).await?;
+    }
+    bar.finish_and_clear();
+    Ok(members.into_iter().flatten().collect())
+}
+
+async fn collect(
+    joining: &mut JoinSet<Joining>,
+    members: &mut [Option<Member>],
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    if let Some(joined) = joining.join_next().await {
+        let (index, member) = joined.context("a login task failed")?;
+        members[index] = Some(member.with_context(|| format!("client {index} of {}", members.len()))?);
+        bar.inc(1);
+    }
+    Ok(())
+}
+
+async fn join(options: ConnectOptions, token: &str) -> anyhow::Result<Member> {
+    let (client, pushes) = Client::connect(options).await?;
+    client.login(token).await?;
+    Ok((client, pushes))
+}
+
+/// Accounts are new in every run, so that messages of older runs do not come up.
+fn run_id() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", since.as_millis(), std::process::id())
+}
+
+/// The account of a client of this run.
+pub(super) fn account(run: &str, client: usize) -> String {
+    format!("bench-{run}-{client}")
+}
+
+fn progress(len: u64, unit: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {elapsed}");
+    let bar = ProgressBar::new(len).with_message(unit.to_owned());
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// A line of the result. Nobody may be there to read it, which is no error: the exit code says it, too.
+fn println(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,41 @@
+//! `gateway certs`: makes the CA, the server certificate, the JWT secret and the QUIC keys.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gateway::certs;
+
+/// Arguments of `gateway certs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the files go
+    #[arg(long, value_name = "DIR", default_value = "certs/dev")]
+    pub(crate) dir: PathBuf,
+    /// Host names and IP addresses of the server, beside localhost, 127.0.0.1 and ::1
+    #[arg(long = "name", value_name = "HOST", num_args = 1..)]
+    pub(crate) names: Vec<String>,
+    /// Makes everything anew, over what is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Makes the files and says which.
+///
+/// # Errors
+/// [`certs::CertsError`], or stdout that cannot be written.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let report = certs::generate(&args.dir, &args.names, args.force)?;
+    let mut out = std::io::stdout().lock();
+    for path in &report.made {
+        writeln!(out, "made {}", path.display())?;
+    }
+    for path in &report.kept {
+        writeln!(out, "kept {}", path.display())?;
+    }
+    let server_kept = report.kept.iter().any(|path| path.ends_with(certs::name::SERVER));
+    if server_kept && !args.names.is_empty() {
+        writeln!(out, "the names are not in the certificate that was kept; --force makes everything anew")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

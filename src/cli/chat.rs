@@ -1,0 +1,206 @@
+//! `gateway chat`: a person, or a script, that talks through a gateway.
+
+mod events;
+mod inbox;
+mod input;
+mod session;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway::auth;
+use gateway::client::{Client, ConnectOptions, LoginError, Transport, TrustedCa};
+use gateway::wire::close::CloseReason;
+
+use crate::cli::chat::session::{Outcome, Session};
+use crate::cli::mint;
+
+/// The login was refused.
+const EXIT_REFUSED: u8 = 2;
+/// No connection came about.
+const EXIT_NO_CONNECTION: u8 = 3;
+
+/// How long the threads behind stdin and stdout may take to notice the end: a read of a terminal never does.
+const RUNTIME_END: Duration = Duration::from_millis(100);
+
+const EVENTS: &str = "\
+Lines on standard input: `bob hello` sends \"hello\" to bob; with --to, every line is a message.
+
+Lines on standard output, one per event, `text=` always last:
+  online account=A channel=C transport=T server=S
+  message from=A id=N time=T via=push|offline text=…      (group=G after from= for messages to a group)
+  stored to=A id=N time=T text=…
+  failed to=A status=N reason=… text=…                    (status=none when there was no answer)
+  closed reason=R                                         (the gateway ended the session)
+  done sent=N stored=N received=N
+A value with blanks stands in quotes. Times are UTC. Backslashes, line ends, control and invisible
+characters are written as escapes.
+
+Exit codes: 0 everything sent was answered with status 0, what was missed could be fetched and
+acknowledged, and --expect was met; 1 otherwise; 2 login refused; 3 no connection.";
+
+/// Talk through a gateway.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EVENTS)]
+pub(crate) struct ChatArgs {
+    /// Who you are.
+    #[arg(long)]
+    pub(crate) account: String,
+    /// The app of the account.
+    #[arg(long, default_value = "x_im")]
+    pub(crate) app: String,
+    /// Whom every line goes to; without it a line begins with the name.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// What carries the connection: quic or tcp.
+    #[arg(long, default_value_t = Transport::Quic)]
+    pub(crate) transport: Transport,
+    /// The gateway, HOST:PORT.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    pub(crate) server: String,
+    /// The CA that signed the gateway's certificate (PEM); QUIC needs it.
+    #[arg(long, default_value = "certs/dev/ca.pem")]
+    pub(crate) ca: PathBuf,
+    /// A token; without it one is made with the secret file.
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// The development secret tokens are made with.
+    #[arg(long, default_value = "certs/dev/jwt.secret")]
+    pub(crate) secret_file: PathBuf,
+    /// After end of input, wait until this many messages came, counted from the login.
+    #[arg(long)]
+    pub(crate) expect: Option<u64>,
+    /// How long --expect waits after end of input, seconds.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) wait: u64,
+}
+
+/// Runs the chat and gives the exit code described in `--help`.
+pub(crate) fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let code = runtime.block_on(chat(args));
+    runtime.shutdown_timeout(RUNTIME_END);
+    code
+}
+
+async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
+    let token = match &args.token {
+        Some(token) => token.clone(),
+        None => auth::mint(&mint::read_secret(&args.secret_file)?, &args.account, &args.app, mint::VALID_FOR),
+    };
+    let options = options(args.transport, &args.server, &args.ca)?;
+    let (client, pushes) = match Client::connect(options).await {
+        Ok(connected) => connected,
+        Err(error) => return Ok(give_up(&error, EXIT_NO_CONNECTION)),
+    };
+    if let Err(error) = client.login(&token).await {
+        return Ok(login_failed(&error, &client).await);
+    }
+    greet(&args);
+    let wait = Duration::from_secs(args.wait);
+    let mut session = Session::new(client.clone(), pushes, args.account.clone(), args.to.clone());
+    let outcome = session.run(args.transport, &args.server, args.expect, wait).await;
+    client.close().await;
+    Ok(match outcome {
+        Ok(Outcome::Complete) => ExitCode::SUCCESS,
+        Ok(Outcome::Incomplete) => ExitCode::FAILURE,
+        Ok(Outcome::Closed(reason)) => {
+            say(&explain(reason, &args.account));
+            ExitCode::FAILURE
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => return Err(error).context("cannot write to standard output"),
+    })
+}
+
+/// Options of a connection as the command line names them.
+pub(super) fn options(
+    transport: Transport,
+    server: &str,
+    ca: &std::path::Path,
+) -> Result<ConnectOptions, gateway::client::CaError> {
+    Ok(match transport {
+        Transport::Tcp => ConnectOptions::tcp(server),
+        Transport::Quic => ConnectOptions::quic(server, TrustedCa::from_pem_file(ca)?),
+    })
+}
+
+async fn login_failed(error: &LoginError, client: &Client) -> ExitCode {
+    let code = match error {
+        LoginError::Refused { .. } => EXIT_REFUSED,
+        LoginError::Closed(reason) if !reason.may_retry() => EXIT_REFUSED,
+        LoginError::Closed(_) | LoginError::TimedOut | LoginError::BadAnswer => EXIT_NO_CONNECTION,
+    };
+    client.close().await;
+    let code = give_up(error, code);
+    if matches!(error, LoginError::Refused { status: 105, .. }) {
+        say("Was the token made with this gateway's secret (--secret-file), and has it not run out?");
+    }
+    code
+}
+
+fn give_up(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    say(&format!("gateway chat: {error}"));
+    ExitCode::from(code)
+}
+
+fn greet(args: &ChatArgs) {
+    if !std::io::stdin().is_terminal() {
+        return;
+    }
+    let how = match &args.to {
+        Some(to) => format!("Every line goes to {to}."),
+        None => "Write `NAME text`, for example `bob hello`.".to_owned(),
+    };
+    let (account, server, transport) = (&args.account, &args.server, args.transport);
+    say(&format!("You are {account}, on {server} over {transport}. {how} Ctrl-D leaves."));
+}
+
+/// One line for the person at the terminal. Nobody may be there to read it, which is no error.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", events::escape(line));
+}
+
+/// Why a session ended, and what to do.
+fn explain(reason: CloseReason, account: &str) -> String {
+    let words = match reason {
+        CloseReason::Bye => "The gateway ended the session in order.",
+        CloseReason::Draining => "The gateway is shutting down. Start again in a moment.",
+        CloseReason::HeartbeatTimeout => "The gateway heard nothing from here for too long. Start again.",
+        CloseReason::SlowConsumer => {
+            "Messages came faster than they were read here. Start again and read on."
+        }
+        CloseReason::Overloaded => "The gateway has too much to do. Try again later.",
+        CloseReason::LoginUnavailable => "The login service is not there. Try again later.",
+        CloseReason::SessionLost => "The gateway no longer knows this session. Start again.",
+        CloseReason::InternalError => "The gateway failed. Start again; its log says more.",
+        CloseReason::LoginTimeout => "The login took too long. Start again.",
+        CloseReason::ReadTimeout => {
+            "What was sent from here stopped halfway. Check the network and start again."
+        }
+        CloseReason::Unauthenticated => "The login was refused. Get a new token.",
+        CloseReason::Kicked => {
+            return format!(
+                "{account} signed in somewhere else, and this session was ended. \
+                 An account has one session at a time; start again to take it back."
+            );
+        }
+        CloseReason::ProtocolError | CloseReason::NotLoggedIn => {
+            "The gateway and this program do not understand each other. Do they have the same version?"
+        }
+        CloseReason::FrameTooBig => "A message was longer than the gateway takes. Send shorter ones.",
+        CloseReason::Abuse => "The gateway ended the session because of repeated violations.",
+        CloseReason::TokenExpired => "The token has run out. Start again with a new one.",
+        CloseReason::PeerClosed => "The connection was cut by the other side. Is the gateway still running?",
+        CloseReason::PeerLost => {
+            "The gateway is no longer heard. Check the network, and whether it is running."
+        }
+    };
+    words.to_owned()
+}

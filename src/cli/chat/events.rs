@@ -1,0 +1,100 @@
+//! Standard output of the chat: one line per event.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::io::{AsyncWriteExt as _, Stdout, stdout};
+
+/// Writes event lines, each flushed at once.
+///
+/// It writes through tokio so that a reader who pauses stops this program's reading, and not its heartbeats.
+#[derive(Debug)]
+pub(super) struct Events {
+    out: Stdout,
+}
+
+impl Events {
+    pub(super) fn new() -> Self {
+        Self { out: stdout() }
+    }
+
+    /// One line.
+    ///
+    /// # Errors
+    /// The system's; a reader that went away is `BrokenPipe`.
+    pub(super) async fn emit(&mut self, line: Line) -> io::Result<()> {
+        let mut line = line.0;
+        line.push('\n');
+        self.out.write_all(line.as_bytes()).await?;
+        self.out.flush().await
+    }
+}
+
+/// An event line under construction.
+#[derive(Debug)]
+pub(super) struct Line(String);
+
+impl Line {
+    pub(super) fn new(event: &str) -> Self {
+        Self(event.to_owned())
+    }
+
+    /// ` key=value`; a value that is empty or holds a blank or a quote stands in quotes.
+    pub(super) fn field(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        let value = value.to_string();
+        let _ = if value.is_empty() || value.contains([' ', '"']) {
+            write!(self.0, " {key}={value:?}")
+        } else {
+            write!(self.0, " {key}={}", escape(&value))
+        };
+        self
+    }
+
+    /// The time of a message, nanoseconds since 1970.
+    pub(super) fn time(self, nanos: i64) -> Self {
+        let time = UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+        self.field("time", humantime::format_rfc3339_millis(time))
+    }
+
+    /// ` text=…` up to the end of the line.
+    pub(super) fn text(mut self, text: &str) -> Self {
+        let _ = write!(self.0, " text={}", escape(text));
+        self
+    }
+}
+
+/// Makes a text of strangers harmless for a terminal and for line-wise tools; quotes stay as they are.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for piece in text.split_inclusive(['"', '\'']) {
+        let quote = piece.chars().next_back().filter(|last| matches!(last, '"' | '\''));
+        let plain = piece.strip_suffix(['"', '\'']).unwrap_or(piece);
+        escaped.extend(plain.escape_debug());
+        escaped.extend(quote);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_strangers_cannot_forge_lines_or_drive_a_terminal() {
+        assert_eq!(escape("a\nonline account=eve"), "a\\nonline account=eve");
+        assert_eq!(escape("\u{1b}[2J \u{202e}x\r\t\\"), "\\u{1b}[2J \\u{202e}x\\r\\t\\\\");
+        assert_eq!(escape("it's \"so\", grüße 你好"), "it's \"so\", grüße 你好");
+        assert_eq!(
+            Line::new("message").field("from", "a b=\n").text(" x ").0,
+            "message from=\"a b=\\n\" text= x "
+        );
+    }
+
+    #[test]
+    fn times_are_utc_and_nonsense_is_the_beginning_of_time() {
+        assert_eq!(Line::new("e").time(1_500_000_000).0, "e time=1970-01-01T00:00:01.500Z");
+        assert_eq!(Line::new("e").time(-1).0, "e time=1970-01-01T00:00:00.000Z");
+        let _ = Line::new("e").time(i64::MAX);
+    }
+}

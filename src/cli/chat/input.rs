@@ -1,0 +1,107 @@
+//! Standard input of the chat: lines of bounded length, and whom they are for.
+
+use std::io;
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Stdin, stdin};
+
+/// Longest line, bytes: half of a frame, so that the packet around it fits as well.
+const MAX_LINE: usize = 32 * 1024;
+
+/// Lines of standard input.
+#[derive(Debug)]
+pub(super) struct Lines<R = BufReader<Stdin>> {
+    from: R,
+    line: Vec<u8>,
+    /// The line is too long; its rest is skipped.
+    skipping: bool,
+}
+
+/// What was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// A line without its end; bytes that are not UTF-8 are replaced.
+    Line(String),
+    /// A line above the limit, which was skipped.
+    TooLong,
+    /// There is no more.
+    End,
+}
+
+impl Lines {
+    pub(super) fn of_stdin() -> Self {
+        Self::new(BufReader::new(stdin()))
+    }
+}
+
+impl<R: AsyncBufRead + Unpin> Lines<R> {
+    fn new(from: R) -> Self {
+        Self { from, line: Vec::new(), skipping: false }
+    }
+
+    /// The next line. Cancel safe.
+    pub(super) async fn next(&mut self) -> io::Result<Input> {
+        loop {
+            let bytes = self.from.fill_buf().await?;
+            if bytes.is_empty() {
+                let nothing_left = self.line.is_empty() && !self.skipping;
+                return Ok(if nothing_left { Input::End } else { self.take() });
+            }
+            let end = bytes.iter().position(|&byte| byte == b'\n');
+            let piece = &bytes[..end.unwrap_or(bytes.len())];
+            self.skipping |= self.line.len() + piece.len() > MAX_LINE;
+            if !self.skipping {
+                self.line.extend_from_slice(piece);
+            }
+            let used = end.map_or(piece.len(), |end| end + 1);
+            self.from.consume(used);
+            if end.is_some() {
+                return Ok(self.take());
+            }
+        }
+    }
+
+    fn take(&mut self) -> Input {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.skipping) {
+            return Input::TooLong;
+        }
+        let line = String::from_utf8_lossy(&line);
+        Input::Line(line.strip_suffix('\r').unwrap_or(&line).to_owned())
+    }
+}
+
+/// Whom a line is for and what it says; `None` when it names nobody or says nothing.
+pub(super) fn address<'a>(line: &'a str, to: Option<&'a str>) -> Option<(&'a str, &'a str)> {
+    match to {
+        Some(to) => Some((to, line)),
+        None => line.trim_start().split_once(char::is_whitespace).map(|(to, text)| (to, text.trim_start())),
+    }
+    .filter(|(_, text)| !text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_cut_and_bounded_and_the_last_needs_no_end() {
+        let long = "x".repeat(MAX_LINE + 1);
+        let text = format!("bob hello\r\n\n{long}\nlast");
+        let mut lines = Lines::new(BufReader::with_capacity(7, text.as_bytes()));
+        assert_eq!(lines.next().await.unwrap(), Input::Line("bob hello".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), Input::Line(String::new()));
+        assert_eq!(lines.next().await.unwrap(), Input::TooLong);
+        assert_eq!(lines.next().await.unwrap(), Input::Line("last".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), Input::End);
+    }
+
+    #[test]
+    fn a_line_begins_with_a_name_unless_there_is_one_already() {
+        assert_eq!(address("bob hello you", None), Some(("bob", "hello you")));
+        assert_eq!(address(" bob\thello", None), Some(("bob", "hello")));
+        assert_eq!(address("bob", None), None);
+        assert_eq!(address("bob  ", None), None);
+        assert_eq!(address(" hello you ", Some("bob")), Some(("bob", " hello you ")));
+        assert_eq!(address(" ", Some("bob")), None);
+    }
+}

@@ -1,0 +1,282 @@
+//! One chat session: what was missed, then lines out and messages in, until there is nothing left to wait for.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::time::Duration;
+
+use gateway::client::{CallError, Client, Push, Pushes, Transport};
+use gateway::wire::close::CloseReason;
+use gateway::wire::{command, pb};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::chat::events::{Events, Line};
+use crate::cli::chat::inbox::{Inbox, Step};
+use crate::cli::chat::input::{Input, Lines, address};
+use crate::cli::chat::say;
+
+/// Lines sent and not answered; then no more input is read. Far below what the gateway takes from one channel.
+const MAX_UNANSWERED: usize = 64;
+
+/// Pushes put aside while what was missed before them is fetched; more are shown before it.
+const MAX_EARLY: usize = 4096;
+
+/// How a session went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All answered with status 0, and as many messages came as were expected.
+    Complete,
+    /// Something was refused or not answered, or messages did not come.
+    Incomplete,
+    /// The gateway ended it.
+    Closed(CloseReason),
+}
+
+/// A line that was sent, and what became of it.
+type Talked = (String, String, Result<pb::MessageResp, CallError>);
+
+/// A running chat.
+pub(super) struct Session {
+    client: Client,
+    pushes: Pushes,
+    account: String,
+    to: Option<String>,
+    events: Events,
+    /// Pushes that came while what was missed was fetched.
+    early: VecDeque<Push>,
+    inbox: Inbox,
+    talks: JoinSet<Talked>,
+    sent: u64,
+    stored: u64,
+    received: u64,
+    /// Something did not go as asked.
+    failed: bool,
+}
+
+impl Session {
+    pub(super) fn new(client: Client, pushes: Pushes, account: String, to: Option<String>) -> Self {
+        Self {
+            inbox: Inbox::new(client.clone()),
+            client,
+            pushes,
+            account,
+            to,
+            events: Events::new(),
+            early: VecDeque::new(),
+            talks: JoinSet::new(),
+            sent: 0,
+            stored: 0,
+            received: 0,
+            failed: false,
+        }
+    }
+
+    /// Runs until input is over and nothing is left to wait for, or the gateway or the user ends it.
+    ///
+    /// # Errors
+    /// Standard output's only.
+    pub(super) async fn run(
+        &mut self,
+        transport: Transport,
+        server: &str,
+        expect: Option<u64>,
+        wait: Duration,
+    ) -> io::Result<Outcome> {
+        let channel = self.client.session().map(|login| login.channel_id.clone()).unwrap_or_default();
+        let online = Line::new("online").field("account", &self.account).field("channel", channel);
+        self.events.emit(online.field("transport", transport).field("server", server)).await?;
+        let closed = self.attend(expect.unwrap_or(0), wait).await?;
+        self.show_early().await?;
+        if let Some(reason) = closed {
+            self.events.emit(Line::new("closed").field("reason", reason)).await?;
+        }
+        let done = Line::new("done").field("sent", self.sent).field("stored", self.stored);
+        self.events.emit(done.field("received", self.received)).await?;
+        Ok(match closed {
+            Some(reason) => Outcome::Closed(reason),
+            None if self.is_complete(expect.unwrap_or(0)) => Outcome::Complete,
+            None => Outcome::Incomplete,
+        })
+    }
+
+    /// Nothing failed, and nothing is owed: an interrupt leaves lines without an answer.
+    fn is_complete(&self, expect: u64) -> bool {
+        !self.failed && !self.inbox.is_behind() && self.stored == self.sent && self.received >= expect
+    }
+
+    /// The loop: input, answers, messages. Returns why the gateway closed, if it did.
+    async fn attend(&mut self, expect: u64, wait: Duration) -> io::Result<Option<CloseReason>> {
+        let mut lines = Lines::of_stdin();
+        // When input ended, and with it how long expected messages may still take.
+        let mut until = None;
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        loop {
+            let starting = self.inbox.is_starting();
+            if !starting {
+                self.show_early().await?;
+            }
+            self.inbox.begin();
+            let idle = self.talks.is_empty() && self.inbox.is_idle();
+            if let Some(until) = until
+                && idle
+                && (self.received >= expect || Instant::now() >= until)
+            {
+                return Ok(None);
+            }
+            let reads = !starting && until.is_none() && self.talks.len() < MAX_UNANSWERED;
+            let retry = self.inbox.retry_at();
+            tokio::select! {
+                input = lines.next(), if reads => match input {
+                    Ok(Input::End) => until = Some(Instant::now() + wait),
+                    Ok(input) => self.take(input).await?,
+                    Err(error) => {
+                        say(&format!("cannot read standard input: {error}"));
+                        self.failed = true;
+                        until = Some(Instant::now() + wait);
+                    }
+                },
+                Some(Ok(talked)) = self.talks.join_next() => self.show_answer(talked).await?,
+                Some(Ok(step)) = self.inbox.answer() => self.take_step(step).await?,
+                push = self.pushes.recv() => match push {
+                    // What was missed is older. Put aside and not left in the connection, where on TCP it stands
+                    // in the way of answers.
+                    Some(push) if starting && self.early.len() < MAX_EARLY => self.early.push_back(push),
+                    Some(push) => self.show_push(&push).await?,
+                    None => return self.closed().await.map(Some),
+                },
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && idle => {}
+                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
+                _ = &mut interrupt => return Ok(None),
+            }
+        }
+    }
+
+    /// The connection is over: what was sent and not answered never will be.
+    async fn closed(&mut self) -> io::Result<CloseReason> {
+        let reason = self.client.closed().await;
+        while let Some(talked) = self.talks.join_next().await {
+            if let Ok(talked) = talked {
+                self.show_answer(talked).await?;
+            }
+        }
+        Ok(reason)
+    }
+
+    /// Sends what a line asks for.
+    async fn take(&mut self, input: Input) -> io::Result<()> {
+        let line = match input {
+            Input::Line(line) if line.trim().is_empty() => return Ok(()),
+            Input::Line(line) => line,
+            Input::TooLong | Input::End => {
+                say("this line is too long and was not sent");
+                self.failed = true;
+                return Ok(());
+            }
+        };
+        let Some((to, text)) = address(&line, self.to.as_deref()) else {
+            say("not sent: write `NAME text`, for example `bob hello`");
+            self.failed = true;
+            return Ok(());
+        };
+        self.sent += 1;
+        let (to, text) = (to.to_owned(), text.to_owned());
+        // Sent here and not in the task, so that lines leave in order.
+        match self.client.send_talk(&to, &text).await {
+            Ok(answer) => {
+                self.talks.spawn(async move {
+                    let stored = answer.await.map_err(CallError::from).and_then(|answer| answer.decode());
+                    (to, text, stored)
+                });
+                Ok(())
+            }
+            Err(error) => self.show_answer((to, text, Err(error.into()))).await,
+        }
+    }
+
+    async fn show_answer(&mut self, (to, text, result): Talked) -> io::Result<()> {
+        let line = match result {
+            Ok(stored) => {
+                self.stored += 1;
+                let line = Line::new("stored").field("to", to).field("id", stored.message_id);
+                line.time(stored.send_time)
+            }
+            Err(error) => {
+                self.failed = true;
+                let line = Line::new("failed").field("to", to);
+                match error {
+                    CallError::Refused { status, message } => {
+                        line.field("status", status).field("reason", message)
+                    }
+                    other => line.field("status", "none").field("reason", other),
+                }
+            }
+        };
+        self.events.emit(line.text(&text)).await
+    }
+
+    async fn show_push(&mut self, push: &Push) -> io::Result<()> {
+        let Some(message) = push.message() else { return Ok(()) };
+        if self.inbox.note(message.message_id) {
+            let is_group = push.header.command == command::CHAT_GROUP_TALK;
+            let group = if is_group { push.header.dest.as_str() } else { "" };
+            let line = message_line(&message.sender, group, message.message_id);
+            self.show(line.time(message.send_time).field("via", "push").text(&message.body)).await?;
+        }
+        self.inbox.want_ack(message.message_id);
+        Ok(())
+    }
+
+    /// Shows the pushes put aside.
+    async fn show_early(&mut self) -> io::Result<()> {
+        while let Some(push) = self.early.pop_front() {
+            self.show_push(&push).await?;
+        }
+        Ok(())
+    }
+
+    /// One step of fetching and acknowledging. The inbox goes on when the texts are shown, not before.
+    async fn take_step(&mut self, step: Result<Step, CallError>) -> io::Result<()> {
+        match step {
+            Ok(Step::Texts(part, contents)) => {
+                self.show_missed(part, contents).await?;
+                self.inbox.proceed();
+            }
+            other => self.inbox.take(other),
+        }
+        Ok(())
+    }
+
+    async fn show(&mut self, line: Line) -> io::Result<()> {
+        self.received += 1;
+        self.events.emit(line).await
+    }
+
+    /// Shows texts of missed messages. A push may have been faster.
+    async fn show_missed(
+        &mut self,
+        part: Vec<pb::MessageIndex>,
+        contents: Vec<pb::MessageContent>,
+    ) -> io::Result<()> {
+        let mut texts: HashMap<i64, pb::MessageContent> =
+            contents.into_iter().map(|content| (content.message_id, content)).collect();
+        for index in part {
+            if !self.inbox.note(index.message_id) {
+                continue;
+            }
+            let Some(content) = texts.remove(&index.message_id) else {
+                say(&format!("message {} was missed, and its text is no longer there", index.message_id));
+                continue;
+            };
+            let line = message_line(&index.account_b, &index.group, index.message_id);
+            self.show(line.time(index.send_time).field("via", "offline").text(&content.body)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn message_line(from: &str, group: &str, id: i64) -> Line {
+    let line = Line::new("message").field("from", from);
+    let line = if group.is_empty() { line } else { line.field("group", group) };
+    line.field("id", id)
+}

@@ -1,0 +1,13 @@
+//! One file per subcommand. Only here and in `main` are arguments and the environment read.
+
+pub(crate) mod bench;
+pub(crate) mod certs;
+pub(crate) mod chat;
+pub(crate) mod check;
+pub(crate) mod dev;
+pub(crate) mod log;
+pub(crate) mod mint;
+pub(crate) mod route;
+pub(crate) mod running;
+pub(crate) mod serve;
+pub(crate) mod token;

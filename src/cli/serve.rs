@@ -1,0 +1,59 @@
+//! `gateway serve`: the gateway of a configuration file.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gateway::config::{self, Options};
+use gateway::gateway::Gateway;
+use tracing::{info, warn};
+
+use crate::cli::log;
+use crate::cli::running::{self, Signals};
+
+/// Arguments of `gateway serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration; every key can be overridden by GATEWAY__SECTION__KEY
+    #[arg(long, value_name = "FILE", default_value = "config/gateway.toml")]
+    pub(crate) config: PathBuf,
+}
+
+/// Serves until a signal. Exit codes: 64 for a configuration that is refused, 1 for a start that failed.
+///
+/// # Errors
+/// The gateway cannot start, or the machine gives no runtime.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let options = Options::with_environment(std::env::vars_os());
+    let loaded = match config::load(&args.config, &options) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            writeln!(std::io::stderr(), "error: {error}")?;
+            return Ok(ExitCode::from(config::EXIT_CODE));
+        }
+    };
+    let _log = log::start(loaded.config.log);
+    for warning in &loaded.warnings {
+        warn!(event = "config", "{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    let id = loaded.config.id.clone();
+    let gateway = Gateway::start(loaded.config)?;
+    let addresses = gateway.addresses();
+    info!(
+        event = "started",
+        gate_id = id,
+        version = env!("CARGO_PKG_VERSION"),
+        commit = env!("GATEWAY_COMMIT")
+    );
+    for (what, bound) in [("quic", &addresses.quic), ("tcp", &addresses.tcp)] {
+        for address in bound {
+            info!(event = "listening", what, %address);
+        }
+    }
+    if let Some(address) = addresses.monitor {
+        info!(event = "listening", what = "monitor", %address);
+    }
+    Ok(runtime.block_on(running::until_end(gateway, signals)))
+}

@@ -1,0 +1,82 @@
+//! The `gateway` program: see `gateway --help`.
+
+mod cli;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Small objects come and go with every packet.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An instant-messaging access gateway
+#[derive(Debug, clap::Parser)]
+#[command(name = "gateway", version = VERSION)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GATEWAY_COMMIT"), ")");
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Serve clients with a configuration file
+    Serve(cli::serve::Args),
+    /// Try it out: gateway, login and chat services in one process, nothing to install
+    Dev(cli::dev::Args),
+    /// Talk through a gateway
+    Chat(cli::chat::ChatArgs),
+    /// Make a token for trying things out
+    Token(cli::token::Args),
+    /// Make CA, server certificate, JWT secret and QUIC keys
+    Certs(cli::certs::Args),
+    /// Check a configuration or a route file, and show what is in effect
+    Check(cli::check::Args),
+    /// Say where accounts go, and why
+    #[command(subcommand)]
+    Route(cli::route::Command),
+    /// Measure a running gateway
+    Bench(cli::bench::BenchArgs),
+}
+
+/// Exit code for arguments that make no sense, as for a configuration that is refused: `EX_USAGE`. clap's own 2 would
+/// say "login refused" to a script that runs `chat`.
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = match Args::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed output has nobody to tell.
+            let _closed = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Serve(args) => cli::serve::run(&args),
+        Command::Dev(args) => cli::dev::run(&args),
+        Command::Chat(args) => cli::chat::run(args),
+        Command::Token(args) => cli::token::run(&args),
+        Command::Certs(args) => cli::certs::run(&args),
+        Command::Check(args) => cli::check::run(&args),
+        Command::Route(command) => cli::route::run(&command),
+        Command::Bench(args) => cli::bench::run(args),
+    };
+    match outcome {
+        Ok(code) => code,
+        // Whoever read the output has had enough of it: no error.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _closed = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

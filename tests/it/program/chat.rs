@@ -1,0 +1,194 @@
+//! The chat against a scripted chat service: what it shows, and when it acknowledges.
+
+use prost::Message as _;
+
+use gateway::wire::command::{CHAT_OFFLINE_CONTENT, CHAT_OFFLINE_INDEX, CHAT_TALK_ACK, CHAT_USER_TALK};
+use gateway::wire::pb;
+
+use super::*;
+use crate::support::fake_logic::Event;
+
+/// A gateway between two scripted services, and bob's chat.
+struct Scene {
+    chat: FakeLogic,
+    _login: FakeLogic,
+    /// The channel of bob.
+    channel: String,
+    bob: Option<Child>,
+    stdout: Option<BufReader<ChildStdout>>,
+    _gateway: Dev,
+    _place: Place,
+}
+
+impl Scene {
+    async fn start(script: impl FnOnce(&FakeLogic), arguments: &[&str]) -> Self {
+        let place = Place::new();
+        let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
+        script(&chat);
+        let config = serve_config(&place, login.address, chat.address);
+        let mut child = place.gateway(&["serve", "--config", &config]).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let gateway = Dev { child: Some(child), _stdout: stdout, page: String::new() };
+        let tcp = started(&mut log).to_string();
+        // A log that nobody reads must not stop it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let mut all = vec!["chat", "--account", "bob", "--transport", "tcp", "--server", &tcp];
+        all.extend(["--secret-file", "jwt.secret"]);
+        all.extend(arguments);
+        let mut bob = place.gateway(&all).spawn().unwrap();
+        let stdout = Some(BufReader::new(bob.stdout.take().unwrap()));
+        let channel = login.signin("bob").await.header.channel_id;
+        Self { chat, _login: login, channel, bob: Some(bob), stdout, _gateway: gateway, _place: place }
+    }
+
+    /// Alice's message, pushed to bob.
+    async fn push(&self, id: i64) {
+        let message = pb::MessagePush {
+            message_id: id,
+            sender: "alice".to_owned(),
+            body: format!("m{id}"),
+            ..Default::default()
+        };
+        self.chat.push(&[&self.channel], 0, &message.encode_to_vec()).await;
+    }
+
+    /// Reads bob's events up to this one, which is returned.
+    async fn event(&mut self, start: &str) -> String {
+        let (mut stdout, start) = (self.stdout.take().unwrap(), start.to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            while !line.starts_with(&start) {
+                line.clear();
+                assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "no {start}");
+            }
+            (stdout, line)
+        });
+        let (stdout, line) = tokio::time::timeout(PATIENCE, read).await.expect("an event").unwrap();
+        self.stdout = Some(stdout);
+        line
+    }
+
+    /// Ends bob's input and awaits his end; the exit code.
+    async fn end(&mut self) -> i32 {
+        let mut bob = self.bob.take().unwrap();
+        drop(bob.stdin.take());
+        tokio::task::spawn_blocking(|| finish(bob)).await.unwrap().status.code().unwrap()
+    }
+
+    /// The commands the chat service got, and the ids of those that acknowledge.
+    fn commands(&self) -> Vec<String> {
+        let of_event = |event| match event {
+            Event::Packet(packet) if packet.header.command == CHAT_TALK_ACK => {
+                Some(format!("ack {}", pb::MessageAckReq::decode(packet.body).unwrap().message_id))
+            }
+            Event::Packet(packet) => Some(packet.header.command),
+            _ => None,
+        };
+        self.chat.events().into_iter().filter_map(of_event).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let Some(bob) = &mut self.bob {
+            let _gone = bob.kill();
+            let _gone = bob.wait();
+        }
+    }
+}
+
+/// From now on these messages of alice are listed and their texts are there.
+fn list(chat: &FakeLogic, ids: &[i64]) {
+    let index = |id: &i64| pb::MessageIndex {
+        message_id: *id,
+        direction: 0,
+        account_b: "alice".to_owned(),
+        ..Default::default()
+    };
+    let content =
+        |id: &i64| pb::MessageContent { message_id: *id, body: format!("m{id}"), ..Default::default() };
+    let contents = pb::MessageContentResp { contents: ids.iter().map(content).collect() };
+    chat.answer_with(CHAT_OFFLINE_CONTENT, 0, contents.encode_to_vec());
+    let indexes = pb::MessageIndexResp { indexes: ids.iter().map(index).collect() };
+    chat.answer_with(CHAT_OFFLINE_INDEX, 0, indexes.encode_to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_acknowledged_before_what_was_missed_was_shown() {
+    let refuse = |chat: &FakeLogic| chat.answer_with(CHAT_OFFLINE_INDEX, 300, Vec::new());
+    let mut scene = Scene::start(refuse, &["--expect", "2", "--wait", "25"]).await;
+    scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
+    scene.push(55).await;
+    let pushed = scene.event("message").await;
+    assert!(pushed.contains("id=55") && pushed.contains("via=push"), "{pushed}");
+    // It is tried again, and still refused.
+    let refused = scene.chat.packets(CHAT_OFFLINE_INDEX).len();
+    scene.chat.packet(CHAT_OFFLINE_INDEX, refused).await;
+    assert_eq!(scene.chat.packets(CHAT_TALK_ACK).len(), 0);
+
+    // 55 is listed too, and is not shown again.
+    list(&scene.chat, &[54, 55]);
+    let missed = scene.event("message").await;
+    assert!(missed.contains("id=54") && missed.contains("via=offline text=m54"), "{missed}");
+    assert_eq!(scene.end().await, 0);
+    assert!(scene.event("done").await.contains("received=2"));
+    let commands = scene.commands();
+    assert_eq!(commands[commands.len() - 2..], [CHAT_OFFLINE_CONTENT, "ack 55"], "{commands:?}");
+    assert_eq!(scene.chat.packets(CHAT_TALK_ACK).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_that_never_got_what_was_missed_says_so_by_its_exit_code() {
+    let refuse = |chat: &FakeLogic| chat.answer_with(CHAT_OFFLINE_INDEX, 300, Vec::new());
+    let mut scene = Scene::start(refuse, &["--wait", "0"]).await;
+    scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
+    scene.push(55).await;
+    scene.event("message").await;
+    assert_eq!(scene.end().await, 1);
+    assert_eq!(scene.chat.packets(CHAT_TALK_ACK).len(), 0);
+}
+
+/// The push of 10 was lost with the link of its instance; 11 comes from another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g2_a_push_is_acknowledged_only_when_nothing_below_it_is_unseen() {
+    let hold = |chat: &FakeLogic| chat.hold(CHAT_OFFLINE_INDEX);
+    let mut scene = Scene::start(hold, &["--expect", "2", "--wait", "25"]).await;
+    let nothing_missed = scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
+    scene.chat.unhold(CHAT_OFFLINE_INDEX);
+    scene.chat.answer(&nothing_missed, 0, &[]);
+    list(&scene.chat, &[10, 11]);
+    scene.push(11).await;
+    let first = scene.event("message").await;
+    assert!(first.contains("id=11") && first.contains("via=push"), "{first}");
+    let second = scene.event("message").await;
+    assert!(second.contains("id=10") && second.contains("via=offline text=m10"), "{second}");
+    assert_eq!(scene.end().await, 0);
+    assert!(scene.event("done").await.contains("received=2"));
+    let expected = [CHAT_OFFLINE_INDEX, CHAT_OFFLINE_INDEX, CHAT_OFFLINE_CONTENT, "ack 11"];
+    assert_eq!(scene.commands(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_with_a_line_unanswered_ends_a_chat_with_1() {
+    for (held, code) in [(true, 1), (false, 0)] {
+        let script = |chat: &FakeLogic| {
+            if held {
+                chat.hold(CHAT_USER_TALK);
+            }
+        };
+        let mut scene = Scene::start(script, &["--to", "alice"]).await;
+        let bob = scene.bob.as_mut().unwrap();
+        bob.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
+        scene.chat.packet(CHAT_USER_TALK, 0).await;
+        if !held {
+            scene.event("stored").await;
+        }
+        let mut bob = scene.bob.take().unwrap();
+        kill(Pid::from_raw(i32::try_from(bob.id()).unwrap()), Signal::SIGINT).unwrap();
+        let input = bob.stdin.take();
+        let ended = tokio::task::spawn_blocking(|| finish(bob)).await.unwrap();
+        drop(input);
+        assert_eq!(ended.status.code(), Some(code), "{ended:?}");
+    }
+}
