@@ -1,0 +1,266 @@
+//! What may import what: the layers of ARCHITECTURE.md as a table.
+
+use super::source::{Report, Source};
+
+/// Each module of `src/`, and the modules it may name besides itself.
+const ALLOWED: &[(&str, &[&str])] = &[
+    // The two that everything stands on. `limits` names the header limits, which wire declares and enforces.
+    ("wire", &[]),
+    ("limits", &["wire"]),
+    ("route", &["limits", "wire"]),
+    // Reads a certificate's end with `certs`, which in turn makes the keys that `config` defines.
+    ("config", &["certs", "limits", "route", "wire"]),
+    ("auth", &["config", "limits", "wire"]),
+    ("monitor", &["limits", "wire"]),
+    ("timer", &[]),
+    ("session", &["limits", "monitor", "wire"]),
+    ("discovery", &["config", "limits", "monitor", "wire"]),
+    ("dispatch", &["config", "discovery", "limits", "monitor", "route", "session", "timer", "wire"]),
+    ("handler", &["auth", "config", "dispatch", "limits", "monitor", "route", "session", "wire"]),
+    ("server", &["config", "dispatch", "handler", "limits", "monitor", "session", "timer", "wire"]),
+    // The other ends of the wire are no parts of the gateway.
+    ("client", &["limits", "wire"]),
+    ("logic", &["limits", "wire"]),
+    ("certs", &["config", "limits"]),
+    // Only these name concrete types of every layer.
+    ("worker", GATEWAY),
+    ("gateway", GATEWAY),
+    ("cli", EVERYTHING),
+    ("main", EVERYTHING),
+    ("lib", EVERYTHING),
+];
+
+const GATEWAY: &[&str] = &[
+    "auth",
+    "config",
+    "discovery",
+    "dispatch",
+    "handler",
+    "limits",
+    "monitor",
+    "route",
+    "server",
+    "session",
+    "wire",
+    "worker",
+];
+
+const EVERYTHING: &[&str] = &[
+    "auth",
+    "certs",
+    "cli",
+    "client",
+    "config",
+    "discovery",
+    "dispatch",
+    "gateway",
+    "handler",
+    "limits",
+    "logic",
+    "monitor",
+    "route",
+    "server",
+    "session",
+    "wire",
+    "worker",
+];
+
+/// Paths that a part of the tree must not name, whatever crate they belong to.
+const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
+    (
+        &["wire", "limits"],
+        &["tokio", "quinn", "quinn_proto", "tracing", "std::net", "std::io", "std::fs", "std::thread"],
+        "bytes in, values out: no I/O and no log",
+    ),
+    (
+        &["wire", "limits", "auth", "handler", "dispatch::selector", "session::pending"],
+        &["Instant::now", "tokio::spawn", "tokio::task", "tokio::time"],
+        "a pure core: time is passed in, nothing is started",
+    ),
+    (
+        // Not auth: it also makes tokens for tools, which begin now.
+        &["wire", "limits", "handler", "dispatch::selector", "session::pending"],
+        &["SystemTime::now"],
+        "a pure core: time is passed in",
+    ),
+    (&["session"], &["quinn", "quinn_proto", "tokio::net"], "channels know no sockets"),
+    (
+        &["dispatch::selector"],
+        &["tokio", "crate::session", "crate::dispatch", "crate::monitor"],
+        "the selector sees only ids, zones and keys",
+    ),
+    (&["handler"], &["quinn", "quinn_proto", "tokio::net", "tokio::io", "std::io"], "decisions, not I/O"),
+    (
+        &["server::quic"],
+        &["crate::server::tcp", "crate::auth", "crate::dispatch"],
+        "transports know neither each other nor identity nor dispatch",
+    ),
+    (
+        &["server::tcp"],
+        &["crate::server::quic", "crate::auth", "crate::dispatch", "quinn", "quinn_proto"],
+        "transports know neither each other nor identity nor dispatch",
+    ),
+];
+
+/// What only `main` and `cli` may name.
+const ONLY_CLI: &[(&str, &str)] = &[
+    ("anyhow", "typed errors beside the code that fails"),
+    ("clap", "arguments are read in cli"),
+    ("std::env", "the environment is read by cli, or by config through its provider"),
+    ("std::process::exit", "only main ends the process"),
+    ("process::exit", "only main ends the process"),
+];
+
+/// Checks every path of every source against the tables above.
+pub fn check(sources: &[Source]) -> Report {
+    let mut report = Report::default();
+    for source in sources {
+        let module = source.module();
+        let name = if source.path == "src/lib.rs" { "lib" } else { module.first().copied().unwrap_or("lib") };
+        let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
+            report
+                .violations
+                .push(format!("{}: module {name} is not in the table of tests/tidy", source.path));
+            continue;
+        };
+        for path in paths(source) {
+            report.examined += 1;
+            let target = path.strip_prefix("crate::").and_then(|rest| rest.split("::").next());
+            if let Some(target) = target.filter(|target| is_module(target) && *target != name)
+                && !allowed.contains(&target)
+            {
+                report.violations.push(format!("{}: {name} must not import {target} ({path})", source.path));
+            }
+            forbidden(source, &module, name, &path, &mut report);
+        }
+    }
+    report.violations.sort();
+    report.violations.dedup();
+    report
+}
+
+fn is_module(name: &str) -> bool {
+    ALLOWED.iter().any(|(known, _)| *known == name)
+}
+
+fn forbidden(source: &Source, module: &[&str], name: &str, path: &str, report: &mut Report) {
+    let module = module.join("::");
+    for (parts, banned, why) in FORBIDDEN {
+        if parts.iter().any(|part| begins(&module, part)) && banned.iter().any(|banned| names(path, banned)) {
+            report.violations.push(format!("{}: {path} ({why})", source.path));
+        }
+    }
+    if !matches!(name, "cli" | "main")
+        && let Some((_, why)) = ONLY_CLI.iter().find(|(banned, _)| begins(path, banned))
+    {
+        report.violations.push(format!("{}: {path} ({why})", source.path));
+    }
+}
+
+/// Does the path begin with these whole segments?
+fn begins(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// Does it begin with them, or end with them (`std::time::Instant::now` and `Instant::now` alike)?
+fn names(path: &str, banned: &str) -> bool {
+    begins(path, banned)
+        || (banned.ends_with("::now")
+            && path.strip_suffix(banned).is_some_and(|head| head.is_empty() || head.ends_with("::")))
+}
+
+/// Every path a source names, with `use` groups expanded and `self` and `super` resolved.
+pub fn paths(source: &Source) -> Vec<String> {
+    let tokens = tokens(&source.code);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        // `use<'a>` in a return type is no import.
+        if tokens[at] == "use" && tokens.get(at + 1) != Some(&"<") {
+            at += 1;
+            tree(&tokens, &mut at, "", &mut found);
+        } else if is_word(tokens[at]) {
+            let mut path = tokens[at].to_owned();
+            while tokens.get(at + 1) == Some(&"::") && tokens.get(at + 2).is_some_and(|next| is_word(next)) {
+                path = format!("{path}::{}", tokens[at + 2]);
+                at += 2;
+            }
+            if path.contains("::") {
+                found.push(path);
+            }
+            at += 1;
+        } else {
+            at += 1;
+        }
+    }
+    found.iter().map(|path| resolve(&source.module(), path)).collect()
+}
+
+/// One branch of a `use` declaration; stops behind it.
+fn tree(tokens: &[&str], at: &mut usize, prefix: &str, found: &mut Vec<String>) {
+    let mut path = prefix.to_owned();
+    while let Some(token) = tokens.get(*at) {
+        *at += 1;
+        match *token {
+            "::" => {}
+            "{" => {
+                loop {
+                    tree(tokens, at, &path, found);
+                    match tokens.get(*at - 1) {
+                        Some(&",") => {}
+                        _ => break,
+                    }
+                }
+                // What follows the group ends this branch as well.
+                *at += 1;
+                return;
+            }
+            "as" => *at += 1,
+            "," | "}" | ";" => break,
+            word => path = if path.is_empty() { word.to_owned() } else { format!("{path}::{word}") },
+        }
+    }
+    if path != prefix {
+        found.push(path);
+    }
+}
+
+/// `self::x` and `super::x` as `crate::…`.
+fn resolve(module: &[&str], path: &str) -> String {
+    let mut rest: Vec<&str> = path.split("::").collect();
+    let mut base = module.to_vec();
+    let mut relative = false;
+    while let Some(first @ (&"self" | &"super")) = rest.first() {
+        if *first == "super" {
+            base.pop();
+        }
+        relative = true;
+        rest.remove(0);
+    }
+    if !relative {
+        return path.to_owned();
+    }
+    ["crate"].into_iter().chain(base).chain(rest).collect::<Vec<_>>().join("::")
+}
+
+fn is_word(token: &str) -> bool {
+    token.starts_with(|first: char| first.is_alphabetic() || first == '_')
+}
+
+/// Words, `::`, and single other characters.
+fn tokens(code: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = code.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let length = if first.is_alphanumeric() || first == '_' {
+            rest.find(|next: char| !next.is_alphanumeric() && next != '_').unwrap_or(rest.len())
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            first.len_utf8()
+        };
+        tokens.push(&rest[..length]);
+        rest = rest[length..].trim_start();
+    }
+    tokens
+}

@@ -1,0 +1,72 @@
+//! The papers against the tree: what they tell a reader to run or to open must be there.
+
+use std::path::Path;
+
+use super::source::{Report, root};
+
+/// The papers a reader is sent to.
+const PAPERS: &[&str] = &["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "docs/protocol.md"];
+
+/// What stands before a subcommand where a paper shows how to run one.
+const CALLS: &[&str] = &["cargo run --release -- ", "`gateway ", "target/release/gateway "];
+
+/// Reads every paper.
+pub fn papers() -> Vec<(String, String)> {
+    let read = |path: &&str| {
+        let text =
+            std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        ((*path).to_owned(), text)
+    };
+    PAPERS.iter().map(read).collect()
+}
+
+/// The subcommands: one file each in `src/cli`.
+pub fn subcommands() -> Vec<String> {
+    let directory = std::fs::read_dir(root().join("src/cli")).expect("src/cli is there");
+    directory
+        .filter_map(|entry| {
+            let path = entry.expect("src/cli is readable").path();
+            path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
+        })
+        .collect()
+}
+
+/// Every subcommand a paper shows exists.
+pub fn check_commands(papers: &[(String, String)], known: &[String]) -> Report {
+    let mut report = Report::default();
+    for (path, text) in papers {
+        for call in CALLS {
+            for (at, _) in text.match_indices(call) {
+                let name: String =
+                    text[at + call.len()..].chars().take_while(char::is_ascii_lowercase).collect();
+                if name.is_empty() {
+                    continue;
+                }
+                report.examined += 1;
+                if !known.contains(&name) {
+                    report.violations.push(format!("{path}: there is no `gateway {name}`"));
+                }
+            }
+        }
+    }
+    report
+}
+
+/// Every relative link of a paper leads to a file.
+pub fn check_links(papers: &[(String, String)], exists: impl Fn(&Path) -> bool) -> Report {
+    let mut report = Report::default();
+    for (path, text) in papers {
+        let directory = Path::new(path).parent().unwrap_or(Path::new(""));
+        for (at, _) in text.match_indices("](") {
+            let target: String = text[at + 2..].chars().take_while(|c| !matches!(c, ')' | '#')).collect();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            report.examined += 1;
+            if !exists(&directory.join(&target)) {
+                report.violations.push(format!("{path}: {target} is not there"));
+            }
+        }
+    }
+    report
+}
