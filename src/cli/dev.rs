@@ -63,6 +63,7 @@ pub(crate) struct Args {
 /// A port that is taken, or files that cannot be made.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let made = certs::ensure(Path::new(DEV_DIR)).context("cannot make the development files")?;
+    look_for_ports(args.port)?;
     let logic_listeners = bind_services(args.port)?;
     let route = Arc::new(Route::from_json(ROUTE).context("the route that is shipped")?);
     let Loaded { config, warnings, .. } = match configuration(args.port, &logic_listeners, &route)? {
@@ -105,6 +106,28 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn another_port(port: u16) -> String {
     let other = if port == 8000 { 8100 } else { port.saturating_sub(1000).max(2000) };
     format!("--port {other} moves all ports together")
+}
+
+/// Names the setting of a port that is taken, the clients' first, before anything is started.
+fn look_for_ports(port: u16) -> anyhow::Result<()> {
+    if port == 0 {
+        return Ok(());
+    }
+    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let taken = [
+        ("tcp.listen", at(port), TcpListener::bind(at(port)).err()),
+        ("quic.listen", at(port), UdpSocket::bind(at(port)).err()),
+        ("monitor.listen", at(port + MONITOR_PORT), TcpListener::bind(at(port + MONITOR_PORT)).err()),
+    ];
+    for (setting, address, error) in taken {
+        if let Some(error) = error {
+            let hint = another_port(port);
+            anyhow::bail!(
+                "{setting}: cannot listen on {address}: {error}; is another gateway running? {hint}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn bind_services(port: u16) -> anyhow::Result<Vec<TcpListener>> {

@@ -141,6 +141,26 @@ async fn c15_a_change_of_address_keeps_session_channel_and_streams(#[values(Quic
     assert!(bench.login.packets("login.signout").is_empty());
 }
 
+#[rstest]
+#[tokio::test]
+async fn pushes_come_on_the_login_stream_of_a_client_that_grants_no_other(
+    #[values(QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    let options = Options { refuses_push_stream: true, ..Options::default() };
+    let mut alice = bench.connect_with(kind, options).await;
+    let channel = alice.login("alice").await;
+    for n in 0..20 {
+        bench.chat.push(&[&channel], n, b"on stream 0").await;
+    }
+    for n in 0..20 {
+        // push() asserts the stream.
+        assert_eq!(alice.push().await.header.sequence, n);
+    }
+    let sequence = alice.talk("bob", "and answers still come").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+}
+
 #[tokio::test]
 async fn c12_unidirectional_streams_of_a_client_are_not_allowed() {
     let bench = Bench::start().await;

@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) dialect: Dialect,
     /// Receive buffer of the TCP socket, or receive window of a QUIC stream, bytes.
     pub(crate) receive_buffer: Option<u32>,
+    /// A QUIC client that grants the gateway no stream for pushes.
+    pub(crate) refuses_push_stream: bool,
 }
 
 /// What a client does beside signing in: on a lane of its own, or on lane 0.
@@ -73,6 +75,7 @@ pub(crate) struct Raw {
     reading: watch::Sender<Reading>,
     tasks: JoinSet<()>,
     sequence: u32,
+    refuses_push_stream: bool,
 }
 
 /// Everything that was left to see, and how the gateway closed.
@@ -123,8 +126,9 @@ impl Raw {
             tasks.spawn(pushes);
             Wire::Quic { endpoint, connection, lanes: Vec::new() }
         };
-        let dialect = options.dialect;
-        Self { kind, dialect, wire, seen, seen_by, stash: VecDeque::new(), reading, tasks, sequence: 0 }
+        let Options { dialect, refuses_push_stream, .. } = options;
+        let stash = VecDeque::new();
+        Self { kind, dialect, wire, seen, seen_by, stash, reading, tasks, sequence: 0, refuses_push_stream }
     }
 
     // --- Writing ---------------------------------------------------------------------------------------------
@@ -384,7 +388,8 @@ impl Raw {
                 seen.message().filter(|message| message.header.flag != pb::Flag::Response as i32)
             })
             .await;
-        let expected = if self.kind == Kind::Tcp { Lane::Own(0) } else { Lane::Push(0) };
+        let on_login = self.kind == Kind::Tcp || self.refuses_push_stream;
+        let expected = if on_login { Lane::Own(0) } else { Lane::Push(0) };
         assert_eq!(push.lane, expected, "{push:?}");
         push
     }
@@ -462,6 +467,9 @@ async fn quic_connect(address: SocketAddr, options: Options) -> (quinn::Endpoint
     let mut transport = quinn::TransportConfig::default();
     if let Some(bytes) = options.receive_buffer {
         transport.stream_receive_window(bytes.into());
+    }
+    if options.refuses_push_stream {
+        transport.max_concurrent_uni_streams(0u32.into());
     }
     let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let config = identity::quic_client(&[identity::ALPN], transport);
