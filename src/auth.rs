@@ -4,22 +4,23 @@
 //! there are and when a token runs out is decided here, because the crate reads the wall clock and turns any header
 //! it does not know into one kind of error.
 
+mod signing_key;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::Auth;
+pub use self::signing_key::{SigningKey, SigningKeyError};
+
+use crate::config::{Auth, ExpectedClaims};
 
 /// Largest `exp` or `nbf`: up to here every whole second is exact in a float (row B12).
 const MAX_SECONDS: f64 = 9_007_199_254_740_992.0;
-
-/// The only value of `alg` that [`Auth::Hs256`] accepts, case and all (row B10).
-const HS256: &str = "HS256";
 
 /// What a valid token says of its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +47,12 @@ pub enum TokenError {
     /// Another algorithm than the configured one, none at all, or a critical extension.
     #[error("the token's algorithm is not the one configured")]
     Algorithm,
-    /// Signed with another secret, or changed since.
+    /// Signed with another secret or key, or changed since.
     #[error("the token's signature does not match")]
     Signature,
-    /// A claim is missing, of the wrong type, too long, or has control characters.
-    #[error("the token's claims are missing or malformed")]
+    /// A claim is missing, of the wrong type, too long, has control characters, or is not what the configuration
+    /// expects.
+    #[error("the token's claims are missing, malformed or not for this gateway")]
     Claims,
     /// `exp` has come.
     #[error("the token has expired")]
@@ -91,8 +93,9 @@ impl TokenError {
 pub struct Verifier {
     key: DecodingKey,
     algorithm: Algorithm,
-    /// The spelling of `algorithm` in a token's header.
+    /// The only value of `alg` in a token's header that is accepted, case and all (row B10).
     name: &'static str,
+    expected: ExpectedClaims,
 }
 
 /// What is read of a token's header. Hints at keys (`kid`, `jku`, `x5u`, …) are not even looked at (row B11).
@@ -115,23 +118,29 @@ struct TokenClaims {
     nbf: Option<Value>,
     #[serde(default)]
     dev: String,
+    #[serde(default)]
+    iss: Value,
+    #[serde(default)]
+    aud: Value,
 }
 
 impl Verifier {
-    /// Prepares the key.
-    pub fn new(auth: &Auth) -> Self {
-        match auth {
-            Auth::Hs256(secret) => {
-                Self { key: DecodingKey::from_secret(&secret.0), algorithm: Algorithm::HS256, name: HS256 }
-            }
-        }
+    /// Prepares the key. What is not expected is not looked at.
+    pub fn new(auth: &Auth, expected: &ExpectedClaims) -> Self {
+        let (key, algorithm, name) = match auth {
+            Auth::Hs256(secret) => (DecodingKey::from_secret(&secret.0), Algorithm::HS256, "HS256"),
+            Auth::Rs256(key) => (DecodingKey::from_rsa_der(&key.bits), Algorithm::RS256, "RS256"),
+            Auth::Es256(key) => (DecodingKey::from_ec_der(&key.bits), Algorithm::ES256, "ES256"),
+            Auth::EdDsa(key) => (DecodingKey::from_ed_der(&key.bits), Algorithm::EdDSA, "EdDSA"),
+        };
+        Self { key, algorithm, name, expected: expected.clone() }
     }
 
     /// Checks a token at a time.
     ///
     /// `now_unix` is in seconds since 1970; there is no leeway. `max_token` bounds the token and `max_account` each
-    /// of account, app and device, all in bytes. A token costs at most one HMAC and the parsing of two JSON texts
-    /// that are shorter than itself.
+    /// of account, app and device, all in bytes. A token costs at most one signature check and the parsing of two
+    /// JSON texts that are shorter than itself.
     ///
     /// # Errors
     /// [`TokenError`]: the first check that failed. Nothing of the claims is read before the signature is verified.
@@ -158,7 +167,7 @@ impl Verifier {
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Format)?;
         let claims: TokenClaims = parse_object(&claims).ok_or(TokenError::Claims)?;
-        claims.check(now_unix, max_account)
+        claims.check(now_unix, max_account, &self.expected)
     }
 
     fn check_header(&self, encoded: &str) -> Result<(), TokenError> {
@@ -172,7 +181,12 @@ impl Verifier {
 }
 
 impl TokenClaims {
-    fn check(self, now_unix: u64, max_account: usize) -> Result<Claims, TokenError> {
+    fn check(
+        self,
+        now_unix: u64,
+        max_account: usize,
+        expected: &ExpectedClaims,
+    ) -> Result<Claims, TokenError> {
         let exp = seconds(&self.exp)?;
         let nbf = self.nbf.as_ref().map(seconds).transpose()?;
         for (text, may_be_empty) in [(&self.acc, false), (&self.app, false), (&self.dev, true)] {
@@ -181,6 +195,10 @@ impl TokenClaims {
                 return Err(TokenError::Claims);
             }
         }
+        let issued = expected.issuer.as_ref().is_none_or(|issuer| self.iss == *issuer.as_str());
+        if !issued || !expected.audience.as_ref().is_none_or(|audience| is_for(&self.aud, audience)) {
+            return Err(TokenError::Claims);
+        }
         if now_unix >= exp {
             return Err(TokenError::Expired);
         }
@@ -188,6 +206,15 @@ impl TokenClaims {
             return Err(TokenError::NotYet);
         }
         Ok(Claims { account: self.acc, app: self.app, device: self.dev, exp })
+    }
+}
+
+/// `aud` names one recipient or lists several; a list with anything but strings in it is malformed.
+fn is_for(aud: &Value, audience: &str) -> bool {
+    match aud {
+        Value::String(one) => one == audience,
+        Value::Array(list) => list.iter().all(Value::is_string) && list.iter().any(|one| one == audience),
+        _ => false,
     }
 }
 
@@ -214,25 +241,24 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
     Value::deserialize(deserializer).map(Some)
 }
 
-#[derive(Serialize)]
-struct Minted<'a> {
-    acc: &'a str,
-    app: &'a str,
-    exp: u64,
-}
-
 /// Makes an HS256 token that is valid from now on for `ttl`. For tools and tests: the gateway itself makes none.
 pub fn mint(secret: &[u8], account: &str, app: &str, ttl: Duration) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    mint_until(secret, account, app, now.saturating_add(ttl).as_secs())
+    mint_until(secret, account, app, expiry(ttl))
 }
 
 /// Like [`mint`], with the second since 1970 at which the token runs out.
 pub fn mint_until(secret: &[u8], account: &str, app: &str, exp: u64) -> String {
-    let claims = Minted { acc: account, app, exp };
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret))
-        .expect("two strings and a number are JSON, and HMAC takes any key")
+    SigningKey::from_secret(secret).mint_until(account, app, exp, &ExpectedClaims::default())
 }
+
+/// The second since 1970 at which a token runs out that is made now.
+pub fn expiry(ttl: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_add(ttl).as_secs()
+}
+
+#[cfg(test)]
+mod key_tests;
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +267,7 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
+    use jsonwebtoken::EncodingKey;
 
     const SECRET: &[u8] = b"a secret of the tests, 32 bytes!";
     const NOW: u64 = 1_700_000_000;
@@ -248,7 +275,7 @@ mod tests {
     const MAX_ACCOUNT: usize = 128;
 
     fn verify(token: &str) -> Result<Claims, TokenError> {
-        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())));
+        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default());
         verifier.verify(token, NOW, MAX_TOKEN, MAX_ACCOUNT)
     }
 
@@ -288,7 +315,7 @@ mod tests {
         assert_eq!(verify(&token), Ok(expected));
         let lasting = mint(SECRET, "alice", "x_im", Duration::from_secs(60));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())));
+        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default());
         let claims = verifier.verify(&lasting, now, MAX_TOKEN, MAX_ACCOUNT).unwrap();
         assert!((59..=60).contains(&(claims.exp - now)), "{}", claims.exp - now);
     }
@@ -507,7 +534,7 @@ mod tests {
         let labels: std::collections::HashSet<_> =
             TokenError::ALL.iter().map(|error| error.reject_label()).collect();
         assert_eq!(labels.len(), TokenError::ALL.len());
-        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())));
+        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default());
         assert!(!format!("{verifier:?}").contains("tests"));
     }
 }

@@ -116,7 +116,7 @@ impl Gateway {
         let identity = worker::Identity { index: 0, gate_id: config.id.clone() };
         gateway.spawn_worker(Plan {
             identity,
-            verifier: Arc::new(Verifier::new(&config.auth)),
+            verifier: Arc::new(Verifier::new(&config.auth, &config.expected_claims)),
             metrics,
             readiness,
             admission: Arc::new(Admission::new(max_connections)),

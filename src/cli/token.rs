@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
-use gateway::auth::{self, Verifier};
-use gateway::config::{Auth, Secret};
+use gateway::auth::{self, SigningKey, Verifier};
+use gateway::config::ExpectedClaims;
 use gateway::limits::Limits;
 
 use crate::cli::mint;
@@ -25,31 +25,60 @@ pub(crate) struct Args {
     /// How long it is valid, such as 24h or 10m
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     pub(crate) ttl: Duration,
-    /// The secret of the gateway it is for
+    /// The secret of the gateway it is for: HS256
     #[arg(long, value_name = "FILE", default_value = "certs/dev/jwt.secret")]
     pub(crate) secret_file: PathBuf,
+    /// A private key instead (PEM, PKCS#8): RSA signs RS256, P-256 ES256, Ed25519 EdDSA. The gateway has its public key
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
+    pub(crate) key: Option<PathBuf>,
+    /// What the gateway has as auth.issuer
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) issuer: Option<String>,
+    /// What the gateway has as auth.audience
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) audience: Option<String>,
 }
 
 /// Prints the token and nothing else on stdout.
 ///
 /// # Errors
-/// A secret that cannot be read, or an account or app that no gateway accepts.
+/// A secret or key that cannot be read or used, or an account or app that no gateway accepts.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let token = make(&args.secret_file, &args.account, &args.app, args.ttl)?;
+    let key = match &args.key {
+        Some(path) => read_key(path)?,
+        None => SigningKey::from_secret(&mint::read_secret(&args.secret_file)?),
+    };
+    let expected = ExpectedClaims { issuer: args.issuer.clone(), audience: args.audience.clone() };
+    let token = make(&key, &args.account, &args.app, args.ttl, &expected)?;
     writeln!(std::io::stdout(), "{token}")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A token under the secret of a file, which a gateway with default limits accepts.
+fn read_key(path: &Path) -> anyhow::Result<SigningKey> {
+    let shown = path.display();
+    let pem = std::fs::read(path).with_context(|| format!("cannot read the key file {shown}"))?;
+    SigningKey::from_pem(&pem).with_context(|| format!("the key file {shown} cannot be used"))
+}
+
+/// A token that a gateway with default limits accepts.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn make(secret_file: &Path, account: &str, app: &str, ttl: Duration) -> anyhow::Result<String> {
-    let secret = mint::read_secret(secret_file)?;
+fn make(
+    key: &SigningKey,
+    account: &str,
+    app: &str,
+    ttl: Duration,
+    expected: &ExpectedClaims,
+) -> anyhow::Result<String> {
     ensure!(ttl >= Duration::from_secs(1), "--ttl is below 1s; allowed is 1s and more");
-    let token = auth::mint(&secret, account, app, ttl);
+    for (argument, value) in [("--issuer", &expected.issuer), ("--audience", &expected.audience)] {
+        let empty = value.as_ref().is_some_and(String::is_empty);
+        ensure!(!empty, "{argument} is empty; allowed is a text, or to leave it out");
+    }
+    let token = key.mint_until(account, app, auth::expiry(ttl), expected);
     let limits = Limits::default();
-    let verifier = Verifier::new(&Auth::Hs256(Secret(secret)));
+    let verifier = Verifier::new(key.auth(), expected);
     // At time 0 nothing has expired: whether a time is a time is checked all the same.
     if let Err(error) = verifier.verify(&token, 0, limits.max_token, limits.max_account) {
         bail!(
@@ -66,21 +95,74 @@ mod tests {
     use super::*;
     use std::fs;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Removed at its end.
+    struct File(PathBuf);
+
+    impl File {
+        fn new(name: &str, text: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("gateway-token-{}-{name}", std::process::id()));
+            fs::write(&path, text).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _gone = fs::remove_file(&self.0);
+        }
+    }
+
     #[test]
     fn a_token_is_made_only_for_what_a_gateway_accepts() {
-        let file = std::env::temp_dir().join(format!("gateway-token-{}", std::process::id()));
-        fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
-        let hour = Duration::from_secs(3600);
-        let token = make(&file, "alice", "x_im", hour).unwrap();
+        let key = SigningKey::from_secret(b"0123456789abcdef0123456789abcdef");
+        let any = ExpectedClaims::default();
+        let token = make(&key, "alice", "x_im", HOUR, &any).unwrap();
         assert_eq!(token.split('.').count(), 3);
         for (account, ttl) in
-            [("", hour), ("a\nb", hour), ("alice", Duration::ZERO), ("alice", Duration::MAX)]
+            [("", HOUR), ("a\nb", HOUR), ("alice", Duration::ZERO), ("alice", Duration::MAX)]
         {
-            assert!(make(&file, account, "x_im", ttl).is_err(), "{account:?} {ttl:?}");
+            assert!(make(&key, account, "x_im", ttl, &any).is_err(), "{account:?} {ttl:?}");
         }
-        assert!(make(&file, &"a".repeat(129), "x_im", hour).is_err());
-        fs::remove_file(&file).unwrap();
-        let message = make(&file, "alice", "x_im", hour).unwrap_err().to_string();
+        assert!(make(&key, &"a".repeat(129), "x_im", HOUR, &any).is_err());
+        let empty = ExpectedClaims { issuer: Some(String::new()), audience: None };
+        let message = make(&key, "alice", "x_im", HOUR, &empty).unwrap_err().to_string();
+        assert!(message.starts_with("--issuer is empty"), "{message}");
+        let long = ExpectedClaims { issuer: None, audience: Some("a".repeat(4096)) };
+        assert!(make(&key, "alice", "x_im", HOUR, &long).unwrap_err().to_string().contains("too long"));
+    }
+
+    #[test]
+    fn a_token_of_each_kind_of_key_is_accepted_under_its_public_half_only_as_expected() {
+        let expected = ExpectedClaims { issuer: Some("us".into()), audience: Some("im".into()) };
+        let limits = Limits::default();
+        for algorithm in [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519] {
+            let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let file = File::new(&format!("{algorithm:?}"), &pair.serialize_pem());
+            let key = read_key(&file.0).unwrap();
+            let token = make(&key, "alice", "x_im", HOUR, &expected).unwrap();
+            let verify = |expected: &ExpectedClaims| {
+                Verifier::new(key.auth(), expected).verify(&token, 0, limits.max_token, limits.max_account)
+            };
+            assert_eq!(verify(&expected).unwrap().account, "alice");
+            let other = ExpectedClaims { issuer: Some("them".into()), ..expected.clone() };
+            assert!(verify(&other).is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_the_reason() {
+        let file = File::new("public", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n");
+        let message = format!("{:#}", read_key(&file.0).err().unwrap());
+        assert!(message.contains(&file.0.display().to_string()), "{message}");
+        assert!(
+            message.contains("cannot be used: holds a public key; allowed is one private key"),
+            "{message}"
+        );
+        fs::remove_file(&file.0).unwrap();
+        assert!(format!("{:#}", read_key(&file.0).err().unwrap()).contains("cannot read the key file"));
+        let message = mint::read_secret(&file.0).unwrap_err().to_string();
         assert!(message.contains("`gateway certs` make one"), "{message}");
     }
 }

@@ -8,18 +8,12 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::file::{self, File};
 use super::sources::Sources;
-use super::{Auth, Config, Log, LogFormat, Options, Quic, Secret, bounds, read};
+use super::{Config, Log, LogFormat, Options, Quic, bounds, read};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
 /// Longest gateway id and longest service or instance name, bytes.
 pub(super) const MAX_NAME: usize = 64;
-
-/// Shortest JWT secret outside `dev`, bytes (row B14).
-const MIN_SECRET: usize = 16;
-
-/// A secret that stands in a public repository, so everyone knows it (row B14).
-const PUBLISHED_SECRET: &str = "jwt-1sNzdiSgnNuxyq2g7xml2JvLArU";
 
 /// A file being checked, with what is needed to say where its values come from.
 pub(super) struct Checker<'a> {
@@ -50,6 +44,7 @@ impl Checker<'_> {
             .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
         let drain_window = self.drain_window()?;
         let auth = self.auth()?;
+        let expected_claims = self.expected_claims()?;
         let quic = if quic_listen.is_empty() { None } else { Some(self.quic(quic_listen)?) };
         Ok(Config {
             id: self.file.gateway.id.clone(),
@@ -58,6 +53,7 @@ impl Checker<'_> {
             quic,
             tcp,
             auth,
+            expected_claims,
             login_service,
             signout_after_kick: self.file.login.signout_after_kick,
             route,
@@ -228,50 +224,6 @@ impl Checker<'_> {
         Ok(window)
     }
 
-    fn auth(&mut self) -> Result<Auth, ConfigError> {
-        match self.file.auth.algorithm.as_str() {
-            "HS256" => {}
-            later @ ("RS256" | "ES256" | "EdDSA") => {
-                let problem = format!("{later:?} comes in a later version; allowed is \"HS256\"");
-                return Err(self.error("auth.algorithm", problem));
-            }
-            other => {
-                return Err(self.error("auth.algorithm", format!("is {other:?}; allowed is \"HS256\"")));
-            }
-        }
-        let (key, secret) = match (&self.file.auth.secret, &self.file.auth.secret_file) {
-            (Some(secret), None) => ("auth.secret", secret.clone().into_bytes()),
-            (None, Some(path)) => {
-                let key = "auth.secret_file";
-                (key, Secret::from_line(self.read_secret(key, path)?).0)
-            }
-            (Some(_), Some(_)) => {
-                let problem = "stands beside auth.secret_file; allowed is one of them";
-                return Err(self.error("auth.secret", problem));
-            }
-            (None, None) => {
-                let problem = "is missing, as is auth.secret; allowed is one of them, \
-                               and `gateway certs` makes certs/dev/jwt.secret";
-                return Err(self.error("auth.secret_file", problem));
-            }
-        };
-        if !self.options.dev {
-            if secret == PUBLISHED_SECRET.as_bytes() {
-                let problem = "holds a secret that is published; allowed is one of your own, \
-                               and `gateway certs` makes one";
-                return Err(self.error(key, problem));
-            }
-            if secret.len() < MIN_SECRET {
-                let problem = format!(
-                    "holds {} bytes; allowed are {MIN_SECRET} and more, and `gateway certs` makes a secret",
-                    secret.len()
-                );
-                return Err(self.error(key, problem));
-            }
-        }
-        Ok(Auth::Hs256(Secret(secret)))
-    }
-
     fn quic(&mut self, listen: Vec<SocketAddr>) -> Result<Quic, ConfigError> {
         let file = self.file;
         let cert = read::bytes(&self.options.base.join(&file.tls.cert))
@@ -294,7 +246,7 @@ impl Checker<'_> {
     }
 
     /// Reads a file that nobody else should be able to read.
-    fn read_secret(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    pub(super) fn read_secret(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
         let path = self.options.base.join(path);
         let bytes = read::bytes(&path).map_err(|problem| self.error(key, read::or_make(&problem)))?;
         if read::is_open_to_others(&path) {

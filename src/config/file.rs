@@ -80,6 +80,12 @@ pub(super) struct Auth {
     pub(super) secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) secret_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) public_key_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) audience: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -184,7 +190,14 @@ impl Default for Tls {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { algorithm: "HS256".to_owned(), secret: None, secret_file: None }
+        Self {
+            algorithm: "HS256".to_owned(),
+            secret: None,
+            secret_file: None,
+            public_key_file: None,
+            issuer: None,
+            audience: None,
+        }
     }
 }
 

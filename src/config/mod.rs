@@ -4,6 +4,7 @@
 //! [`Config`] has been validated and everything it names has been read, so that starting the gateway can fail only
 //! on its sockets.
 
+mod auth;
 mod bounds;
 mod check;
 mod effective;
@@ -11,6 +12,8 @@ mod error;
 mod file;
 mod instances;
 mod keys;
+pub(crate) mod pem;
+mod public_key;
 mod read;
 mod secret;
 mod sources;
@@ -27,6 +30,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub use self::effective::{Effective, Setting};
 pub use self::error::{ConfigError, Origin};
 pub use self::keys::{NoRandomness, QuicKeysError};
+pub use self::pem::{Label, PemError};
+pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
 pub use self::secret::{Secret, SecretFileError};
 
 use self::check::Checker;
@@ -85,7 +90,7 @@ pub fn load(path: &Path, options: &Options) -> Result<Loaded, ConfigError> {
 pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, ConfigError> {
     let sources = Sources::new(text, name, &options.environment)?;
     let mut file = sources.extract()?;
-    prefer_overriding_secret(&mut file.auth, &sources);
+    prefer_overriding_key(&mut file.auth, &sources);
     let mut checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
     let config = checker.config()?;
     let warnings = checker.warnings;
@@ -107,14 +112,18 @@ pub fn load_routing(path: &Path, options: &Options) -> Result<(Arc<Route>, Vec<I
     Ok((route, instances))
 }
 
-/// `secret` and `secret_file` exclude each other, but one in the environment replaces the other in the file.
-fn prefer_overriding_secret(auth: &mut file::Auth, sources: &Sources) {
+/// `secret`, `secret_file` and `public_key_file` exclude each other, but one in the environment replaces those in the
+/// file.
+fn prefer_overriding_key(auth: &mut file::Auth, sources: &Sources) {
     let overrides = |key| matches!(sources.origin(key), Origin::Variable(_));
-    match (overrides("auth.secret"), overrides("auth.secret_file")) {
-        (true, false) => auth.secret_file = None,
-        (false, true) => auth.secret = None,
-        _ => {}
+    let [secret, secret_file, public_key_file] =
+        ["auth.secret", "auth.secret_file", "auth.public_key_file"].map(overrides);
+    if !(secret || secret_file || public_key_file) {
+        return;
     }
+    auth.secret = auth.secret.take().filter(|_| secret);
+    auth.secret_file = auth.secret_file.take().filter(|_| secret_file);
+    auth.public_key_file = auth.public_key_file.take().filter(|_| public_key_file);
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
@@ -136,6 +145,8 @@ pub struct Config {
     pub tcp: Vec<SocketAddr>,
     /// How tokens are verified.
     pub auth: Auth,
+    /// What tokens must say beside their bearer.
+    pub expected_claims: ExpectedClaims,
     /// Name of the service that signs users in.
     pub login_service: String,
     /// Write a sign-out after a kick by the login service, too.
@@ -225,6 +236,21 @@ impl fmt::Debug for QuicKeys {
 pub enum Auth {
     /// HMAC with a shared secret.
     Hs256(Secret),
+    /// RSA (PKCS#1 v1.5, SHA-256).
+    Rs256(PublicKey),
+    /// ECDSA on P-256 with SHA-256.
+    Es256(PublicKey),
+    /// Ed25519.
+    EdDsa(PublicKey),
+}
+
+/// Claims a token must have when they are set here; what is not set is not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExpectedClaims {
+    /// `iss` must be this string.
+    pub issuer: Option<String>,
+    /// `aud` must be this string, or a list of strings that has it.
+    pub audience: Option<String>,
 }
 
 /// One process of a logic service.

@@ -8,6 +8,8 @@ use rstest::rstest;
 
 use super::*;
 
+mod public_keys;
+
 /// A directory of its own with everything a configuration names, removed at the end.
 struct Home(PathBuf);
 
@@ -248,10 +250,17 @@ fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[c
 #[case("[tcp]", "[tcp]\ntls_listen = \"[::]:1\"", "tcp.tls_listen: TLS on TCP comes in a later version")]
 #[case(
     "[auth]",
-    "[auth]\nalgorithm = \"RS256\"",
-    "auth.algorithm: \"RS256\" comes in a later version; allowed"
+    "[auth]\nalgorithm = \"none\"",
+    "auth.algorithm: is \"none\"; allowed are \"HS256\", \"RS256\""
 )]
-#[case("[auth]", "[auth]\nalgorithm = \"none\"", "auth.algorithm: is \"none\"; allowed is \"HS256\"")]
+#[case(
+    "[auth]",
+    "[auth]\nalgorithm = \"rs256\"",
+    "auth.algorithm: is \"rs256\"; allowed are \"HS256\", \"RS256\""
+)]
+#[case("[auth]", "[auth]\nissuer = \"\"", "auth.issuer: is empty; allowed is a text, or to leave it out")]
+#[case("[auth]", "[auth]\naudience = \"\"", "auth.audience: is empty; allowed")]
+#[case("[auth]", "[auth]\naudience = [\"a\"]", "auth.audience: is sequence; allowed is a string")]
 #[case(
     "[auth]",
     "[auth]\nsecret = \"0123456789abcdef\"",
@@ -359,7 +368,7 @@ fn b14_weak_and_published_secrets_are_refused_but_in_dev() {
         assert!(message.starts_with(&format!("auth.secret_file: {problem}")), "{message}");
 
         let dev = Options { dev: true, ..home.options(&[]) };
-        let Auth::Hs256(read) = parse(&inline, "dev", &dev).unwrap().config.auth;
+        let Auth::Hs256(read) = parse(&inline, "dev", &dev).unwrap().config.auth else { panic!("HS256") };
         assert_eq!(read.0, secret.as_bytes());
     }
     let long_enough =
@@ -378,7 +387,7 @@ fn a_secret_file_is_the_same_for_the_gateway_and_for_who_makes_tokens() {
         ("0123456789abcdef\n\n", "0123456789abcdef"),
     ] {
         fs::write(&path, written).unwrap();
-        let Auth::Hs256(read) = home.parse(&minimal(""), &[]).unwrap().config.auth;
+        let Auth::Hs256(read) = home.parse(&minimal(""), &[]).unwrap().config.auth else { panic!("HS256") };
         assert_eq!(read.0, secret.as_bytes());
         assert_eq!(Secret::from_file(&path).unwrap(), read);
     }
@@ -391,7 +400,7 @@ fn a_secret_in_the_environment_replaces_the_file_of_the_configuration() {
     let home = Home::new("secret-override");
     let environment = [("GATEWAY__AUTH__SECRET", "0123456789abcdef")];
     let loaded = home.parse(&minimal(""), &environment).unwrap();
-    let Auth::Hs256(secret) = &loaded.config.auth;
+    let Auth::Hs256(secret) = &loaded.config.auth else { panic!("HS256") };
     assert_eq!(secret.0, b"0123456789abcdef");
     let shown = loaded.effective.to_string();
     assert!(!shown.contains("secret_file") && !shown.contains("0123456789abcdef"), "{shown}");

@@ -6,6 +6,7 @@ mod codec;
 mod draining;
 mod ends;
 mod heartbeats;
+mod keys;
 mod links;
 mod login;
 mod malformed;

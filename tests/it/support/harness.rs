@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::config::{Auth, Config, Instance, Log, LogFormat, Quic, QuicKeys, Secret, TlsIdentity};
+use gateway::config::{
+    Auth, Config, ExpectedClaims, Instance, Log, LogFormat, Quic, QuicKeys, Secret, TlsIdentity,
+};
 use gateway::gateway::Gateway;
 use gateway::limits::Limits;
 use gateway::route::Route;
@@ -37,6 +39,7 @@ pub(crate) fn config() -> Config {
         quic: Some(Quic { listen: vec![any_port()], identity, keys }),
         tcp: vec![any_port()],
         auth: Auth::Hs256(Secret(SECRET.to_vec())),
+        expected_claims: ExpectedClaims::default(),
         login_service: "login".into(),
         signout_after_kick: false,
         route: Arc::new(route(&["zone_a"])),

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet, yield_now};
 use self::fake::{Client, Event, Step};
 use super::*;
 use crate::auth::{Verifier, mint};
-use crate::config::{Auth, Secret};
+use crate::config::{Auth, ExpectedClaims, Secret};
 use crate::dispatch::fixtures::{GATE, House, house};
 use crate::handler::ChannelIds;
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
@@ -54,7 +54,8 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let instances = [("login", "l1", Dialect::XIm), ("chat", "c1", Dialect::XIm)];
         let house = house(limits.clone(), false, &instances);
         house.up(&["l1", "c1"]);
-        let verifier = Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec()))));
+        let verifier =
+            Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default()));
         let ids = ChannelIds::new(GATE.to_owned(), SystemTime::now());
         let dispatch = Rc::clone(&house.dispatch);
         let shared = Rc::new(Shared {
