@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{Config, TlsIdentity};
 use crate::limits::{MIN_CONNECTIONS, RESERVED_FILES};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::metrics::Metrics;
@@ -29,6 +29,8 @@ pub struct Addresses {
     pub quic: Vec<SocketAddr>,
     /// Plain TCP.
     pub tcp: Vec<SocketAddr>,
+    /// TLS on TCP.
+    pub tls: Vec<SocketAddr>,
     /// HTTP: `/health`, `/ready`, `/metrics`.
     pub monitor: Option<SocketAddr>,
 }
@@ -85,15 +87,21 @@ impl Gateway {
         let quic = config.quic.as_ref().map_or(&[][..], |quic| &quic.listen);
         let udp: Vec<UdpSocket> = sockets::bind_all("quic.listen", quic, sockets::udp)?;
         let tcp: Vec<TcpListener> = sockets::bind_all("tcp.listen", &config.tcp, sockets::tcp)?;
+        let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
+        let tls: Vec<TcpListener> = sockets::bind_all("tcp.tls_listen", tls, sockets::tcp)?;
         let monitor = config.monitor.as_slice();
         let monitor: Vec<TcpListener> = sockets::bind_all("monitor.listen", monitor, sockets::tcp)?;
         let addresses = Addresses {
             quic: udp.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             tcp: tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            tls: tls.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             monitor: monitor.first().and_then(|listener| listener.local_addr().ok()),
         };
         let zones = config.route.zones().iter().map(|zone| zone.id.clone()).collect();
         let metrics = Metrics::new(config.workers, zones);
+        if let Some(end) = certificate(&config).and_then(TlsIdentity::not_after) {
+            metrics.certificate_ends(end);
+        }
         let services = config.instances.iter().map(|instance| instance.service.clone());
         let readiness =
             Arc::new(Readiness::new(services.chain(std::iter::once(config.login_service.clone()))));
@@ -121,6 +129,7 @@ impl Gateway {
             readiness,
             admission: Arc::new(Admission::new(max_connections)),
             tcp,
+            tls,
             udp,
             drain: gateway.drain.clone(),
             stop: gateway.stop.clone(),
@@ -208,6 +217,12 @@ impl Drop for Gateway {
         self.stop.cancel();
         self.join();
     }
+}
+
+/// What encrypted listeners show their clients.
+fn certificate(config: &Config) -> Option<&TlsIdentity> {
+    let quic = config.quic.as_ref().map(|quic| &quic.identity);
+    quic.or(config.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
 }
 
 /// Files the process may open for connections; the soft limit is raised to the hard one first.

@@ -202,6 +202,10 @@ pub const SLICES_PER_WRITE: usize = 64;
 /// Bytes asked of a socket at once. A partial frame is copied out, so this is no cost per connection.
 pub const READ_CHUNK: usize = 16 * KIB;
 
+/// What TLS may hold back when a socket does not take it, bytes before encryption: one full record. The next write
+/// waits until it is gone.
+pub const TLS_BUFFER: usize = 16 * KIB;
+
 /// Growth of the pause between redials.
 pub const BACKOFF_FACTOR: f64 = 1.6;
 

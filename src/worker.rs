@@ -27,8 +27,8 @@ use crate::monitor::readiness::Readiness;
 use crate::server::admission::Admission;
 use crate::server::close_log::CloseLog;
 use crate::server::connection::Shared;
-use crate::server::quic::EndpointError;
-use crate::server::{quic, tcp};
+use crate::server::quic::{self, EndpointError};
+use crate::server::tcp::{Layer, Listener};
 use crate::session::channels::Channels;
 use crate::session::pending::InstanceKey;
 use crate::session::signouts::{self, SignOuts};
@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     /// Bound, not yet served.
     pub(crate) tcp: Vec<TcpListener>,
     /// Bound, not yet served.
+    pub(crate) tls: Vec<TcpListener>,
+    /// Bound, not yet served.
     pub(crate) udp: Vec<UdpSocket>,
     /// Begins the drain.
     pub(crate) drain: CancellationToken,
@@ -76,9 +78,15 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let mut tasks = JoinSet::new();
     let mut endpoints = Vec::new();
     for listener in plan.tcp {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tasks.spawn_local(tcp::serve(listener, Rc::clone(&shared), plan.drain.clone()));
+        let listener = Listener::new(listener, Layer::Plain)?;
+        tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
+    }
+    if let Some(config) = &plan.config.tls {
+        let layer = Layer::tls(&config.identity)?;
+        for listener in plan.tls {
+            let listener = Listener::new(listener, layer.clone())?;
+            tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
+        }
     }
     if let Some(config) = &plan.config.quic {
         for socket in plan.udp {

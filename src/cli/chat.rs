@@ -26,6 +26,9 @@ const EXIT_NO_CONNECTION: u8 = 3;
 /// How long the threads behind stdin and stdout may take to notice the end: a read of a terminal never does.
 const RUNTIME_END: Duration = Duration::from_millis(100);
 
+/// Where a gateway listens with TLS unless it is told otherwise.
+pub(super) const TLS_PORT: u16 = 8443;
+
 const EVENTS: &str = "\
 Lines on standard input: `bob hello` sends \"hello\" to bob; with --to, every line is a message.
 
@@ -55,13 +58,16 @@ pub(crate) struct ChatArgs {
     /// Whom every line goes to; without it a line begins with the name.
     #[arg(long)]
     pub(crate) to: Option<String>,
-    /// What carries the connection: quic or tcp.
+    /// What carries the connection: quic, tls or tcp.
     #[arg(long, default_value_t = Transport::Quic)]
     pub(crate) transport: Transport,
     /// The gateway, HOST:PORT.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub(crate) server: String,
-    /// The CA that signed the gateway's certificate (PEM); QUIC needs it.
+    /// Its port for TLS, which is used in place of that of --server.
+    #[arg(long, value_name = "P", default_value_t = TLS_PORT)]
+    pub(crate) tls_port: u16,
+    /// The CA that signed the gateway's certificate (PEM); QUIC and TLS need it.
     #[arg(long, default_value = "certs/dev/ca.pem")]
     pub(crate) ca: PathBuf,
     /// A token; without it one is made with the secret file.
@@ -94,7 +100,8 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
         Some(token) => token.clone(),
         None => auth::mint(&mint::read_secret(&args.secret_file)?, &args.account, &args.app, mint::VALID_FOR),
     };
-    let options = options(args.transport, &args.server, &args.ca)?;
+    let server = address(args.transport, &args.server, args.tls_port);
+    let options = options(args.transport, &server, &args.ca)?;
     let (client, pushes) = match Client::connect(options).await {
         Ok(connected) => connected,
         Err(error) => return Ok(give_up(&error, EXIT_NO_CONNECTION)),
@@ -102,10 +109,10 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = client.login(&token).await {
         return Ok(login_failed(&error, &client).await);
     }
-    greet(&args);
+    greet(&args, &server);
     let wait = Duration::from_secs(args.wait);
     let mut session = Session::new(client.clone(), pushes, args.account.clone(), args.to.clone());
-    let outcome = session.run(args.transport, &args.server, args.expect, wait).await;
+    let outcome = session.run(args.transport, &server, args.expect, wait).await;
     client.close().await;
     Ok(match outcome {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
@@ -119,6 +126,14 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Where to connect: TLS has a port of its own.
+pub(super) fn address(transport: Transport, server: &str, tls_port: u16) -> String {
+    match (transport, server.rsplit_once(':')) {
+        (Transport::Tls, Some((host, _))) => format!("{host}:{tls_port}"),
+        _ => server.to_owned(),
+    }
+}
+
 /// Options of a connection as the command line names them.
 pub(super) fn options(
     transport: Transport,
@@ -128,6 +143,7 @@ pub(super) fn options(
     Ok(match transport {
         Transport::Tcp => ConnectOptions::tcp(server),
         Transport::Quic => ConnectOptions::quic(server, TrustedCa::from_pem_file(ca)?),
+        Transport::Tls => ConnectOptions::tls(server, TrustedCa::from_pem_file(ca)?),
     })
 }
 
@@ -150,7 +166,7 @@ fn give_up(error: &dyn std::error::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn greet(args: &ChatArgs) {
+fn greet(args: &ChatArgs, server: &str) {
     if !std::io::stdin().is_terminal() {
         return;
     }
@@ -158,7 +174,7 @@ fn greet(args: &ChatArgs) {
         Some(to) => format!("Every line goes to {to}."),
         None => "Write `NAME text`, for example `bob hello`.".to_owned(),
     };
-    let (account, server, transport) = (&args.account, &args.server, args.transport);
+    let (account, transport) = (&args.account, args.transport);
     say(&format!("You are {account}, on {server} over {transport}. {how} Ctrl-D leaves."));
 }
 

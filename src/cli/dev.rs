@@ -39,6 +39,9 @@ const SERVICES: [(&str, &str, &str, u16); 3] = [
 /// Distance of the monitor's port.
 const MONITOR_PORT: u16 = 1;
 
+/// Distance of the TLS port: 8443 beside 8000.
+const TLS_PORT: u16 = 443;
+
 /// How long the start page waits for the links.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
@@ -51,8 +54,8 @@ const FREE_PORT_TRIES: usize = 16;
 /// Arguments of `gateway dev`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Clients connect here (QUIC and TCP); the monitor has the next port, the services have ports 1001 to 1003 above.
-    /// 0 picks free ones
+    /// Clients connect here (QUIC and TCP); the monitor has the next port, TLS the one 443 above, the services those
+    /// 1001 to 1003 above. 0 picks free ones
     #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(..=64_000))]
     pub(crate) port: u16,
 }
@@ -174,10 +177,11 @@ fn configuration(
     route: &Arc<Route>,
 ) -> anyhow::Result<Result<Loaded, ConfigError>> {
     let monitor = if port == 0 { 0 } else { port + MONITOR_PORT };
+    let tls = if port == 0 { 0 } else { port + TLS_PORT };
     let port = if port == 0 { free_port()? } else { port };
     let mut text = format!(
         "[gateway]\nid = \"gate01\"\n[quic]\nlisten = \"127.0.0.1:{port}\"\nkey_file = \"{DEV_DIR}/quic.keys\"\n\
-         [tcp]\nlisten = \"127.0.0.1:{port}\"\n[tls]\ncert = \"{DEV_DIR}/server.pem\"\nkey = \"{DEV_DIR}/server.key\"\n\
+         [tcp]\nlisten = \"127.0.0.1:{port}\"\ntls_listen = \"127.0.0.1:{tls}\"\n[tls]\ncert = \"{DEV_DIR}/server.pem\"\nkey = \"{DEV_DIR}/server.key\"\n\
          [auth]\nsecret_file = \"{DEV_DIR}/jwt.secret\"\n[monitor]\nlisten = \"127.0.0.1:{monitor}\"\n"
     );
     for ((service, id, zone, _), listener) in SERVICES.iter().zip(services) {
@@ -224,6 +228,9 @@ fn start_page(
     }
     for address in &addresses.tcp {
         line(&mut page, "tcp", address)?;
+    }
+    for address in &addresses.tls {
+        line(&mut page, "tls", address)?;
     }
     if let Some(address) = &addresses.monitor {
         line(&mut page, "monitor", address)?;

@@ -47,7 +47,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         version = env!("CARGO_PKG_VERSION"),
         commit = env!("GATEWAY_COMMIT")
     );
-    for (what, bound) in [("quic", &addresses.quic), ("tcp", &addresses.tcp)] {
+    let bound = [("quic", &addresses.quic), ("tcp", &addresses.tcp), ("tls", &addresses.tls)];
+    for (what, bound) in bound {
         for address in bound {
             info!(event = "listening", what, %address);
         }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, TransportConfig, VarInt};
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::driver::{Driver, Heart, Source, Wire};
@@ -65,8 +67,10 @@ pub enum ConnectError {
         /// As it was given.
         server: String,
     },
-    /// QUIC without a certificate authority.
-    #[error("QUIC needs the CA that signed the gateway's certificate: give its PEM file (--ca)")]
+    /// QUIC or TLS without a certificate authority.
+    #[error(
+        "an encrypted connection needs the CA that signed the gateway's certificate: give its PEM file (--ca)"
+    )]
     NoCa,
     /// The server's certificate is not believed.
     #[error("the certificate of {server} is not believed: {reason}; give the CA that signed it (--ca)")]
@@ -76,8 +80,8 @@ pub enum ConnectError {
         /// What TLS said.
         reason: String,
     },
-    /// The server speaks QUIC, but not this protocol.
-    #[error("{server} speaks QUIC but not x-im/1: it is no gateway")]
+    /// The server speaks QUIC or TLS, but not this protocol.
+    #[error("{server} does not speak x-im/1: it is no gateway")]
     NotAGateway {
         /// As it was given.
         server: String,
@@ -98,6 +102,14 @@ pub enum ConnectError {
         /// What quinn said.
         error: ConnectionError,
     },
+    /// Another fault of the TLS handshake.
+    #[error("no TLS connection to {server}: {error}; is it the port for TLS (--tls-port)?")]
+    Tls {
+        /// As it was given.
+        server: String,
+        /// What TLS or the system said.
+        error: io::Error,
+    },
     /// The local side cannot be set up: no socket, or options that cannot be used.
     #[error("cannot set up the connection on this side: {0}")]
     Local(String),
@@ -105,8 +117,8 @@ pub enum ConnectError {
 
 const fn hint(transport: Transport) -> &'static str {
     match transport {
-        Transport::Quic => " If UDP is blocked on the way, try --transport tcp",
-        Transport::Tcp => "",
+        Transport::Quic => " If UDP is blocked on the way, try --transport tls",
+        Transport::Tcp | Transport::Tls => "",
     }
 }
 
@@ -154,17 +166,38 @@ async fn connect_to(options: &ConnectOptions, address: SocketAddr) -> Result<(Cl
     match options.transport {
         Transport::Quic => connect_quic(options, address).await,
         Transport::Tcp => connect_tcp(options, address).await,
+        Transport::Tls => connect_tls(options, address).await,
     }
+}
+
+async fn tcp_socket(options: &ConnectOptions, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let failed = |error| ConnectError::Tcp { server: options.server.clone(), error };
+    let socket = TcpStream::connect(address).await.map_err(failed)?;
+    socket.set_nodelay(true).map_err(failed)?;
+    Ok(socket)
+}
+
+async fn connect_tls(
+    options: &ConnectOptions,
+    address: SocketAddr,
+) -> Result<(Client, Pushes), ConnectError> {
+    let ca = options.ca.as_ref().ok_or(ConnectError::NoCa)?;
+    let name = server_name(options).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| ConnectError::Local(error.to_string()))?;
+    let socket = tcp_socket(options, address).await?;
+    let connector = TlsConnector::from(Arc::clone(&ca.config));
+    let stream = connector.connect(name, socket).await.map_err(|error| tls_error(options, error))?;
+    let (from, to) = tokio::io::split(stream);
+    let mut assembly = Assembly::new(options, Wire::Tcp);
+    assembly.add_stream(from, to, true);
+    Ok(assembly.start(options, None))
 }
 
 async fn connect_tcp(
     options: &ConnectOptions,
     address: SocketAddr,
 ) -> Result<(Client, Pushes), ConnectError> {
-    let failed = |error| ConnectError::Tcp { server: options.server.clone(), error };
-    let socket = TcpStream::connect(address).await.map_err(failed)?;
-    socket.set_nodelay(true).map_err(failed)?;
-    let (from, to) = socket.into_split();
+    let (from, to) = tcp_socket(options, address).await?.into_split();
     let mut assembly = Assembly::new(options, Wire::Tcp);
     assembly.add_stream(from, to, true);
     Ok(assembly.start(options, None))
@@ -182,7 +215,7 @@ async fn connect_quic(
             (endpoint.clone(), Some(endpoint))
         }
     };
-    let name = options.server_name.as_deref().unwrap_or_else(|| host_of(&options.server));
+    let name = server_name(options);
     let connecting = endpoint
         .connect_with(config, address, name)
         .map_err(|error| ConnectError::Local(error.to_string()))?;
@@ -195,6 +228,11 @@ async fn connect_quic(
         assembly.add_stream(from, to, false);
     }
     Ok(assembly.start(options, Some(connection)))
+}
+
+/// What the server's certificate must name.
+fn server_name(options: &ConnectOptions) -> &str {
+    options.server_name.as_deref().unwrap_or_else(|| host_of(&options.server))
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.
@@ -242,6 +280,19 @@ fn quic_error(options: &ConnectOptions, error: ConnectionError) -> ConnectError 
             ConnectError::Closed { server, reason: reason.unwrap_or(CloseReason::PeerClosed) }
         }
         error => ConnectError::Quic { server, error },
+    }
+}
+
+fn tls_error(options: &ConnectOptions, error: io::Error) -> ConnectError {
+    let server = options.server.clone();
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(fault @ rustls::Error::InvalidCertificate(_)) => {
+            ConnectError::Certificate { server, reason: fault.to_string() }
+        }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+            ConnectError::NotAGateway { server }
+        }
+        _ => ConnectError::Tls { server, error },
     }
 }
 

@@ -26,6 +26,7 @@ const SILENT_BEATS: u32 = 3;
 
 /// What the frames travel on.
 pub(super) enum Wire {
+    /// Plain or under TLS.
     Tcp,
     Quic {
         connection: quinn::Connection,
@@ -231,9 +232,11 @@ impl Drop for Driver {
 
 fn reason_of_io(error: &io::Error) -> CloseReason {
     match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            CloseReason::PeerClosed
-        }
+        // The last is a FIN without TLS's own farewell.
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => CloseReason::PeerClosed,
         _ => CloseReason::PeerLost,
     }
 }

@@ -1,4 +1,4 @@
-//! A client of the gateway over QUIC or TCP: used by `gateway chat`, `gateway bench talk`, the tests, and by
+//! A client of the gateway over QUIC, TLS or TCP: used by `gateway chat`, `gateway bench talk`, the tests, and by
 //! people as a library.
 //!
 //! [`Client::connect`] gives a handle that can be cloned, and the [`Pushes`] of the connection. A [`Client`]

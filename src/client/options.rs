@@ -40,6 +40,8 @@ pub enum Transport {
     Quic,
     /// Plain TCP: the token travels in clear.
     Tcp,
+    /// TLS over TCP, always encrypted.
+    Tls,
 }
 
 impl Transport {
@@ -48,6 +50,7 @@ impl Transport {
         match self {
             Self::Quic => "quic",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 }
@@ -60,7 +63,7 @@ impl fmt::Display for Transport {
 
 /// The text names no transport.
 #[derive(Debug, thiserror::Error)]
-#[error("is neither \"quic\" nor \"tcp\"")]
+#[error("is none of \"quic\", \"tcp\" and \"tls\"")]
 pub struct UnknownTransport;
 
 impl FromStr for Transport {
@@ -70,6 +73,7 @@ impl FromStr for Transport {
         match text {
             "quic" => Ok(Self::Quic),
             "tcp" => Ok(Self::Tcp),
+            "tls" => Ok(Self::Tls),
             _ => Err(UnknownTransport),
         }
     }
@@ -97,7 +101,8 @@ pub enum Heartbeat {
     Both,
 }
 
-/// Where and how to connect. Make one with [`quic`](Self::quic) or [`tcp`](Self::tcp) and change what differs.
+/// Where and how to connect. Make one with [`quic`](Self::quic), [`tls`](Self::tls) or [`tcp`](Self::tcp) and change
+/// what differs.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
     /// `host:port`; an IPv6 address stands in brackets.
@@ -106,7 +111,7 @@ pub struct ConnectOptions {
     pub transport: Transport,
     /// The name the server's certificate must carry; default: the host of `server`.
     pub server_name: Option<String>,
-    /// Who signed the server's certificate. QUIC needs it, TCP does not look at it.
+    /// Who signed the server's certificate. QUIC and TLS need it, plain TCP does not look at it.
     pub ca: Option<TrustedCa>,
     /// Which magics the client speaks.
     pub dialect: Dialect,
@@ -140,6 +145,11 @@ impl ConnectOptions {
     /// QUIC to `host:port`, whose certificate was signed by `ca`.
     pub fn quic(server: impl Into<String>, ca: TrustedCa) -> Self {
         Self { ca: Some(ca), ..Self::new(server.into(), Transport::Quic) }
+    }
+
+    /// TLS over TCP to `host:port`, whose certificate was signed by `ca`.
+    pub fn tls(server: impl Into<String>, ca: TrustedCa) -> Self {
+        Self { ca: Some(ca), ..Self::new(server.into(), Transport::Tls) }
     }
 
     /// Plain TCP to `host:port`.

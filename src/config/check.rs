@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::file::{self, File};
 use super::sources::Sources;
-use super::{Config, Log, LogFormat, Options, Quic, bounds, read};
+use super::{Config, Log, LogFormat, Options, Quic, QuicKeys, Tls, TlsIdentity, bounds, read};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
@@ -30,11 +30,11 @@ impl Checker<'_> {
         self.check_gateway_id()?;
         let workers = self.workers()?;
         let dialect = self.gateway_dialect()?;
-        self.refuse_tls_listen()?;
         let quic_listen = self.addresses("quic.listen", &self.file.quic.listen)?;
         let tcp = self.addresses("tcp.listen", &self.file.tcp.listen)?;
+        let tls_listen = self.addresses("tcp.tls_listen", &self.file.tcp.tls_listen)?;
         let monitor = self.monitor()?;
-        self.check_listeners(&quic_listen, &tcp, monitor)?;
+        self.check_listeners(&quic_listen, &tcp, &tls_listen, monitor)?;
         let login_service = self.login_service(dialect)?;
         let route = self.route()?;
         let instances = self.instances(dialect, &route)?;
@@ -45,13 +45,14 @@ impl Checker<'_> {
         let drain_window = self.drain_window()?;
         let auth = self.auth()?;
         let expected_claims = self.expected_claims()?;
-        let quic = if quic_listen.is_empty() { None } else { Some(self.quic(quic_listen)?) };
+        let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
         Ok(Config {
             id: self.file.gateway.id.clone(),
             workers,
             dialect,
             quic,
             tcp,
+            tls,
             auth,
             expected_claims,
             login_service,
@@ -104,16 +105,6 @@ impl Checker<'_> {
         text.parse().map_err(|_| self.error(key, format!("is {text:?}; allowed are \"x_im\" and \"kim\"")))
     }
 
-    fn refuse_tls_listen(&self) -> Result<(), ConfigError> {
-        match &self.file.tcp.tls_listen {
-            Some(listen) if !listen.0.is_empty() => {
-                let problem = "TLS on TCP comes in a later version; allowed is to leave it out";
-                Err(self.error("tcp.tls_listen", problem))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn addresses(&self, key: &str, listen: &file::Listen) -> Result<Vec<SocketAddr>, ConfigError> {
         listen.0.iter().map(|text| self.address(key, text)).collect()
     }
@@ -138,20 +129,19 @@ impl Checker<'_> {
         &mut self,
         quic: &[SocketAddr],
         tcp: &[SocketAddr],
+        tls: &[SocketAddr],
         monitor: Option<SocketAddr>,
     ) -> Result<(), ConfigError> {
-        if quic.is_empty() && tcp.is_empty() {
-            let problem = "is not set, nor is tcp.listen; allowed is at least one of them";
+        if quic.is_empty() && tcp.is_empty() && tls.is_empty() {
+            let problem = "is not set, nor is tcp.listen or tcp.tls_listen; allowed is at least one of them";
             return Err(self.error("quic.listen", problem));
         }
         self.check_distinct("quic.listen", quic)?;
         self.check_distinct("tcp.listen", tcp)?;
-        if let Some(monitor) = monitor
-            && let Some(other) = tcp.iter().find(|other| overlap(**other, monitor))
-        {
-            let problem = format!("{monitor} overlaps tcp.listen {other}; allowed is a port of its own");
-            return Err(self.error("monitor.listen", problem));
-        }
+        self.check_distinct("tcp.tls_listen", tls)?;
+        self.check_apart("tcp.tls_listen", tls, "tcp.listen", tcp)?;
+        self.check_apart("monitor.listen", monitor.as_slice(), "tcp.listen", tcp)?;
+        self.check_apart("monitor.listen", monitor.as_slice(), "tcp.tls_listen", tls)?;
         if let Some(open) = tcp.iter().find(|address| !address.ip().is_loopback()) {
             self.warnings.push(format!("tcp.listen: on {open} tokens travel in clear"));
         }
@@ -162,6 +152,23 @@ impl Checker<'_> {
         for (index, address) in listen.iter().enumerate() {
             if let Some(other) = listen[..index].iter().find(|other| overlap(**other, *address)) {
                 let problem = format!("{address} overlaps {other}; allowed is each address once");
+                return Err(self.error(key, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// No address of the one setting may stand in the way of the other's.
+    fn check_apart(
+        &self,
+        key: &str,
+        listen: &[SocketAddr],
+        other_key: &str,
+        others: &[SocketAddr],
+    ) -> Result<(), ConfigError> {
+        for address in listen {
+            if let Some(other) = others.iter().find(|other| overlap(**other, *address)) {
+                let problem = format!("{address} overlaps {other_key} {other}; allowed is a port of its own");
                 return Err(self.error(key, problem));
             }
         }
@@ -224,25 +231,53 @@ impl Checker<'_> {
         Ok(window)
     }
 
-    fn quic(&mut self, listen: Vec<SocketAddr>) -> Result<Quic, ConfigError> {
-        let file = self.file;
-        let cert = read::bytes(&self.options.base.join(&file.tls.cert))
-            .map_err(|problem| self.error("tls.cert", read::or_make(&problem)))?;
-        let key = self.read_secret("tls.key", &file.tls.key)?;
-        let identity = read::identity(&cert, &key)
-            .map_err(|(key, problem)| self.error(key, read::or_remake(problem)))?;
-        if read::has_expired(&identity.chain) {
-            self.warnings.push("tls.cert: the certificate has expired; clients will refuse it".to_owned());
+    /// The listeners that need the certificate. Without any it is not read.
+    fn encrypted(
+        &mut self,
+        quic: Vec<SocketAddr>,
+        tls: Vec<SocketAddr>,
+    ) -> Result<(Option<Quic>, Option<Tls>), ConfigError> {
+        if quic.is_empty() && tls.is_empty() {
+            return Ok((None, None));
         }
-        let keys = self.read_secret("quic.key_file", &file.quic.key_file)?;
-        let keys = String::from_utf8(keys)
+        let identity = Arc::new(self.identity()?);
+        let tls = (!tls.is_empty()).then(|| Tls { listen: tls, identity: Arc::clone(&identity) });
+        if quic.is_empty() {
+            return Ok((None, tls));
+        }
+        let keys = self.quic_keys()?;
+        Ok((Some(Quic { listen: quic, identity, keys }), tls))
+    }
+
+    fn identity(&mut self) -> Result<TlsIdentity, ConfigError> {
+        let file = &self.file.tls;
+        let cert = read::bytes(&self.options.base.join(&file.cert))
+            .map_err(|problem| self.error("tls.cert", read::or_make(&problem)))?;
+        let key = self.read_secret("tls.key", &file.key)?;
+        let refuse = |setting: &str, problem: &str| {
+            let path = if setting == "tls.key" { &file.key } else { &file.cert };
+            self.error(setting, read::or_remake(&format!("{} {problem}", path.display())))
+        };
+        let identity = read::identity(&cert, &key).map_err(|(setting, problem)| refuse(setting, problem))?;
+        match read::expired_at(&identity) {
+            Some(end) => {
+                let problem =
+                    format!("holds a certificate that expired at {end}; allowed is one that is valid");
+                Err(refuse("tls.cert", &problem))
+            }
+            None => Ok(identity),
+        }
+    }
+
+    fn quic_keys(&mut self) -> Result<QuicKeys, ConfigError> {
+        let path = &self.file.quic.key_file;
+        let keys = self.read_secret("quic.key_file", path)?;
+        String::from_utf8(keys)
             .map_err(|_| "is not text".to_owned())
-            .and_then(|text| super::QuicKeys::parse(&text).map_err(|error| error.to_string()))
+            .and_then(|text| QuicKeys::parse(&text).map_err(|error| error.to_string()))
             .map_err(|problem| {
-                let path = file.quic.key_file.display();
-                self.error("quic.key_file", read::or_remake(&format!("{path}: {problem}")))
-            })?;
-        Ok(Quic { listen, identity, keys })
+                self.error("quic.key_file", read::or_remake(&format!("{}: {problem}", path.display())))
+            })
     }
 
     /// Reads a file that nobody else should be able to read.

@@ -60,9 +60,7 @@ pub(super) struct Quic {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Tcp {
     pub(super) listen: Listen,
-    /// Reserved: refused until TLS on TCP exists.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) tls_listen: Option<Listen>,
+    pub(super) tls_listen: Listen,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

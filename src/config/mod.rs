@@ -143,6 +143,8 @@ pub struct Config {
     pub quic: Option<Quic>,
     /// Plain TCP listeners; empty: off.
     pub tcp: Vec<SocketAddr>,
+    /// TLS listeners on TCP with their identity; none: off.
+    pub tls: Option<Tls>,
     /// How tokens are verified.
     pub auth: Auth,
     /// What tokens must say beside their bearer.
@@ -200,9 +202,18 @@ pub struct Quic {
     /// UDP addresses, at least one.
     pub listen: Vec<SocketAddr>,
     /// Certificate chain and key.
-    pub identity: TlsIdentity,
+    pub identity: Arc<TlsIdentity>,
     /// Keys that outlive the process.
     pub keys: QuicKeys,
+}
+
+/// TLS listeners on TCP.
+#[derive(Debug)]
+pub struct Tls {
+    /// TCP addresses, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain and key, the same as for QUIC.
+    pub identity: Arc<TlsIdentity>,
 }
 
 /// A certificate chain and its private key.
@@ -212,6 +223,13 @@ pub struct TlsIdentity {
     pub chain: Vec<CertificateDer<'static>>,
     /// Of the leaf.
     pub key: PrivateKeyDer<'static>,
+}
+
+impl TlsIdentity {
+    /// The second since 1970 after which the leaf is no longer valid; none if it cannot be read.
+    pub fn not_after(&self) -> Option<i64> {
+        self.chain.first().and_then(|leaf| crate::certs::not_after(leaf))
+    }
 }
 
 /// Keys that must survive a restart, so that a restarted gateway can tell its former peers (row C19).

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -73,11 +73,11 @@ pub(super) fn identity(cert: &[u8], key: &[u8]) -> Result<TlsIdentity, (&'static
     }
 }
 
-/// Is the leaf past its end? A certificate that cannot be read is not known to be.
-pub(super) fn has_expired(chain: &[CertificateDer<'_>]) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let end = chain.first().and_then(|leaf| crate::certs::not_after(leaf));
-    end.is_some_and(|end| i64::try_from(now).is_ok_and(|now| now > end))
+/// When the leaf ended, if it has. A certificate that cannot be read is not known to have.
+pub(super) fn expired_at(identity: &TlsIdentity) -> Option<String> {
+    let end = u64::try_from(identity.not_after()?).unwrap_or(0);
+    let end = UNIX_EPOCH + Duration::from_secs(end);
+    (SystemTime::now() > end).then(|| humantime::format_rfc3339_seconds(end).to_string())
 }
 
 #[cfg(unix)]

@@ -25,6 +25,8 @@ const fn spec(
 catalogue! {
     BUILD_INFO: GAUGE "gateway_build_info" ["version", "commit"]
         "Always 1; the labels say which build is running.";
+    CERT_NOT_AFTER: GAUGE "gateway_cert_not_after_seconds" []
+        "When the certificate of QUIC and TLS ends, seconds since 1970; without these listeners it is absent.";
     CONNECTIONS: GAUGE "gateway_connections" ["transport"]
         "Client connections open now, those that have not signed in included.";
     OPENED: COUNTER "gateway_connections_opened_total" ["transport"]

@@ -40,6 +40,9 @@ impl Collector for GatewayCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let workers = Workers(&self.cells.workers);
         let mut families = vec![build_info()];
+        if let Some(end) = self.cells.cert_not_after.get() {
+            families.push(single(&of::CERT_NOT_AFTER, *end as f64));
+        }
         families.extend(workers.connections());
         families.extend(workers.traffic());
         families.extend(workers.requests());

@@ -34,6 +34,8 @@ label_set! {
         Quic = "quic",
         /// Frames on plain TCP.
         Tcp = "tcp",
+        /// The same over TLS.
+        Tls = "tls",
     }
 }
 

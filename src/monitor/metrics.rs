@@ -1,6 +1,6 @@
 //! The whole set of metrics: made once at start and handed to whoever counts.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{Registry, TextEncoder};
 
@@ -23,6 +23,8 @@ pub struct Metrics {
 pub(super) struct Cells {
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
     pub(super) zones: Vec<String>,
+    /// Seconds since 1970; empty without a certificate.
+    pub(super) cert_not_after: OnceLock<i64>,
     links: Mutex<Vec<Arc<LinkMetrics>>>,
 }
 
@@ -37,12 +39,18 @@ impl Metrics {
     /// Cells for `workers` workers. `zones` are the names of the route's zones, in its order.
     pub fn new(workers: usize, zones: Vec<String>) -> Self {
         let workers = (0..workers).map(|_| Arc::new(WorkerMetrics::new(zones.len()))).collect();
-        let cells = Arc::new(Cells { workers, zones, links: Mutex::new(Vec::new()) });
+        let cells = Cells { workers, zones, cert_not_after: OnceLock::new(), links: Mutex::new(Vec::new()) };
+        let cells = Arc::new(cells);
         let registry = Registry::new();
         registry
             .register(Box::new(GatewayCollector::new(Arc::clone(&cells))))
             .expect("the names of the metrics are constants, and a test registers them");
         Self { cells, registry }
+    }
+
+    /// When the certificate of QUIC and TLS ends, seconds since 1970. Only the first call counts.
+    pub fn certificate_ends(&self, seconds: i64) {
+        let _known = self.cells.cert_not_after.set(seconds);
     }
 
     /// The cells of one worker.
@@ -107,6 +115,8 @@ mod tests {
     #[test]
     fn every_method_moves_its_own_series() {
         let metrics = metrics();
+        assert!(!metrics.render().contains("gateway_cert_not_after_seconds"));
+        metrics.certificate_ends(1_900_000_000);
         let worker = metrics.worker(0);
         worker.login(LoginResult::Refused);
         worker.packet(Direction::In, command::label_index(command::CHAT_USER_TALK), 70);
@@ -129,6 +139,7 @@ mod tests {
         worker.zone_fallback(99);
         let text = metrics.render();
         for (series, expected) in [
+            ("gateway_cert_not_after_seconds", 1_900_000_000.0),
             ("gateway_logins_total{result=\"refused\"}", 1.0),
             ("gateway_packets_total{command=\"chat.user.talk\",direction=\"in\"}", 1.0),
             ("gateway_bytes_total{command=\"chat.user.talk\",direction=\"in\"}", 70.0),

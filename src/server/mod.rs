@@ -1,4 +1,4 @@
-//! Bytes in: listeners for TCP and QUIC, and the one driver that serves a connection of either.
+//! Bytes in: listeners for TCP, TLS and QUIC, and the one driver that serves a connection of any.
 //!
 //! Accept loops never await a peer; each connection is a task of its own.
 
@@ -11,6 +11,8 @@ mod quic_transport;
 mod rate;
 mod reaper;
 pub(crate) mod tcp;
+mod tcp_stream;
 mod tcp_transport;
-pub(crate) mod tls;
+mod tls;
+mod tls_handshake;
 mod transport;

@@ -1,85 +1,145 @@
-//! Accepts TCP connections and gives each a task of its own.
+//! Accepts TCP connections, plain or for TLS, and gives each a task of its own.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use crate::config::TlsIdentity;
 use crate::limits::ACCEPT_PAUSE;
 use crate::monitor::metrics::{Reject, Transport};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::reaper::reap;
 use crate::server::tcp_transport::TcpTransport;
+use crate::server::tls;
+use crate::server::tls_handshake::shake_hands;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 
 const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
 const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
-/// Serves a listener until it is dropped. At the drain what has connected is accepted and closed 3000, then the
-/// listener is closed.
-pub(crate) async fn serve(listener: TcpListener, shared: Rc<Shared>, drain: CancellationToken) {
-    let mut connections = JoinSet::new();
-    let mut pause = ACCEPT_PAUSE.0;
-    loop {
-        tokio::select! {
-            biased;
-            () = drain.cancelled() => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    pause = ACCEPT_PAUSE.0;
-                    let connection = admit(stream, peer.ip(), &shared);
-                    if let Some(connection) = connection {
-                        connections.spawn_local(connection.run());
-                    }
-                }
-                Err(error) => accept_failed(&error, &shared, &mut pause).await,
-            },
-        }
-    }
-    while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        shared.metrics.reject(Reject::Draining);
-        if let Some(connection) = admit(stream, peer.ip(), &shared) {
-            connections.spawn_local(connection.run());
-        }
-    }
-    drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        reap(ended, &shared.metrics);
-    }
-    // The worker ends its tasks; none of them ends by itself.
-    std::future::pending().await
+/// What lies between the socket and the frames.
+#[derive(Clone)]
+pub(crate) enum Layer {
+    Plain,
+    Tls(TlsAcceptor),
 }
 
-fn admit(stream: TcpStream, peer: IpAddr, shared: &Rc<Shared>) -> Option<Connection<TcpTransport>> {
+impl Layer {
+    /// TLS with this certificate.
+    ///
+    /// # Errors
+    /// Certificate and key do not belong together, or rustls cannot use them.
+    pub(crate) fn tls(identity: &TlsIdentity) -> Result<Self, rustls::Error> {
+        Ok(Self::Tls(TlsAcceptor::from(Arc::new(tls::server_config(identity)?))))
+    }
+
+    const fn transport(&self) -> Transport {
+        match self {
+            Self::Plain => Transport::Tcp,
+            Self::Tls(_) => Transport::Tls,
+        }
+    }
+}
+
+/// A bound socket and what is spoken on it.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    layer: Layer,
+}
+
+impl Listener {
+    /// Must be called within the worker's runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot take the socket.
+    pub(crate) fn new(socket: std::net::TcpListener, layer: Layer) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: TcpListener::from_std(socket)?, layer })
+    }
+
+    /// Serves until it is dropped. At the drain what has connected is accepted and closed 3000, then the socket is
+    /// closed.
+    pub(crate) async fn serve(self, shared: Rc<Shared>, drain: CancellationToken) {
+        let Self { socket, layer } = self;
+        let mut connections = JoinSet::new();
+        let mut pause = ACCEPT_PAUSE.0;
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
+                accepted = socket.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        pause = ACCEPT_PAUSE.0;
+                        admit(stream, peer.ip(), &layer, &shared, &mut connections);
+                    }
+                    Err(error) => accept_failed(&error, &shared, &mut pause).await,
+                },
+            }
+        }
+        while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
+            shared.metrics.reject(Reject::Draining);
+            admit(stream, peer.ip(), &layer, &shared, &mut connections);
+        }
+        drop(socket);
+        while let Some(ended) = connections.join_next().await {
+            reap(ended, &shared.metrics);
+        }
+        // The worker ends its tasks; none of them ends by itself.
+        std::future::pending().await
+    }
+}
+
+fn admit(stream: TcpStream, peer: IpAddr, layer: &Layer, shared: &Rc<Shared>, connections: &mut JoinSet<()>) {
     if let Err(error) = stream.set_nodelay(true) {
         // It was gone before it was looked at.
         debug!(%peer, %error, "connection ended at once");
-        shared.metrics.reject(Reject::AcceptReset);
-        return None;
+        return shared.metrics.reject(Reject::AcceptReset);
     }
-    let admitted = shared.admission.admit(Transport::Tcp, &shared.metrics);
-    let Some(admitted) = admitted else {
-        turn_away(&stream, CloseReason::Overloaded);
-        return None;
+    let Some(admitted) = shared.admission.admit(layer.transport(), &shared.metrics) else {
+        return turn_away(&stream, layer, CloseReason::Overloaded);
     };
     let accepted = Accepted { admitted, peer, at: Instant::now() };
-    Some(Connection::new(TcpTransport::new(stream), Rc::clone(shared), accepted))
+    let shared = Rc::clone(shared);
+    match layer {
+        Layer::Plain => {
+            connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
+        }
+        Layer::Tls(acceptor) => {
+            connections.spawn_local(serve_tls(stream, acceptor.clone(), shared, accepted));
+        }
+    }
+}
+
+/// The handshake is awaited here, in the connection's own task.
+async fn serve_tls(stream: TcpStream, acceptor: TlsAcceptor, shared: Rc<Shared>, accepted: Accepted) {
+    // Boxed, so that its memory is given back when it is done.
+    let handshake = Box::pin(shake_hands(stream, &acceptor, &accepted.admitted, &shared)).await;
+    drop(acceptor);
+    if let Some(stream) = handshake {
+        Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
+    }
 }
 
 /// Says why without waiting for anything: a fresh socket has room for it. What the client has sent is read, or the
-/// close would become a reset that destroys the words (row D9).
-fn turn_away(stream: &TcpStream, reason: CloseReason) {
-    let _best_effort = stream.try_write(&frame::encode(Opcode::Close, &reason.payload()));
+/// close would become a reset that destroys the words (row D9). Under TLS it could be said only after a handshake,
+/// which is too much for one who is turned away for want of room.
+fn turn_away(stream: &TcpStream, layer: &Layer, reason: CloseReason) {
+    if matches!(layer, Layer::Plain) {
+        let _best_effort = stream.try_write(&frame::encode(Opcode::Close, &reason.payload()));
+    }
     let _best_effort = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
     let _best_effort = stream.try_read(&mut [0; 2048]);
 }

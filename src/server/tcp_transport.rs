@@ -1,4 +1,4 @@
-//! A TCP connection as a transport with one stream.
+//! A TCP connection, plain or under TLS, as a transport with one stream.
 
 use std::cell::RefCell;
 use std::future::Future as _;
@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, Interest, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::limits::{LINGER, LINGER_BYTES, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics;
-use crate::server::transport::{Farewell, Read, Transport, Wrote};
+use crate::server::tcp_stream::TcpBased;
+use crate::server::transport::{Farewell, Flushed, Read, Transport, Wrote};
 use crate::session::outgoing::LaneId;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
@@ -28,27 +29,38 @@ thread_local! {
 /// Bytes read at once from a connection that is closing.
 const SINK: usize = 4096;
 
-/// A plain TCP connection.
+/// A TCP connection; `S` is the socket or TLS over it.
 #[derive(Debug)]
-pub(crate) struct TcpTransport {
-    stream: TcpStream,
+pub(crate) struct TcpTransport<S> {
+    stream: S,
     announced: bool,
+    /// What [`TcpBased::taken`] said at the last look.
+    taken: u64,
 }
 
-impl TcpTransport {
-    pub(crate) const fn new(stream: TcpStream) -> Self {
-        Self { stream, announced: false }
+impl<S: TcpBased> TcpTransport<S> {
+    pub(crate) const fn new(stream: S) -> Self {
+        Self { stream, announced: false, taken: 0 }
     }
 
-    /// Row D9: without reading what is still coming, closing would send a reset that destroys what was written.
-    async fn linger(&mut self) {
-        let mut sink = vec![0; SINK];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            match self.stream.read(&mut sink).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
-            }
+    /// True when nothing is held back between the caller and the socket.
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(error)) => Err(end_of(&error)),
+        }
+    }
+}
+
+/// Row D9: without reading what is still coming, closing would send a reset that destroys what was written.
+pub(crate) async fn linger(socket: &mut TcpStream) {
+    let mut sink = vec![0; SINK];
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        match socket.read(&mut sink).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => left = left.saturating_sub(read),
         }
     }
 }
@@ -56,14 +68,17 @@ impl TcpTransport {
 /// A broken connection, in the words of protocol §8.
 fn end_of(error: &io::Error) -> CloseReason {
     match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::PeerClosed,
+        // The last is a FIN without TLS's own farewell: the session ends as with a FIN on plain TCP.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+            CloseReason::PeerClosed
+        }
         _ => CloseReason::PeerLost,
     }
 }
 
-impl Transport for TcpTransport {
+impl<S: TcpBased> Transport for TcpTransport<S> {
     fn kind(&self) -> metrics::Transport {
-        metrics::Transport::Tcp
+        S::KIND
     }
 
     fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>> {
@@ -87,7 +102,7 @@ impl Transport for TcpTransport {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        match pin!(self.stream.ready(Interest::READABLE)).poll(cx) {
+        match pin!(self.stream.socket().ready(Interest::READABLE)).poll(cx) {
             Poll::Ready(Ok(ready)) if ready.is_read_closed() => Poll::Ready(CloseReason::PeerClosed),
             Poll::Ready(Err(error)) => Poll::Ready(end_of(&error)),
             _ => Poll::Pending,
@@ -100,6 +115,10 @@ impl Transport for TcpTransport {
         frames: &mut dyn Iterator<Item = &Encoded>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Wrote, CloseReason>> {
+        // What TLS holds back goes first: more is taken only once the socket took that, so it holds one write at most.
+        if self.stream.taken().is_some() && !self.poll_flushed(cx)? {
+            return Poll::Pending;
+        }
         let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
         let parts = frames.flat_map(|frame| [&frame.head, &frame.body]).filter(|part| !part.is_empty());
         let mut used = 0;
@@ -115,6 +134,15 @@ impl Transport for TcpTransport {
         }
     }
 
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flushed, CloseReason> {
+        if self.stream.taken().is_none() || self.poll_flushed(cx)? {
+            return Ok(Flushed::All);
+        }
+        let taken = self.stream.taken().unwrap_or(0);
+        let before = std::mem::replace(&mut self.taken, taken);
+        Ok(if taken == before { Flushed::Nothing } else { Flushed::Part })
+    }
+
     fn open_push_lane(&mut self, _cx: &mut Context<'_>) -> LaneId {
         LaneId::LOGIN
     }
@@ -127,18 +155,168 @@ impl Transport for TcpTransport {
         let reason = farewell.reason;
         if reason == CloseReason::SlowConsumer {
             // A peer that takes nothing would hold the socket until the kernel gives up (row D4).
-            let _best_effort = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let _best_effort =
+                socket2::SockRef::from(&*self.stream.socket()).set_linger(Some(Duration::ZERO));
             return;
         }
         let last_words = async {
             if farewell.say_why && !reason.payload().is_empty() {
                 self.stream.write_all(&frame::encode(Opcode::Close, &reason.payload())).await?;
             }
+            // Under TLS this is its own farewell first, then the FIN.
             self.stream.shutdown().await?;
-            self.linger().await;
+            linger(self.stream.socket()).await;
             io::Result::Ok(())
         };
         // Whatever fails here, the peer is gone or does not listen.
         let _best_effort = timeout(LINGER, last_words).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client};
+
+    use super::*;
+    use crate::config::TlsIdentity;
+    use crate::limits::TLS_BUFFER;
+    use crate::server::tcp_stream::{CountedSocket, TlsOverTcp};
+    use crate::server::tls::{ALPN, server_config};
+
+    type Ours = TcpTransport<TlsOverTcp>;
+
+    async fn connected() -> (Ours, client::TlsStream<TcpStream>) {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        let identity = TlsIdentity { chain: vec![cert.der().clone()], key };
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let theirs = async {
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+        };
+        let ours = async {
+            let socket = CountedSocket::new(listener.accept().await.unwrap().0);
+            TlsAcceptor::from(Arc::new(server_config(&identity).unwrap()))
+                .accept_with(socket, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
+                .await
+                .unwrap()
+        };
+        let (theirs, ours) = tokio::join!(theirs, ours);
+        (TcpTransport::new(Box::new(ours)), theirs)
+    }
+
+    fn write(ours: &mut Ours, frame: &Encoded, cx: &mut Context<'_>) -> Poll<usize> {
+        ours.poll_write(LaneId::LOGIN, &mut std::iter::once(frame), cx).map(|wrote| match wrote.unwrap() {
+            Wrote::Bytes(bytes) => bytes,
+            Wrote::Stopped => panic!("TCP has no streams to stop"),
+        })
+    }
+
+    /// Writes until nothing more is taken; returns what was.
+    async fn fill(ours: &mut Ours, frame: &Encoded) -> usize {
+        poll_fn(|cx| {
+            let mut taken = 0;
+            while let Poll::Ready(wrote) = write(ours, frame, cx) {
+                assert!(wrote <= TLS_BUFFER, "one record at most is held back");
+                taken += wrote;
+            }
+            Poll::Ready(taken)
+        })
+        .await
+    }
+
+    async fn flush(ours: &mut Ours) -> Flushed {
+        poll_fn(|cx| Poll::Ready(ours.flush(cx).unwrap())).await
+    }
+
+    #[tokio::test]
+    async fn g6_d4_tls_holds_back_one_write_at_most_and_says_when_the_socket_takes_nothing() {
+        let (mut ours, mut theirs) = connected().await;
+        assert_eq!(flush(&mut ours).await, Flushed::All);
+        let frame = Encoded::whole(Bytes::from(vec![b'x'; 100_000]));
+        let taken = fill(&mut ours, &frame).await;
+        assert_eq!(flush(&mut ours).await, Flushed::Part, "since the last look");
+        assert_eq!(flush(&mut ours).await, Flushed::Nothing);
+        assert_eq!(flush(&mut ours).await, Flushed::Nothing);
+
+        // What the client takes makes room, and all of it arrives without another write.
+        let mut got = vec![0; taken];
+        let (read, ()) = tokio::join!(theirs.read_exact(&mut got), async {
+            poll_fn(|cx| match ours.flush(cx).unwrap() {
+                Flushed::All => Poll::Ready(()),
+                Flushed::Part | Flushed::Nothing => Poll::Pending,
+            })
+            .await;
+        });
+        assert_eq!(read.unwrap(), taken);
+        assert!(got.iter().all(|byte| *byte == b'x'));
+    }
+
+    #[tokio::test]
+    async fn g6_tls_is_given_no_more_while_it_holds_anything_back() {
+        let (mut ours, _theirs) = connected().await;
+        let frame = Encoded::whole(Bytes::from(vec![b'x'; 1000]));
+        poll_fn(|cx| {
+            while ours.flush(cx).unwrap() == Flushed::All {
+                assert!(write(&mut ours, &frame, cx).is_ready(), "it holds back nothing");
+            }
+            // It would take more: a stalled client would look alive with every message that is queued for it.
+            assert!(write(&mut ours, &frame, cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn d9_the_close_frame_is_followed_by_the_farewell_of_tls_and_a_fin() {
+        let (ours, mut theirs) = connected().await;
+        // Unread input would turn a careless close into a reset.
+        theirs.write_all(b"not read by anybody").await.unwrap();
+        theirs.flush().await.unwrap();
+        let farewell = Farewell { reason: CloseReason::Draining, flushed: true, say_why: true };
+        let mut closing = pin!(ours.close(farewell));
+        let mut got = Vec::new();
+        tokio::select! {
+            biased;
+            () = &mut closing => panic!("it must wait for the client's end, or a reset follows"),
+            // Without the farewell of TLS this would be an error.
+            read = theirs.read_to_end(&mut got) => read.unwrap(),
+        };
+        assert_eq!(got, frame::encode(Opcode::Close, &CloseReason::Draining.payload()));
+        let since = std::time::Instant::now();
+        drop(theirs);
+        closing.await;
+        assert!(since.elapsed() < LINGER / 2, "the client's end is seen");
+    }
+
+    #[tokio::test]
+    async fn a_fin_without_the_farewell_of_tls_is_a_closed_peer_and_so_is_one_with_it() {
+        for orderly in [true, false] {
+            let (mut ours, mut theirs) = connected().await;
+            if orderly {
+                theirs.shutdown().await.unwrap();
+            }
+            drop(theirs);
+            let read = poll_fn(|cx| ours.poll_read(LaneId::LOGIN, cx)).await;
+            match read {
+                Ok(Read::Finished) => assert!(orderly),
+                Err(CloseReason::PeerClosed) => assert!(!orderly),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

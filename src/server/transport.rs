@@ -29,6 +29,17 @@ pub(crate) enum Wrote {
     Stopped,
 }
 
+/// Where what a transport took from its streams is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// With the network, or in the hands of something that looks after it.
+    All,
+    /// Some is held back; since the last look the network took a part of it.
+    Part,
+    /// Some is held back, and the network took nothing since the last look.
+    Nothing,
+}
+
 /// How a connection ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Farewell {
@@ -39,7 +50,7 @@ pub(crate) struct Farewell {
     pub(crate) say_why: bool,
 }
 
-/// One client connection: TCP with its single stream, or QUIC with many. An error is the end of the connection
+/// One client connection: TCP, plain or under TLS, with its single stream, or QUIC with many. An error is the end of the connection
 /// and says why.
 pub(crate) trait Transport {
     /// Its label.
@@ -61,6 +72,12 @@ pub(crate) trait Transport {
         frames: &mut dyn Iterator<Item = &Encoded>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Wrote, CloseReason>>;
+
+    /// Hands to the network what the transport itself holds back: TLS encrypts more than the socket may take. Only
+    /// transports with the one stream do that.
+    fn flush(&mut self, _cx: &mut Context<'_>) -> Result<Flushed, CloseReason> {
+        Ok(Flushed::All)
+    }
 
     /// Opens the stream for pushes; the login stream itself where there is none, or where it is not granted at once.
     fn open_push_lane(&mut self, cx: &mut Context<'_>) -> LaneId;

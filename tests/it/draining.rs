@@ -11,13 +11,13 @@ use rstest::rstest;
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::Bench;
 use crate::support::identity;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::soon;
 
 #[rstest]
 #[tokio::test]
 async fn f1_draining_closes_every_channel_3000_and_signs_it_out(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut bench = Bench::start().await;
     let mut clients = Vec::new();
@@ -39,7 +39,7 @@ async fn f1_draining_closes_every_channel_3000_and_signs_it_out(
 #[rstest]
 #[tokio::test]
 async fn f1_answers_that_are_there_are_flushed_before_the_close(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut alice, channel) = bench.client(kind, "alice").await;
@@ -124,9 +124,13 @@ async fn readiness_waits_for_one_link_of_every_service() {
 
 #[rstest]
 #[tokio::test]
-async fn the_monitor_counts_what_happens(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn the_monitor_counts_what_happens(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     let bench = Bench::start().await;
-    let transport = if kind == Tcp { "transport=\"tcp\"" } else { "transport=\"quic\"" };
+    let transport = match kind {
+        Tcp => "transport=\"tcp\"",
+        Tls => "transport=\"tls\"",
+        QuicOne | QuicMany => "transport=\"quic\"",
+    };
     let (mut alice, channel) = bench.client(kind, "alice").await;
     assert_eq!(bench.metric("gateway_connections", &[transport]).await, 1.0);
     let sequence = alice.talk("bob", "x").await;
@@ -156,6 +160,8 @@ fn a_port_that_is_taken_is_named_with_its_setting() {
     let address = tcp.local_addr().unwrap();
     let error = taken(&|config| config.tcp = vec![address]);
     assert!(error.contains("tcp.listen") && error.contains(&address.to_string()), "{error}");
+    let error = taken(&|config| config.tls.as_mut().unwrap().listen = vec![address]);
+    assert!(error.contains("tcp.tls_listen") && error.contains(&address.to_string()), "{error}");
     let error = taken(&|config| config.monitor = Some(address));
     assert!(error.contains("monitor.listen") && error.contains(&address.to_string()), "{error}");
     let address = udp.local_addr().unwrap();
@@ -166,7 +172,7 @@ fn a_port_that_is_taken_is_named_with_its_setting() {
 #[rstest]
 #[tokio::test]
 async fn a_gateway_that_is_dropped_ends_its_connections_at_once(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut alice, _) = bench.client(kind, "alice").await;

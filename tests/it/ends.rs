@@ -7,7 +7,7 @@ use gateway::wire::frame::{Opcode, encode};
 use rstest::rstest;
 
 use crate::support::harness::{Bench, GATE};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Options, Purpose, Raw, request};
 use crate::support::soon;
 
@@ -52,7 +52,7 @@ async fn end(alice: &mut Raw, how: &str) {
 #[case::protocol_error("text", "protocol_error", Some(3503))]
 #[tokio::test]
 async fn g5_every_end_is_signed_out_once_with_its_reason(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
     #[case] how: &str,
     #[case] reason: &str,
@@ -96,7 +96,7 @@ async fn the_close_frame_of_a_tcp_client_is_not_answered() {
 #[rstest]
 #[tokio::test]
 async fn g5_clients_that_leave_while_their_requests_are_pending(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values("bye", "finish", "reset")] how: &str,
 ) {
     let bench = Bench::start().await;
@@ -121,7 +121,7 @@ async fn g5_clients_that_leave_while_their_requests_are_pending(
 #[rstest]
 #[tokio::test]
 async fn g4_requests_written_just_before_the_end_are_forwarded_ahead_of_the_signout(
-    #[values(Tcp, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne)] kind: Kind,
     #[values("finish", "bye")] how: &str,
 ) {
     const COUNT: u32 = 20;
@@ -152,7 +152,7 @@ async fn g4_requests_written_just_before_the_end_are_forwarded_ahead_of_the_sign
 #[rstest]
 #[tokio::test]
 async fn the_end_of_a_client_is_seen_while_it_is_not_read_for_its_rate(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] more_unread: bool,
 ) {
     // What it sends costs it a pause far longer than a test waits.
@@ -164,12 +164,12 @@ async fn the_end_of_a_client_is_seen_while_it_is_not_read_for_its_rate(
         alice.talk("bob", "not read").await;
     }
     let since = tokio::time::Instant::now();
-    if kind == Tcp {
+    if kind.is_tcp() {
         alice.finish(0).await
     } else {
         alice.bye().await
     }
-    let reason = if kind == Tcp { "peer_closed" } else { "bye" };
+    let reason = if kind.is_tcp() { "peer_closed" } else { "bye" };
     assert_eq!(bench.login.signout(&channel).await.meta("reason"), reason);
     assert!(since.elapsed() < Duration::from_secs(3), "seen at once, not at some timer");
 }
@@ -187,7 +187,7 @@ async fn d1_a_quic_client_that_vanishes_is_signed_out_as_peer_lost() {
 #[rstest]
 #[tokio::test]
 async fn c8_d4_e17_g8_a_slow_reader_is_closed_3002_and_fast_ones_get_everything(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     const BODY: usize = 16 * 1024;
     let bench = Bench::with_limits(|limits| limits.write_stall = Duration::from_secs(2)).await;
@@ -236,7 +236,7 @@ async fn c8_d4_e17_g8_a_slow_reader_is_closed_3002_and_fast_ones_get_everything(
 #[rstest]
 #[tokio::test]
 async fn c8_d4_a_socket_that_takes_nothing_is_closed_3002_after_the_write_stall(
-    #[values(Tcp, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne)] kind: Kind,
 ) {
     let bench = Bench::with_limits(|limits| {
         limits.write_stall = Duration::from_millis(400);
@@ -259,7 +259,7 @@ async fn c8_d4_a_socket_that_takes_nothing_is_closed_3002_after_the_write_stall(
 #[rstest]
 #[tokio::test]
 async fn g5_nothing_reaches_a_client_or_a_service_after_the_signout(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut alice, channel) = bench.client(kind, "alice").await;

@@ -6,13 +6,13 @@ use gateway::wire::dialect::Dialect;
 use rstest::rstest;
 
 use crate::support::harness::Bench;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Options;
 
 #[rstest]
 #[tokio::test]
 async fn a6_a10_both_heartbeats_are_answered_in_both_dialects_on_their_stream(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
     let bench = Bench::start().await;
@@ -30,7 +30,7 @@ async fn a6_a10_both_heartbeats_are_answered_in_both_dialects_on_their_stream(
 #[rstest]
 #[tokio::test]
 async fn e14_heartbeats_are_answered_while_every_service_is_gone(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut bench = Bench::start().await;
     let (mut alice, _) = bench.client(kind, "alice").await;
@@ -43,7 +43,7 @@ async fn e14_heartbeats_are_answered_while_every_service_is_gone(
 #[rstest]
 #[tokio::test]
 async fn d1_a_client_that_says_nothing_is_closed_3001_and_one_that_pings_is_not(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] frame_ping: bool,
 ) {
     let idle = Duration::from_millis(450);

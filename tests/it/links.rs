@@ -12,7 +12,7 @@ use rstest::rstest;
 use crate::support::fake_logic::{FakeLogic, Received};
 use crate::support::harness::{Bench, GATE, instance, route};
 use crate::support::lane::Seen;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Purpose, Raw, request};
 
 const SYSTEM_EXCEPTION: i32 = pb::Status::SystemException as i32;
@@ -27,7 +27,7 @@ fn eager(config: &mut Config) {
 #[rstest]
 #[tokio::test]
 async fn g4_e1_when_a_stuck_link_breaks_its_queue_moves_and_what_was_sent_is_answered_210(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] another: bool,
 ) {
     const COUNT: u32 = 200;
@@ -95,7 +95,7 @@ async fn g4_e1_when_a_stuck_link_breaks_its_queue_moves_and_what_was_sent_is_ans
 #[rstest]
 #[tokio::test]
 async fn g4_a_request_still_queued_when_its_time_ends_is_removed_and_answered_300(
-    #[values(Tcp, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicMany)] kind: Kind,
 ) {
     const COUNT: u32 = 150;
     let stuck = FakeLogic::start_narrow(Dialect::XIm);
@@ -137,7 +137,7 @@ async fn g4_a_request_still_queued_when_its_time_ends_is_removed_and_answered_30
 #[rstest]
 #[tokio::test]
 async fn e3_a_full_queue_towards_an_instance_is_answered_300_at_once_and_others_work_on(
-    #[values(Tcp, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicMany)] kind: Kind,
 ) {
     let stuck = FakeLogic::start_narrow(Dialect::XIm);
     let login = FakeLogic::start(Dialect::XIm);
@@ -172,7 +172,7 @@ async fn e3_a_full_queue_towards_an_instance_is_answered_300_at_once_and_others_
 #[rstest]
 #[tokio::test]
 async fn e2_a_service_that_hangs_is_given_up_after_its_missed_pongs(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::with(|config| {
         eager(config);
@@ -220,7 +220,7 @@ async fn any_bytes_of_a_service_count_as_a_pong() {
 #[rstest]
 #[tokio::test]
 async fn e15_an_instance_that_refuses_the_link_serves_nobody_and_is_dialled_again(
-    #[values(Tcp, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne)] kind: Kind,
 ) {
     let refusing = FakeLogic::start(Dialect::XIm);
     refusing.refuse(5);
@@ -248,7 +248,7 @@ async fn e15_an_instance_that_refuses_the_link_serves_nobody_and_is_dialled_agai
 #[rstest]
 #[tokio::test]
 async fn e4_bytes_that_are_no_frame_close_the_link_and_harm_nobody(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values("opcode", "length")] what: &str,
 ) {
     let bench = Bench::with(eager).await;
@@ -279,7 +279,7 @@ async fn a_frame_ping_of_a_service_is_answered_and_its_close_frame_ends_the_link
 #[rstest]
 #[tokio::test]
 async fn signouts_wait_for_the_login_service_and_go_to_the_instance_that_got_the_signin(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let second = FakeLogic::start(Dialect::XIm);
     let address = second.address;
@@ -309,7 +309,7 @@ async fn signouts_wait_for_the_login_service_and_go_to_the_instance_that_got_the
 
 #[rstest]
 #[tokio::test]
-async fn a_signout_without_a_link_waits_for_the_next_one(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn a_signout_without_a_link_waits_for_the_next_one(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     let bench = Bench::with(eager).await;
     let (mut alice, channel) = bench.client(kind, "alice").await;
     bench.login.refuse(3);
@@ -322,7 +322,7 @@ async fn a_signout_without_a_link_waits_for_the_next_one(#[values(Tcp, QuicOne, 
 
 #[rstest]
 #[tokio::test]
-async fn a_signout_that_finds_no_link_in_its_time_is_given_up(#[values(Tcp, QuicMany)] kind: Kind) {
+async fn a_signout_that_finds_no_link_in_its_time_is_given_up(#[values(Tcp, Tls, QuicMany)] kind: Kind) {
     let bench = Bench::with(|config| {
         eager(config);
         config.limits.signout_retry = Duration::from_millis(300);
@@ -378,7 +378,7 @@ async fn stuck(kind: Kind, change: impl FnOnce(&mut Config)) -> (Bench, Raw, Str
 #[rstest]
 #[tokio::test]
 async fn g4_requests_queued_when_their_channel_closes_are_forwarded_ahead_of_its_signout(
-    #[values(Tcp, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne)] kind: Kind,
 ) {
     let (bench, mut alice, channel, sequences) = stuck(kind, |_| {}).await;
     alice.bye().await;
@@ -393,7 +393,7 @@ async fn g4_requests_queued_when_their_channel_closes_are_forwarded_ahead_of_its
 #[rstest]
 #[tokio::test]
 async fn g4_a_login_that_was_never_handed_over_is_answered_300_and_not_signed_out(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values("link lost", "time over")] why: &str,
 ) {
     let (bench, _alice, _, _) = stuck(kind, |config| {
@@ -436,7 +436,7 @@ async fn g1_g4_whatever_breaks_each_request_has_one_answer_and_is_handed_over_at
     .await;
     let mut clients = Vec::new();
     for n in 0..9 {
-        clients.push(bench.client([Tcp, QuicOne, QuicMany][n % 3], &format!("user{n}")).await.0);
+        clients.push(bench.client([Tcp, Tls, QuicOne, QuicMany][n % 4], &format!("user{n}")).await.0);
     }
     let mut statuses = std::collections::HashMap::new();
     for round in 0..EACH {

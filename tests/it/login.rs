@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::fake_logic::push_header;
 use crate::support::harness::{Bench, GATE};
 use crate::support::identity;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Options, Purpose, Raw, request};
 
 /// `n` of a channel id `{gate}_{account}_{n}`; the account part must be as given.
@@ -22,7 +22,7 @@ fn number_of(channel: &str, encoded_account: &str) -> u64 {
 #[rstest]
 #[tokio::test]
 async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] client: Dialect,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
 ) {
@@ -74,7 +74,7 @@ async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
 #[rstest]
 #[tokio::test]
 async fn b17_an_account_of_any_characters_is_encoded_in_the_channel_id_and_nowhere_else(
-    #[values(Tcp, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (_, channel) = bench.client(kind, "a,b_c ü\"%.-Z").await;
@@ -103,7 +103,7 @@ async fn channel_ids_never_repeat_and_the_device_comes_from_the_token() {
 #[rstest]
 #[tokio::test]
 async fn g3_requests_pipelined_behind_a_login_wait_for_its_answer(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut other, _) = bench.client(kind, "other").await;
@@ -141,7 +141,9 @@ async fn g3_requests_pipelined_behind_a_login_wait_for_its_answer(
 
 #[rstest]
 #[tokio::test]
-async fn b22_pushes_before_the_login_response_wait_behind_it(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn b22_pushes_before_the_login_response_wait_behind_it(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
     let bench = Bench::start().await;
     let (mut other, other_channel) = bench.client(kind, "other").await;
     bench.login.hold("login.signin");
@@ -157,7 +159,7 @@ async fn b22_pushes_before_the_login_response_wait_behind_it(#[values(Tcp, QuicO
     assert!(alice.leftovers().is_empty(), "nothing before the login response");
 
     bench.login.answer_default(&signin);
-    if kind == Tcp {
+    if kind.is_tcp() {
         let first = alice.next().await.and_then(|seen| seen.message()).expect("a packet");
         assert_eq!(first.header.command, "login.signin", "the login response is first");
     } else {
@@ -170,7 +172,7 @@ async fn b22_pushes_before_the_login_response_wait_behind_it(#[values(Tcp, QuicO
 #[rstest]
 #[tokio::test]
 async fn a_channel_that_ends_unanswered_holds_its_signout_back_until_the_answer(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     bench.login.hold("login.signin");
@@ -194,12 +196,12 @@ async fn a_channel_that_ends_unanswered_holds_its_signout_back_until_the_answer(
 
 /// Leaves in a way that is seen although nothing is read while the login is unanswered.
 async fn leave(client: &mut Raw, kind: Kind) {
-    if kind == Tcp { client.finish(0).await } else { client.bye().await }
+    if kind.is_tcp() { client.finish(0).await } else { client.bye().await }
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, QuicMany)] kind: Kind) {
+async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, Tls, QuicMany)] kind: Kind) {
     let bench =
         Bench::with_limits(|limits| limits.login_answer = std::time::Duration::from_millis(300)).await;
     bench.login.hold("login.signin");
@@ -208,12 +210,12 @@ async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, QuicMan
     let signin = bench.login.signin("alice").await;
     leave(&mut alice, kind).await;
     let signout = bench.login.signout(&signin.header.channel_id).await;
-    assert_eq!(signout.meta("reason"), if kind == Tcp { "peer_closed" } else { "bye" });
+    assert_eq!(signout.meta("reason"), if kind.is_tcp() { "peer_closed" } else { "bye" });
 }
 
 #[rstest]
 #[tokio::test]
-async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, QuicOne)] kind: Kind) {
+async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
     let bench = Bench::start().await;
     bench.login.hold("login.signin");
     let mut alice = bench.connect(kind).await;
@@ -238,7 +240,7 @@ async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, Qu
 #[rstest]
 #[tokio::test]
 async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     bench.login.hold("login.signin");
@@ -264,7 +266,7 @@ async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again(
 
 #[rstest]
 #[tokio::test]
-async fn the_login_service_may_have_another_name(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn the_login_service_may_have_another_name(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     let bench = Bench::of_dialect(Dialect::Kim, |config| {
         config.login_service = "chat".into();
         config.instances.retain(|instance| instance.service == "chat");
@@ -280,7 +282,9 @@ async fn the_login_service_may_have_another_name(#[values(Tcp, QuicOne, QuicMany
 
 #[rstest]
 #[tokio::test]
-async fn frames_behind_a_login_have_the_limit_of_open_channels(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn frames_behind_a_login_have_the_limit_of_open_channels(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
     let bench = Bench::start().await;
     let mut alice = bench.connect(kind).await;
     let login = pb::LoginReq { token: identity::token("alice"), ..Default::default() };
@@ -301,7 +305,7 @@ async fn frames_behind_a_login_have_the_limit_of_open_channels(#[values(Tcp, Qui
 
 #[rstest]
 #[tokio::test]
-async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     let bench =
         Bench::with_limits(|limits| limits.login_deadline = std::time::Duration::from_millis(400)).await;
     bench.login.hold("login.signin");
@@ -317,7 +321,7 @@ async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, QuicOne,
 
 #[rstest]
 #[tokio::test]
-async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, QuicOne)] kind: Kind) {
+async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
     let bench = Bench::start().await;
     let with = |key: &str, value: serde_json::Value| {
         let mut claims = identity::claims("alice");
@@ -344,7 +348,7 @@ async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, Quic
 
 #[rstest]
 #[tokio::test]
-async fn the_address_of_a_client_is_told_without_port_and_unmapped(#[values(Tcp, QuicOne)] kind: Kind) {
+async fn the_address_of_a_client_is_told_without_port_and_unmapped(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
     let bench = Bench::with(|config| {
         let any = "[::]:0".parse().unwrap();
         config.tcp = vec![any];
@@ -357,7 +361,7 @@ async fn the_address_of_a_client_is_told_without_port_and_unmapped(#[values(Tcp,
 
 #[rstest]
 #[tokio::test]
-async fn a_second_answer_to_a_login_is_dropped(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn a_second_answer_to_a_login_is_dropped(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     let bench = Bench::start().await;
     let (mut alice, _) = bench.client(kind, "alice").await;
     let signin = bench.login.signin("alice").await;

@@ -16,4 +16,5 @@ mod refusals;
 mod requests;
 mod streams;
 mod support;
+mod tls;
 mod vectors;

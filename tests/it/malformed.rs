@@ -11,7 +11,7 @@ use rstest::rstest;
 
 use crate::support::harness::Bench;
 use crate::support::lane::Seen;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Purpose, Raw, request};
 use crate::vectors::bad;
 
@@ -24,7 +24,9 @@ fn token_of(code: u16) -> &'static str {
 
 #[rstest]
 #[tokio::test]
-async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_before_the_login(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_before_the_login(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
     let bench = Bench::with_limits(|limits| limits.login_deadline = SHORT).await;
     for case in bad() {
         let mut client = bench.connect(kind).await;
@@ -38,7 +40,9 @@ async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_before_the_login(#[values(Tcp, Qui
 
 #[rstest]
 #[tokio::test]
-async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_after_the_login(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_after_the_login(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
     let bench = Bench::with_limits(|limits| limits.frame_deadline = SHORT).await;
     for case in bad() {
         let (mut client, channel) = bench.client(kind, "alice").await;
@@ -56,7 +60,7 @@ async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_after_the_login(#[values(Tcp, Quic
 #[rstest]
 #[tokio::test]
 async fn a6_a7_more_that_is_closed_3503_after_the_login(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values("text", "continuation", "other dialect", "other heartbeat", "no payload of a packet")]
     what: &str,
 ) {
@@ -82,7 +86,7 @@ async fn a6_a7_more_that_is_closed_3503_after_the_login(
 #[rstest]
 #[tokio::test]
 async fn a3_a10_empty_frames_pongs_and_unknown_codes_are_ignored(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut client, _) = bench.client(kind, "alice").await;
@@ -110,7 +114,7 @@ async fn frame_of(client: &mut Raw, payload: usize) -> Vec<u8> {
 #[rstest]
 #[tokio::test]
 async fn a1_a15_the_largest_frame_passes_and_one_byte_more_does_not(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut client, _) = bench.client(kind, "alice").await;
@@ -130,7 +134,7 @@ async fn a1_a15_the_largest_frame_passes_and_one_byte_more_does_not(
 #[rstest]
 #[tokio::test]
 async fn a5_half_a_frame_and_then_the_end_is_a_plain_disconnect(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut client, channel) = bench.client(kind, "alice").await;
@@ -155,7 +159,7 @@ async fn d6_d7_what_other_protocols_send_is_closed(
 #[rstest]
 #[tokio::test]
 async fn d10_a_session_delivered_byte_by_byte(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
     let bench = Bench::start().await;
@@ -190,7 +194,7 @@ impl Dice {
 #[rstest]
 #[tokio::test]
 async fn a_hundred_sessions_of_damaged_bytes_harm_nobody_and_leave_nothing(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(1, 2)] seed: u64,
 ) {
     let bench = Bench::with_limits(|limits| {

@@ -137,6 +137,14 @@ fn alice_over_quic_and_bob_over_tcp_talk_and_sigterm_ends_it_with_0() {
     assert!(alice.1.contains("message from=bob") && alice.1.contains("text=hello from bob"), "{}", alice.1);
     assert!(alice.1.contains("stored to=bob id="), "{}", alice.1);
 
+    // Carol is there over TLS.
+    let tls = dev.address("tls");
+    let port = tls.rsplit(':').next().unwrap();
+    let carol = ["chat", "--account", "carol", "--transport", "tls", "--tls-port", port, "--to", "carol"];
+    let carol = place.run(&[&carol[..], &["--expect", "1"]].concat(), "a note to myself\n");
+    assert_eq!(carol.0, 0, "{carol:?}");
+    assert!(carol.1.contains(&format!("transport=tls server={tls}")), "{}", carol.1);
+
     // What bob missed while away is shown when he comes.
     let sent = place.run(&["chat", "--account", "alice", "--server", &quic, "--to", "bob"], "while away\n");
     assert_eq!(sent.0, 0, "{sent:?}");
@@ -157,9 +165,11 @@ fn chat_says_by_its_exit_code_what_went_wrong() {
         arguments.extend(more);
         place.run(&arguments, input)
     };
-    for transport in ["quic", "tcp"] {
+    for transport in ["quic", "tcp", "tls"] {
         let server = dev.address(transport);
-        let refused = chat(&["--transport", transport, "--server", &server, "--token", "no.such.token"], "");
+        let port = server.rsplit(':').next().unwrap();
+        let to = ["--transport", transport, "--server", &server, "--tls-port", port];
+        let refused = chat(&[&to[..], &["--token", "no.such.token"]].concat(), "");
         assert_eq!(refused.0, 2, "{refused:?}");
         assert!(refused.2.contains("105"), "{}", refused.2);
     }
@@ -251,7 +261,7 @@ async fn a_second_signal_ends_a_drain_at_once() {
     let log =
         std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
 
-    let mut client = Raw::connect(Kind::Tcp, &Target { tcp, quic: tcp }).await;
+    let mut client = Raw::connect(Kind::Tcp, &Target { tcp, tls: tcp, quic: tcp }).await;
     client.login("alice").await;
     client.request("chat.user.talk", "bob", b"").await;
     chat.packet("chat.user.talk", 0).await;

@@ -15,7 +15,7 @@ use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::Bench;
 use crate::support::identity::{ALPN, SECRET, claims, now, quic_client, signed, signed_with, token};
 use crate::support::lane::Seen;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::request;
 use crate::support::soon;
 
@@ -67,7 +67,7 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
 #[rstest]
 #[tokio::test]
 async fn b10_b11_b12_b13_b14_b15_b16_b17_a_bad_token_is_answered_105_and_closed_3500(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     for (name, bad) in bad_tokens() {
@@ -91,7 +91,7 @@ async fn b10_b11_b12_b13_b14_b15_b16_b17_a_bad_token_is_answered_105_and_closed_
 #[rstest]
 #[tokio::test]
 async fn b5_another_packet_first_is_answered_103_and_closed_3505(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values("chat.user.talk", "login.signout", "Bad Command")] command: &str,
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
@@ -110,7 +110,7 @@ async fn b5_another_packet_first_is_answered_103_and_closed_3505(
 #[rstest]
 #[tokio::test]
 async fn b5_a_heartbeat_packet_first_is_closed_3505_without_a_response(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let mut client = bench.connect(kind).await;
@@ -120,7 +120,7 @@ async fn b5_a_heartbeat_packet_first_is_closed_3505_without_a_response(
 
 #[rstest]
 #[tokio::test]
-async fn a6_frame_pings_are_answered_before_the_login(#[values(Tcp, QuicOne, QuicMany)] kind: Kind) {
+async fn a6_frame_pings_are_answered_before_the_login(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     let bench = Bench::start().await;
     let mut client = bench.connect(kind).await;
     for _ in 0..3 {
@@ -135,7 +135,7 @@ async fn a6_frame_pings_are_answered_before_the_login(#[values(Tcp, QuicOne, Qui
 #[rstest]
 #[tokio::test]
 async fn b6_a_second_login_is_answered_103_and_the_third_of_them_closed_3506(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     let (mut alice, channel) = bench.client(kind, "alice").await;
@@ -161,7 +161,7 @@ async fn b6_a_second_login_is_answered_103_and_the_third_of_them_closed_3506(
 #[case::unknown(210, 3500)]
 #[tokio::test]
 async fn a_refusal_by_the_login_service_is_relayed_unchanged_and_then_closed(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[case] status: i32,
     #[case] code: u16,
 ) {
@@ -180,7 +180,7 @@ async fn a_refusal_by_the_login_service_is_relayed_unchanged_and_then_closed(
 #[rstest]
 #[tokio::test]
 async fn b21_a_login_without_a_login_service_is_answered_300_and_closed_3004_without_a_signout(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (login, waker) = FakeLogic::dormant(Dialect::XIm);
     let bench = Bench::unready(login, FakeLogic::start(Dialect::XIm), Dialect::XIm, |config| {
@@ -204,7 +204,7 @@ async fn b21_a_login_without_a_login_service_is_answered_300_and_closed_3004_wit
 #[rstest]
 #[tokio::test]
 async fn a_silent_login_service_is_answered_for_with_210_closed_3004_and_signed_out(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::with_limits(|limits| limits.login_answer = Duration::from_millis(300)).await;
     bench.login.hold("login.signin");
@@ -220,7 +220,7 @@ async fn a_silent_login_service_is_answered_for_with_210_closed_3004_and_signed_
 #[rstest]
 #[tokio::test]
 async fn e1_a_login_link_lost_after_the_hand_over_is_answered_for_with_210(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     bench.login.hold("login.signin");
@@ -238,7 +238,7 @@ async fn e1_a_login_link_lost_after_the_hand_over_is_answered_for_with_210(
 #[rstest]
 #[tokio::test]
 async fn b8_b9_silence_is_closed_3007_at_the_login_deadline(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values("nothing", "frame pings", "half a frame")] first: &str,
 ) {
     let bench = Bench::with_limits(|limits| limits.login_deadline = Duration::from_millis(400)).await;
@@ -254,7 +254,7 @@ async fn b8_b9_silence_is_closed_3007_at_the_login_deadline(
 #[rstest]
 #[tokio::test]
 async fn a_client_that_leaves_before_its_login_leaves_no_trace(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values("bye", "finish", "reset")] how: &str,
 ) {
     let bench = Bench::start().await;
@@ -273,7 +273,7 @@ async fn a_client_that_leaves_before_its_login_leaves_no_trace(
 #[rstest]
 #[tokio::test]
 async fn d9_input_nobody_reads_does_not_destroy_the_last_response(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
     for _ in 0..10 {
@@ -293,7 +293,7 @@ async fn d9_input_nobody_reads_does_not_destroy_the_last_response(
 #[rstest]
 #[tokio::test]
 async fn g6_more_logins_waiting_than_allowed_are_answered_300_and_closed_3003(
-    #[values(Tcp, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::with_limits(|limits| limits.max_logins_waiting = 1).await;
     bench.login.hold("login.signin");

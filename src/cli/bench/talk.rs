@@ -48,6 +48,7 @@ enum Mix {
     Both,
     Quic,
     Tcp,
+    Tls,
 }
 
 impl Mix {
@@ -55,6 +56,7 @@ impl Mix {
         match self {
             Self::Quic => Transport::Quic,
             Self::Tcp => Transport::Tcp,
+            Self::Tls => Transport::Tls,
             Self::Both if client.is_multiple_of(2) => Transport::Quic,
             Self::Both => Transport::Tcp,
         }
@@ -79,7 +81,10 @@ pub(super) struct TalkArgs {
     /// The gateway, HOST:PORT.
     #[arg(long, default_value = "127.0.0.1:8000")]
     server: String,
-    /// The CA that signed the gateway's certificate (PEM); QUIC needs it.
+    /// Its port for TLS, which is used in place of that of --server.
+    #[arg(long, value_name = "P", default_value_t = chat::TLS_PORT)]
+    tls_port: u16,
+    /// The CA that signed the gateway's certificate (PEM); QUIC and TLS need it.
     #[arg(long, default_value = "certs/dev/ca.pem")]
     ca: PathBuf,
     /// The development secret tokens are made with.
@@ -134,9 +139,10 @@ async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
     let report = Report::new(sent, received, clients.iter().filter_map(Client::close_reason));
     let _ = timeout(CLOSE, close_all(clients, endpoint)).await;
     let kinds = |kind| (0..args.clients as usize).filter(|&index| args.transport.of(index) == kind).count();
-    let (quic, tcp, rate, seconds) = (kinds(Transport::Quic), kinds(Transport::Tcp), args.rate, args.seconds);
+    let (quic, tcp, tls) = (kinds(Transport::Quic), kinds(Transport::Tcp), kinds(Transport::Tls));
+    let (rate, seconds) = (args.rate, args.seconds);
     println(&format!(
-        "clients        {quic} over QUIC, {tcp} over TCP, {rate} messages/s each for {seconds} s"
+        "clients        {quic} over QUIC, {tcp} over TCP, {tls} over TLS, {rate} messages/s each for {seconds} s"
     ));
     println(&report.to_string());
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -183,7 +189,7 @@ async fn close_all(clients: Vec<Client>, endpoint: Option<quinn::Endpoint>) {
 
 /// One UDP socket for all QUIC clients.
 async fn shared_endpoint(args: &TalkArgs) -> anyhow::Result<Option<quinn::Endpoint>> {
-    if args.transport == Mix::Tcp {
+    if matches!(args.transport, Mix::Tcp | Mix::Tls) {
         return Ok(None);
     }
     let server = tokio::net::lookup_host(&args.server)
@@ -214,17 +220,18 @@ async fn connect_all(
     endpoint: Option<&quinn::Endpoint>,
 ) -> anyhow::Result<Vec<Member>> {
     let secret = mint::read_secret(&args.secret_file)?;
-    let tcp = chat::options(Transport::Tcp, &args.server, &args.ca)?;
-    let quic = match endpoint {
-        Some(_) => chat::options(Transport::Quic, &args.server, &args.ca)?,
-        None => tcp.clone(),
+    let options = |index| {
+        let transport = args.transport.of(index);
+        chat::options(transport, &chat::address(transport, &args.server, args.tls_port), &args.ca)
     };
+    // No mix has more than two kinds, and neighbours differ.
+    let options = [options(0)?, options(1)?];
     let bar = progress(u64::from(args.clients), "logins");
     let mut members: Vec<Option<Member>> = (0..args.clients).map(|_| None).collect();
     let mut joining = JoinSet::new();
     for index in 0..members.len() {
-        let options = if args.transport.of(index) == Transport::Quic { &quic } else { &tcp };
-        let options = ConnectOptions { endpoint: endpoint.cloned(), ..options.clone() };
+        let options = options[index % options.len()].clone();
+        let options = ConnectOptions { endpoint: endpoint.cloned(), ..options };
         let token = auth::mint(&secret, &account(run, index), APP, mint::VALID_FOR);
         if joining.len() >= CONNECTING {
             collect(&mut joining, &mut members, &bar).await?;

@@ -6,7 +6,7 @@ use rstest::rstest;
 #[rstest]
 #[tokio::test]
 async fn every_close_code_arrives_as_its_reason_and_fails_what_is_in_flight(
-    #[values(Kind::Tcp, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
 ) {
     for reason in [CloseReason::Bye, CloseReason::Draining, CloseReason::Kicked, CloseReason::ProtocolError] {
         let mut pair = Pair::signed_in(kind, |_| {}).await;
@@ -37,12 +37,12 @@ async fn a_gateway_that_vanishes_is_told_apart_from_one_that_hangs_up() {
 #[rstest]
 #[tokio::test]
 async fn a7_what_is_not_this_protocol_ends_the_connection_3503(
-    #[values(Kind::Tcp, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     pair.login.write(&frame::encode(Opcode::Binary, b"HTTP/1.1 200 OK")).await;
     assert_eq!(soon(pair.client.closed()).await, CloseReason::ProtocolError);
-    if kind == Kind::Tcp {
+    if matches!(kind, Kind::Tcp | Kind::Tls) {
         let close = pair.login.frame().await.unwrap();
         assert_eq!(CloseReason::from_payload(&close.payload), Some(CloseReason::ProtocolError));
     }
@@ -74,7 +74,7 @@ async fn a_change_of_address_keeps_the_session() {
 #[rstest]
 #[tokio::test]
 async fn dropping_the_last_handle_closes_the_connection(
-    #[values(Kind::Tcp, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let pair = Pair::signed_in(kind, |_| {}).await;
     let Pair { client, mut pushes, mut login, quic } = pair;
@@ -135,6 +135,38 @@ async fn what_keeps_a_connection_from_coming_about_is_named() {
     };
     let silent = Client::connect(silent).await.unwrap_err();
     assert!(matches!(silent, ConnectError::TimedOut { transport: Transport::Quic, .. }));
+}
+
+#[tokio::test]
+async fn what_keeps_a_tls_connection_from_coming_about_is_named() {
+    let gate = TlsGate::new(b"x-im/1").await;
+    let other = TlsGate::new(b"x-im/1").await;
+    let wrong = ConnectOptions { ca: Some(other.ca.clone()), ..gate.options() };
+    let (wrong, _) = tokio::join!(Client::connect(wrong), gate.accept());
+    let wrong = wrong.unwrap_err();
+    assert!(matches!(wrong, ConnectError::Certificate { .. }), "{wrong:?}");
+    let named = ConnectOptions { server_name: Some("example.org".to_owned()), ..gate.options() };
+    let (named, _) = tokio::join!(Client::connect(named), gate.accept());
+    assert!(matches!(named, Err(ConnectError::Certificate { .. })), "{named:?}");
+    let without = ConnectOptions { ca: None, ..gate.options() };
+    assert!(matches!(Client::connect(without).await.unwrap_err(), ConnectError::NoCa));
+
+    let strange = TlsGate::new(b"h2").await;
+    let (error, _) = tokio::join!(Client::connect(strange.options()), strange.accept());
+    assert!(matches!(error, Err(ConnectError::NotAGateway { .. })), "{error:?}");
+
+    // A plain port answers with no TLS; a silent one not at all.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = ConnectOptions { server: plain.local_addr().unwrap().to_string(), ..gate.options() };
+    let (error, ()) = tokio::join!(Client::connect(options.clone()), async {
+        let (mut socket, _) = plain.accept().await.unwrap();
+        socket.write_all(&frame::encode(Opcode::Close, &CloseReason::ProtocolError.payload())).await.unwrap();
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, ConnectError::Tls { .. }) && error.to_string().contains("--tls-port"), "{error}");
+    let silent = ConnectOptions { connect_timeout: Duration::from_millis(100), ..options };
+    let silent = Client::connect(silent).await.unwrap_err();
+    assert!(matches!(silent, ConnectError::TimedOut { transport: Transport::Tls, .. }), "{silent}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use prost::Message as _;
 use quinn::VarInt;
 use quinn::crypto::rustls::QuicServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{
@@ -116,22 +116,53 @@ struct QuicGate {
     ca: TrustedCa,
 }
 
+/// A server's certificate for 127.0.0.1, and who believes it.
+fn server_tls(alpn: &[u8]) -> (rustls::ServerConfig, TrustedCa) {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    (tls, TrustedCa::from_der([cert.der().clone()]).unwrap())
+}
+
+/// A TLS listener with a certificate of its own.
+struct TlsGate {
+    listener: TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+    ca: TrustedCa,
+}
+
+impl TlsGate {
+    async fn new(alpn: &[u8]) -> Self {
+        let (tls, ca) = server_tls(alpn);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { listener, acceptor: tokio_rustls::TlsAcceptor::from(Arc::new(tls)), ca }
+    }
+
+    fn options(&self) -> ConnectOptions {
+        ConnectOptions::tls(self.listener.local_addr().unwrap().to_string(), self.ca.clone())
+    }
+
+    /// What comes of one client's handshake.
+    async fn accept(&self) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+        let (socket, _) = soon(self.listener.accept()).await.unwrap();
+        soon(self.acceptor.accept(socket)).await
+    }
+}
+
 impl QuicGate {
     fn new(alpn: &[u8]) -> Self {
-        let rcgen::CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        tls.alpn_protocols = vec![alpn.to_vec()];
+        let (tls, ca) = server_tls(alpn);
         let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
         let endpoint = quinn::Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        Self { endpoint, ca: TrustedCa::from_der([cert.der().clone()]).unwrap() }
+        Self { endpoint, ca }
     }
 
     fn options(&self, streams: Streams) -> ConnectOptions {
@@ -167,6 +198,15 @@ impl Pair {
         Self { client, pushes, login: Pipe::new(accepted.unwrap().0), quic: None }
     }
 
+    async fn tls(change: impl FnOnce(&mut ConnectOptions)) -> Self {
+        let gate = TlsGate::new(b"x-im/1").await;
+        let mut options = gate.options();
+        change(&mut options);
+        let (connected, accepted) = tokio::join!(Client::connect(options), gate.accept());
+        let (client, pushes) = connected.unwrap();
+        Self { client, pushes, login: Pipe::new(accepted.unwrap()), quic: None }
+    }
+
     /// The login stream shows when the client writes: `first` makes it.
     async fn quic(streams: Streams, change: impl FnOnce(&mut ConnectOptions)) -> Self {
         let gate = QuicGate::new(b"x-im/1");
@@ -183,6 +223,7 @@ impl Pair {
     async fn of(kind: Kind, change: impl FnOnce(&mut ConnectOptions)) -> Self {
         match kind {
             Kind::Tcp => Self::tcp(change).await,
+            Kind::Tls => Self::tls(change).await,
             Kind::QuicOne => Self::quic(Streams::Single, change).await,
             Kind::QuicMany => Self::quic(Streams::Separate, change).await,
         }
@@ -220,6 +261,7 @@ impl Pair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
+    Tls,
     QuicOne,
     QuicMany,
 }

@@ -5,7 +5,9 @@ use rstest::rstest;
 
 #[rstest]
 #[tokio::test]
-async fn a_kick_is_read_before_the_close(#[values(Kind::Tcp, Kind::QuicOne, Kind::QuicMany)] kind: Kind) {
+async fn a_kick_is_read_before_the_close(
+    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     let notify = pb::KickOutNotify { channel_id: "gate01_alice_1".to_owned() };
     let header = pb::Header {

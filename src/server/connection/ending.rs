@@ -10,7 +10,7 @@ use super::{Connection, Phase};
 use crate::handler::get_ip;
 use crate::limits::FLUSH;
 use crate::monitor::metrics::LoginResult;
-use crate::server::transport::{Farewell, Transport};
+use crate::server::transport::{Farewell, Flushed, Transport};
 use crate::wire::close::CloseReason;
 
 impl<T: Transport> Connection<T> {
@@ -36,15 +36,14 @@ impl<T: Transport> Connection<T> {
         self.transport.close(Farewell { reason, flushed, say_why: flushed && !self.said_goodbye }).await;
     }
 
-    /// Writes until nothing is queued.
+    /// Writes until nothing is queued, nor held back by the transport.
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         self.outgoing.begin_turn(cx);
         let result = self.write_turn(cx);
         self.outgoing.end_turn();
-        match result {
-            Ok(()) if !self.outgoing.is_empty() => Poll::Pending,
-            other => Poll::Ready(other),
-        }
+        result?;
+        let all_gone = self.outgoing.is_empty() && self.transport.flush(cx)? == Flushed::All;
+        if all_gone { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }
 

@@ -201,13 +201,18 @@ mod tests;
 mod size {
     use super::{Connection, Outgoing};
     use crate::server::quic_transport::QuicTransport;
+    use crate::server::tcp_stream::TlsOverTcp;
     use crate::server::tcp_transport::TcpTransport;
+    use tokio::net::TcpStream;
 
     /// Row B8: what a silent connection costs beside its socket is far below 4 KiB.
     #[test]
     fn b8_a_connection_is_small() {
         let shared = size_of::<Outgoing>() + size_of::<tokio::time::Sleep>();
-        assert!(size_of::<Connection<TcpTransport>>() + shared <= 1024);
+        assert!(size_of::<Connection<TcpTransport<TcpStream>>>() + shared <= 1024);
+        assert!(size_of::<Connection<TcpTransport<TlsOverTcp>>>() + shared <= 1024);
+        // And what is boxed in the last, without the buffers TLS has while it works.
+        assert!(size_of::<<TlsOverTcp as std::ops::Deref>::Target>() <= 2048);
         assert!(size_of::<Connection<QuicTransport>>() + shared <= 1024);
     }
 }

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::{Connection, Phase};
-use crate::server::transport::{Transport, Wrote};
+use crate::server::transport::{Flushed, Transport, Wrote};
 use crate::session::outgoing::LaneId;
 use crate::wire::close::CloseReason;
 
@@ -22,7 +22,22 @@ impl<T: Transport> Connection<T> {
             self.outgoing.set_push_lane(lane);
             self.write_ready(cx)?;
         }
+        self.flush(cx)?;
         self.finish_lanes();
+        Ok(())
+    }
+
+    /// What the transport holds back is no longer queued, but a client that takes nothing of it stalls all the same.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let stalled = self.stalled.iter_mut().find(|(lane, _)| *lane == LaneId::LOGIN);
+        match (self.transport.flush(cx)?, stalled) {
+            (Flushed::All, Some(_)) if self.outgoing.is_lane_empty(LaneId::LOGIN) => {
+                self.stalled.retain(|(lane, _)| *lane != LaneId::LOGIN);
+            }
+            (Flushed::Part, Some((_, since))) => *since = self.now,
+            (Flushed::Part | Flushed::Nothing, None) => self.stalled.push((LaneId::LOGIN, self.now)),
+            (Flushed::All, _) | (Flushed::Nothing, Some(_)) => {}
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::config::{
-    Auth, Config, ExpectedClaims, Instance, Log, LogFormat, Quic, QuicKeys, Secret, TlsIdentity,
+    Auth, Config, ExpectedClaims, Instance, Log, LogFormat, Quic, QuicKeys, Secret, Tls, TlsIdentity,
 };
 use gateway::gateway::Gateway;
 use gateway::limits::Limits;
@@ -31,13 +31,15 @@ fn any_port() -> SocketAddr {
 pub(crate) fn config() -> Config {
     let identity =
         TlsIdentity { chain: vec![CERTIFICATES.server.clone()], key: CERTIFICATES.key.clone_key() };
+    let identity = Arc::new(identity);
     let keys = QuicKeys { reset: [1; 64], token: [2; 64], connection_id: 3 };
     Config {
         id: GATE.into(),
         workers: 1,
         dialect: Dialect::XIm,
-        quic: Some(Quic { listen: vec![any_port()], identity, keys }),
+        quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys }),
         tcp: vec![any_port()],
+        tls: Some(Tls { listen: vec![any_port()], identity }),
         auth: Auth::Hs256(Secret(SECRET.to_vec())),
         expected_claims: ExpectedClaims::default(),
         login_service: "login".into(),
@@ -130,7 +132,11 @@ impl Bench {
         let addresses = gateway.addresses();
         // Listeners on any address are reached over IPv4.
         let local = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));
-        let target = Target { tcp: local(addresses.tcp[0]), quic: local(addresses.quic[0]) };
+        let target = Target {
+            tcp: local(addresses.tcp[0]),
+            tls: local(addresses.tls[0]),
+            quic: local(addresses.quic[0]),
+        };
         let monitor = addresses.monitor.expect("the monitor is on");
         Self { gateway: Some(gateway), target, monitor, login, chat }
     }

@@ -1,5 +1,6 @@
 //! Who is who in a test: a small CA with the gateway's certificate, and tokens.
 
+use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,6 +8,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::soon;
 
 /// Signs every good token of the tests.
 pub(crate) const SECRET: &[u8] = b"a secret of the tests, 32 bytes.";
@@ -41,8 +46,8 @@ pub(crate) static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
     }
 });
 
-/// A QUIC client configuration that trusts the test CA and offers `alpn`.
-pub(crate) fn quic_client(alpn: &[&[u8]], transport: quinn::TransportConfig) -> quinn::ClientConfig {
+/// A TLS client configuration that trusts the test CA and offers `alpn`.
+fn tls_client(alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CERTIFICATES.ca.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -52,6 +57,18 @@ pub(crate) fn quic_client(alpn: &[&[u8]], transport: quinn::TransportConfig) -> 
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    tls
+}
+
+/// Shakes hands over a connected socket.
+pub(crate) async fn tls_connect(socket: TcpStream, alpn: &[&[u8]]) -> io::Result<TlsStream<TcpStream>> {
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls_client(alpn)));
+    soon("a TLS handshake", connector.connect("localhost".try_into().unwrap(), socket)).await
+}
+
+/// A QUIC client configuration that trusts the test CA and offers `alpn`.
+pub(crate) fn quic_client(alpn: &[&[u8]], transport: quinn::TransportConfig) -> quinn::ClientConfig {
+    let tls = tls_client(alpn);
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));

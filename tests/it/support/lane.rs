@@ -140,7 +140,13 @@ pub(crate) async fn read(
 }
 
 fn end_of(error: &io::Error) -> End {
-    let usual = [io::ErrorKind::ConnectionReset, io::ErrorKind::NotConnected, io::ErrorKind::BrokenPipe];
+    // The last is a FIN without TLS's own farewell, which is no orderly end.
+    let usual = [
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::NotConnected,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::UnexpectedEof,
+    ];
     assert!(usual.contains(&error.kind()), "unexpected: {error:?}");
     End::Broken
 }

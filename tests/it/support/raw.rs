@@ -1,7 +1,8 @@
-//! [`Raw`]: a client that writes the bytes it is told to, over TCP or QUIC, and sees everything that comes back.
+//! [`Raw`]: a client that writes the bytes it is told to, over TCP, TLS or QUIC, and sees everything that comes back.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use bytes::Bytes;
 use gateway::wire::close::CloseReason;
@@ -11,31 +12,42 @@ use gateway::wire::packet::{BASIC_PING, encode_basic, encode_message};
 use gateway::wire::pb;
 use prost::Message as _;
 use quinn::{ConnectionError, VarInt};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpSocket;
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
 
 use super::identity;
 use super::lane::{self, End, Lane, Message, Reading, Seen};
 use super::{PATIENCE, soon};
 
-/// The three ways of speaking to the gateway; every end-to-end case is run over all of them.
+/// The four ways of speaking to the gateway; every end-to-end case is run over all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Plain TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
     /// QUIC with everything on stream 0.
     QuicOne,
     /// QUIC with login, heartbeat and messages on streams of their own.
     QuicMany,
 }
 
+impl Kind {
+    /// Does everything go over one byte stream that is the connection itself?
+    pub(crate) fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+}
+
 /// Where a gateway listens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) tcp: SocketAddr,
+    pub(crate) tls: SocketAddr,
     pub(crate) quic: SocketAddr,
 }
 
@@ -59,7 +71,13 @@ pub(crate) enum Purpose {
 
 enum Wire {
     Tcp(Option<OwnedWriteHalf>),
-    Quic { endpoint: quinn::Endpoint, connection: quinn::Connection, lanes: Vec<quinn::SendStream> },
+    /// With a second handle to the socket, for what cannot be said through TLS.
+    Tls(Option<(WriteHalf<TlsStream<TcpStream>>, OwnedFd)>),
+    Quic {
+        endpoint: quinn::Endpoint,
+        connection: quinn::Connection,
+        lanes: Vec<quinn::SendStream>,
+    },
 }
 
 /// See the module.
@@ -116,15 +134,26 @@ impl Raw {
         let seen_by = sender.downgrade();
         let (reading, _) = watch::channel(Reading::All);
         let mut tasks = JoinSet::new();
-        let wire = if kind == Kind::Tcp {
-            let (read, write) = tcp_connect(target.tcp, options).await.into_split();
-            tasks.spawn(lane::read(Lane::Own(0), read, sender, reading.subscribe()));
-            Wire::Tcp(Some(write))
-        } else {
-            let (endpoint, connection) = quic_connect(target.quic, options).await;
-            let pushes = accept_pushes(connection.clone(), sender, reading.subscribe());
-            tasks.spawn(pushes);
-            Wire::Quic { endpoint, connection, lanes: Vec::new() }
+        let wire = match kind {
+            Kind::Tcp => {
+                let (read, write) = tcp_connect(target.tcp, options).await.into_split();
+                tasks.spawn(lane::read(Lane::Own(0), read, sender, reading.subscribe()));
+                Wire::Tcp(Some(write))
+            }
+            Kind::Tls => {
+                let socket = tcp_connect(target.tls, options).await;
+                let handle = socket.as_fd().try_clone_to_owned().unwrap();
+                let stream = identity::tls_connect(socket, &[identity::ALPN]).await.expect("a TLS handshake");
+                let (read, write) = tokio::io::split(stream);
+                tasks.spawn(lane::read(Lane::Own(0), read, sender, reading.subscribe()));
+                Wire::Tls(Some((write, handle)))
+            }
+            Kind::QuicOne | Kind::QuicMany => {
+                let (endpoint, connection) = quic_connect(target.quic, options).await;
+                let pushes = accept_pushes(connection.clone(), sender, reading.subscribe());
+                tasks.spawn(pushes);
+                Wire::Quic { endpoint, connection, lanes: Vec::new() }
+            }
         };
         let Options { dialect, refuses_push_stream, .. } = options;
         let stash = VecDeque::new();
@@ -136,7 +165,7 @@ impl Raw {
     /// The lane this kind of client uses for something.
     pub(crate) fn lane_for(&self, purpose: Purpose) -> usize {
         match (self.kind, purpose) {
-            (Kind::Tcp | Kind::QuicOne, _) => 0,
+            (Kind::Tcp | Kind::Tls | Kind::QuicOne, _) => 0,
             (Kind::QuicMany, Purpose::Heartbeat) => 1,
             (Kind::QuicMany, Purpose::Messages) => 2,
         }
@@ -164,6 +193,14 @@ impl Raw {
             Wire::Tcp(write) => {
                 soon("room to write", write.as_mut().expect("still open").write_all(bytes)).await.is_ok()
             }
+            Wire::Tls(write) => {
+                let (write, _) = write.as_mut().expect("still open");
+                let written = async {
+                    write.write_all(bytes).await?;
+                    write.flush().await
+                };
+                soon("room to write", written).await.is_ok()
+            }
             Wire::Quic { lanes, .. } => soon("room to write", lanes[lane].write_all(bytes)).await.is_ok(),
         };
     }
@@ -185,6 +222,7 @@ impl Raw {
     pub(crate) async fn finish(&mut self, lane: usize) {
         match &mut self.wire {
             Wire::Tcp(write) => write.as_mut().expect("still open").shutdown().await.unwrap(),
+            Wire::Tls(write) => write.as_mut().expect("still open").0.shutdown().await.unwrap(),
             Wire::Quic { lanes, .. } => lanes[lane].finish().unwrap(),
         }
     }
@@ -197,6 +235,12 @@ impl Raw {
                 socket2::SockRef::from(write.as_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
                 self.tasks.shutdown().await;
                 write.forget();
+            }
+            Wire::Tls(write) => {
+                let (write, handle) = write.take().expect("still open");
+                socket2::SockRef::from(&handle).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+                self.tasks.shutdown().await;
+                drop((write, handle));
             }
             Wire::Quic { lanes, .. } => lanes[0].reset(VarInt::from_u32(0)).unwrap(),
         }
@@ -230,7 +274,7 @@ impl Raw {
     pub(crate) fn quic(&self) -> (&quinn::Endpoint, &quinn::Connection) {
         match &self.wire {
             Wire::Quic { endpoint, connection, .. } => (endpoint, connection),
-            Wire::Tcp(_) => panic!("a TCP client has no QUIC connection"),
+            Wire::Tcp(_) | Wire::Tls(_) => panic!("a TCP client has no QUIC connection"),
         }
     }
 
@@ -238,7 +282,7 @@ impl Raw {
     pub(crate) fn quic_lane(&mut self, lane: usize) -> &mut quinn::SendStream {
         match &mut self.wire {
             Wire::Quic { lanes, .. } => &mut lanes[lane],
-            Wire::Tcp(_) => panic!("a TCP client has no streams"),
+            Wire::Tcp(_) | Wire::Tls(_) => panic!("a TCP client has no streams"),
         }
     }
 
@@ -371,7 +415,7 @@ impl Raw {
     fn close_reason(&self) -> String {
         match &self.wire {
             Wire::Quic { connection, .. } => format!("{:?}", connection.close_reason()),
-            Wire::Tcp(_) => format!("{:?}", self.stash.back()),
+            Wire::Tcp(_) | Wire::Tls(_) => format!("{:?}", self.stash.back()),
         }
     }
 
@@ -388,7 +432,7 @@ impl Raw {
                 seen.message().filter(|message| message.header.flag != pb::Flag::Response as i32)
             })
             .await;
-        let on_login = self.kind == Kind::Tcp || self.refuses_push_stream;
+        let on_login = self.kind.is_tcp() || self.refuses_push_stream;
         let expected = if on_login { Lane::Own(0) } else { Lane::Push(0) };
         assert_eq!(push.lane, expected, "{push:?}");
         push
@@ -413,7 +457,7 @@ impl Raw {
         }
         let code = match &self.wire {
             Wire::Quic { connection, .. } => quic_code(&soon("the close", connection.closed()).await),
-            Wire::Tcp(_) => tcp_code(&all),
+            Wire::Tcp(_) | Wire::Tls(_) => tcp_code(&all),
         };
         Farewell { code, messages: all.iter().filter_map(Seen::message).collect() }
     }
@@ -453,7 +497,7 @@ fn tcp_code(all: &[Seen]) -> Option<u16> {
     reason.code()
 }
 
-async fn tcp_connect(address: SocketAddr, options: Options) -> tokio::net::TcpStream {
+async fn tcp_connect(address: SocketAddr, options: Options) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes).unwrap();

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::monitor::metrics;
-use crate::server::transport::{Farewell, Read, Transport, Wrote};
+use crate::server::transport::{Farewell, Flushed, Read, Transport, Wrote};
 use crate::session::outgoing::LaneId;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{Frame, FrameDecoder, Opcode};
@@ -48,6 +48,8 @@ struct Script {
     /// Bytes that the client takes on a stream; no entry: any number.
     room: HashMap<u32, usize>,
     stopped: Vec<LaneId>,
+    /// Whether the transport holds something back; no entry: it does not.
+    flushed: Option<Flushed>,
     gone: Option<CloseReason>,
     grants_push_lane: bool,
     written: HashMap<u32, BytesMut>,
@@ -104,6 +106,11 @@ impl Client {
     /// From now on it takes only so many bytes more of a stream.
     pub(super) fn set_room(&self, lane: LaneId, bytes: usize) {
         self.change(|script| script.room.insert(lane.0, bytes));
+    }
+
+    /// From now on this is where what the transport took is.
+    pub(super) fn set_flushed(&self, flushed: Flushed) {
+        self.change(|script| script.flushed = Some(flushed));
     }
 
     pub(super) fn stop(&self, lane: LaneId) {
@@ -241,6 +248,10 @@ impl Transport for FakeTransport {
         drop(script);
         self.0.note(Event::Wrote(lane, offered));
         Poll::Ready(Ok(Wrote::Bytes(taken)))
+    }
+
+    fn flush(&mut self, _cx: &mut Context<'_>) -> Result<Flushed, CloseReason> {
+        Ok(self.0.script.borrow().flushed.unwrap_or(Flushed::All))
     }
 
     fn open_push_lane(&mut self, _cx: &mut Context<'_>) -> LaneId {

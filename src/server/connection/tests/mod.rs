@@ -18,6 +18,7 @@ use crate::dispatch::fixtures::{GATE, House, house};
 use crate::handler::ChannelIds;
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
 use crate::server::reaper::reap;
+use crate::server::transport::Flushed;
 use crate::session::fixtures::{header, logic_packet, meta, millis, packet};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{self, Opcode};
@@ -327,6 +328,52 @@ fn c8_a_client_that_takes_a_little_now_and_then_is_not_stalled() {
         assert_eq!(alice.client.closed(), None, "500 ms, and never 300 without a byte");
         alice.client.set_room(LOGIN, usize::MAX);
         alice.client.until("the push", |client| client.packets(LOGIN).len() == 2).await;
+    });
+}
+
+#[test]
+fn c8_a_client_that_takes_nothing_of_what_the_transport_holds_back_is_stalled() {
+    let limits = Limits { write_stall: millis(80), ..no_rates() };
+    run(limits, async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        alice.client.set_flushed(Flushed::Nothing);
+        let begun = Instant::now();
+        worker.house.push("c1", &alice.channel, "one");
+        alice.client.until("it to be taken", |client| client.packets(LOGIN).len() == 2).await;
+        assert_eq!(worker.house.books.queued(), (0, 0), "nothing is queued, and yet it did not go out");
+        assert_eq!(alice.client.until_closed().await, (CloseReason::SlowConsumer, false));
+        assert!(begun.elapsed() >= millis(80), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn c8_a_client_that_takes_a_part_of_what_the_transport_holds_back_is_not_stalled() {
+    let limits = Limits { write_stall: millis(300), ..no_rates() };
+    run(limits, async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        for _ in 0..10 {
+            alice.client.set_flushed(Flushed::Nothing);
+            tokio::time::sleep(millis(50)).await;
+            alice.client.set_flushed(Flushed::Part);
+            worker.quiet().await;
+        }
+        assert_eq!(alice.client.closed(), None, "500 ms, and never 300 without a byte");
+        alice.client.set_flushed(Flushed::All);
+        tokio::time::sleep(millis(400)).await;
+        assert_eq!(alice.client.closed(), None, "nothing is left to wait for");
+    });
+}
+
+#[test]
+fn d9_the_end_waits_for_what_the_transport_holds_back() {
+    run(no_rates(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        alice.client.set_flushed(Flushed::Nothing);
+        worker.shared.channels.close_all(CloseReason::Draining);
+        worker.quiet().await;
+        assert_eq!(alice.client.closed(), None, "its last answer would be lost");
+        alice.client.set_flushed(Flushed::All);
+        assert_eq!(alice.client.until_closed().await, (CloseReason::Draining, true));
     });
 }
 

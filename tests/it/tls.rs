@@ -1,0 +1,154 @@
+//! TLS on TCP: the handshake and what is particular to it. All the rest is the same as everywhere.
+
+use std::time::Duration;
+
+use gateway::client::{Client, ConnectOptions, TrustedCa};
+use rstest::rstest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::support::harness::Bench;
+use crate::support::identity::{self, ALPN, CERTIFICATES};
+use crate::support::raw::Kind::{Tcp, Tls};
+use crate::support::soon;
+
+/// Reads until the gateway has ended the connection, however it does.
+async fn ended(socket: &mut TcpStream) -> Vec<u8> {
+    let mut told = Vec::new();
+    let _reset_or_not = soon("the end", socket.read_to_end(&mut told)).await;
+    told
+}
+
+#[rstest]
+#[case::http(b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n".as_slice())]
+#[case::a_frame(b"\x02\0\0\0\x04abcd")]
+#[case::proxy(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n")]
+#[tokio::test]
+async fn d7_plain_bytes_on_the_tls_port_are_closed_at_once_and_counted(#[case] hello: &[u8]) {
+    let bench = Bench::start().await;
+    let mut client = TcpStream::connect(bench.target.tls).await.unwrap();
+    client.write_all(hello).await.unwrap();
+    let told = ended(&mut client).await;
+    assert_eq!(told.first(), Some(&0x15), "a TLS alert: {told:?}");
+    bench.metric_is("gateway_reject_total", &["handshake_failed"], 1.0).await;
+    bench.metric_is("gateway_connections", &["\"tls\""], 0.0).await;
+    bench.metric_is("gateway_closes_total", &["\"tls\"", "peer_lost"], 1.0).await;
+}
+
+#[tokio::test]
+async fn d7_a_tls_handshake_on_the_plain_port_is_closed_at_once_and_counted() {
+    let bench = Bench::start().await;
+    let socket = TcpStream::connect(bench.target.tcp).await.unwrap();
+    identity::tls_connect(socket, &[ALPN]).await.expect_err("it is no TLS port");
+    bench.metric_is("gateway_reject_total", &["bad_opcode"], 1.0).await;
+    bench.metric_is("gateway_connections", &["\"tcp\""], 0.0).await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn d7_a_handshake_that_does_not_come_is_closed_at_its_deadline(#[values(0, 1, 100)] sent: usize) {
+    let bench = Bench::with_limits(|limits| {
+        limits.handshake_deadline = Duration::from_millis(300);
+        limits.login_deadline = Duration::from_secs(60);
+    })
+    .await;
+    let since = Instant::now();
+    let mut client = TcpStream::connect(bench.target.tls).await.unwrap();
+    // The beginning of a ClientHello of 512 bytes.
+    let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    hello.resize(512, 7);
+    client.write_all(&hello[..sent]).await.unwrap();
+    // Others are accepted meanwhile: nobody waits for it.
+    let _alice = bench.client(Tls, "alice").await;
+    assert!(ended(&mut client).await.is_empty());
+    assert!(since.elapsed() >= Duration::from_millis(300));
+    bench.metric_is("gateway_reject_total", &["handshake_failed"], 1.0).await;
+    bench.metric_is("gateway_connections", &["\"tls\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn b8_the_login_deadline_runs_from_the_accept_not_from_the_handshake() {
+    let bench = Bench::with_limits(|limits| limits.login_deadline = Duration::from_millis(600)).await;
+    let since = Instant::now();
+    let socket = TcpStream::connect(bench.target.tls).await.unwrap();
+    // The passing of time itself is what this is about.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let mut stream = identity::tls_connect(socket, &[ALPN]).await.unwrap();
+    let shaken = Instant::now();
+    let mut told = Vec::new();
+    soon("the close", stream.read_to_end(&mut told)).await.unwrap();
+    assert_eq!(told, b"\x08\0\0\0\x0f\x0b\xbflogin_timeout");
+    assert!(since.elapsed() >= Duration::from_millis(600));
+    assert!(shaken.elapsed() < Duration::from_millis(550), "{:?}", shaken.elapsed());
+}
+
+#[tokio::test]
+async fn c20_no_alpn_is_fine_ours_is_chosen_and_another_is_refused() {
+    let bench = Bench::start().await;
+    let connect = async |alpn: &[&[u8]]| {
+        let socket = TcpStream::connect(bench.target.tls).await.unwrap();
+        identity::tls_connect(socket, alpn).await
+    };
+    assert_eq!(connect(&[]).await.unwrap().get_ref().1.alpn_protocol(), None);
+    assert_eq!(connect(&[b"h2", ALPN]).await.unwrap().get_ref().1.alpn_protocol(), Some(ALPN));
+    let stream = connect(&[ALPN]).await.unwrap();
+    assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let refused = connect(&[b"h2"]).await.expect_err("another protocol");
+    assert!(refused.to_string().contains("NoApplicationProtocol"), "the alert arrives: {refused}");
+    bench.metric_is("gateway_reject_total", &["\"alpn\""], 1.0).await;
+    assert_eq!(bench.metric("gateway_reject_total", &["handshake_failed"]).await, 0.0);
+}
+
+/// A ClientHello of TLS 1.2, without the extension that would offer more.
+#[tokio::test]
+async fn d8_older_versions_of_tls_are_refused_with_an_alert() {
+    let bench = Bench::start().await;
+    let mut hello = vec![3, 3];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
+    // Groups and signatures, without which it would be refused for another reason.
+    let extensions = [0, 10, 0, 4, 0, 2, 0, 0x17, 0, 13, 0, 4, 0, 2, 4, 3];
+    hello.extend([0, extensions.len() as u8]);
+    hello.extend(extensions);
+    let mut record = vec![0x16, 3, 1, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
+    record.extend(hello);
+    let mut client = TcpStream::connect(bench.target.tls).await.unwrap();
+    client.write_all(&record).await.unwrap();
+    let told = ended(&mut client).await;
+    assert_eq!(told, [0x15, 3, 3, 0, 2, 2, 70], "fatal: protocol_version");
+    bench.metric_is("gateway_reject_total", &["handshake_failed"], 1.0).await;
+}
+
+#[tokio::test]
+async fn g6_a_full_gateway_hangs_up_on_tls_clients_before_any_handshake() {
+    let bench = Bench::with_limits(|limits| limits.max_connections = 1).await;
+    let _one = bench.client(Tcp, "one").await;
+    let mut late = TcpStream::connect(bench.target.tls).await.unwrap();
+    assert!(ended(&mut late).await.is_empty());
+    bench.metric_is("gateway_reject_total", &["\"connections\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_certificate_is_in_the_metrics() {
+    let bench = Bench::start().await;
+    // What rcgen gives a certificate that asks for nothing: the first of January 4096.
+    bench.metric_is("gateway_cert_not_after_seconds", &[], 67_090_118_400.0).await;
+}
+
+#[tokio::test]
+async fn the_client_library_signs_in_and_talks_over_tls() {
+    let bench = Bench::start().await;
+    let ca = TrustedCa::from_der([CERTIFICATES.ca.clone()]).unwrap();
+    let options = ConnectOptions::tls(bench.target.tls.to_string(), ca);
+    let (client, mut pushes) = soon("a connection", Client::connect(options)).await.unwrap();
+    client.login(&identity::token("alice")).await.unwrap();
+    client.ping(gateway::client::Heartbeat::Frame).await.unwrap();
+    let signin = bench.login.signin("alice").await;
+    bench.chat.push(&[&signin.header.channel_id], 9, b"not a talk").await;
+    assert_eq!(soon("the push", pushes.recv()).await.unwrap().header.sequence, 9);
+    client.close().await;
+    let signout = bench.login.signout(&signin.header.channel_id).await;
+    assert_eq!(signout.meta("reason"), "bye");
+    bench.metric_is("gateway_closes_total", &["\"tls\"", "\"bye\""], 1.0).await;
+}
