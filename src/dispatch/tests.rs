@@ -2,11 +2,13 @@
 
 use super::fixtures::{GATE, House, house};
 use super::*;
+use crate::dispatch::traffic::{LinkEnd, Traffic};
 use crate::session::channels::ChannelGuard;
 use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
 use crate::session::outgoing::LaneId;
 use crate::session::pending::InstanceKey;
 use crate::wire::dialect::Dialect::{Kim, XIm};
+use crate::wire::frame::{self, Opcode};
 
 const TALK: &str = "chat.user.talk";
 const OUTCOME_UNKNOWN: i32 = pb::Status::OutcomeUnknown as i32;
@@ -450,4 +452,28 @@ fn e1_only_live_links_are_chosen() {
     house.up(&["c1"]);
     let again: std::collections::BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
     assert_eq!(both, again);
+}
+
+/// What is queued can still move while nothing of it was written: a connection that has ended gets none of it.
+#[tokio::test]
+async fn e1_g4_nothing_is_written_to_a_link_that_has_ended() {
+    use tokio::io::{AsyncWriteExt as _, Interest};
+    use tokio::net::{TcpListener, TcpStream};
+
+    let house = two_chats();
+    house.up(&["l1", "c1"]);
+    let guard = sign_in(&house, "alice", "l1");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut service, _) = listener.accept().await.unwrap();
+    service.write_all(&frame::encode(Opcode::Pong, &[])).await.unwrap();
+    service.shutdown().await.unwrap();
+    while !ours.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+
+    let ticket = forward(&house, &guard, TALK, 7).unwrap();
+    assert!(matches!(ticket.stage(), Stage::Queued(..)));
+    let end = Traffic::new(ours, house.link("c1"), Rc::clone(&house.dispatch)).run().await;
+    assert_eq!(end, LinkEnd::Eof);
+    assert_eq!(ticket.stage(), Stage::Unplaced, "no other instance is up: answered 300 and never sent");
+    assert_eq!(guard.channel.pending.borrow().len(), 0);
 }

@@ -93,6 +93,19 @@ async fn the_close_frame_of_a_tcp_client_is_not_answered() {
     bench.chat.packet("chat.user.talk", 0).await;
 }
 
+/// The answer is made in the same turn in which the goodbye is read: the close must not overtake it.
+#[rstest]
+#[tokio::test]
+async fn g1_an_answer_before_a_goodbye_reaches_the_client(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::start().await;
+    let (mut alice, channel) = bench.client(kind, "alice").await;
+    let frames = [alice.encode(&request("nowhere.at.all", 9, ""), b"x"), alice.encode_bye()];
+    alice.write(frames.concat()).await;
+    let farewell = alice.farewell().await;
+    assert_eq!(farewell.response(9).header.status, 103);
+    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "bye");
+}
+
 #[rstest]
 #[tokio::test]
 async fn g5_clients_that_leave_while_their_requests_are_pending(
