@@ -4,6 +4,8 @@
 //! Keys and secrets are created with mode 0600 and every file appears whole or not at all. A lock file in the
 //! directory keeps two processes from making halves of a pair each.
 
+mod certificate;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,10 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use rcgen::{Issuer, KeyPair};
 use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -23,6 +22,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 
+use self::certificate::{new_authority, new_server, subject_names};
 use crate::config::{NoRandomness, QuicKeys};
 
 /// Names of the files inside their directory.
@@ -46,17 +46,8 @@ pub const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Life of a server certificate: the most that all clients accept.
-const SERVER_LIFE: Duration = Duration::from_secs(825 * DAY.as_secs());
-
-/// Life of the CA: it outlives several server certificates.
-const CA_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
-
 /// [`ensure`] remakes a certificate that has less than this left.
 const RENEW_BEFORE: Duration = Duration::from_secs(7 * DAY.as_secs());
-
-/// Certificates begin this long ago, for clients whose clock is behind.
-const BACKDATE: Duration = Duration::from_secs(60 * 60);
 
 /// Random bytes in a JWT secret: the width of its HMAC.
 const SECRET_LEN: usize = 32;
@@ -322,37 +313,6 @@ impl<'a> Job<'a> {
     }
 }
 
-/// A CA that can sign, and its files.
-fn new_authority() -> Result<(Issuer<'static, KeyPair>, [NewFile; 2]), CertsError> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CertsError::Certificate)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Gateway CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    set_life(&mut params, CA_LIFE);
-    let certificate = params.self_signed(&key).map_err(CertsError::Certificate)?;
-    let files =
-        [NewFile::secret(name::CA_KEY, key.serialize_pem()), NewFile::public(name::CA, certificate.pem())];
-    Ok((Issuer::new(params, key), files))
-}
-
-/// The files of a server certificate.
-fn new_server(names: Vec<String>, issuer: &Issuer<'_, KeyPair>) -> Result<[NewFile; 2], CertsError> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(CertsError::Certificate)?;
-    let mut params = CertificateParams::new(names).map_err(CertsError::Certificate)?;
-    params.distinguished_name.push(DnType::CommonName, "Gateway");
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    set_life(&mut params, SERVER_LIFE);
-    let certificate = params.signed_by(&key, issuer).map_err(CertsError::Certificate)?;
-    Ok([
-        NewFile::secret(name::SERVER_KEY, key.serialize_pem()),
-        // The leaf alone, without the CA: a handshake must fit three packets (row C1).
-        NewFile::public(name::SERVER, certificate.pem()),
-    ])
-}
-
 /// First and last second of a certificate, since 1970.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
@@ -371,30 +331,6 @@ fn create(path: &Path, _mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-fn set_life(params: &mut CertificateParams, life: Duration) {
-    let begin = SystemTime::now() - BACKDATE;
-    params.not_before = begin.into();
-    params.not_after = (begin + life).into();
-}
-
-fn subject_names(names: &[String]) -> Result<Vec<String>, CertsError> {
-    let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();
-    for name in names {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'*' | b':');
-        if name.is_empty() || !name.bytes().all(known) || (name.contains(':') && !is_address(name)) {
-            return Err(CertsError::Name(name.clone()));
-        }
-        if !all.contains(name) {
-            all.push(name.clone());
-        }
-    }
-    Ok(all)
-}
-
-fn is_address(text: &str) -> bool {
-    text.parse::<std::net::IpAddr>().is_ok()
-}
-
 fn io_error(path: &Path, error: io::Error) -> CertsError {
     CertsError::Io { path: path.to_owned(), error }
 }
@@ -403,6 +339,9 @@ fn io_error(path: &Path, error: io::Error) -> CertsError {
 mod tests {
     use std::collections::BTreeMap;
 
+    use rcgen::CertificateParams;
+
+    use super::certificate::BACKDATE;
     use super::*;
 
     struct Dir(PathBuf);

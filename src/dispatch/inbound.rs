@@ -100,12 +100,14 @@ impl Delivery {
 
     /// Serves the next channels, at most `budget` of them.
     pub(crate) fn run(&mut self, dispatch: &Dispatch, link: &Link, budget: &mut usize, now: Instant) -> Step {
-        while self.position < self.channels.len() {
+        // One handle for the whole list, not one per id.
+        let list = self.channels.clone();
+        while self.position < list.len() {
             if *budget == 0 {
                 return Step::Yield;
             }
             *budget -= 1;
-            let rest = self.channels.slice(self.position..);
+            let rest = &list[self.position..];
             let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
             let id = std::str::from_utf8(&rest[..len]).unwrap_or_default();
             if !id.is_empty() && self.serve(id, dispatch, link, now) == Step::Yield {

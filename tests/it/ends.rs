@@ -271,7 +271,7 @@ async fn c8_d4_a_socket_that_takes_nothing_is_closed_3002_after_the_write_stall(
 
 #[rstest]
 #[tokio::test]
-async fn g5_nothing_reaches_a_client_or_a_service_after_the_signout(
+async fn b7_g5_nothing_reaches_a_client_or_a_service_after_its_signout(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let bench = Bench::start().await;
