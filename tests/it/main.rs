@@ -4,6 +4,7 @@
 
 mod codec;
 mod draining;
+mod embedded;
 mod ends;
 mod heartbeats;
 mod keys;
