@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
@@ -18,7 +18,11 @@ use crate::monitor::http::MonitorServer;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::server::admission::Admission;
-use crate::worker::{self, Plan};
+use crate::server::quic::EndpointError;
+use crate::server::steering::{self, Seat};
+use crate::worker::{self, AtWork, Plan};
+
+use self::sockets::Groups;
 
 mod sockets;
 
@@ -39,14 +43,14 @@ pub struct Addresses {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("{setting}: cannot listen on {address}: {reason}")]
+    #[error("{setting}: cannot listen on {address}: {}", sockets::explain(error))]
     Bind {
         /// The key of the configuration.
         setting: &'static str,
         /// The address it holds.
         address: SocketAddr,
-        /// Why, and what to do.
-        reason: String,
+        /// Why.
+        error: io::Error,
     },
     /// The machine gave no thread.
     #[error("cannot start a thread: {0}")]
@@ -84,30 +88,20 @@ impl Gateway {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let max_connections = config.limits.max_connections.min(open_file_limit());
         let config = Arc::new(config);
-        let quic = config.quic.as_ref().map_or(&[][..], |quic| &quic.listen);
-        let udp: Vec<UdpSocket> = sockets::bind_all("quic.listen", quic, sockets::udp)?;
-        let tcp: Vec<TcpListener> = sockets::bind_all("tcp.listen", &config.tcp, sockets::tcp)?;
-        let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
-        let tls: Vec<TcpListener> = sockets::bind_all("tcp.tls_listen", tls, sockets::tcp)?;
-        let monitor = config.monitor.as_slice();
-        let monitor: Vec<TcpListener> = sockets::bind_all("monitor.listen", monitor, sockets::tcp)?;
-        let addresses = Addresses {
-            quic: udp.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
-            tcp: tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
-            tls: tls.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
-            monitor: monitor.first().and_then(|listener| listener.local_addr().ok()),
-        };
+        let mut bound = Bound::bind(&config)?;
+        let addresses = bound.addresses();
         let zones = config.route.zones().iter().map(|zone| zone.id.clone()).collect();
         let metrics = Metrics::new(config.workers, zones);
         if let Some(end) = certificate(&config).and_then(TlsIdentity::not_after) {
             metrics.certificate_ends(end);
         }
         let services = config.instances.iter().map(|instance| instance.service.clone());
-        let readiness =
-            Arc::new(Readiness::new(services.chain(std::iter::once(config.login_service.clone()))));
-        let monitor = monitor
-            .into_iter()
-            .next()
+        let services = services.chain(std::iter::once(config.login_service.clone()));
+        let readiness = Arc::new(Readiness::new(config.workers, services));
+        let monitor = bound
+            .monitor
+            .next_worker()
+            .pop()
             .map(|listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness)))
             .transpose()?;
         let mut gateway = Self {
@@ -121,46 +115,43 @@ impl Gateway {
             workers: Vec::new(),
             _monitor: monitor,
         };
-        let identity = worker::Identity { index: 0, gate_id: config.id.clone() };
-        gateway.spawn_worker(Plan {
-            identity,
-            verifier: Arc::new(Verifier::new(&config.auth, &config.expected_claims)),
-            metrics,
-            readiness,
-            admission: Arc::new(Admission::new(max_connections)),
-            tcp,
-            tls,
-            udp,
-            drain: gateway.drain.clone(),
-            stop: gateway.stop.clone(),
-            config,
-        })?;
+        let verifier = Arc::new(Verifier::new(&config.auth, &config.expected_claims));
+        let admission = Arc::new(Admission::new(max_connections));
+        // The last worker that lets go of it ends the gateway.
+        let ended = Arc::new(gateway.ended.clone().drop_guard());
+        for (index, at_work) in AtWork::crew(config.workers).into_iter().enumerate() {
+            let plan = Plan {
+                identity: worker::Identity { index, gate_id: config.gate_id(index) },
+                verifier: Arc::clone(&verifier),
+                metrics: metrics.clone(),
+                readiness: Arc::clone(&readiness),
+                admission: Arc::clone(&admission),
+                tcp: bound.tcp.next_worker(),
+                tls: bound.tls.next_worker(),
+                udp: bound.udp.next_worker(),
+                seat: Seat { index, of: bound.quic_workers },
+                drain: gateway.drain.clone(),
+                stop: gateway.stop.clone(),
+                at_work,
+                config: Arc::clone(&config),
+            };
+            gateway.spawn_worker(plan, Arc::clone(&ended))?;
+        }
         Ok(gateway)
     }
 
-    fn spawn_worker(&mut self, plan: Plan) -> Result<(), StartError> {
+    fn spawn_worker(&mut self, plan: Plan, ended: Arc<DropGuard>) -> Result<(), StartError> {
         let name = format!("worker-{}", plan.identity.index);
-        let (ended, failed) = (self.ended.clone(), Arc::clone(&self.failed));
+        let end = WorkerEnd {
+            _ended: ended,
+            drain: self.drain.clone(),
+            readiness: Arc::clone(&self.readiness),
+            failed: Arc::clone(&self.failed),
+        };
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(move || {
-                // Set on every way out, a panic included: a gateway without its worker must not look alive.
-                let _ended = ended.drop_guard();
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(plan)));
-                match outcome {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        failed.store(true, Ordering::Release);
-                        error!(event = "worker_failed", %error);
-                    }
-                    Err(_panic) => {
-                        failed.store(true, Ordering::Release);
-                        error!(
-                            event = "worker_failed",
-                            "a worker panicked; the gateway ends. Please report this"
-                        );
-                    }
-                }
+                end.after(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(plan))));
             })
             .map_err(StartError::Thread)?;
         self.workers.push(thread);
@@ -216,6 +207,63 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.stop.cancel();
         self.join();
+    }
+}
+
+/// What happens when a worker has ended.
+struct WorkerEnd {
+    _ended: Arc<DropGuard>,
+    drain: CancellationToken,
+    readiness: Arc<Readiness>,
+    failed: Arc<AtomicBool>,
+}
+
+impl WorkerEnd {
+    /// A gateway without one of its workers must not look alive: the others are drained, so that their clients find
+    /// another gateway, and the process ends.
+    fn after(self, outcome: std::thread::Result<Result<(), EndpointError>>) {
+        let failed = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_panic) => Some("it panicked. Please report this".to_owned()),
+        };
+        if let Some(reason) = failed {
+            error!(event = "worker_failed", %reason, "a worker failed; the others are drained, then the gateway ends");
+            self.failed.store(true, Ordering::Release);
+            self.readiness.draining();
+            self.drain.cancel();
+        }
+    }
+}
+
+/// Every listening socket.
+struct Bound {
+    udp: Groups<UdpSocket>,
+    quic_workers: usize,
+    tcp: Groups<TcpListener>,
+    tls: Groups<TcpListener>,
+    monitor: Groups<TcpListener>,
+}
+
+impl Bound {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let workers = config.workers;
+        let quic = config.quic.as_ref().map_or(&[][..], |quic| &quic.listen);
+        let (udp, quic_workers) = sockets::bind_udp("quic.listen", quic, workers, steering::steer)?;
+        let tcp = Groups::bind("tcp.listen", &config.tcp, workers)?;
+        let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
+        let tls = Groups::bind("tcp.tls_listen", tls, workers)?;
+        let monitor = Groups::bind("monitor.listen", config.monitor.as_slice(), 1)?;
+        Ok(Self { udp, quic_workers, tcp, tls, monitor })
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            quic: self.udp.addresses(),
+            tcp: self.tcp.addresses(),
+            tls: self.tls.addresses(),
+            monitor: self.monitor.addresses().pop(),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub mod certs;
 pub mod client;
 pub mod config;
 pub mod dispatch;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod gateway;
 mod handler;
 pub mod limits;

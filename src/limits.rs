@@ -227,6 +227,10 @@ pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
 /// File descriptors kept back from clients: listeners, links, logs.
 pub const RESERVED_FILES: u64 = 512;
 
+/// Worker threads: more than the cores of a large machine. The first byte of a QUIC connection id names the worker, so
+/// 256 would be the end.
+pub const MAX_WORKERS: usize = 64;
+
 /// Connections that are tried even where the open-file limit leaves no room for them.
 pub const MIN_CONNECTIONS: u64 = 64;
 

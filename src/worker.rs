@@ -3,6 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -28,6 +29,7 @@ use crate::server::admission::Admission;
 use crate::server::close_log::CloseLog;
 use crate::server::connection::Shared;
 use crate::server::quic::{self, EndpointError};
+use crate::server::steering::Seat;
 use crate::server::tcp::{Layer, Listener};
 use crate::session::channels::Channels;
 use crate::session::pending::InstanceKey;
@@ -55,12 +57,50 @@ pub(crate) struct Plan {
     pub(crate) tcp: Vec<TcpListener>,
     /// Bound, not yet served.
     pub(crate) tls: Vec<TcpListener>,
-    /// Bound, not yet served.
+    /// Bound, not yet served. Empty where packets cannot be steered and QUIC belongs to another worker.
     pub(crate) udp: Vec<UdpSocket>,
+    /// Which packets of the UDP ports are this worker's.
+    pub(crate) seat: Seat,
     /// Begins the drain.
     pub(crate) drain: CancellationToken,
     /// Ends the worker at once.
     pub(crate) stop: CancellationToken,
+    /// Its place among the workers.
+    pub(crate) at_work: AtWork,
+}
+
+/// Says that a worker has not finished. Its drop says that it has, on every way out.
+#[derive(Debug)]
+pub(crate) struct AtWork(Arc<Crew>);
+
+#[derive(Debug)]
+struct Crew {
+    at_work: AtomicUsize,
+    finished: CancellationToken,
+}
+
+impl AtWork {
+    /// A place for each worker of a process.
+    pub(crate) fn crew(workers: usize) -> Vec<Self> {
+        let crew = Crew { at_work: AtomicUsize::new(workers), finished: CancellationToken::new() };
+        let crew = Arc::new(crew);
+        (0..workers).map(|_| Self(Arc::clone(&crew))).collect()
+    }
+
+    /// This worker has finished; resolves when all have. Cancel safe.
+    async fn finish(self) {
+        let finished = self.0.finished.clone();
+        drop(self);
+        finished.cancelled().await;
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if self.0.at_work.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.finished.cancel();
+        }
+    }
 }
 
 /// Runs a worker on the calling thread until it has drained or was stopped.
@@ -90,7 +130,8 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     }
     if let Some(config) = &plan.config.quic {
         for socket in plan.udp {
-            let endpoint = quic::endpoint(socket, config, &plan.config.limits)?;
+            let limits = &plan.config.limits;
+            let endpoint = quic::endpoint(socket, config, limits, plan.seat, &dispatch.metrics)?;
             endpoints.push(endpoint.clone());
             tasks.spawn_local(quic::serve(endpoint, Rc::clone(&shared), plan.drain.clone()));
         }
@@ -104,23 +145,34 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     }
     let signouts = Rc::clone(&dispatch);
     tasks.spawn_local(async move { signouts.run_signouts().await });
-    plan.readiness.listeners_bound();
+    #[cfg(feature = "faults")]
+    tasks.spawn_local(crate::faults::worker());
+    plan.readiness.worker_started(plan.identity.index);
     info!(event = "worker_started", index = plan.identity.index, gate_id = plan.identity.gate_id);
 
-    tokio::select! {
-        () = plan.stop.cancelled() => {}
-        () = drained(&plan.drain, &dispatch, limits.drain_deadline) => {}
+    let panicked = tokio::select! {
+        () = plan.stop.cancelled() => None,
+        () = async {
+            drained(&plan.drain, &dispatch, limits.drain_deadline).await;
+            // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
+            plan.at_work.finish().await;
+        } => None,
         // None of these tasks ends by itself: one that does has panicked, which is fatal for the worker.
-        Some(ended) = tasks.join_next() => std::panic::resume_unwind(match ended {
+        Some(ended) = tasks.join_next() => Some(match ended {
             Err(failed) => failed.into_panic(),
             Ok(()) => Box::new("a task of the worker ended"),
         }),
-    }
+    };
+    // Who is still connected over QUIC would learn of a silent end only after the idle timeout.
+    let reason = if panicked.is_some() { CloseReason::InternalError } else { CloseReason::Draining };
     for endpoint in &endpoints {
-        endpoint.close(0u32.into(), b"");
+        endpoint.close(reason.code().unwrap_or_default().into(), reason.token().as_bytes());
         let _best_effort = timeout(ENDPOINT_FLUSH, endpoint.wait_idle()).await;
     }
-    Ok(())
+    match panicked {
+        Some(panic) => std::panic::resume_unwind(panic),
+        None => Ok(()),
+    }
 }
 
 /// Waits for the drain and carries it out: channels end with their last answers, sign-outs are written.
@@ -163,6 +215,7 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
         .collect();
     let services = Services::new(RouteSelector::new(&config.route), &config.login_service, &links);
     let settings = Settings {
+        worker: plan.identity.index,
         gate_id: plan.identity.gate_id.clone(),
         login_service: config.login_service.clone(),
         signout_after_kick: config.signout_after_kick,
@@ -182,4 +235,29 @@ fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
         log: CloseLog::new(),
         limits: plan.config.limits.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// A socket that is closed early has the kernel renumber its group.
+    #[test]
+    fn f1_a_worker_that_has_finished_waits_for_the_others_even_for_one_that_panics() {
+        let mut crew = AtWork::crew(3);
+        let panicking = crew.pop().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let (second, first) = (crew.pop().unwrap(), crew.pop().unwrap());
+        let mut first = pin!(first.finish());
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        let mut second = pin!(second.finish());
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        drop(panicking);
+        assert!(first.as_mut().poll(&mut cx).is_ready());
+        assert!(second.as_mut().poll(&mut cx).is_ready());
+    }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::file::{self, File};
 use super::sources::Sources;
-use super::{Config, Log, LogFormat, Options, Quic, QuicKeys, Tls, TlsIdentity, bounds, read};
+use super::{Config, Instance, Log, LogFormat, Options, Quic, QuicKeys, Tls, TlsIdentity, bounds, read};
+use crate::limits::MAX_WORKERS;
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
@@ -29,6 +30,7 @@ impl Checker<'_> {
     pub(super) fn config(&mut self) -> Result<Config, ConfigError> {
         self.check_gateway_id()?;
         let workers = self.workers()?;
+        self.check_gate_ids(workers)?;
         let dialect = self.gateway_dialect()?;
         let quic_listen = self.addresses("quic.listen", &self.file.quic.listen)?;
         let tcp = self.addresses("tcp.listen", &self.file.tcp.listen)?;
@@ -39,6 +41,7 @@ impl Checker<'_> {
         let route = self.route()?;
         let instances = self.instances(dialect, &route)?;
         self.warn_of_missing_login_service(&login_service, &instances);
+        self.warn_of_workers_with_kim(workers, &instances);
         let log = self.log()?;
         bounds::check(&self.file.limits)
             .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
@@ -81,18 +84,47 @@ impl Checker<'_> {
     }
 
     fn workers(&mut self) -> Result<usize, ConfigError> {
-        match self.file.gateway.workers {
-            1 => Ok(1),
-            0 => {
-                let text = "gateway.workers: 0 runs one worker; one per core comes in a later version";
-                self.warnings.push(text.to_owned());
-                Ok(1)
-            }
-            many => {
-                let problem =
-                    format!("is {many}; allowed are 0 and 1, several workers come in a later version");
-                Err(self.error("gateway.workers", problem))
-            }
+        let asked = usize::try_from(self.file.gateway.workers).unwrap_or(usize::MAX);
+        if asked > MAX_WORKERS {
+            let problem = format!("is {asked}; allowed are 1 to {MAX_WORKERS}, and 0 for one per core");
+            return Err(self.error("gateway.workers", problem));
+        }
+        let workers = match asked {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS)),
+            some => some,
+        };
+        if workers > 1 && !cfg!(target_os = "linux") {
+            let text = "gateway.workers: several workers need Linux; here one runs";
+            self.warnings.push(text.to_owned());
+            return Ok(1);
+        }
+        Ok(workers)
+    }
+
+    /// Logic services see `-` and an index behind the id, and they, too, allow 64 bytes.
+    fn check_gate_ids(&self, workers: usize) -> Result<(), ConfigError> {
+        let suffix = if workers > 1 { format!("-{}", workers - 1).len() } else { 0 };
+        let allowed = MAX_NAME - suffix;
+        if self.file.gateway.id.len() <= allowed {
+            return Ok(());
+        }
+        let problem = format!(
+            "has {} bytes; with {workers} workers at most {allowed} are allowed, because each adds its number",
+            self.file.gateway.id.len()
+        );
+        Err(self.error("gateway.id", problem))
+    }
+
+    /// kim's services stop pushing after the first gateway that has one of the receivers (architecture §2).
+    fn warn_of_workers_with_kim(&mut self, workers: usize, instances: &[Instance]) {
+        let Some(kim) = instances.iter().find(|instance| instance.dialect == Dialect::Kim) else { return };
+        if workers > 1 {
+            self.warnings.push(format!(
+                "gateway.workers: is {workers}, and instance {} speaks kim: kim's services see every worker as a \
+                 gateway of its own and push to the first only, so members of a group on other workers miss messages; \
+                 use 1 worker, or several gateways only if your services push to all of them",
+                kim.id
+            ));
         }
     }
 

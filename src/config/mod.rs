@@ -133,9 +133,9 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
 /// A gateway's whole configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// The ServiceID shown to logic services: 1–64 of `[A-Za-z0-9.-]`.
+    /// The gateway's name: 1–64 of `[A-Za-z0-9.-]`. [`Config::gate_id`] is what logic services see.
     pub id: String,
-    /// Worker threads, at least 1.
+    /// Worker threads, 1 to [`MAX_WORKERS`](crate::limits::MAX_WORKERS).
     pub workers: usize,
     /// What logic services speak unless they say otherwise.
     pub dialect: Dialect,
@@ -168,6 +168,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The ServiceID a worker shows to logic services, and the head of its channel ids: the gateway's id, and with
+    /// several workers `-` and the worker's index, from 0 (architecture §2).
+    pub fn gate_id(&self, worker: usize) -> String {
+        if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
+    }
+
     /// Checks the text of a configuration file, without any environment; relative paths start at `base`.
     ///
     /// # Errors

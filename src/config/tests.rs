@@ -235,7 +235,16 @@ fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[c
 #[case("id = \"g1\"", "id = \"\"", "gateway.id: is \"\"; allowed")]
 #[case("id = \"g1\"", "id = 7", "gateway.id: is 7; allowed is a string")]
 #[case("id = \"g1\"", "", "gateway.id: is missing")]
-#[case("id = \"g1\"", "id = \"g1\"\nworkers = 4", "gateway.workers: is 4; allowed are 0 and 1, several")]
+#[case(
+    "id = \"g1\"",
+    "id = \"g1\"\nworkers = 65",
+    "gateway.workers: is 65; allowed are 1 to 64, and 0 for one"
+)]
+#[case(
+    "id = \"g1\"",
+    "id = \"a23456789012345678901234567890123456789012345678901234567890123\"\nworkers = 2",
+    "gateway.id: has 63 bytes; with 2 workers at most 62 are allowed"
+)]
 #[case("id = \"g1\"", "id = \"g1\"\ndialect = \"xim\"", "gateway.dialect: is \"xim\"; allowed are \"x_im\"")]
 #[case("id = \"g1\"", "id = g1", "gateway.toml, line 2: ")]
 #[case("127.0.0.1:0", "localhost:1", "tcp.listen: is \"localhost:1\"; allowed is an IP address with a port")]
@@ -508,19 +517,46 @@ instances = [{service = "login", id = "a", address = "h:1", zone = "zone_a"}]"#;
     assert_eq!(home.parse(&minimal(login), &[]).unwrap().warnings, Vec::<String>::new());
     let secret = home.0.join("certs/dev/jwt.secret");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
-    let text =
-        minimal("").replace("id = \"g1\"", "id = \"g1\"\nworkers = 0").replace("127.0.0.1:0", "0.0.0.0:0");
+    let text = minimal("").replace("127.0.0.1:0", "0.0.0.0:0");
     let loaded = home.parse(&text, &[]).unwrap();
-    assert_eq!(loaded.config.workers, 1);
-    for (warning, expected) in loaded.warnings.iter().zip([
-        "gateway.workers:",
-        "tcp.listen:",
-        "discovery.instances:",
-        "auth.secret_file:",
-    ]) {
+    for (warning, expected) in
+        loaded.warnings.iter().zip(["tcp.listen:", "discovery.instances:", "auth.secret_file:"])
+    {
         assert!(warning.starts_with(expected), "{warning}");
     }
-    assert_eq!(loaded.warnings.len(), 4);
+    assert_eq!(loaded.warnings.len(), 3);
+}
+
+#[test]
+fn several_workers_are_gateways_of_their_own_and_kim_does_not_go_with_them() {
+    let home = Home::new("workers");
+    let with = |workers: &str, dialect: &str| {
+        let instances = format!(
+            "[discovery]\ninstances = [{{service = \"login\", id = \"a\", address = \"h:1\", zone = \"zone_a\", \
+             dialect = \"{dialect}\"}}]"
+        );
+        let id = format!("id = \"g1\"\nworkers = {workers}");
+        home.parse(&minimal(&instances).replace("id = \"g1\"", &id), &[]).unwrap()
+    };
+    let one = with("1", "kim");
+    assert_eq!((one.config.workers, one.config.gate_id(0)), (1, "g1".to_owned()));
+    assert_eq!(one.warnings, Vec::<String>::new());
+    let cores = std::thread::available_parallelism().unwrap().get();
+    if cfg!(target_os = "linux") {
+        let two = with("2", "x_im");
+        assert_eq!(
+            (two.config.workers, two.config.gate_id(0), two.config.gate_id(1)),
+            (2, "g1-0".into(), "g1-1".into())
+        );
+        assert_eq!(two.warnings, Vec::<String>::new());
+        assert_eq!(with("0", "x_im").config.workers, cores.min(64));
+        let kim = with("2", "kim");
+        assert!(kim.warnings[0].starts_with("gateway.workers: is 2, and instance a speaks kim"), "{kim:?}");
+    } else {
+        let forced = with("2", "x_im");
+        assert_eq!(forced.config.workers, 1);
+        assert!(forced.warnings[0].starts_with("gateway.workers: several workers need Linux"));
+    }
 }
 
 #[test]

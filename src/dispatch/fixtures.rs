@@ -56,9 +56,14 @@ pub(crate) fn house(limits: Limits, signout_after_kick: bool, instances: &[(&str
         .collect();
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).unwrap();
     let services = Services::new(RouteSelector::new(&route), "login", &links);
-    let settings =
-        Settings { gate_id: GATE.to_owned(), login_service: "login".to_owned(), signout_after_kick, limits };
-    let readiness = Arc::new(Readiness::new([]));
+    let settings = Settings {
+        worker: 0,
+        gate_id: GATE.to_owned(),
+        login_service: "login".to_owned(),
+        signout_after_kick,
+        limits,
+    };
+    let readiness = Arc::new(Readiness::new(1, []));
     let parts = Parts { settings, channels, signouts, metrics, services, links, readiness };
     House { books, dispatch: Dispatch::new(parts) }
 }

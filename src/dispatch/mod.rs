@@ -54,6 +54,8 @@ pub(crate) enum Refused {
 /// What a worker knows about its gateway, fixed for its life.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// Its index, from 0.
+    pub(crate) worker: usize,
     pub(crate) gate_id: String,
     pub(crate) login_service: String,
     pub(crate) signout_after_kick: bool,
@@ -172,7 +174,7 @@ impl Dispatch {
     pub(crate) fn link_up(&self, link: &Link, now: Instant) {
         link.set_live(true);
         self.services.refresh(&link.instance.service);
-        self.readiness.service_linked(&link.instance.service);
+        self.readiness.service_linked(self.settings.worker, &link.instance.service);
         self.report_login_links(now);
         self.signouts.nudge();
     }
@@ -197,7 +199,8 @@ impl Dispatch {
     }
 
     fn report_login_links(&self, now: Instant) {
-        self.readiness.login_links(self.services.live(&self.settings.login_service), now);
+        let live = self.services.live(&self.settings.login_service);
+        self.readiness.login_links(self.settings.worker, live, now);
     }
 
     fn move_on(&self, item: Item, spoken: Dialect) {

@@ -1,4 +1,4 @@
-//! Binds the listening sockets, dual-stack where the machine allows it.
+//! Binds the listening sockets, one of each address for every worker; dual-stack where the machine allows it.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -15,68 +15,264 @@ const BACKLOG: i32 = 1024;
 /// small datagrams.
 const UDP_BUFFER: usize = 4 * 1024 * 1024;
 
-/// Binds every address of a setting.
-pub(super) fn bind_all<T>(
-    setting: &'static str,
-    addresses: &[SocketAddr],
-    bind: impl Fn(SocketAddr) -> io::Result<T>,
-) -> Result<Vec<T>, StartError> {
-    addresses.iter().map(|address| bind_one(setting, *address, &bind)).collect()
+/// How often another free port is asked for when a stranger took the one that was to be shared.
+const FREE_PORT_TRIES: usize = 8;
+
+/// Shares a port with the sockets of other workers, or has it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tenancy {
+    Alone,
+    Shared,
 }
 
-fn bind_one<T>(
+/// A socket that waits for clients.
+pub(super) trait Listening: Sized {
+    /// Binds, and listens where there is such a thing.
+    fn bind(address: SocketAddr, tenancy: Tenancy) -> io::Result<Self>;
+
+    /// Where it is bound.
+    fn address(&self) -> io::Result<SocketAddr>;
+}
+
+impl Listening for TcpListener {
+    fn bind(address: SocketAddr, tenancy: Tenancy) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restarted gateway does not wait for its former connections' TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        prepare(&socket, address, tenancy)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl Listening for UdpSocket {
+    fn bind(address: SocketAddr, tenancy: Tenancy) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        prepare(&socket, address, tenancy)?;
+        // More is better, and less is no reason not to start.
+        let _granted = socket.set_recv_buffer_size(UDP_BUFFER);
+        let _granted = socket.set_send_buffer_size(UDP_BUFFER);
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+fn prepare(socket: &Socket, address: SocketAddr, tenancy: Tenancy) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    match tenancy {
+        Tenancy::Alone => Ok(()),
+        Tenancy::Shared => share_port(socket),
+    }
+}
+
+#[cfg(unix)]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(not(unix))]
+fn share_port(_socket: &Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The sockets of every address of a setting: for each address its group, for each worker one of the group, in the
+/// order of the workers.
+#[derive(Debug)]
+pub(super) struct Groups<S>(Vec<Vec<S>>);
+
+impl<S: Listening> Groups<S> {
+    /// Binds every address once for each worker.
+    pub(super) fn bind(
+        setting: &'static str,
+        addresses: &[SocketAddr],
+        workers: usize,
+    ) -> Result<Self, StartError> {
+        Self::bind_with(setting, addresses, workers, |_| Ok(()))
+    }
+
+    /// The same; `join` sees the first socket of every group before the others are bound.
+    fn bind_with(
+        setting: &'static str,
+        addresses: &[SocketAddr],
+        workers: usize,
+        join: impl Fn(&S) -> io::Result<()>,
+    ) -> Result<Self, StartError> {
+        let bind = |address: &SocketAddr| group(setting, *address, workers, &join);
+        addresses.iter().map(bind).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Where the groups are bound.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().filter_map(|group| group.first()?.address().ok()).collect()
+    }
+
+    /// The sockets of the next worker, one of each group.
+    pub(super) fn next_worker(&mut self) -> Vec<S> {
+        self.0.iter_mut().filter(|group| !group.is_empty()).map(|group| group.remove(0)).collect()
+    }
+}
+
+/// UDP sockets, and how many workers share them.
+pub(super) type UdpGroups = (Groups<UdpSocket>, usize);
+
+/// Binds the UDP addresses for as many workers as the kernel can steer packets to: all, or the first alone.
+pub(super) fn bind_udp(
     setting: &'static str,
+    addresses: &[SocketAddr],
+    workers: usize,
+    steer: impl Fn(&UdpSocket, usize) -> io::Result<()>,
+) -> Result<UdpGroups, StartError> {
+    if workers > 1 {
+        match Groups::bind_with(setting, addresses, workers, |first| {
+            steer(first, workers).map_err(|error| io::Error::other(NoSteering(error)))
+        }) {
+            Err(StartError::Bind { error, .. })
+                if error.get_ref().is_some_and(|cause| cause.is::<NoSteering>()) =>
+            {
+                warn!(
+                    event = "no_steering", setting, %error,
+                    "QUIC is served by the first worker alone; TCP and TLS by all of them"
+                );
+            }
+            bound => return bound.map(|groups| (groups, workers)),
+        }
+    }
+    Groups::bind(setting, addresses, 1).map(|groups| (groups, 1))
+}
+
+/// The kernel cannot hand packets to the worker they belong to.
+#[derive(Debug, thiserror::Error)]
+#[error("packets cannot be steered to workers here: {0}")]
+struct NoSteering(io::Error);
+
+/// One address for every worker. It is first bound alone: SO_REUSEPORT would let a second gateway of the same user join in
+/// silently and take half of the clients.
+fn group<S: Listening>(
+    setting: &'static str,
+    asked: SocketAddr,
+    workers: usize,
+    join: &impl Fn(&S) -> io::Result<()>,
+) -> Result<Vec<S>, StartError> {
+    let mut tries = if asked.port() == 0 { FREE_PORT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let alone: S = bind_alone(setting, asked)?;
+        if workers == 1 {
+            return Ok(vec![alone]);
+        }
+        let failed = |address, error| StartError::Bind { setting, address, error };
+        let address = alone.address().map_err(|error| failed(asked, error))?;
+        drop(alone);
+        match share(address, workers, join) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            shared => return shared.map_err(|error| failed(address, error)),
+        }
+    }
+}
+
+fn share<S: Listening>(
     address: SocketAddr,
-    bind: impl Fn(SocketAddr) -> io::Result<T>,
-) -> Result<T, StartError> {
-    let refused = match bind(address) {
+    workers: usize,
+    join: &impl Fn(&S) -> io::Result<()>,
+) -> io::Result<Vec<S>> {
+    let first = S::bind(address, Tenancy::Shared)?;
+    join(&first)?;
+    let mut group = vec![first];
+    for _ in 1..workers {
+        group.push(S::bind(address, Tenancy::Shared)?);
+    }
+    Ok(group)
+}
+
+fn bind_alone<S: Listening>(setting: &'static str, address: SocketAddr) -> Result<S, StartError> {
+    let error = match S::bind(address, Tenancy::Alone) {
         Ok(socket) => return Ok(socket),
         Err(error) => error,
     };
-    let no_ipv6 = refused.kind() == io::ErrorKind::Unsupported
-        || refused.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
-        || refused.raw_os_error() == Some(nix::errno::Errno::EADDRNOTAVAIL as i32);
+    let no_ipv6 = error.kind() == io::ErrorKind::Unsupported
+        || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+        || error.raw_os_error() == Some(nix::errno::Errno::EADDRNOTAVAIL as i32);
     if address.is_ipv6() && address.ip().is_unspecified() && no_ipv6 {
         let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         warn!(event = "no_ipv6", setting, %fallback, "IPv6 is off here; listening on IPv4 only");
-        if let Ok(socket) = bind(fallback) {
+        if let Ok(socket) = S::bind(fallback, Tenancy::Alone) {
             return Ok(socket);
         }
     }
-    let reason = match refused.kind() {
+    Err(StartError::Bind { setting, address, error })
+}
+
+/// What went wrong and what to do, in words.
+pub(super) fn explain(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::AddrInUse => {
             "the address is in use by another process; stop it, or choose another port".to_owned()
         }
         io::ErrorKind::PermissionDenied => {
             "not permitted; ports below 1024 need privileges, choose a higher one".to_owned()
         }
-        _ => refused.to_string(),
-    };
-    Err(StartError::Bind { setting, address, reason })
+        _ => error.to_string(),
+    }
 }
 
-/// A TCP listener.
-pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted gateway does not wait for its former connections' TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    dual_stack(&socket, address)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A UDP socket with large buffers.
-pub(super) fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    dual_stack(&socket, address)?;
-    // More is better, and less is no reason not to start.
-    let _granted = socket.set_recv_buffer_size(UDP_BUFFER);
-    let _granted = socket.set_send_buffer_size(UDP_BUFFER);
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
+    fn anywhere() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
 
-fn dual_stack(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    if address.is_ipv6() { socket.set_only_v6(!address.ip().is_unspecified()) } else { Ok(()) }
+    #[test]
+    fn every_worker_gets_a_socket_of_every_address() {
+        let mut groups = Groups::<TcpListener>::bind("tcp.listen", &[anywhere(), anywhere()], 3).unwrap();
+        let bound = groups.addresses();
+        assert_ne!(bound[0], bound[1]);
+        for _ in 0..3 {
+            let of_worker: Vec<_> = groups.next_worker().iter().map(|s| s.local_addr().unwrap()).collect();
+            assert_eq!(of_worker, bound);
+        }
+        assert!(groups.next_worker().is_empty());
+    }
+
+    #[test]
+    fn a_second_gateway_is_refused_however_many_workers_either_has() {
+        for (first, second) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+            let (udp, _) = bind_udp("quic.listen", &[anywhere()], first, |_, _| Ok(())).unwrap();
+            let taken = udp.addresses();
+            let error = bind_udp("quic.listen", &taken, second, |_, _| Ok(())).unwrap_err();
+            assert!(error.to_string().contains("in use by another process"), "{first} and {second}: {error}");
+            let tcp = Groups::<TcpListener>::bind("tcp.listen", &[anywhere()], first).unwrap();
+            let error = Groups::<TcpListener>::bind("tcp.listen", &tcp.addresses(), second).unwrap_err();
+            assert!(error.to_string().contains("in use by another process"), "{first} and {second}: {error}");
+        }
+    }
+
+    #[test]
+    fn without_steering_quic_belongs_to_the_first_worker_alone() {
+        let cannot = |_: &UdpSocket, _| Err(io::ErrorKind::PermissionDenied.into());
+        let (mut groups, workers) = bind_udp("quic.listen", &[anywhere(), anywhere()], 4, cannot).unwrap();
+        assert_eq!(workers, 1);
+        assert_eq!((groups.next_worker().len(), groups.next_worker().len()), (2, 0));
+    }
+
+    #[test]
+    fn one_worker_never_asks_for_steering_and_never_shares_its_port() {
+        let (mut groups, workers) =
+            bind_udp("quic.listen", &[anywhere()], 1, |_, _| panic!("asked for steering")).unwrap();
+        assert_eq!(workers, 1);
+        let socket = groups.next_worker().remove(0);
+        assert!(!socket2::SockRef::from(&socket).reuse_port().unwrap());
+    }
 }

@@ -168,7 +168,7 @@ mod tests {
     fn start() -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = Metrics::new(1, Vec::new());
-        let readiness = Arc::new(Readiness::new(["login".to_owned()]));
+        let readiness = Arc::new(Readiness::new(1, ["login".to_owned()]));
         let server = MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness)).unwrap();
         Running { server, metrics, readiness }
     }
@@ -195,8 +195,8 @@ mod tests {
         assert_eq!(body["ready"], false);
         assert_eq!(body["reasons"].as_array().unwrap().len(), 2);
 
-        running.readiness.listeners_bound();
-        running.readiness.service_linked("login");
+        running.readiness.worker_started(0);
+        running.readiness.service_linked(0, "login");
         let response = get(address, "/ready");
         assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
         assert!(response.ends_with("{\"ready\":true,\"reasons\":[]}\n"), "{response}");

@@ -204,6 +204,8 @@ label_set! {
         QuicRefused = "quic_refused",
         /// QUIC clients asked to prove their address first (C2).
         QuicRetry = "quic_retry_sent",
+        /// A packet of a connection that another worker has; dropped without an answer (architecture §2).
+        QuicMisdirected = "quic_misdirected",
         /// The client offered no protocol name of ours (C20).
         Alpn = "alpn",
         /// A TLS or QUIC handshake failed or took too long (B9, C5).

@@ -14,12 +14,18 @@ pub struct Readiness {
 
 #[derive(Debug)]
 struct State {
-    listeners_bound: bool,
+    workers: Vec<Worker>,
+    draining: bool,
+}
+
+/// What one worker reports. A client may land on any of them, so all must be ready.
+#[derive(Debug, Clone)]
+struct Worker {
+    started: bool,
     /// Configured services that have not had a live link since the start.
     never_linked: BTreeSet<String>,
     /// Since when no login instance is linked.
     login_lost: Option<Instant>,
-    draining: bool,
 }
 
 /// Ready, or why not.
@@ -41,31 +47,31 @@ impl Verdict {
 }
 
 impl Readiness {
-    /// Not ready: nothing is bound, and none of these services has had a link.
-    pub fn new(services: impl IntoIterator<Item = String>) -> Self {
-        let state = State {
-            listeners_bound: false,
-            never_linked: services.into_iter().collect(),
-            login_lost: None,
-            draining: false,
-        };
-        Self { state: Mutex::new(state) }
+    /// Not ready: none of the workers has started, and none of these services has had a link.
+    pub fn new(workers: usize, services: impl IntoIterator<Item = String>) -> Self {
+        let worker =
+            Worker { started: false, never_linked: services.into_iter().collect(), login_lost: None };
+        Self { state: Mutex::new(State { workers: vec![worker; workers], draining: false }) }
     }
 
-    /// Every client listener is bound.
-    pub fn listeners_bound(&self) {
-        self.state().listeners_bound = true;
+    /// A worker serves its listeners.
+    ///
+    /// # Panics
+    /// Here and below if `worker` is not below the number given to [`Readiness::new`].
+    pub fn worker_started(&self, worker: usize) {
+        self.state().workers[worker].started = true;
     }
 
-    /// An instance of this service has a live link. Told once or often, the effect is the same.
-    pub fn service_linked(&self, service: &str) {
-        self.state().never_linked.remove(service);
+    /// An instance of this service has a live link to this worker. Told once or often, the effect is the same.
+    pub fn service_linked(&self, worker: usize, service: &str) {
+        self.state().workers[worker].never_linked.remove(service);
     }
 
-    /// This many login instances are linked now.
-    pub fn login_links(&self, count: usize, now: Instant) {
+    /// A worker is linked to this many login instances now.
+    pub fn login_links(&self, worker: usize, count: usize, now: Instant) {
         let mut state = self.state();
-        state.login_lost = if count == 0 { Some(state.login_lost.unwrap_or(now)) } else { None };
+        let lost = &mut state.workers[worker].login_lost;
+        *lost = if count == 0 { Some(lost.unwrap_or(now)) } else { None };
     }
 
     /// The process is going away. There is no way back.
@@ -89,15 +95,17 @@ impl State {
         if self.draining {
             reasons.push("draining: the gateway is going away".to_owned());
         }
-        if !self.listeners_bound {
+        if self.workers.iter().any(|worker| !worker.started) {
             reasons.push("the listeners are not bound yet".to_owned());
         }
-        for service in &self.never_linked {
+        let never_linked: BTreeSet<_> = self.workers.iter().flat_map(|worker| &worker.never_linked).collect();
+        for service in &never_linked {
             reasons.push(format!("no instance of service {service} has been linked yet"));
         }
         // A short outage is no reason: clients that wait are signed in when the link is back.
-        if self.never_linked.is_empty()
-            && let Some(lost) = self.login_lost
+        let earliest = self.workers.iter().filter_map(|worker| worker.login_lost).min();
+        if never_linked.is_empty()
+            && let Some(lost) = earliest
             && now.saturating_duration_since(lost) > LOGIN_OUTAGE
         {
             reasons.push(format!("no login instance has been linked for {} s", LOGIN_OUTAGE.as_secs()));
@@ -113,15 +121,15 @@ mod tests {
     use super::*;
 
     fn started() -> (Readiness, Instant) {
-        (Readiness::new(["login".to_owned(), "chat".to_owned()]), Instant::now())
+        (Readiness::new(1, ["login".to_owned(), "chat".to_owned()]), Instant::now())
     }
 
     fn ready() -> (Readiness, Instant) {
         let (readiness, now) = started();
-        readiness.listeners_bound();
-        readiness.service_linked("login");
-        readiness.service_linked("chat");
-        readiness.login_links(1, now);
+        readiness.worker_started(0);
+        readiness.service_linked(0, "login");
+        readiness.service_linked(0, "chat");
+        readiness.login_links(0, 1, now);
         (readiness, now)
     }
 
@@ -129,37 +137,37 @@ mod tests {
     fn not_ready_until_bound_and_every_service_had_a_link() {
         let (readiness, now) = started();
         assert_eq!(readiness.verdict(now).reasons().len(), 3);
-        readiness.listeners_bound();
-        readiness.service_linked("login");
-        readiness.service_linked("login");
-        readiness.service_linked("not configured");
+        readiness.worker_started(0);
+        readiness.service_linked(0, "login");
+        readiness.service_linked(0, "login");
+        readiness.service_linked(0, "not configured");
         assert_eq!(
             readiness.verdict(now).reasons(),
             ["no instance of service chat has been linked yet"],
             "each missing service is named"
         );
-        readiness.service_linked("chat");
+        readiness.service_linked(0, "chat");
         assert!(readiness.verdict(now).is_ready());
     }
 
     #[test]
     fn a_login_outage_counts_after_its_tolerance_and_ends_with_the_first_link() {
         let (readiness, now) = ready();
-        readiness.login_links(0, now);
+        readiness.login_links(0, 0, now);
         // Told again later, the outage still began when it began.
-        readiness.login_links(0, now + Duration::from_secs(9));
+        readiness.login_links(0, 0, now + Duration::from_secs(9));
         assert!(readiness.verdict(now + LOGIN_OUTAGE).is_ready());
         let later = now + LOGIN_OUTAGE + Duration::from_millis(1);
         assert!(!readiness.verdict(later).is_ready());
-        readiness.login_links(1, later);
+        readiness.login_links(0, 1, later);
         assert!(readiness.verdict(later + LOGIN_OUTAGE * 2).is_ready());
     }
 
     #[test]
     fn an_outage_before_the_first_link_is_reported_once() {
         let (readiness, now) = started();
-        readiness.listeners_bound();
-        readiness.login_links(0, now);
+        readiness.worker_started(0);
+        readiness.login_links(0, 0, now);
         let reasons = readiness.verdict(now + LOGIN_OUTAGE * 2).reasons().to_vec();
         assert_eq!(reasons.len(), 2, "{reasons:?}");
     }
@@ -169,14 +177,33 @@ mod tests {
         let (readiness, now) = ready();
         assert!(readiness.verdict(now).is_ready());
         readiness.draining();
-        readiness.listeners_bound();
+        readiness.worker_started(0);
         assert_eq!(readiness.verdict(now).reasons(), ["draining: the gateway is going away"]);
+    }
+
+    #[test]
+    fn every_worker_must_be_ready() {
+        let now = Instant::now();
+        let readiness = Readiness::new(2, ["login".to_owned()]);
+        for worker in 0..2 {
+            assert!(!readiness.verdict(now).is_ready());
+            readiness.worker_started(worker);
+            readiness.service_linked(worker, "login");
+            readiness.login_links(worker, 1, now);
+        }
+        assert!(readiness.verdict(now).is_ready());
+        readiness.login_links(1, 0, now);
+        readiness.login_links(0, 2, now);
+        let later = now + LOGIN_OUTAGE + Duration::from_millis(1);
+        assert_eq!(readiness.verdict(later).reasons().len(), 1, "half of the clients could not sign in");
+        readiness.login_links(1, 1, later);
+        assert!(readiness.verdict(later).is_ready());
     }
 
     #[test]
     fn a_clock_that_seems_to_go_back_is_no_outage() {
         let (readiness, now) = ready();
-        readiness.login_links(0, now + Duration::from_secs(60));
+        readiness.login_links(0, 0, now + Duration::from_secs(60));
         assert!(readiness.verdict(now).is_ready());
     }
 }

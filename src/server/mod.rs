@@ -10,6 +10,7 @@ pub(crate) mod quic;
 mod quic_transport;
 mod rate;
 mod reaper;
+pub(crate) mod steering;
 pub(crate) mod tcp;
 mod tcp_stream;
 mod tcp_transport;

@@ -12,7 +12,6 @@ use quinn::{
     ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
     TransportConfig, VarInt,
 };
-use quinn_proto::HashedConnectionIdGenerator;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
+use crate::server::steering::{Seat, WorkerIds};
 use crate::server::tls;
 
 /// The QUIC part of the configuration cannot be used.
@@ -42,19 +42,26 @@ pub(crate) enum EndpointError {
     Io(#[from] io::Error),
 }
 
-/// An endpoint on a bound socket. Must be called within the worker's runtime.
-pub(crate) fn endpoint(socket: UdpSocket, quic: &Quic, limits: &Limits) -> Result<Endpoint, EndpointError> {
+/// An endpoint on a bound socket, for the worker of this seat. Must be called within the worker's runtime.
+pub(crate) fn endpoint(
+    socket: UdpSocket,
+    quic: &Quic,
+    limits: &Limits,
+    seat: Seat,
+    metrics: &Arc<WorkerMetrics>,
+) -> Result<Endpoint, EndpointError> {
     let server = server_config(quic, limits)?;
-    Ok(Endpoint::new(endpoint_config(&quic.keys), Some(server), socket, Arc::new(TokioRuntime))?)
+    let config = endpoint_config(&quic.keys, seat, metrics);
+    Ok(Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))?)
 }
 
 /// Reset key and connection ids outlive the process, so that a restarted gateway can tell its former peers at once
 /// (row C19).
-fn endpoint_config(keys: &QuicKeys) -> EndpointConfig {
+fn endpoint_config(keys: &QuicKeys, seat: Seat, metrics: &Arc<WorkerMetrics>) -> EndpointConfig {
     let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.reset);
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    let connection_id_key = keys.connection_id;
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
+    let (key, metrics) = (keys.connection_id, Arc::clone(metrics));
+    config.cid_generator(move || Box::new(WorkerIds::new(key, seat, Arc::clone(&metrics))));
     config.min_reset_interval(MIN_RESET_INTERVAL);
     config
 }

@@ -18,14 +18,19 @@ use crate::support::{harness, soon};
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A gateway with one login and two chat services, all in one directory.
-struct Town {
-    gateway: Gateway,
+pub(crate) struct Town {
+    pub(crate) gateway: Gateway,
     _services: Embedded,
 }
 
 impl Town {
     async fn start(dialect: Dialect) -> Self {
+        Self::with_workers(dialect, 1).await
+    }
+
+    pub(crate) async fn with_workers(dialect: Dialect, workers: usize) -> Self {
         let mut config = harness::config();
+        config.workers = workers;
         let mut instances = Vec::new();
         for (service, id) in [("login", "login01"), ("chat", "chat01"), ("chat", "chat02")] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -37,16 +42,16 @@ impl Town {
             Self { _services: Embedded::start(instances).unwrap(), gateway: Gateway::start(config).unwrap() };
         soon("the links of every instance", async {
             let up = r#"state="up",zone="zone_a"} 1"#;
-            while town.gateway.metrics().render().matches(up).count() < 3 {
+            let ready = || town.gateway.readiness().verdict(Instant::now()).is_ready();
+            while town.gateway.metrics().render().matches(up).count() < 3 || !ready() {
                 tokio::time::sleep(LOOK).await;
             }
         })
         .await;
-        assert!(town.gateway.readiness().verdict(Instant::now()).is_ready());
         town
     }
 
-    async fn client(&self, kind: Kind, account: &str) -> (Client, Pushes) {
+    pub(crate) async fn client(&self, kind: Kind, account: &str) -> (Client, Pushes) {
         let addresses = self.gateway.addresses();
         let ca = || TrustedCa::from_der(vec![CERTIFICATES.ca.clone()]).unwrap();
         let mut options = match kind {

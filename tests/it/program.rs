@@ -276,6 +276,27 @@ async fn a_second_signal_ends_a_drain_at_once() {
     let _ended = log.join().unwrap();
 }
 
+/// A gateway without one of its workers must not look alive.
+#[cfg(feature = "faults")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_panics_ends_the_process_with_1() {
+    let place = Place::new();
+    let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
+    let config = serve_config(&place, login.address, chat.address);
+    let mut command = place.gateway(&["serve", "--config", &config]);
+    let mut child = command.env("GATEWAY__GATEWAY__WORKERS", "2").spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let tcp = started(&mut log);
+    let log = std::thread::spawn(move || log.lines().map_while(Result::ok).collect::<Vec<_>>());
+    let mut client = Raw::connect(Kind::Tcp, &Target { tcp, tls: tcp, quic: tcp }).await;
+    client.signin(&identity::token(gateway::faults::PANIC_WORKER)).await;
+    let output = tokio::task::spawn_blocking(move || finish(child)).await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let log = log.join().unwrap().join("\n");
+    assert!(log.contains("event=\"worker_failed\""), "{log}");
+    assert!(log.contains("orderly=false"), "{log}");
+}
+
 /// A configuration file for these two services, with the secret of the tests' tokens.
 fn serve_config(place: &Place, login: SocketAddr, chat: SocketAddr) -> String {
     fs::write(place.0.join("route.json"), r#"{"zones": [{"id": "zone_a", "weight": 1}]}"#).unwrap();

@@ -245,7 +245,10 @@ impl<T: Transport> Connection<T> {
     fn sign_in(&mut self, packet: packet::LogicPacket) -> Result<(), CloseReason> {
         let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (outgoing, peer, now) = (&self.outgoing, self.peer, self.now);
-        self.guard = Some(self.shared.handler.accept(Arrival { packet, peer, outgoing, now, now_unix })?);
+        let guard = self.shared.handler.accept(Arrival { packet, peer, outgoing, now, now_unix })?;
+        #[cfg(feature = "faults")]
+        crate::faults::on_login(&guard.channel.identity.account);
+        self.guard = Some(guard);
         self.phase = Phase::Opening;
         Ok(())
     }

@@ -345,6 +345,16 @@ impl FakeLogic {
         self.send(self.push_frame(&gate, channels, push_header("chat.user.talk", sequence), body));
     }
 
+    /// The same on the link of the gateway with this id.
+    pub(crate) fn push_to(&self, gate: &str, channels: &[&str], sequence: u32, body: &[u8]) {
+        let frame = self.push_frame(gate, channels, push_header("chat.user.talk", sequence), body);
+        let link = self.events().iter().rev().find_map(|event| match event {
+            Event::Handshake { link, gate: of } if of == gate => Some(*link),
+            _ => None,
+        });
+        self.order(link.expect("a gateway with this id shook hands"), Order::Bytes(frame));
+    }
+
     /// Tells the gateway that a channel was signed in elsewhere.
     pub(crate) async fn kick(&self, channel: &str) {
         let gate = self.handshake(self.last_link()).await;

@@ -165,9 +165,14 @@ impl Bench {
 
     /// Awaits the end of a gateway that drains.
     pub(crate) async fn ended(&mut self) {
+        assert!(self.end().await, "an orderly end");
+    }
+
+    /// Awaits the end of a gateway that drains or failed; was it orderly?
+    pub(crate) async fn end(&mut self) -> bool {
         let gateway = self.gateway.take().expect("still running");
         let waiting = tokio::task::spawn_blocking(move || gateway.wait());
-        soon("the end of the gateway", waiting).await.unwrap();
+        soon("the end of the gateway", waiting).await.unwrap()
     }
 
     /// Awaits `/ready` to say 200.

@@ -1,0 +1,32 @@
+//! Faults that tests ask for, by the name of an account that signs in. Only in builds with the feature `faults`; may be
+//! called from anywhere in a worker, and does nothing for other accounts.
+
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+/// Signing in with this account makes the connection's task panic.
+pub const PANIC_TASK: &str = "fault-panic-task";
+
+/// Signing in with this account makes the worker panic that has the connection.
+pub const PANIC_WORKER: &str = "fault-panic-worker";
+
+thread_local! {
+    static WORKER: Rc<Notify> = Rc::default();
+}
+
+/// A client with this account was let in.
+pub(crate) fn on_login(account: &str) {
+    match account {
+        PANIC_TASK => panic!("a test asked this task to panic"),
+        PANIC_WORKER => WORKER.with(|worker| worker.notify_one()),
+        _ => {}
+    }
+}
+
+/// One of the worker's own tasks: it panics when a test asks for it.
+pub(crate) async fn worker() {
+    let asked = WORKER.with(Rc::clone);
+    asked.notified().await;
+    panic!("a test asked this worker to panic");
+}

@@ -1,0 +1,204 @@
+//! Which worker a QUIC packet belongs to: connection ids name their worker, and the kernel is told how to read them
+//! (architecture §2).
+//!
+//! A client that changes its address keeps its connection id, so its packets still reach the worker that has its
+//! session; by the kernel's own rule, a hash of the addresses, they would reach any.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator, InvalidCid};
+
+use crate::monitor::metrics::{Reject, WorkerMetrics};
+
+/// One worker among those that share a UDP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seat {
+    /// From 0, below `of`; sockets are bound in this order.
+    pub(crate) index: usize,
+    /// How many share the port, 1 to 256: the first byte of a connection id tells them apart.
+    pub(crate) of: usize,
+}
+
+impl Seat {
+    /// Does this id name this worker? The kernel reckons the same way, see [`program`].
+    fn owns(self, id: &ConnectionId) -> bool {
+        id.first().is_some_and(|first| usize::from(*first) % self.of == self.index)
+    }
+}
+
+/// Makes connection ids that are signed and name their worker, and knows them again, also those of an earlier
+/// process with the same key.
+pub(crate) struct WorkerIds {
+    signed: HashedConnectionIdGenerator,
+    seat: Seat,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl WorkerIds {
+    pub(crate) fn new(key: u64, seat: Seat, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { signed: HashedConnectionIdGenerator::from_key(key), seat, metrics }
+    }
+}
+
+impl ConnectionIdGenerator for WorkerIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        // The first byte is random: this takes as many draws as there are workers, on average.
+        loop {
+            let id = self.signed.generate_cid();
+            if self.seat.owns(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// An id of another worker is dropped. A stateless reset, which an unknown id of ours gets, would end a session
+    /// that lives on over there.
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        self.signed.validate(id)?;
+        if self.seat.owns(id) {
+            return Ok(());
+        }
+        self.metrics.reject(Reject::QuicMisdirected);
+        Err(InvalidCid)
+    }
+
+    fn cid_len(&self) -> usize {
+        self.signed.cid_len()
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        self.signed.cid_lifetime()
+    }
+}
+
+/// Has the kernel hand each packet to the worker its connection id names. `first` is the first bound socket of the
+/// group; those bound later with SO_REUSEPORT join it in order.
+///
+/// # Errors
+/// The kernel does not allow it, or the system is not Linux.
+#[cfg(target_os = "linux")]
+pub(crate) fn steer(first: &UdpSocket, workers: usize) -> io::Result<()> {
+    use nix::libc::sock_fprog;
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    let workers = u32::try_from(workers).map_err(io::Error::other)?;
+    let mut filter = program(workers);
+    let len = u16::try_from(filter.len()).map_err(io::Error::other)?;
+    let program = sock_fprog { len, filter: filter.as_mut_ptr() };
+    Ok(setsockopt(first, sockopt::AttachReusePortCbpf, &program)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn steer(_first: &UdpSocket, _workers: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The filter, for the kernel's classic BPF machine. It sees the UDP payload and returns the position of a socket in
+/// its group. A packet that is too short yields 0.
+///
+/// The first byte of a connection id stands at 6 behind a long header's flags, version and length, and at 1 behind a
+/// short header's flags (RFC 8999 section 5). A client's very first packets carry an id it drew itself: that one
+/// chooses the worker, which answers with an id of its own.
+#[cfg(target_os = "linux")]
+fn program(workers: u32) -> [nix::libc::sock_filter; 7] {
+    use nix::libc::{self, sock_filter};
+
+    const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    const IF_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+    const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
+    const REMAINDER: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_A;
+    const LONG_HEADER: u32 = 0x80;
+
+    [
+        (LOAD_BYTE, 0, 0),
+        (IF_ANY_BIT, LONG_HEADER, 2),
+        (LOAD_BYTE, 6, 0),
+        (JUMP, 1, 0),
+        (LOAD_BYTE, 1, 0),
+        (REMAINDER, workers, 0),
+        (RETURN, 0, 0),
+    ]
+    .map(|(code, k, jf)| sock_filter { code: code as u16, jt: 0, jf, k })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::fixtures::Books;
+
+    fn ids(key: u64, index: usize, of: usize, books: &Books) -> WorkerIds {
+        WorkerIds::new(key, Seat { index, of }, Arc::clone(&books.worker))
+    }
+
+    #[test]
+    fn an_id_names_its_worker_and_only_that_one_knows_it() {
+        for of in [1, 2, 3, 8] {
+            for index in 0..of {
+                let books = Books::new();
+                let mut own = ids(7, index, of, &books);
+                for _ in 0..200 {
+                    let id = own.generate_cid();
+                    assert_eq!((id.len(), usize::from(id[0]) % of), (own.cid_len(), index));
+                    for other in 0..of {
+                        let known = ids(7, other, of, &books).validate(&id).is_ok();
+                        assert_eq!(known, other == index, "worker {other} of {of} saw an id of {index}");
+                    }
+                }
+                assert_eq!(books.rejects(Reject::QuicMisdirected), 200 * (of as i64 - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn c19_an_id_of_an_earlier_process_is_known_and_a_strangers_is_not_counted() {
+        let books = Books::new();
+        let id = ids(7, 1, 2, &books).generate_cid();
+        assert!(ids(7, 1, 2, &books).validate(&id).is_ok(), "the same key");
+        assert!(ids(8, 1, 2, &books).validate(&id).is_err(), "another key");
+        assert!(ids(8, 0, 2, &books).validate(&id).is_err(), "another key and worker");
+        assert_eq!(books.rejects(Reject::QuicMisdirected), 0, "a forged id names nobody");
+    }
+
+    /// What the kernel makes of the filter: real sockets, real packets.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_hands_every_packet_to_the_worker_its_id_names() {
+        use socket2::{Domain, Socket, Type};
+
+        const WORKERS: usize = 3;
+        let mut address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut group: Vec<UdpSocket> = Vec::new();
+        for _ in 0..WORKERS {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&address.into()).unwrap();
+            let socket = UdpSocket::from(socket);
+            address = socket.local_addr().unwrap();
+            if group.is_empty() {
+                steer(&socket, WORKERS).unwrap();
+            }
+            socket.set_nonblocking(true).unwrap();
+            group.push(socket);
+        }
+        let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let mut buffer = [0; 64];
+        for first in 0..=u8::MAX {
+            let mut long = [0u8; 20];
+            (long[0], long[1], long[6]) = (0xC3, first.wrapping_add(1), first);
+            let mut short = [0u8; 20];
+            (short[0], short[1], short[6]) = (0x43, first, first.wrapping_add(1));
+            for packet in [long, short] {
+                // Loopback delivers before the call returns.
+                sender.send_to(&packet, address).unwrap();
+                let at: Vec<_> = (0..WORKERS).filter(|at| group[*at].recv(&mut buffer).is_ok()).collect();
+                assert_eq!(at, [usize::from(first) % WORKERS], "first byte {first}, flags {:#x}", packet[0]);
+            }
+        }
+        sender.send_to(&[0xC3], address).unwrap();
+        assert!(group[0].recv(&mut buffer).is_ok(), "a packet that is too short goes to the first");
+    }
+}

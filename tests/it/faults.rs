@@ -1,0 +1,56 @@
+//! Faults on demand: what a panic ends, and what it does not. Needs the feature `faults`.
+#![cfg(feature = "faults")]
+
+use gateway::faults::{PANIC_TASK, PANIC_WORKER};
+use rstest::rstest;
+
+use crate::support::harness::Bench;
+use crate::support::identity::token;
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+
+#[rstest]
+#[tokio::test]
+async fn f10_a_panic_in_a_connection_ends_that_connection_and_nothing_else(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    let (mut alice, _) = bench.client(kind, "alice").await;
+    let mut broken = bench.connect(kind).await;
+    broken.signin(&token(PANIC_TASK)).await;
+    broken.farewell().await;
+    bench.metric_is("gateway_reject_total", &["\"task_panics\""], 1.0).await;
+    bench.metric_is("gateway_connections", &[], 1.0).await;
+    let signin = bench.login.signin(PANIC_TASK).await;
+    assert_eq!(bench.login.signout(&signin.header.channel_id).await.meta("reason"), "internal_error");
+    let sequence = alice.talk("bob", "unharmed").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_worker_that_panics_ends_the_gateway_and_the_others_drain(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let mut bench =
+        Bench::with(|config| config.workers = if cfg!(target_os = "linux") { 2 } else { 1 }).await;
+    let mut clients = Vec::new();
+    for n in 0..16 {
+        clients.push(bench.client(kind, &format!("user{n}")).await);
+    }
+    let mut last = bench.connect(kind).await;
+    last.signin(&token(PANIC_WORKER)).await;
+    let mut told = 0;
+    for (raw, channel) in &mut clients {
+        match raw.farewell().await.code {
+            Some(3000) => {
+                bench.login.signout(channel).await;
+                told += 1;
+            }
+            // QUIC has no end of a stream that the system would send in the name of a dead worker.
+            code => assert_eq!(code, if kind.is_tcp() { None } else { Some(3006) }),
+        }
+    }
+    // Which worker panicked is chance; those of the other one were told, and signed out.
+    assert!(!cfg!(target_os = "linux") || (1..16).contains(&told), "{told} of 16 were told");
+    assert!(!bench.end().await, "an end by a fault is no orderly one");
+}
