@@ -91,7 +91,7 @@ impl Gateway {
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
         let zones = config.route.zones().iter().map(|zone| zone.id.clone()).collect();
-        let metrics = Metrics::new(config.workers, zones);
+        let metrics = Metrics::new(&config.id, config.workers, zones);
         if let Some(end) = certificate(&config).and_then(TlsIdentity::not_after) {
             metrics.certificate_ends(end);
         }

@@ -101,6 +101,12 @@ pub struct Limits {
     /// TCP connect to a logic instance, and its first sign of life after the handshake.
     #[serde(with = "humantime_serde")]
     pub backend_dial: Duration,
+    /// For so long a logic instance that is new, or was away, gets requests only while its service has no adult one.
+    #[serde(with = "humantime_serde")]
+    pub backend_young: Duration,
+    /// A link lost and back within this leaves its instance the adult it was; after more it is young again.
+    #[serde(with = "humantime_serde")]
+    pub backend_returned_within: Duration,
     /// First pause before a redial that follows a failed one.
     #[serde(with = "humantime_serde")]
     pub backoff_first: Duration,
@@ -155,6 +161,8 @@ impl Default for Limits {
             backend_queued_bytes: 8 * 1024 * KIB,
             backend_queued_packets: 4096,
             backend_dial: Duration::from_secs(3),
+            backend_young: Duration::from_secs(10),
+            backend_returned_within: Duration::from_secs(5),
             backoff_first: Duration::from_millis(200),
             backoff_max: Duration::from_secs(5),
             signout_retry: Duration::from_secs(60),

@@ -82,6 +82,8 @@ fn check_durations(limits: &Limits) -> Checked {
         ("quic_idle", limits.quic_idle),
         ("backend_ping", limits.backend_ping),
         ("backend_dial", limits.backend_dial),
+        ("backend_young", limits.backend_young),
+        ("backend_returned_within", limits.backend_returned_within),
         ("backoff_first", limits.backoff_first),
         ("backoff_max", limits.backoff_max),
         ("signout_retry", limits.signout_retry),

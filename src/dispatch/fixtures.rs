@@ -77,12 +77,20 @@ impl House {
     /// These instances may be chosen from now on.
     pub(crate) fn up(&self, ids: &[&str]) {
         for id in ids {
-            self.dispatch.link_up(&self.link(id), Instant::now());
+            self.up_at(id, Instant::now());
         }
     }
 
+    pub(crate) fn up_at(&self, id: &str, now: Instant) {
+        self.dispatch.link_up(&self.link(id), now);
+    }
+
     pub(crate) fn lost(&self, id: &str) {
-        self.dispatch.link_lost(&self.link(id), Instant::now());
+        self.lost_at(id, Instant::now());
+    }
+
+    pub(crate) fn lost_at(&self, id: &str, now: Instant) {
+        self.dispatch.link_lost(&self.link(id), now);
     }
 
     /// The packets in the queue of an instance of which nothing was written.

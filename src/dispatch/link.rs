@@ -4,10 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Instant;
 
 use crate::config::Instance;
+use crate::dispatch::maturity::{Age, Maturity, Rule};
 use crate::dispatch::queue::{Bounds, Cargo, Item, Progress, SendQueue};
-use crate::monitor::metrics::LinkMetrics;
+use crate::monitor::metrics::{LinkMetrics, LinkState};
 use crate::session::pending::InstanceKey;
 use crate::session::wake::Wake;
 use crate::wire::packet::Encoded;
@@ -19,9 +21,7 @@ pub(crate) struct Link {
     pub(crate) instance: Instance,
     pub(crate) metrics: Arc<LinkMetrics>,
     queue: RefCell<SendQueue>,
-    live: Cell<bool>,
-    /// Was it ever up?
-    was_live: Cell<bool>,
+    maturity: Cell<Maturity>,
     wake: Wake,
 }
 
@@ -38,22 +38,54 @@ impl Link {
             instance,
             metrics,
             queue,
-            live: Cell::new(false),
-            was_live: Cell::new(false),
+            // The list of the configuration is all there is from the start.
+            maturity: Cell::new(Maturity::new(true)),
             wake: Wake::default(),
         })
     }
 
-    /// May it be chosen?
+    /// Is its connection up?
     pub(crate) fn is_live(&self) -> bool {
-        self.live.get()
+        self.age().is_some()
     }
 
-    pub(crate) fn set_live(&self, live: bool) {
-        self.live.set(live);
-        if live && self.was_live.replace(true) {
+    /// Young or adult; none while its connection is not up.
+    pub(crate) fn age(&self) -> Option<Age> {
+        self.maturity.get().age()
+    }
+
+    /// The first sign of life on a new connection.
+    pub(crate) fn came_up(&self, now: Instant, rule: &Rule) {
+        let before = self.maturity.get();
+        if before.is_lost() {
             self.metrics.reconnected();
         }
+        self.grow_to(before.came_up(now, rule));
+    }
+
+    /// Its connection broke.
+    pub(crate) fn was_lost(&self, now: Instant) {
+        self.maturity.set(self.maturity.get().lost(now));
+    }
+
+    /// When it will be adult, if it is young.
+    pub(crate) fn adult_at(&self) -> Option<Instant> {
+        self.maturity.get().next_due()
+    }
+
+    /// Lets time pass: true if it was young and is adult from now on.
+    pub(crate) fn grow(&self, now: Instant) -> bool {
+        let is_due = self.adult_at().is_some_and(|due| due <= now);
+        if is_due {
+            self.grow_to(self.maturity.get().grown(now));
+        }
+        is_due
+    }
+
+    fn grow_to(&self, maturity: Maturity) {
+        self.maturity.set(maturity);
+        let is_adult = maturity.age() == Some(Age::Adult);
+        self.metrics.set_state(if is_adult { LinkState::Up } else { LinkState::Young });
     }
 
     /// The link's task waits here.

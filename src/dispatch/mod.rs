@@ -1,12 +1,13 @@
 //! From a request to the logic instance that gets it, and back.
 //!
-//! `selector` decides, `services` knows who can be chosen, `link` and its task hold one connection per instance,
-//! `inbound` puts what comes back into channels. Nothing here awaits a client.
+//! `selector` decides, `services` knows who can be chosen and `maturity` from when on, `link` and its task hold one
+//! connection per instance, `inbound` puts what comes back into channels. Nothing here awaits a client.
 
 pub(crate) mod backoff;
 pub(crate) mod dialer;
 pub(crate) mod inbound;
 pub(crate) mod link;
+pub(crate) mod maturity;
 pub(crate) mod queue;
 pub mod selector;
 pub(crate) mod services;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::dispatch::link::Link;
+use crate::dispatch::maturity::Rule;
 use crate::dispatch::queue::{Cargo, Item, Progress};
 use crate::dispatch::services::{Chosen, Services};
 use crate::limits::Limits;
@@ -125,7 +127,7 @@ impl Dispatch {
     ) -> Result<(), Refused> {
         let service = self.service_of(ticket.is_signin, view.command);
         let identity = &channel.identity;
-        let link = self.choose(service, &identity.app, &identity.account)?;
+        let link = self.choose_for_request(service, &identity.app, &identity.account)?;
         let origin = channel.origin(&self.settings.gate_id);
         let frame = rewrite::forward(view, link.instance.dialect, &origin, body);
         self.place(&link, ticket, frame)
@@ -144,6 +146,15 @@ impl Dispatch {
             self.metrics.zone_fallback(zone.index());
         }
         Ok(link)
+    }
+
+    /// The same, counted by zone when there is nobody. A sign-out is not: it waits, and asks again.
+    fn choose_for_request(&self, service: &str, app: &str, account: &str) -> Result<Rc<Link>, Refused> {
+        self.choose(service, app, account).inspect_err(|refused| {
+            if *refused == Refused::NoInstance {
+                self.metrics.no_instance(self.services.zone(app, account).index());
+            }
+        })
     }
 
     fn place(&self, link: &Link, ticket: &Rc<Ticket>, frame: Encoded) -> Result<(), Refused> {
@@ -170,20 +181,34 @@ impl Dispatch {
         }
     }
 
-    /// The link's first sign of life: its instance may be chosen from now on.
+    /// The link's first sign of life: its instance may be chosen from now on if it is adult, or its service has no
+    /// adult. Young ones that served for want of an adult keep what stands in their queues.
     pub(crate) fn link_up(&self, link: &Link, now: Instant) {
-        link.set_live(true);
+        let limits = &self.settings.limits;
+        link.came_up(
+            now,
+            &Rule { young: limits.backend_young, returned_within: limits.backend_returned_within },
+        );
         self.services.refresh(&link.instance.service);
         self.readiness.service_linked(self.settings.worker, &link.instance.service);
         self.report_login_links(now);
         self.signouts.nudge();
     }
 
+    /// Time has passed for a link: true if its instance was young and may be chosen beside adults from now on.
+    pub(crate) fn link_grown(&self, link: &Link, now: Instant) -> bool {
+        let grown = link.grow(now);
+        if grown {
+            self.services.refresh(&link.instance.service);
+        }
+        grown
+    }
+
     /// A link broke: its instance leaves selection and its queue moves, oldest first, in one step without an await
     /// (G4). What may have reached it is answered 210.
     pub(crate) fn link_lost(&self, link: &Link, now: Instant) {
         if link.is_live() {
-            link.set_live(false);
+            link.was_lost(now);
             self.services.refresh(&link.instance.service);
             self.report_login_links(now);
         }
@@ -230,7 +255,7 @@ impl Dispatch {
         };
         let service = self.service_of(ticket.is_signin, view.command);
         let key = |key| view.last_meta(key).unwrap_or_default();
-        let link = self.choose(service, key("app"), key("account"))?;
+        let link = self.choose_for_request(service, key("app"), key("account"))?;
         let frame = match link.instance.dialect {
             same if same == spoken => frame,
             other => rewrite::translate(&frame, other).map_err(|_| Refused::NoInstance)?,

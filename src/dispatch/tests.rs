@@ -11,6 +11,7 @@ use crate::wire::dialect::Dialect::{Kim, XIm};
 use crate::wire::frame::{self, Opcode};
 
 const TALK: &str = "chat.user.talk";
+const NO_SERVER: &str = "x_im_no_server_found_error_total{zone=\"z\"}";
 const OUTCOME_UNKNOWN: i32 = pb::Status::OutcomeUnknown as i32;
 const SYSTEM_EXCEPTION: i32 = pb::Status::SystemException as i32;
 
@@ -110,6 +111,7 @@ fn a14_e14_refusals_hand_nothing_over() {
     forward(&house, &guard, TALK, 2).unwrap();
     assert_eq!(forward(&house, &guard, TALK, 3).unwrap_err(), Refused::QueueFull);
     assert_eq!(sequences(&house.queued("c1")), [2]);
+    assert_eq!(house.books.value(NO_SERVER), 2, "the request and the sign-in that found no instance");
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn e14_with_no_instance_left_the_queued_are_answered_300_and_the_sent_210() {
     assert_eq!(answers, [(1, OUTCOME_UNKNOWN), (2, SYSTEM_EXCEPTION)]);
     assert_eq!((sent.stage(), queued.stage()), (Stage::Sent(InstanceKey(1)), Stage::Unplaced));
     assert_eq!(house.books.pending(), 0);
-    assert_eq!(house.books.rejects(Reject::NoInstance), 1);
+    assert_eq!((house.books.rejects(Reject::NoInstance), house.books.value(NO_SERVER)), (1, 1));
     assert_eq!(house.books.requests(), (3, 2, 1), "sign-in and one sent, one rejected (G9)");
     assert_eq!(guard.channel.outgoing.closing(), None, "the channel lives on");
 }
@@ -345,6 +347,8 @@ fn g5_a_sign_out_waits_for_a_login_link() {
     house.lost("l2");
     end(&house, guard, CloseReason::Bye);
     assert_eq!(house.dispatch.signouts.owed(), 1);
+    run_signouts(&house, Instant::now());
+    assert_eq!(house.books.value(NO_SERVER), 0, "it is no request that found nobody");
     house.up(&["l2"]);
     run_signouts(&house, Instant::now());
     assert_eq!(house.queued("l2").len(), 1);
@@ -452,6 +456,91 @@ fn e1_only_live_links_are_chosen() {
     house.up(&["c1"]);
     let again: std::collections::BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
     assert_eq!(both, again);
+}
+
+/// A house in which `c1` is adult and `c2` young from this moment on, after an absence.
+fn one_adult_one_young() -> (House, Instant) {
+    let house = two_chats();
+    house.up(&["l1", "c1", "c2"]);
+    let now = Instant::now();
+    house.lost_at("c2", now);
+    let back = now + millis(6000);
+    house.up_at("c2", back);
+    (house, back)
+}
+
+fn link_state(house: &House, id: &str) -> &'static str {
+    house.link(id).metrics.state().label()
+}
+
+#[test]
+fn g4_when_the_last_adult_goes_the_young_one_takes_its_queue_in_the_same_step() {
+    let (house, back) = one_adult_one_young();
+    assert_eq!((link_state(&house, "c1"), link_state(&house, "c2")), ("up", "young"));
+    let guards: Vec<_> = (0..20).map(|n| sign_in(&house, &format!("u{n}"), "l1")).collect();
+    for (guard, sequence) in guards.iter().zip(1..) {
+        forward(&house, guard, TALK, sequence).unwrap();
+    }
+    assert!(house.queued("c2").is_empty(), "whoever would belong to it");
+    house.lost_at("c1", back + millis(1));
+    assert_eq!(sequences(&house.queued("c2")), (1..=20).collect::<Vec<_>>(), "oldest first");
+    assert_eq!(house.books.rejects(Reject::NoInstance), 0);
+    assert_eq!(house.books.value("gateway_requests_rejected_total"), 0);
+    assert_eq!(link_state(&house, "c2"), "young", "it serves and is young all the same");
+}
+
+#[test]
+fn g3_when_a_first_adult_appears_what_is_queued_for_a_young_one_stays_there() {
+    let (house, back) = one_adult_one_young();
+    house.lost_at("c1", back);
+    let guard = sign_in(&house, "alice", "l1");
+    forward(&house, &guard, TALK, 1).unwrap();
+    house.up_at("c1", back + millis(1));
+    forward(&house, &guard, TALK, 2).unwrap();
+    assert_eq!(sequences(&house.queued("c2")), [1]);
+    assert_eq!(sequences(&house.take_all("c1")), [2]);
+    house.answer("c1", &guard.channel.id, TALK, 2, 0);
+    house.take_all("c2");
+    house.answer("c2", &guard.channel.id, TALK, 1, 0);
+    assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(2, 0), (1, 0)]);
+}
+
+#[test]
+fn e7_a_young_one_gets_its_share_at_its_time_and_not_before() {
+    let (house, back) = one_adult_one_young();
+    let (c1, c2) = (house.link("c1"), house.link("c2"));
+    let shares = || {
+        let chosen = |n| house.dispatch.choose("chat", "x_im", &format!("u{n}")).unwrap().instance.id.clone();
+        (0..50).map(chosen).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(!house.dispatch.link_grown(&c2, back + millis(9999)));
+    assert_eq!(c2.adult_at(), Some(back + millis(10_000)));
+    assert!(shares().iter().eq(["c1"]));
+    assert!(house.dispatch.link_grown(&c2, back + millis(10_000)));
+    assert_eq!((link_state(&house, "c2"), c2.adult_at()), ("up", None));
+    assert!(shares().iter().eq(["c1", "c2"]));
+    assert!(!house.dispatch.link_grown(&c2, back + millis(10_001)), "told once");
+    assert!(!house.dispatch.link_grown(&c1, back + millis(10_001)));
+}
+
+/// Young or adult makes no difference to what is bound to the instance by name.
+#[test]
+fn g5_a_young_instance_still_gets_the_sign_out_of_its_own_sign_in() {
+    let (house, guard) = signed_in_at_l1();
+    let now = Instant::now();
+    house.lost_at("l2", now);
+    house.up_at("l2", now + millis(6000));
+    end(&house, guard, CloseReason::Bye);
+    assert_eq!((house.queued("l1").len(), house.queued("l2").len()), (1, 0));
+
+    let house = two_logins();
+    house.up(&["l1"]);
+    house.lost_at("l1", now);
+    house.up_at("l1", now + millis(6000));
+    let guard = sign_in(&house, "alice", "l1");
+    house.up_at("l2", now + millis(6000));
+    end(&house, guard, CloseReason::Bye);
+    assert_eq!((house.queued("l1").len(), house.queued("l2").len()), (1, 0), "l1 is young, l2 adult");
 }
 
 /// What is queued can still move while nothing of it was written: a connection that has ended gets none of it.

@@ -17,8 +17,9 @@ use tracing::{debug, info};
 use crate::dispatch::Dispatch;
 use crate::dispatch::inbound::{Delivery, Step};
 use crate::dispatch::link::Link;
+use crate::dispatch::maturity::Age;
 use crate::limits::{DELIVERIES_PER_TURN, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE};
-use crate::monitor::metrics::{LinkState, PushDrop, Reject};
+use crate::monitor::metrics::{PushDrop, Reject};
 use crate::timer::Timer;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Packet};
@@ -132,11 +133,14 @@ impl Traffic {
             Ok(step) => step,
             Err(end) => return Poll::Ready(end),
         };
-        let silent_at = self.last_byte + self.silence;
-        if Instant::now() >= silent_at {
+        let (now, silent_at) = (Instant::now(), self.last_byte + self.silence);
+        if now >= silent_at {
             return Poll::Ready(LinkEnd::Silent);
         }
-        self.timer.arm(silent_at, cx);
+        if self.dispatch.link_grown(&self.link, now) {
+            report_adult(&self.link);
+        }
+        self.timer.arm(self.link.adult_at().map_or(silent_at, |adult_at| adult_at.min(silent_at)), cx);
         if let Err(end) = self.write_turn(cx) {
             return Poll::Ready(end);
         }
@@ -192,8 +196,8 @@ impl Traffic {
             return Err(if self.proven { LinkEnd::Closed } else { LinkEnd::Refused });
         }
         if !std::mem::replace(&mut self.proven, true) {
-            report_up(&self.link);
             self.dispatch.link_up(&self.link, now);
+            report_up(&self.link);
         }
         match frame.opcode {
             Opcode::Binary => self.take_packet(&frame.payload),
@@ -276,9 +280,8 @@ impl Traffic {
     }
 }
 
-/// Logs that an instance serves.
+/// Logs that an instance is linked.
 fn report_up(link: &Link) {
-    link.metrics.set_state(LinkState::Up);
     let instance = &link.instance;
     info!(
         event = "link_up",
@@ -286,7 +289,20 @@ fn report_up(link: &Link) {
         instance = instance.id,
         zone = instance.zone,
         address = instance.address,
+        young = link.age() == Some(Age::Young),
         "logic service linked"
+    );
+}
+
+/// Logs that an instance that was young serves beside the others.
+fn report_adult(link: &Link) {
+    let instance = &link.instance;
+    info!(
+        event = "link_adult",
+        service = instance.service,
+        instance = instance.id,
+        zone = instance.zone,
+        "logic service held its first time; it now gets its share"
     );
 }
 

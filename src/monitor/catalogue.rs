@@ -72,7 +72,7 @@ catalogue! {
     ZONE_FALLBACK: COUNTER "gateway_zone_fallback_total" ["zone"]
         "Packets whose zone had no instance of the service linked, so that another zone's instance was chosen.";
     LINK_STATE: GAUGE "gateway_link_state" ["service", "instance", "zone", "state"]
-        "1 for the state a link to a logic instance is in, 0 for the others; only up takes requests.";
+        "1 for the state a link to a logic instance is in, 0 for the others; up takes requests, young only while its service has no up one.";
     LINK_RECONNECTS: COUNTER "gateway_link_reconnects_total" ["service", "instance", "zone"]
         "Times a link came up again after it had been lost.";
     LINK_REQUESTS: COUNTER "gateway_link_requests_sent_total" ["service", "instance", "zone"]
@@ -83,4 +83,12 @@ catalogue! {
         "Packets waiting to be written to a logic instance now.";
     LINK_QUEUED_BYTES: GAUGE "gateway_link_queued_bytes" ["service", "instance", "zone"]
         "Bytes waiting to be written to a logic instance now.";
+    X_IM_IN_TOTAL: COUNTER "x_im_message_in_total" ["serviceId", "serviceName", "command"]
+        "The original's name for gateway_packets_total of direction in; here sign-ins are counted as well.";
+    X_IM_IN_BYTES: COUNTER "x_im_message_in_flow_bytes" ["serviceId", "serviceName", "command"]
+        "The original's name for gateway_bytes_total of direction in; here with the 5 bytes of each frame's head.";
+    X_IM_OUT_BYTES: COUNTER "x_im_message_out_flow_bytes" ["command"]
+        "The original's name for gateway_bytes_total of direction out: pushes and answers, per client that gets them.";
+    X_IM_NO_SERVER: COUNTER "x_im_no_server_found_error_total" ["zone"]
+        "Packets whose zone had no instance of the service: those of gateway_zone_fallback_total, and requests refused because no zone had one.";
 }

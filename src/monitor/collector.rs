@@ -48,6 +48,7 @@ impl Collector for GatewayCollector {
         families.extend(workers.requests());
         families.extend(workers.pushes_and_queues());
         families.push(workers.zone_fallbacks(&self.cells.zones));
+        families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));
         families
     }
@@ -165,7 +166,32 @@ impl Workers<'_> {
         }
         family.finish()
     }
+
+    /// The same cells again, under the names that dashboards of the original system ask for.
+    fn originals(&self, cells: &Cells) -> [MetricFamily; 4] {
+        let mut packets_in = Family::new(&of::X_IM_IN_TOTAL);
+        let mut bytes_in = Family::new(&of::X_IM_IN_BYTES);
+        let mut bytes_out = Family::new(&of::X_IM_OUT_BYTES);
+        let (inward, outward) = (Direction::In.index(), Direction::Out.index());
+        for (index, command) in command::KNOWN.into_iter().enumerate() {
+            let labels = [cells.gateway_id.as_str(), ORIGINAL_SERVICE, command];
+            packets_in.sample(&labels, self.sum(|worker| worker.packets[inward].get(index)));
+            bytes_in.sample(&labels, self.sum(|worker| worker.bytes[inward].get(index)));
+            bytes_out.sample(&[command], self.sum(|worker| worker.bytes[outward].get(index)));
+        }
+        let mut no_server = Family::new(&of::X_IM_NO_SERVER);
+        for (index, zone) in cells.zones.iter().enumerate() {
+            let cells = |worker: &WorkerMetrics| {
+                worker.zone_fallbacks[index].load(Relaxed) + worker.no_instances[index].load(Relaxed)
+            };
+            no_server.sample(&[zone], self.sum(cells));
+        }
+        [packets_in.finish(), bytes_in.finish(), bytes_out.finish(), no_server.finish()]
+    }
 }
+
+/// Label `serviceName` of the original metrics: the name under which its TCP gateway registers.
+const ORIGINAL_SERVICE: &str = "tgateway";
 
 fn build_info() -> MetricFamily {
     let mut family = Family::new(&of::BUILD_INFO);

@@ -7,7 +7,7 @@ use super::histogram::{BOUNDS_MICROS, Totals};
 
 /// What a family says about itself. All of them stand in one table, so that they are described once.
 pub(super) struct Spec {
-    /// Full name, with the prefix `gateway_`.
+    /// Full name: with the prefix `gateway_`, or `x_im_` where a name of the original system is kept.
     pub(super) name: &'static str,
     /// What an operator learns from it.
     pub(super) help: &'static str,

@@ -167,7 +167,7 @@ mod tests {
 
     fn start() -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let metrics = Metrics::new(1, Vec::new());
+        let metrics = Metrics::new("gate01", 1, Vec::new());
         let readiness = Arc::new(Readiness::new(1, ["login".to_owned()]));
         let server = MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness)).unwrap();
         Running { server, metrics, readiness }

@@ -130,8 +130,10 @@ label_set! {
 label_set! {
     /// State of a link to a logic instance, from best to worst. Over several workers the worst one is shown.
     LinkState {
-        /// Handshake written and a sign of life received: the selector may choose it.
+        /// Handshake written and a sign of life received, and adult: the selector may choose it.
         Up = "up",
+        /// The same, and young: the selector may choose it while its service has no adult.
+        Young = "young",
         /// Connecting, or waiting for the first sign of life.
         Dialing = "dialing",
         /// Lost or not reachable; waiting before the next attempt.

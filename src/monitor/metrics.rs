@@ -23,6 +23,8 @@ pub struct Metrics {
 pub(super) struct Cells {
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
     pub(super) zones: Vec<String>,
+    /// Label `serviceId` of the original metrics.
+    pub(super) gateway_id: String,
     /// Seconds since 1970; empty without a certificate.
     pub(super) cert_not_after: OnceLock<i64>,
     links: Mutex<Vec<Arc<LinkMetrics>>>,
@@ -36,11 +38,16 @@ impl Cells {
 }
 
 impl Metrics {
-    /// Cells for `workers` workers. `zones` are the names of the route's zones, in its order.
-    pub fn new(workers: usize, zones: Vec<String>) -> Self {
-        let workers = (0..workers).map(|_| Arc::new(WorkerMetrics::new(zones.len()))).collect();
-        let cells = Cells { workers, zones, cert_not_after: OnceLock::new(), links: Mutex::new(Vec::new()) };
-        let cells = Arc::new(cells);
+    /// Cells for `workers` workers. `gateway_id` is the configured `gateway.id`, the same for all of them; `zones` are
+    /// the names of the route's zones, in its order.
+    pub fn new(gateway_id: &str, workers: usize, zones: Vec<String>) -> Self {
+        let cells = Arc::new(Cells {
+            workers: (0..workers).map(|_| Arc::new(WorkerMetrics::new(zones.len()))).collect(),
+            zones,
+            gateway_id: gateway_id.to_owned(),
+            cert_not_after: OnceLock::new(),
+            links: Mutex::new(Vec::new()),
+        });
         let registry = Registry::new();
         registry
             .register(Box::new(GatewayCollector::new(Arc::clone(&cells))))
@@ -86,7 +93,7 @@ mod tests {
     use crate::wire::command;
 
     fn metrics() -> Metrics {
-        Metrics::new(2, vec!["zone_a".to_owned(), "zone_b".to_owned()])
+        Metrics::new("gate01", 2, vec!["zone_a".to_owned(), "zone_b".to_owned()])
     }
 
     /// The value of one series, by its exact name and labels.
@@ -137,6 +144,8 @@ mod tests {
         worker.signouts_waiting(3);
         worker.zone_fallback(1);
         worker.zone_fallback(99);
+        worker.no_instance(0);
+        worker.no_instance(99);
         let text = metrics.render();
         for (series, expected) in [
             ("gateway_cert_not_after_seconds", 1_900_000_000.0),
@@ -165,9 +174,41 @@ mod tests {
             ("gateway_signouts_waiting", 3.0),
             ("gateway_zone_fallback_total{zone=\"zone_b\"}", 1.0),
             ("gateway_zone_fallback_total{zone=\"zone_a\"}", 0.0),
+            ("x_im_no_server_found_error_total{zone=\"zone_a\"}", 1.0),
+            ("x_im_no_server_found_error_total{zone=\"zone_b\"}", 1.0),
         ] {
             assert_eq!(value(&text, series), expected, "{series}");
         }
+    }
+
+    #[test]
+    fn the_original_names_show_the_same_cells() {
+        let metrics = metrics();
+        for (index, bytes) in [(0, 70), (1, 30)] {
+            let worker = metrics.worker(index);
+            worker.packet(Direction::In, command::label_index(command::CHAT_USER_TALK), bytes);
+            worker.packet(Direction::Out, command::label_index("made.up"), bytes / 10);
+            worker.zone_fallback(0);
+            worker.no_instance(0);
+        }
+        let text = metrics.render();
+        let from =
+            |command| format!("{{command=\"{command}\",serviceId=\"gate01\",serviceName=\"tgateway\"}}");
+        for (series, expected) in [
+            (format!("x_im_message_in_total{}", from("chat.user.talk")), 2.0),
+            (format!("x_im_message_in_flow_bytes{}", from("chat.user.talk")), 100.0),
+            (format!("x_im_message_in_total{}", from("other")), 0.0),
+            (format!("x_im_message_in_flow_bytes{}", from("other")), 0.0),
+            ("x_im_message_out_flow_bytes{command=\"other\"}".to_owned(), 10.0),
+            ("x_im_message_out_flow_bytes{command=\"chat.user.talk\"}".to_owned(), 0.0),
+            ("x_im_no_server_found_error_total{zone=\"zone_a\"}".to_owned(), 4.0),
+            ("x_im_no_server_found_error_total{zone=\"zone_b\"}".to_owned(), 0.0),
+        ] {
+            assert_eq!(value(&text, &series), expected, "{series}");
+        }
+        let counters = text.lines().filter(|line| line.starts_with("# TYPE x_im_")).collect::<Vec<_>>();
+        assert!(counters.iter().all(|line| line.ends_with(" counter")), "{counters:?}");
+        assert_eq!(counters.len(), 4);
     }
 
     #[test]

@@ -64,11 +64,13 @@ pub struct WorkerMetrics {
     pub(super) signouts: Counters<{ Signout::COUNT }>,
     pub(super) signouts_waiting: AtomicI64,
     pub(super) zone_fallbacks: Box<[AtomicU64]>,
+    pub(super) no_instances: Box<[AtomicU64]>,
 }
 
 impl WorkerMetrics {
     /// Zeros, with room for `zones` zones.
     pub(super) fn new(zones: usize) -> Self {
+        let of_zones = || (0..zones).map(|_| AtomicU64::new(0)).collect();
         Self {
             opened: Counters::default(),
             closes: Default::default(),
@@ -90,7 +92,8 @@ impl WorkerMetrics {
             queued_bytes: AtomicI64::new(0),
             signouts: Counters::default(),
             signouts_waiting: AtomicI64::new(0),
-            zone_fallbacks: (0..zones).map(|_| AtomicU64::new(0)).collect(),
+            zone_fallbacks: of_zones(),
+            no_instances: of_zones(),
         }
     }
 
@@ -199,6 +202,13 @@ impl WorkerMetrics {
     /// the names given to [`Metrics::new`](super::metrics::Metrics::new); an unknown one is not counted.
     pub fn zone_fallback(&self, zone: usize) {
         if let Some(cell) = self.zone_fallbacks.get(zone) {
+            cell.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request of an account of this zone found no instance at all, in no zone (row E14). `zone` as above.
+    pub fn no_instance(&self, zone: usize) {
+        if let Some(cell) = self.no_instances.get(zone) {
             cell.fetch_add(1, Relaxed);
         }
     }

@@ -31,7 +31,7 @@ pub(crate) struct Books {
 
 impl Books {
     pub(crate) fn new() -> Self {
-        let metrics = Metrics::new(1, vec!["z".to_owned()]);
+        let metrics = Metrics::new("gate01", 1, vec!["z".to_owned()]);
         let worker = metrics.worker(0);
         worker.queued(GAUGE_BASE, GAUGE_BASE);
         worker.signouts_waiting(GAUGE_BASE);

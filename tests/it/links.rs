@@ -9,6 +9,7 @@ use gateway::wire::frame::{Opcode, encode};
 use gateway::wire::pb;
 use rstest::rstest;
 
+use crate::support::PATIENCE;
 use crate::support::fake_logic::{FakeLogic, Received};
 use crate::support::harness::{Bench, GATE, instance, route};
 use crate::support::lane::Seen;
@@ -510,4 +511,129 @@ async fn e13_the_zone_of_an_account_decides_and_an_empty_zone_falls_back_determi
     // Both logins went to the only login instance, in zone_a.
     assert_eq!(bench.login.packets("login.signin").len(), 2);
     assert_eq!(bench.metric("gateway_zone_fallback_total", &["zone_b"]).await, 1.0);
+}
+
+/// Two chat instances, the second one `chat02`, both adult. An absence of 20 ms is a long one, a refused redial
+/// makes it longer than that, and no ping wakes a link meanwhile.
+async fn two_chats(young: Duration) -> (Bench, FakeLogic) {
+    let second = FakeLogic::start(Dialect::XIm);
+    let address = second.address;
+    let bench = Bench::with(|config| {
+        eager(config);
+        config.limits.backoff_first = Duration::from_millis(50);
+        config.limits.backend_ping = Duration::from_secs(30);
+        config.limits.backend_young = young;
+        config.limits.backend_returned_within = Duration::from_millis(20);
+        config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
+    })
+    .await;
+    state_is(&bench, "chat01", "up").await;
+    state_is(&bench, "chat02", "up").await;
+    (bench, second)
+}
+
+async fn state_is(bench: &Bench, id: &str, state: &str) {
+    let labels = [&*format!("instance=\"{id}\""), &*format!("state=\"{state}\"")];
+    bench.metric_is("gateway_link_state", &labels, 1.0).await;
+}
+
+/// Ends the link of an instance for longer than it may be away.
+async fn away_for_long(logic: &FakeLogic) {
+    logic.refuse(2);
+    logic.reset_link();
+    logic.handshake(1).await;
+}
+
+/// An account that belongs to the second of two instances, signed in.
+async fn client_of(bench: &Bench, second: &FakeLogic, kind: Kind) -> Raw {
+    for n in 0..50 {
+        let (mut client, _) = bench.client(kind, &format!("account{n}")).await;
+        let sequence = client.request("chat.probe", "", b"").await;
+        client.response(sequence).await;
+        if second.packets("chat.probe").len() == 1 {
+            return client;
+        }
+    }
+    panic!("no account belongs to the second instance");
+}
+
+#[rstest]
+#[tokio::test]
+async fn e7_an_instance_back_after_long_gets_nothing_until_its_time_and_then_its_share(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    const YOUNG: Duration = Duration::from_secs(2);
+    let (bench, second) = two_chats(YOUNG).await;
+    let mut alice = client_of(&bench, &second, kind).await;
+    let left = std::time::Instant::now();
+    away_for_long(&second).await;
+    state_is(&bench, "chat02", "young").await;
+    let mut meanwhile = 0;
+    while second.packets("chat.user.talk").is_empty() {
+        let sequence = alice.talk("bob", "who serves me?").await;
+        assert_eq!(alice.response(sequence).await.header.status, 0, "nothing is refused meanwhile");
+        meanwhile += 1;
+        assert!(left.elapsed() < PATIENCE, "its time does not come: {meanwhile} requests");
+    }
+    assert!(left.elapsed() >= YOUNG, "{:?}", left.elapsed());
+    assert!(meanwhile > 5, "{meanwhile} requests");
+    state_is(&bench, "chat02", "up").await;
+    assert_eq!(bench.chat.packets("chat.user.talk").len(), meanwhile - 1, "all but the last");
+}
+
+#[rstest]
+#[tokio::test]
+async fn e7_a_young_instance_serves_at_once_when_it_is_alone_and_when_the_last_adult_goes(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    // Longer than the test: whoever is young stays it.
+    let (mut bench, second) = two_chats(Duration::from_secs(600)).await;
+    let mut alice = client_of(&bench, &second, kind).await;
+    away_for_long(&second).await;
+    state_is(&bench, "chat02", "young").await;
+    let sequence = alice.talk("bob", "to the adult").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+    assert_eq!((bench.chat.packets("chat.user.talk").len(), second.packets("chat.user.talk").len()), (1, 0));
+
+    // Nothing is on its way when the adult goes, so nothing is refused or lost.
+    bench.chat.stop().await;
+    state_is(&bench, "chat01", "backoff").await;
+    let sequence = alice.talk("bob", "to the young one").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+    assert_eq!(second.packets("chat.user.talk").len(), 1);
+    assert_eq!(bench.metric("gateway_reject_total", &["no_instance"]).await, 0.0);
+
+    // Alone, lost, and back after long.
+    second.refuse(2);
+    second.reset_link();
+    second.handshake(2).await;
+    state_is(&bench, "chat02", "young").await;
+    let sequence = alice.talk("bob", "to the only one").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+    assert_eq!(second.packet("chat.user.talk", 1).await.link, 2);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_link_back_within_its_time_leaves_the_instance_adult(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let second = FakeLogic::start(Dialect::XIm);
+    let address = second.address;
+    let bench = Bench::with(|config| {
+        eager(config);
+        config.limits.backend_young = Duration::from_secs(600);
+        config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
+    })
+    .await;
+    state_is(&bench, "chat01", "up").await;
+    state_is(&bench, "chat02", "up").await;
+    let mut alice = client_of(&bench, &second, kind).await;
+    second.reset_link();
+    second.handshake(1).await;
+    bench.metric_is("gateway_link_reconnects_total", &["instance=\"chat02\""], 1.0).await;
+    state_is(&bench, "chat02", "up").await;
+    let sequence = alice.talk("bob", "to the one that was away").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+    assert_eq!(second.packet("chat.user.talk", 0).await.link, 1);
 }

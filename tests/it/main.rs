@@ -12,6 +12,7 @@ mod keys;
 mod links;
 mod login;
 mod malformed;
+mod metrics;
 mod program;
 mod pushes;
 mod refusals;

@@ -76,13 +76,21 @@ const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
         "bytes in, values out: no I/O and no log",
     ),
     (
-        &["wire", "limits", "auth", "handler", "dispatch::selector", "session::pending"],
+        &[
+            "wire",
+            "limits",
+            "auth",
+            "handler",
+            "dispatch::maturity",
+            "dispatch::selector",
+            "session::pending",
+        ],
         &["Instant::now", "tokio::spawn", "tokio::task", "tokio::time"],
         "a pure core: time is passed in, nothing is started",
     ),
     (
         // Not auth: it also makes tokens for tools, which begin now.
-        &["wire", "limits", "handler", "dispatch::selector", "session::pending"],
+        &["wire", "limits", "handler", "dispatch::maturity", "dispatch::selector", "session::pending"],
         &["SystemTime::now"],
         "a pure core: time is passed in",
     ),
