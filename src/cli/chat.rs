@@ -6,17 +6,16 @@ mod input;
 mod session;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gateway::auth;
-use gateway::client::{Client, ConnectOptions, LoginError, Transport, TrustedCa};
+use gateway::client::{Client, ConnectError, Connected, LoginError, Transport};
 use gateway::wire::close::CloseReason;
 
 use crate::cli::chat::session::{Outcome, Session};
-use crate::cli::mint;
+use crate::cli::connect::{ServerArgs, Wanted};
+use crate::cli::mint::SignerArgs;
 
 /// The login was refused.
 const EXIT_REFUSED: u8 = 2;
@@ -25,9 +24,6 @@ const EXIT_NO_CONNECTION: u8 = 3;
 
 /// How long the threads behind stdin and stdout may take to notice the end: a read of a terminal never does.
 const RUNTIME_END: Duration = Duration::from_millis(100);
-
-/// Where a gateway listens with TLS unless it is told otherwise.
-pub(super) const TLS_PORT: u16 = 8443;
 
 const EVENTS: &str = "\
 Lines on standard input: `bob hello` sends \"hello\" to bob; with --to, every line is a message.
@@ -58,24 +54,19 @@ pub(crate) struct ChatArgs {
     /// Whom every line goes to; without it a line begins with the name.
     #[arg(long)]
     pub(crate) to: Option<String>,
-    /// What carries the connection: quic, tls or tcp.
-    #[arg(long, default_value_t = Transport::Quic)]
-    pub(crate) transport: Transport,
-    /// The gateway, HOST:PORT.
-    #[arg(long, default_value = "127.0.0.1:8000")]
-    pub(crate) server: String,
-    /// Its port for TLS, which is used in place of that of --server.
-    #[arg(long, value_name = "P", default_value_t = TLS_PORT)]
-    pub(crate) tls_port: u16,
-    /// The CA that signed the gateway's certificate (PEM); QUIC and TLS need it.
-    #[arg(long, default_value = "certs/dev/ca.pem")]
-    pub(crate) ca: PathBuf,
-    /// A token; without it one is made with the secret file.
+    /// What carries the connection: auto, quic, tls or tcp. auto takes QUIC, else TLS, else plain TCP where that is allowed.
+    #[arg(long, default_value_t = Wanted::Auto)]
+    pub(crate) transport: Wanted,
+    /// With auto: the token may travel in clear to another machine, when neither QUIC nor TLS gets through.
+    #[arg(long)]
+    pub(crate) allow_plain: bool,
+    #[command(flatten)]
+    pub(crate) gateway: ServerArgs,
+    /// A token; without it one is signed with the secret file or the key.
     #[arg(long)]
     pub(crate) token: Option<String>,
-    /// The development secret tokens are made with.
-    #[arg(long, default_value = "certs/dev/jwt.secret")]
-    pub(crate) secret_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) signer: SignerArgs,
     /// After end of input, wait until this many messages came, counted from the login.
     #[arg(long)]
     pub(crate) expect: Option<u64>,
@@ -98,21 +89,24 @@ pub(crate) fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
 async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
     let token = match &args.token {
         Some(token) => token.clone(),
-        None => auth::mint(&mint::read_secret(&args.secret_file)?, &args.account, &args.app, mint::VALID_FOR),
+        None => args.signer.signer()?.mint(&args.account, &args.app),
     };
-    let server = address(args.transport, &args.server, args.tls_port);
-    let options = options(args.transport, &server, &args.ca)?;
-    let (client, pushes) = match Client::connect(options).await {
+    let Connected { client, pushes, failed } = match connect(&args).await? {
         Ok(connected) => connected,
         Err(error) => return Ok(give_up(&error, EXIT_NO_CONNECTION)),
     };
+    let transport = client.transport();
+    let server = args.gateway.address(transport);
+    if let Some(line) = detour(&failed, transport) {
+        say(&line);
+    }
     if let Err(error) = client.login(&token).await {
         return Ok(login_failed(&error, &client).await);
     }
-    greet(&args, &server);
+    greet(&args, transport, &server);
     let wait = Duration::from_secs(args.wait);
     let mut session = Session::new(client.clone(), pushes, args.account.clone(), args.to.clone());
-    let outcome = session.run(args.transport, &server, args.expect, wait).await;
+    let outcome = session.run(transport, &server, args.expect, wait).await;
     client.close().await;
     Ok(match outcome {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
@@ -126,25 +120,30 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Where to connect: TLS has a port of its own.
-pub(super) fn address(transport: Transport, server: &str, tls_port: u16) -> String {
-    match (transport, server.rsplit_once(':')) {
-        (Transport::Tls, Some((host, _))) => format!("{host}:{tls_port}"),
-        _ => server.to_owned(),
-    }
+/// Connects as the arguments say.
+///
+/// # Errors
+/// The outer ones are of the CA file.
+async fn connect(args: &ChatArgs) -> anyhow::Result<Result<Connected, ConnectError>> {
+    Ok(match args.transport {
+        // A process connects once, so there is nothing to remember.
+        Wanted::Auto => args.gateway.auto(args.allow_plain)?.connect().await,
+        Wanted::Only(transport) => {
+            let connected = Client::connect(args.gateway.options(transport)?).await;
+            connected.map(|(client, pushes)| Connected { client, pushes, failed: Vec::new() })
+        }
+    })
 }
 
-/// Options of a connection as the command line names them.
-pub(super) fn options(
-    transport: Transport,
-    server: &str,
-    ca: &std::path::Path,
-) -> Result<ConnectOptions, gateway::client::CaError> {
-    Ok(match transport {
-        Transport::Tcp => ConnectOptions::tcp(server),
-        Transport::Quic => ConnectOptions::quic(server, TrustedCa::from_pem_file(ca)?),
-        Transport::Tls => ConnectOptions::tls(server, TrustedCa::from_pem_file(ca)?),
-    })
+/// What failed before this transport was taken, for the person; nothing when nothing did.
+fn detour(failed: &[(Transport, ConnectError)], taken: Transport) -> Option<String> {
+    if failed.is_empty() {
+        return None;
+    }
+    let causes: Vec<String> =
+        failed.iter().map(|(transport, error)| format!("{transport}: {}", error.cause())).collect();
+    let clear = if taken == Transport::Tcp { ", and the token travels in clear" } else { "" };
+    Some(format!("{}. Connected over {taken}{clear}.", causes.join("; ")))
 }
 
 async fn login_failed(error: &LoginError, client: &Client) -> ExitCode {
@@ -156,7 +155,9 @@ async fn login_failed(error: &LoginError, client: &Client) -> ExitCode {
     client.close().await;
     let code = give_up(error, code);
     if matches!(error, LoginError::Refused { status: 105, .. }) {
-        say("Was the token made with this gateway's secret (--secret-file), and has it not run out?");
+        say(
+            "Was the token made with this gateway's secret (--secret-file) or key (--key), and has it not run out?",
+        );
     }
     code
 }
@@ -166,7 +167,7 @@ fn give_up(error: &dyn std::error::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn greet(args: &ChatArgs, server: &str) {
+fn greet(args: &ChatArgs, transport: Transport, server: &str) {
     if !std::io::stdin().is_terminal() {
         return;
     }
@@ -174,7 +175,7 @@ fn greet(args: &ChatArgs, server: &str) {
         Some(to) => format!("Every line goes to {to}."),
         None => "Write `NAME text`, for example `bob hello`.".to_owned(),
     };
-    let (account, transport) = (&args.account, args.transport);
+    let account = &args.account;
     say(&format!("You are {account}, on {server} over {transport}. {how} Ctrl-D leaves."));
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gateway::certs;
+use gateway::client::default_tls_port;
 use gateway::config::{self, ConfigError, Instance, Loaded, Options};
 use gateway::dispatch::selector::{Candidates, RouteSelector};
 use gateway::gateway::{Addresses, Gateway};
@@ -250,10 +251,21 @@ fn start_page(
         Some(address) if port != 8000 => format!(" --server {address}"),
         _ => String::new(),
     };
-    writeln!(page, "\nin a second terminal:  {program} chat --account alice{}", server(quic))?;
+    let tls = tls_port(quic, addresses.tls.first());
+    writeln!(page, "\nin a second terminal:  {program} chat --account alice{}{tls}", server(quic))?;
     writeln!(page, "in a third terminal:   {program} chat --account bob --transport tcp{}", server(tcp))?;
     writeln!(page, "then write:            bob hello\n\nready; Ctrl-C ends it")?;
     Ok(page)
+}
+
+/// The argument that names the port for TLS, where it is not the one a client assumes.
+fn tls_port(server: Option<&SocketAddr>, tls: Option<&SocketAddr>) -> String {
+    match (server, tls) {
+        (Some(server), Some(tls)) if tls.port() != default_tls_port(&server.to_string()) => {
+            format!(" --tls-port {}", tls.port())
+        }
+        _ => String::new(),
+    }
 }
 
 /// How this program was started, to be started again: cargo tells the programs it runs where it is.

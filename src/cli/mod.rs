@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod chat;
 pub(crate) mod check;
+pub(crate) mod connect;
 pub(crate) mod dev;
 pub(crate) mod log;
 pub(crate) mod mint;

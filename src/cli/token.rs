@@ -1,17 +1,16 @@
 //! `gateway token`: a token for trying things out.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 
 use gateway::auth::{self, SigningKey, Verifier};
 use gateway::config::ExpectedClaims;
 use gateway::limits::Limits;
 
-use crate::cli::mint;
+use crate::cli::mint::{Signer, SignerArgs};
 
 /// Arguments of `gateway token`.
 #[derive(Debug, clap::Args)]
@@ -25,18 +24,8 @@ pub(crate) struct Args {
     /// How long it is valid, such as 24h or 10m
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
     pub(crate) ttl: Duration,
-    /// The secret of the gateway it is for: HS256
-    #[arg(long, value_name = "FILE", default_value = "certs/dev/jwt.secret")]
-    pub(crate) secret_file: PathBuf,
-    /// A private key instead (PEM, PKCS#8): RSA signs RS256, P-256 ES256, Ed25519 EdDSA. The gateway has its public key
-    #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
-    pub(crate) key: Option<PathBuf>,
-    /// What the gateway has as auth.issuer
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) issuer: Option<String>,
-    /// What the gateway has as auth.audience
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) audience: Option<String>,
+    #[command(flatten)]
+    pub(crate) signer: SignerArgs,
 }
 
 /// Prints the token and nothing else on stdout.
@@ -44,20 +33,10 @@ pub(crate) struct Args {
 /// # Errors
 /// A secret or key that cannot be read or used, or an account or app that no gateway accepts.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let key = match &args.key {
-        Some(path) => read_key(path)?,
-        None => SigningKey::from_secret(&mint::read_secret(&args.secret_file)?),
-    };
-    let expected = ExpectedClaims { issuer: args.issuer.clone(), audience: args.audience.clone() };
+    let Signer { key, expected } = args.signer.signer()?;
     let token = make(&key, &args.account, &args.app, args.ttl, &expected)?;
     writeln!(std::io::stdout(), "{token}")?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn read_key(path: &Path) -> anyhow::Result<SigningKey> {
-    let shown = path.display();
-    let pem = std::fs::read(path).with_context(|| format!("cannot read the key file {shown}"))?;
-    SigningKey::from_pem(&pem).with_context(|| format!("the key file {shown} cannot be used"))
 }
 
 /// A token that a gateway with default limits accepts.
@@ -94,6 +73,9 @@ fn make(
 mod tests {
     use super::*;
     use std::fs;
+    use std::path::PathBuf;
+
+    use crate::cli::mint::{self, read_key};
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
-use crate::client::options::Heartbeat;
+use crate::client::options::{Heartbeat, Transport};
 use crate::client::pending::Refusal;
 use crate::client::state::{Counts, State};
 use crate::client::stream::{MAX_FRAME, Write};
@@ -41,6 +41,7 @@ pub(super) struct Inner {
     pub(super) request_timeout: Duration,
     /// Asks the driver for an orderly close.
     pub(super) stop: Arc<Notify>,
+    pub(super) transport: Transport,
     pub(super) connection: Option<quinn::Connection>,
     pub(super) _driver: AbortOnDropHandle<()>,
 }
@@ -204,6 +205,11 @@ impl Client {
             reason = inner.state.closed() => Err(RequestError::Closed(reason)),
             () = sleep_until(start + inner.request_timeout) => Err(RequestError::TimedOut),
         }
+    }
+
+    /// What carries this connection.
+    pub fn transport(&self) -> Transport {
+        self.inner.transport
     }
 
     /// The login of this connection, once it succeeded.

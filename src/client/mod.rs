@@ -5,18 +5,23 @@
 //! signs in, sends requests and awaits their answers; heartbeats and QUIC keep-alives run on their own. When the
 //! last clone is dropped the connection is closed. Everything is `Send` and runs on any tokio runtime.
 //!
-//! In reading order: `options` and `trust` (what to connect to), `connect` (how), `handle` (what a program holds),
-//! `answer` (what it gets), `calls` (typed requests), `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle
-//! and tasks share), `stream` (one byte stream), `driver` (the task that owns them all).
+//! In reading order: `options` and `trust` (what to connect to), `handshake` and `connect` (how), `auto`, `race` and
+//! `memory` (over which transport, when nobody names one), `handle` (what a program holds), `answer` (what it gets),
+//! `calls` (typed requests), `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle and
+//! tasks share), `stream` (one byte stream), `driver` (the task that owns them all).
 
 mod answer;
+mod auto;
 mod calls;
 mod connect;
 mod driver;
 mod handle;
+mod handshake;
+mod memory;
 mod options;
 mod pending;
 mod pushes;
+mod race;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -24,9 +29,11 @@ mod tests;
 mod trust;
 
 pub use answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
+pub use auto::{Auto, Connected, NoTransport, Plain, default_tls_port};
 pub use calls::CallError;
-pub use connect::{ConnectError, quic_endpoint};
 pub use handle::{Client, Lane};
+pub use handshake::{ConnectError, quic_endpoint};
+pub use memory::Memory;
 pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
 pub use pushes::{Push, Pushes};
 pub use state::Counts;

@@ -2,6 +2,7 @@
 //! raw clients and scripted logic services.
 #![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
+mod auto;
 mod codec;
 mod draining;
 mod embedded;

@@ -17,6 +17,7 @@ use crate::support::fake_logic::FakeLogic;
 use crate::support::identity;
 use crate::support::raw::{Kind, Raw, Target};
 
+mod auto;
 mod chat;
 
 /// Longest wait for anything a program of ours does.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use gateway::client::Transport;
 use gateway::wire::close::CloseReason;
 
 use crate::cli::bench::load::partner;
@@ -84,9 +85,23 @@ fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
+/// The part of one transport in the sum.
+#[derive(Debug, Default)]
+struct Share {
+    /// By clients on this transport.
+    sent: u64,
+    stored: u64,
+    answer_times: Vec<u32>,
+    /// To clients on this transport.
+    missing: u64,
+    delivery_times: Vec<u32>,
+}
+
 /// The sum over all clients.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// By the name of the transport.
+    shares: BTreeMap<&'static str, Share>,
     sent: u64,
     unanswered: u64,
     statuses: BTreeMap<i32, u64>,
@@ -103,11 +118,13 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Sums up. `ends` are the connections that were over before the bench closed them.
+    /// Sums up. `ends` are the connections that were over before the bench closed them; `over` says which transport a
+    /// client has.
     pub(super) fn new(
         sent: Vec<(usize, Sent)>,
         received: Vec<(usize, Received)>,
         ends: impl Iterator<Item = CloseReason>,
+        over: impl Fn(usize) -> Transport,
     ) -> Self {
         let mut sum = Self::default();
         let received: BTreeMap<usize, Received> = received.into_iter().collect();
@@ -115,7 +132,13 @@ impl Report {
             let seen = received.get(&partner(client)).map_or(&[][..], |received| &received.seen);
             let came = |number: usize| seen.get(number).copied().unwrap_or(false);
             let stored = sent.stored.iter().enumerate().filter(|(_, stored)| **stored);
-            sum.missing += stored.filter(|(number, _)| !came(*number)).count() as u64;
+            let missing = stored.filter(|(number, _)| !came(*number)).count() as u64;
+            sum.missing += missing;
+            sum.shares.entry(over(partner(client)).as_str()).or_default().missing += missing;
+            let share = sum.shares.entry(over(client).as_str()).or_default();
+            share.sent += sent.sent;
+            share.stored += sent.statuses.get(&0).copied().unwrap_or(0);
+            share.answer_times.extend(&sent.latencies);
             sum.sent += sent.sent;
             sum.unanswered += sent.unanswered;
             sum.lag = sum.lag.max(sent.lag);
@@ -124,7 +147,9 @@ impl Report {
                 *sum.statuses.entry(status).or_default() += count;
             }
         }
-        for received in received.into_values() {
+        for (client, received) in received {
+            let share = sum.shares.entry(over(client).as_str()).or_default();
+            share.delivery_times.extend(&received.latencies);
             sum.pushed += received.pushed;
             sum.out_of_order += received.out_of_order;
             sum.duplicated += received.duplicated;
@@ -136,6 +161,10 @@ impl Report {
         }
         sum.answer_times.sort_unstable();
         sum.delivery_times.sort_unstable();
+        for share in sum.shares.values_mut() {
+            share.answer_times.sort_unstable();
+            share.delivery_times.sort_unstable();
+        }
         sum
     }
 
@@ -173,7 +202,23 @@ impl fmt::Display for Report {
         }
         writeln!(f, "answer time    {}", Times(&self.answer_times))?;
         writeln!(f, "delivery time  {}", Times(&self.delivery_times))?;
-        write!(f, "sent late by   {:.1} ms at most", self.lag.as_secs_f64() * 1e3)
+        write!(f, "sent late by   {:.1} ms at most", self.lag.as_secs_f64() * 1e3)?;
+        // One row would say what stands above.
+        let mut shares = self.shares.iter().filter(|_| self.shares.len() > 1);
+        shares.try_for_each(|(over, share)| write!(f, "\nover {over:<10}{share}"))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, stored, missing, .. } = self;
+        let (answers, deliveries) = (Times(&self.answer_times), Times(&self.delivery_times));
+        write!(
+            f,
+            "sent {sent}, answered 0 {stored}, answer time {}; to these: missing {missing}, delivery time {}",
+            answers.middle(),
+            deliveries.middle()
+        )
     }
 }
 
@@ -185,6 +230,14 @@ impl Times<'_> {
     fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0.get(rank - 1).map_or(f64::NAN, |&micros| f64::from(micros) / 1e3)
+    }
+
+    /// Without the worst.
+    fn middle(&self) -> String {
+        if self.0.is_empty() {
+            return "none".to_owned();
+        }
+        format!("p50 {:.2} p99 {:.2} ms", self.percentile(50), self.percentile(99))
     }
 }
 
@@ -204,6 +257,10 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn over(client: usize) -> Transport {
+        if client == 0 { Transport::Quic } else { Transport::Tls }
+    }
+
     fn pair(numbers: &[u32]) -> (Sent, Received) {
         let mut sent = Sent::new(3);
         for number in 0..3 {
@@ -219,7 +276,7 @@ mod tests {
     fn report(numbers: &[u32]) -> Report {
         let (sent, received) = pair(numbers);
         let idle = (1, Sent::new(3));
-        Report::new(vec![(0, sent), idle], vec![(0, Received::new(3)), (1, received)], [].into_iter())
+        Report::new(vec![(0, sent), idle], vec![(0, Received::new(3)), (1, received)], [].into_iter(), over)
     }
 
     #[test]
@@ -242,11 +299,29 @@ mod tests {
         sent.note(1, MS, Some((300, MS)));
         let mut received = Received::new(2);
         received.note(0, MS);
-        let report = Report::new(vec![(0, sent)], vec![(0, Received::new(2)), (1, received)], [].into_iter());
+        let report =
+            Report::new(vec![(0, sent)], vec![(0, Received::new(2)), (1, received)], [].into_iter(), over);
         assert!(report.is_good(), "{report}");
         let mut lost = Sent::new(1);
         lost.note(0, MS, None);
-        assert!(!Report::new(vec![(0, lost)], Vec::new(), [CloseReason::Kicked].into_iter()).is_good());
+        assert!(!Report::new(vec![(0, lost)], Vec::new(), [CloseReason::Kicked].into_iter(), over).is_good());
+    }
+
+    /// Client 0 sent over QUIC, its partner received over TLS.
+    #[test]
+    fn each_transport_has_a_row_of_what_was_sent_over_it_and_what_came_over_it() {
+        let text = report(&[0, 2]).to_string();
+        let row = |over: &str| text.lines().find(|line| line.starts_with(over)).unwrap().to_owned();
+        let sent = "sent 3, answered 0 3, answer time p50 1.00 p99 1.00 ms";
+        assert_eq!(
+            row("over quic"),
+            format!("over quic      {sent}; to these: missing 0, delivery time none")
+        );
+        let came = "to these: missing 1, delivery time p50 1.00 p99 1.00 ms";
+        assert_eq!(row("over tls"), format!("over tls       sent 0, answered 0 0, answer time none; {came}"));
+        let (sent, received) = pair(&[0, 1, 2]);
+        let one = Report::new(vec![(0, sent)], vec![(1, received)], [].into_iter(), |_| Transport::Tcp);
+        assert!(!one.to_string().contains("over "), "{one}");
     }
 
     #[test]

@@ -1,24 +1,24 @@
-//! `gateway bench talk`: half the clients over QUIC, half over TCP; pairs of one of each talk to each other.
+//! `gateway bench talk`: clients over QUIC, TCP and TLS; pairs over different transports talk to each other.
 //!
 //! The load is an open loop: a message has a time at which it is due, and one that is sent late is sent at once.
 //! Both latencies are counted from the time it was due, so that a stall cannot hide.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use gateway::auth;
 use gateway::client::{Client, ConnectOptions, Pushes, Transport};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::cli::bench::load::{Load, receive, send};
 use crate::cli::bench::report::{Received, Report, Sent};
-use crate::cli::{chat, mint};
+use crate::cli::connect::ServerArgs;
+use crate::cli::mint::SignerArgs;
 
 /// Connects and logins under way at once: below the gateway's limit from which on it asks for proof of address.
 const CONNECTING: usize = 32;
@@ -41,10 +41,15 @@ const RUNTIME_END: Duration = Duration::from_millis(100);
 /// The app of the bench accounts.
 const APP: &str = "x_im";
 
+/// How long the look for a TLS listener may take.
+const TLS_LOOK: Duration = Duration::from_secs(1);
+
 /// Which transports the clients use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Mix {
-    /// Half of each; every pair has one of each.
+    /// A third each of QUIC, TCP and TLS; every pair has two of them.
+    All,
+    /// Half QUIC, half TCP; every pair has one of each.
     Both,
     Quic,
     Tcp,
@@ -52,14 +57,20 @@ enum Mix {
 }
 
 impl Mix {
-    fn of(self, client: usize) -> Transport {
+    /// In turn, so that neighbours, who talk to each other, differ.
+    const fn transports(self) -> &'static [Transport] {
         match self {
-            Self::Quic => Transport::Quic,
-            Self::Tcp => Transport::Tcp,
-            Self::Tls => Transport::Tls,
-            Self::Both if client.is_multiple_of(2) => Transport::Quic,
-            Self::Both => Transport::Tcp,
+            Self::All => &[Transport::Quic, Transport::Tcp, Transport::Tls],
+            Self::Both => &[Transport::Quic, Transport::Tcp],
+            Self::Quic => &[Transport::Quic],
+            Self::Tcp => &[Transport::Tcp],
+            Self::Tls => &[Transport::Tls],
         }
+    }
+
+    const fn of(self, client: usize) -> Transport {
+        let transports = self.transports();
+        transports[client % transports.len()]
     }
 }
 
@@ -75,27 +86,28 @@ pub(super) struct TalkArgs {
     /// How long they talk.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: u32,
-    /// What carries the connections.
-    #[arg(long, value_enum, default_value_t = Mix::Both)]
-    transport: Mix,
-    /// The gateway, HOST:PORT.
-    #[arg(long, default_value = "127.0.0.1:8000")]
-    server: String,
-    /// Its port for TLS, which is used in place of that of --server.
-    #[arg(long, value_name = "P", default_value_t = chat::TLS_PORT)]
-    tls_port: u16,
-    /// The CA that signed the gateway's certificate (PEM); QUIC and TLS need it.
-    #[arg(long, default_value = "certs/dev/ca.pem")]
-    ca: PathBuf,
-    /// The development secret tokens are made with.
-    #[arg(long, default_value = "certs/dev/jwt.secret")]
-    secret_file: PathBuf,
+    /// What carries the connections; default: all where TLS can be reached, else both.
+    #[arg(long, value_enum)]
+    transport: Option<Mix>,
+    #[command(flatten)]
+    gateway: ServerArgs,
+    #[command(flatten)]
+    signer: SignerArgs,
 }
 
 impl TalkArgs {
     /// Messages each client is to send.
     fn each(&self) -> u32 {
         self.rate * self.seconds
+    }
+
+    /// The mix that was asked for, or the widest there is.
+    async fn mix(&self) -> Mix {
+        if let Some(mix) = self.transport {
+            return mix;
+        }
+        let looked = timeout(TLS_LOOK, TcpStream::connect(self.gateway.address(Transport::Tls))).await;
+        if matches!(looked, Ok(Ok(_))) { Mix::All } else { Mix::Both }
     }
 }
 
@@ -122,8 +134,9 @@ pub(super) fn run(args: &TalkArgs) -> anyhow::Result<ExitCode> {
 
 async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
     let run = run_id();
-    let endpoint = shared_endpoint(args).await?;
-    let members = connect_all(args, &run, endpoint.as_ref()).await?;
+    let mix = args.mix().await;
+    let endpoint = shared_endpoint(args, mix).await?;
+    let members = connect_all(args, mix, &run, endpoint.as_ref()).await?;
     let clients: Vec<Client> = members.iter().map(|(client, _)| client.clone()).collect();
     let load = Arc::new(Load::new(run, args.clients, args.rate, args.each()));
     let mut senders = JoinSet::new();
@@ -136,14 +149,16 @@ async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
     await_last_pushes(&load).await;
     load.end();
     let received: Vec<(usize, Received)> = receivers.join_all().await;
-    let report = Report::new(sent, received, clients.iter().filter_map(Client::close_reason));
+    let ends = clients.iter().filter_map(Client::close_reason);
+    let report = Report::new(sent, received, ends, |client| mix.of(client));
     let _ = timeout(CLOSE, close_all(clients, endpoint)).await;
-    let kinds = |kind| (0..args.clients as usize).filter(|&index| args.transport.of(index) == kind).count();
-    let (quic, tcp, tls) = (kinds(Transport::Quic), kinds(Transport::Tcp), kinds(Transport::Tls));
-    let (rate, seconds) = (args.rate, args.seconds);
-    println(&format!(
-        "clients        {quic} over QUIC, {tcp} over TCP, {tls} over TLS, {rate} messages/s each for {seconds} s"
-    ));
+    let over = |kind: &Transport| {
+        let count = (0..args.clients as usize).filter(|&client| mix.of(client) == *kind).count();
+        format!("{count} over {}", kind.as_str().to_uppercase())
+    };
+    let over: Vec<String> = mix.transports().iter().map(over).collect();
+    let (over, rate, seconds) = (over.join(", "), args.rate, args.seconds);
+    println(&format!("clients        {over}, {rate} messages/s each for {seconds} s"));
     println(&report.to_string());
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -188,15 +203,15 @@ async fn close_all(clients: Vec<Client>, endpoint: Option<quinn::Endpoint>) {
 }
 
 /// One UDP socket for all QUIC clients.
-async fn shared_endpoint(args: &TalkArgs) -> anyhow::Result<Option<quinn::Endpoint>> {
-    if matches!(args.transport, Mix::Tcp | Mix::Tls) {
+async fn shared_endpoint(args: &TalkArgs, mix: Mix) -> anyhow::Result<Option<quinn::Endpoint>> {
+    if !mix.transports().contains(&Transport::Quic) {
         return Ok(None);
     }
-    let server = tokio::net::lookup_host(&args.server)
+    let server = tokio::net::lookup_host(&args.gateway.server)
         .await
         .ok()
         .and_then(|mut addresses| addresses.next())
-        .with_context(|| format!("cannot resolve {}; write HOST:PORT", args.server))?;
+        .with_context(|| format!("cannot resolve {}; write HOST:PORT", args.gateway.server))?;
     let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = std::net::UdpSocket::bind(any).context("cannot bind a UDP socket")?;
     let buffers = socket2::SockRef::from(&socket);
@@ -216,23 +231,21 @@ type Joining = (usize, anyhow::Result<Member>);
 
 async fn connect_all(
     args: &TalkArgs,
+    mix: Mix,
     run: &str,
     endpoint: Option<&quinn::Endpoint>,
 ) -> anyhow::Result<Vec<Member>> {
-    let secret = mint::read_secret(&args.secret_file)?;
-    let options = |index| {
-        let transport = args.transport.of(index);
-        chat::options(transport, &chat::address(transport, &args.server, args.tls_port), &args.ca)
-    };
-    // No mix has more than two kinds, and neighbours differ.
-    let options = [options(0)?, options(1)?];
+    let signer = args.signer.signer()?;
+    // One for each of the mix, in its order.
+    let options = mix.transports().iter().map(|&transport| args.gateway.options(transport));
+    let options = options.collect::<Result<Vec<_>, _>>()?;
     let bar = progress(u64::from(args.clients), "logins");
     let mut members: Vec<Option<Member>> = (0..args.clients).map(|_| None).collect();
     let mut joining = JoinSet::new();
     for index in 0..members.len() {
         let options = options[index % options.len()].clone();
         let options = ConnectOptions { endpoint: endpoint.cloned(), ..options };
-        let token = auth::mint(&secret, &account(run, index), APP, mint::VALID_FOR);
+        let token = signer.mint(&account(run, index), APP);
         if joining.len() >= CONNECTING {
             collect(&mut joining, &mut members, &bar).await?;
         }
@@ -288,4 +301,23 @@ fn progress(len: u64, unit: &str) -> ProgressBar {
 fn println(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::load::partner;
+
+    #[test]
+    fn a_mix_has_equal_shares_and_pairs_of_different_transports() {
+        for clients in [2, 6, 100, 500] {
+            let of = |kind| (0..clients).filter(|&client| Mix::All.of(client) == kind).count();
+            let shares = [of(Transport::Quic), of(Transport::Tcp), of(Transport::Tls)];
+            assert_eq!(shares.iter().sum::<usize>(), clients);
+            assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");
+        }
+        for mix in [Mix::All, Mix::Both] {
+            assert!((0..60).all(|client| mix.of(client) != mix.of(partner(client))), "{mix:?}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::wire::frame::{self, Frame, FrameDecoder, Opcode};
 use crate::wire::packet::{BASIC_PING, BASIC_PONG, Packet, encode_basic, encode_message};
 use crate::wire::{command, pb};
 
+mod auto;
 mod connecting;
 mod pushes;
 mod session;
@@ -159,9 +160,13 @@ impl TlsGate {
 
 impl QuicGate {
     fn new(alpn: &[u8]) -> Self {
-        let (tls, ca) = server_tls(alpn);
+        Self::at(server_tls(alpn), 0)
+    }
+
+    /// With this identity, on this port.
+    fn at((tls, ca): (rustls::ServerConfig, TrustedCa), port: u16) -> Self {
         let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-        let endpoint = quinn::Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let endpoint = quinn::Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         Self { endpoint, ca }
     }
 

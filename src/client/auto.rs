@@ -1,0 +1,335 @@
+//! A connection over whatever gets through: QUIC, else TLS, and plain TCP only where that is allowed.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use crate::client::connect::start;
+use crate::client::handle::Client;
+use crate::client::handshake::{ConnectError, Established, establish, resolve, timed_out};
+use crate::client::memory::Memory;
+use crate::client::options::{ConnectOptions, Transport};
+use crate::client::pushes::Pushes;
+use crate::client::race::race;
+use crate::client::trust::TrustedCa;
+
+/// How long the transport that is tried first is alone: three of the round trips QUIC assumes, and short enough that a
+/// person does not notice it where UDP is blocked.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// How long QUIC may still take once TLS has failed and plain TCP is next: with the head start almost a second, in
+/// which a lost first packet has been sent again.
+const QUIC_ALONE: Duration = Duration::from_millis(500);
+
+/// The port for TLS is so much above that for QUIC and plain TCP: 8443 beside 8000.
+const TLS_DISTANCE: u16 = 443;
+
+/// The port for TLS where none is so much above.
+const TLS_PORT: u16 = 8443;
+
+/// The port for TLS of a `host:port`, unless it is told otherwise: 443 above, as `gateway dev` has it.
+pub fn default_tls_port(server: &str) -> u16 {
+    let port = server.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    port.and_then(|port| port.checked_add(TLS_DISTANCE)).unwrap_or(TLS_PORT)
+}
+
+/// Connects over the transport that gets through. Make one per program, so that it remembers.
+///
+/// * QUIC is tried first. When it has not connected after 300 ms, or has failed, TLS is tried beside it. The first whose
+///   handshake is done is used and the other one dropped; only then comes the login, so there is one.
+/// * Where TLS won, it is first for 10 minutes, and QUIC is tried only if TLS fails or takes more than 300 ms. The
+///   first connection after that time is still made over TLS without delay, and QUIC is tried in the background: if
+///   its handshake is done, the next connection begins with QUIC; else TLS is first for 10 more minutes.
+/// * Plain TCP shows the token to everyone on the way. It is tried last, when neither got through, and only to addresses
+///   of this machine, or with [`allow_plain`](Self::allow_plain). A server that was reached and not believed, or that
+///   refused, is not tried over plain TCP. A half of the time to connect is kept for it.
+#[derive(Debug, Clone)]
+pub struct Auto {
+    /// `server` is for QUIC and plain TCP; `transport` is not looked at; the times count for all attempts together.
+    pub options: ConnectOptions,
+    /// The port for TLS on the same host. Default: [`default_tls_port`].
+    pub tls_port: u16,
+    /// May the token travel in clear to another machine? Default: no.
+    pub allow_plain: bool,
+    /// Where TLS won. Share one among several of these.
+    pub memory: Memory,
+}
+
+/// What [`Auto::connect`] came to; [`Client::transport`] says over what.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection; the login comes next.
+    pub client: Client,
+    /// What arrives unasked.
+    pub pushes: Pushes,
+    /// What failed before, and why. What was only slower is not here.
+    pub failed: Vec<(Transport, ConnectError)>,
+}
+
+/// What became of plain TCP when nothing got through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// It was tried.
+    Tried,
+    /// It was not: the server is on another machine.
+    NotAllowed,
+    /// It was not: the server was reached, and was not believed or refused; or nobody said whom to believe.
+    Withheld,
+}
+
+/// No transport came through.
+#[derive(Debug)]
+pub struct NoTransport {
+    /// As it was given.
+    pub server: String,
+    /// The port for TLS.
+    pub tls_port: u16,
+    /// What was tried, and why it failed.
+    pub tried: Vec<(Transport, ConnectError)>,
+    /// What became of plain TCP.
+    pub plain: Plain,
+}
+
+impl std::error::Error for NoTransport {}
+
+impl fmt::Display for NoTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no connection to {}", self.server)?;
+        for (at, (transport, error)) in self.tried.iter().enumerate() {
+            write!(f, "{} {transport}: {}", if at == 0 { ":" } else { ";" }, error.cause())?;
+        }
+        let forged = self.tried.iter().any(|(_, error)| matches!(error, ConnectError::Certificate { .. }));
+        let port = self.tls_port;
+        match self.plain {
+            Plain::Withheld if forged => f.write_str(
+                ". Either another CA signed the certificate (--ca), or somebody on the way pretends to be the gateway: \
+                 plain TCP was not tried",
+            ),
+            Plain::Withheld => f.write_str(". Plain TCP was not tried: it only follows where nothing answers"),
+            Plain::NotAllowed => write!(
+                f,
+                ". Is the gateway running there, with TLS on port {port} (--tls-port)? Plain TCP was not tried: it shows the \
+                 token to everyone on the way (--allow-plain)"
+            ),
+            Plain::Tried => write!(f, ". Is the gateway running there, with TLS on port {port} (--tls-port)?"),
+        }
+    }
+}
+
+impl Auto {
+    /// To `host:port`, whose certificate was signed by `ca`.
+    pub fn new(server: impl Into<String>, ca: TrustedCa) -> Self {
+        let options = ConnectOptions::quic(server, ca);
+        let tls_port = default_tls_port(&options.server);
+        Self { options, tls_port, allow_plain: false, memory: Memory::new() }
+    }
+
+    /// Connects. Dropped halfway, nothing is left behind.
+    ///
+    /// # Errors
+    /// [`ConnectError::NoTransport`] with everything that was tried; [`ConnectError::Resolve`] and
+    /// [`ConnectError::TimedOut`] when the name has no address.
+    pub async fn connect(&self) -> Result<Connected, ConnectError> {
+        let begun = Instant::now();
+        let deadline = begun + self.options.connect_timeout;
+        let addresses = resolve(&self.options, deadline).await?;
+        let plain: Vec<SocketAddr> =
+            addresses.iter().copied().filter(|&address| may_be_plain(address, self.allow_plain)).collect();
+        let encrypted_until =
+            if plain.is_empty() { deadline } else { begun + self.options.connect_timeout / 2 };
+        let mut failed = match self.encrypted(&addresses, encrypted_until, !plain.is_empty()).await {
+            Ok((won, failed)) => return Ok(self.connected(won, failed.into_iter().collect())),
+            Err(failed) => Vec::from(failed),
+        };
+        let plain_follows = match failed.iter().all(|(_, error)| is_not_reached(error)) {
+            false => Plain::Withheld,
+            true if plain.is_empty() => Plain::NotAllowed,
+            true => Plain::Tried,
+        };
+        if plain_follows == Plain::Tried {
+            match establish(&self.over(Transport::Tcp), &plain, deadline).await {
+                Ok(won) => return Ok(self.connected(won, failed)),
+                Err(error) => failed.push((Transport::Tcp, error)),
+            }
+        }
+        let (server, tls_port) = (self.options.server.clone(), self.tls_port);
+        Err(ConnectError::NoTransport(NoTransport { server, tls_port, tried: failed, plain: plain_follows }))
+    }
+
+    fn connected(&self, won: Established, failed: Vec<Failed>) -> Connected {
+        let (client, pushes) = start(&self.options, won);
+        Connected { client, pushes, failed }
+    }
+
+    /// The options of one attempt.
+    fn over(&self, transport: Transport) -> ConnectOptions {
+        let mut options = ConnectOptions { transport, ..self.options.clone() };
+        if let (Transport::Tls, Some((host, _))) = (transport, options.server.rsplit_once(':')) {
+            options.server = format!("{host}:{}", self.tls_port);
+        }
+        options
+    }
+
+    /// QUIC and TLS, in the order the memory suggests.
+    async fn encrypted(
+        &self,
+        addresses: &[SocketAddr],
+        deadline: Instant,
+        plain_follows: bool,
+    ) -> Result<(Established, Option<Failed>), [Failed; 2]> {
+        let server = &self.options.server;
+        let (over_quic, over_tls) = (self.over(Transport::Quic), self.over(Transport::Tls));
+        let mut at_tls = addresses.to_vec();
+        at_tls.iter_mut().for_each(|address| address.set_port(self.tls_port));
+        let no_tls = Notify::new();
+        let quic = async {
+            let cut = async {
+                no_tls.notified().await;
+                sleep(QUIC_ALONE).await;
+            };
+            let done = tokio::select! {
+                biased;
+                done = establish(&over_quic, addresses, deadline) => done,
+                () = cut => Err(timed_out(&over_quic)),
+            };
+            done.map_err(|error| (Transport::Quic, error))
+        };
+        let tls = async {
+            let done = establish(&over_tls, &at_tls, deadline).await;
+            if plain_follows && done.as_ref().is_err_and(is_not_reached) {
+                no_tls.notify_one();
+            }
+            done.map_err(|error| (Transport::Tls, error))
+        };
+        let tls_first = self.memory.remembered(server).is_some();
+        let raced = if tls_first {
+            race(tls, quic, sleep(HEAD_START)).await.map_err(|(tls, quic)| [quic, tls])
+        } else {
+            race(quic, tls, sleep(HEAD_START)).await.map_err(<[Failed; 2]>::from)
+        };
+        match &raced {
+            Ok((Established::Quic { .. }, _)) => self.memory.quic_won(server),
+            Ok(_) if tls_first => self.probe(addresses),
+            Ok(_) => self.memory.tls_won(server),
+            Err(_) => {}
+        }
+        raced
+    }
+
+    /// Tries QUIC in the background if that is due.
+    fn probe(&self, addresses: &[SocketAddr]) {
+        self.memory.probe(&self.options.server, || {
+            let (options, addresses) = (self.over(Transport::Quic), addresses.to_vec());
+            async move {
+                let deadline = Instant::now() + options.connect_timeout;
+                let done = establish(&options, &addresses, deadline).await;
+                done.map(Established::discard).is_ok()
+            }
+        });
+    }
+}
+
+/// An attempt that failed.
+type Failed = (Transport, ConnectError);
+
+/// May a token travel to this address in clear?
+fn may_be_plain(address: SocketAddr, allowed: bool) -> bool {
+    allowed || address.ip().to_canonical().is_loopback()
+}
+
+/// Did nothing that speaks TLS answer? Whoever did answer, and was not believed or refused, must not be given the token
+/// in clear instead: that is what an attacker on the way would wait for.
+fn is_not_reached(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Tcp { .. }
+        | ConnectError::TimedOut { .. }
+        | ConnectError::Quic { .. }
+        | ConnectError::Tls { .. }
+        | ConnectError::Local(_) => true,
+        ConnectError::Certificate { .. }
+        | ConnectError::NotAGateway { .. }
+        | ConnectError::Refused { .. }
+        | ConnectError::Closed { .. }
+        | ConnectError::NoCa
+        | ConnectError::Resolve { .. }
+        | ConnectError::NoTransport(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_token_travels_in_clear_on_this_machine_or_where_it_is_allowed() {
+        for (address, here) in [
+            ("127.0.0.1:8000", true),
+            ("127.9.9.9:8000", true),
+            ("[::1]:8000", true),
+            ("[::ffff:127.0.0.1]:8000", true),
+            ("10.0.0.1:8000", false),
+            ("192.168.1.2:8000", false),
+            ("0.0.0.0:8000", false),
+            ("[::]:8000", false),
+            ("[fe80::1]:8000", false),
+            ("[::ffff:10.0.0.1]:8000", false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(may_be_plain(address, false), here, "{address}");
+            assert!(may_be_plain(address, true), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_port_for_tls_is_443_above_unless_it_is_told() {
+        for (server, port) in [
+            ("127.0.0.1:8000", 8443),
+            ("[::1]:9000", 9443),
+            ("gate:65092", 65535),
+            ("gate:65093", 8443),
+            ("gate", 8443),
+        ] {
+            assert_eq!(default_tls_port(server), port, "{server}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_every_attempt_and_what_to_do() {
+        let server = || "gate:8000".to_owned();
+        let silent =
+            || (Transport::Quic, ConnectError::TimedOut { server: server(), transport: Transport::Quic });
+        let refused = |transport, server: &str| {
+            let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+            (transport, ConnectError::Tcp { server: server.to_owned(), error })
+        };
+        let text = |tried, plain| NoTransport { server: server(), tls_port: 8443, tried, plain }.to_string();
+
+        let without_plain = text(vec![silent(), refused(Transport::Tls, "gate:8443")], Plain::NotAllowed);
+        assert_eq!(
+            without_plain,
+            "no connection to gate:8000: quic: no answer in time; tls: cannot connect to gate:8443: connection refused. \
+             Is the gateway running there, with TLS on port 8443 (--tls-port)? Plain TCP was not tried: it shows the \
+             token to everyone on the way (--allow-plain)"
+        );
+        let all = [silent(), refused(Transport::Tls, "gate:8443"), refused(Transport::Tcp, "gate:8000")];
+        let all = text(all.into(), Plain::Tried);
+        assert!(
+            all.contains("; tcp: cannot connect to gate:8000") && !all.contains("--allow-plain"),
+            "{all}"
+        );
+        let forged = ConnectError::Certificate { server: "gate:8443".to_owned(), reason: "who?".to_owned() };
+        let forged = text(vec![silent(), (Transport::Tls, forged)], Plain::Withheld);
+        assert!(forged.contains("tls: the certificate of gate:8443 is not believed: who?"), "{forged}");
+        assert!(forged.contains("--ca") && forged.contains("pretends to be the gateway"), "{forged}");
+        let full = (Transport::Quic, ConnectError::Refused { server: server() });
+        let full = text(vec![full, refused(Transport::Tls, "gate:8443")], Plain::Withheld);
+        assert!(
+            full.contains("quic: gate:8000 refuses new connections") && !full.contains("pretends"),
+            "{full}"
+        );
+    }
+}

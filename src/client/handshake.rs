@@ -1,0 +1,350 @@
+//! From options to a connection whose handshake is done, and why there is none.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ConnectionError, TransportConfig, VarInt};
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::client::auto::NoTransport;
+use crate::client::options::{ConnectOptions, Streams, Transport};
+use crate::wire::close::CloseReason;
+
+/// Streams of [`Streams::Separate`].
+const SEPARATE: usize = 3;
+
+/// Receive window of a QUIC connection, in stream windows: stalled pushes must leave room for answers.
+const CONNECTION_WINDOWS: u32 = 8;
+
+/// QUIC transport error: the server takes no new connection.
+const CONNECTION_REFUSED: u64 = 0x2;
+
+/// QUIC transport errors 0x100–0x1ff are TLS alerts; this one is `no_application_protocol`.
+const ALERT_NO_ALPN: u64 = 0x100 + 120;
+
+/// No connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name cannot be resolved.
+    #[error("cannot resolve {server}: {error}; write HOST:PORT, for example 127.0.0.1:8000")]
+    Resolve {
+        /// As it was given.
+        server: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// TCP connect failed.
+    #[error("cannot connect to {server} over TCP: {error}; is the gateway running there?")]
+    Tcp {
+        /// As it was given.
+        server: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Nothing answered in time.
+    #[error("no answer from {server} over {transport} in time; is the gateway running there?{}", hint(*.transport))]
+    TimedOut {
+        /// As it was given.
+        server: String,
+        /// What was tried.
+        transport: Transport,
+    },
+    /// The gateway takes no new connections.
+    #[error("{server} refuses new connections: it is going away or full; try again later")]
+    Refused {
+        /// As it was given.
+        server: String,
+    },
+    /// QUIC or TLS without a certificate authority.
+    #[error(
+        "an encrypted connection needs the CA that signed the gateway's certificate: give its PEM file (--ca)"
+    )]
+    NoCa,
+    /// The server's certificate is not believed.
+    #[error("the certificate of {server} is not believed: {reason}; give the CA that signed it (--ca)")]
+    Certificate {
+        /// As it was given.
+        server: String,
+        /// What TLS said.
+        reason: String,
+    },
+    /// The server speaks QUIC or TLS, but not this protocol.
+    #[error("{server} does not speak x-im/1: it is no gateway")]
+    NotAGateway {
+        /// As it was given.
+        server: String,
+    },
+    /// The gateway closed the connection at once.
+    #[error("{server} closed the connection at once: {reason}")]
+    Closed {
+        /// As it was given.
+        server: String,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Another fault of the QUIC handshake.
+    #[error("no QUIC connection to {server}: {error}")]
+    Quic {
+        /// As it was given.
+        server: String,
+        /// What quinn said.
+        error: ConnectionError,
+    },
+    /// Another fault of the TLS handshake.
+    #[error("no TLS connection to {server}: {error}; is it the port for TLS (--tls-port)?")]
+    Tls {
+        /// As it was given.
+        server: String,
+        /// What TLS or the system said.
+        error: io::Error,
+    },
+    /// Nothing came through, on any transport ([`Auto`](crate::client::Auto)).
+    #[error(transparent)]
+    NoTransport(NoTransport),
+    /// The local side cannot be set up: no socket, or options that cannot be used.
+    #[error("cannot set up the connection on this side: {0}")]
+    Local(String),
+}
+
+impl ConnectError {
+    /// Why there is no connection, without what to do about it: for those who tried several transports.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::TimedOut { .. } => "no answer in time".to_owned(),
+            Self::Tcp { server, error } => format!("cannot connect to {server}: {error}"),
+            Self::Certificate { server, reason } => {
+                format!("the certificate of {server} is not believed: {reason}")
+            }
+            Self::Tls { server, error } => format!("no TLS with {server}: {error}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+const fn hint(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Quic => " If UDP is blocked on the way, try --transport tls, or auto",
+        Transport::Tcp | Transport::Tls => "",
+    }
+}
+
+/// A UDP endpoint from which `server` can be reached; it can be shared by any number of clients.
+///
+/// # Errors
+/// The system's, when no socket can be bound. Must be called on a tokio runtime.
+pub fn quic_endpoint(server: SocketAddr) -> io::Result<quinn::Endpoint> {
+    let any: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    quinn::Endpoint::client(SocketAddr::new(any, 0))
+}
+
+/// A connection before any frame. Dropped, it is closed.
+#[derive(Debug)]
+pub(super) enum Established {
+    Quic {
+        connection: quinn::Connection,
+        /// The endpoint, when it belongs to this connection alone.
+        own: Option<quinn::Endpoint>,
+        streams: Vec<(quinn::SendStream, quinn::RecvStream)>,
+    },
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Established {
+    /// Says goodbye in order. On TCP that is to drop it.
+    pub(super) fn discard(self) {
+        if let Self::Quic { connection, .. } = &self {
+            // Before the streams are dropped, which would finish them one by one.
+            let bye = CloseReason::Bye;
+            connection.close(VarInt::from(bye.code().unwrap_or(0)), bye.token().as_bytes());
+        }
+    }
+}
+
+/// The addresses of the server, in the order in which they are to be tried.
+pub(super) async fn resolve(
+    options: &ConnectOptions,
+    deadline: Instant,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let resolved = timeout_at(deadline, lookup_host(&options.server)).await;
+    let failed = |error| ConnectError::Resolve { server: options.server.clone(), error };
+    Ok(resolved.map_err(|_| timed_out(options))?.map_err(failed)?.collect())
+}
+
+/// Shakes hands with the first address that does so. Each gets an equal share of what is left of the time.
+pub(super) async fn establish(
+    options: &ConnectOptions,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<Established, ConnectError> {
+    let error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut last = ConnectError::Resolve { server: options.server.clone(), error };
+    for (tried, &address) in addresses.iter().enumerate() {
+        let now = Instant::now();
+        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(now) / left;
+        match timeout_at(now + share, shake_hands(options, address)).await {
+            Ok(Ok(established)) => return Ok(established),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = timed_out(options),
+        }
+    }
+    Err(last)
+}
+
+pub(super) fn timed_out(options: &ConnectOptions) -> ConnectError {
+    ConnectError::TimedOut { server: options.server.clone(), transport: options.transport }
+}
+
+async fn shake_hands(options: &ConnectOptions, address: SocketAddr) -> Result<Established, ConnectError> {
+    match options.transport {
+        Transport::Quic => quic(options, address).await,
+        Transport::Tcp => Ok(Established::Tcp(tcp(options, address).await?)),
+        Transport::Tls => tls(options, address).await,
+    }
+}
+
+async fn tcp(options: &ConnectOptions, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let failed = |error| ConnectError::Tcp { server: options.server.clone(), error };
+    let socket = TcpStream::connect(address).await.map_err(failed)?;
+    socket.set_nodelay(true).map_err(failed)?;
+    Ok(socket)
+}
+
+async fn tls(options: &ConnectOptions, address: SocketAddr) -> Result<Established, ConnectError> {
+    let ca = options.ca.as_ref().ok_or(ConnectError::NoCa)?;
+    let name = server_name(options).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| ConnectError::Local(error.to_string()))?;
+    let socket = tcp(options, address).await?;
+    let connector = TlsConnector::from(Arc::clone(&ca.config));
+    let stream = connector.connect(name, socket).await.map_err(|error| tls_error(options, error))?;
+    Ok(Established::Tls(Box::new(stream)))
+}
+
+async fn quic(options: &ConnectOptions, address: SocketAddr) -> Result<Established, ConnectError> {
+    let config = client_config(options)?;
+    let (endpoint, own) = match &options.endpoint {
+        Some(endpoint) => (endpoint.clone(), None),
+        None => {
+            let endpoint = quic_endpoint(address).map_err(|error| ConnectError::Local(error.to_string()))?;
+            (endpoint.clone(), Some(endpoint))
+        }
+    };
+    let name = server_name(options);
+    let connecting = endpoint
+        .connect_with(config, address, name)
+        .map_err(|error| ConnectError::Local(error.to_string()))?;
+    let failed = |error| quic_error(options, error);
+    let connection = connecting.await.map_err(failed)?;
+    let count = if options.streams == Streams::Single { 1 } else { SEPARATE };
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        streams.push(connection.open_bi().await.map_err(failed)?);
+    }
+    Ok(Established::Quic { connection, own, streams })
+}
+
+/// What the server's certificate must name.
+fn server_name(options: &ConnectOptions) -> &str {
+    options.server_name.as_deref().unwrap_or_else(|| host_of(&options.server))
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(server: &str) -> &str {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+fn client_config(options: &ConnectOptions) -> Result<quinn::ClientConfig, ConnectError> {
+    let local = |reason: &dyn std::fmt::Display| ConnectError::Local(reason.to_string());
+    let ca = options.ca.as_ref().ok_or(ConnectError::NoCa)?;
+    let crypto = QuicClientConfig::try_from(Arc::clone(&ca.config)).map_err(|error| local(&error))?;
+    let idle = options.idle.try_into().map_err(|error| local(&error))?;
+    let connection_window = options.stream_window.saturating_mul(CONNECTION_WINDOWS);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(options.keep_alive)
+        .initial_rtt(options.initial_rtt)
+        .mtu_discovery_config(None)
+        .datagram_receive_buffer_size(None)
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(options.push_stream.into()))
+        .stream_receive_window(VarInt::from_u32(options.stream_window))
+        .receive_window(VarInt::from_u32(connection_window));
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+fn quic_error(options: &ConnectOptions, error: ConnectionError) -> ConnectError {
+    let server = options.server.clone();
+    match error {
+        ConnectionError::TimedOut => ConnectError::TimedOut { server, transport: options.transport },
+        ConnectionError::TransportError(ref fault) if u64::from(fault.code) >= 0x100 => {
+            ConnectError::Certificate { server, reason: fault.reason.clone() }
+        }
+        ConnectionError::ConnectionClosed(ref close) => match u64::from(close.error_code) {
+            CONNECTION_REFUSED => ConnectError::Refused { server },
+            ALERT_NO_ALPN => ConnectError::NotAGateway { server },
+            _ => ConnectError::Quic { server, error },
+        },
+        ConnectionError::ApplicationClosed(close) => {
+            let reason = CloseReason::from_code(close.error_code.into_inner());
+            ConnectError::Closed { server, reason: reason.unwrap_or(CloseReason::PeerClosed) }
+        }
+        error => ConnectError::Quic { server, error },
+    }
+}
+
+fn tls_error(options: &ConnectOptions, error: io::Error) -> ConnectError {
+    let server = options.server.clone();
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(fault @ rustls::Error::InvalidCertificate(_)) => {
+            ConnectError::Certificate { server, reason: fault.to_string() }
+        }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+            ConnectError::NotAGateway { server }
+        }
+        _ => ConnectError::Tls { server, error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::CaError;
+
+    #[test]
+    fn the_host_of_a_server_is_what_its_certificate_names() {
+        assert_eq!(host_of("127.0.0.1:8000"), "127.0.0.1");
+        assert_eq!(host_of("[::1]:8000"), "::1");
+        assert_eq!(host_of("gate.example.org:443"), "gate.example.org");
+    }
+
+    /// Programs print an error with its causes; what its own text says must not come twice.
+    #[test]
+    fn errors_say_their_cause_once() {
+        let cause = || io::Error::other("no such luck");
+        let server = || "h:1".to_owned();
+        let path = std::path::PathBuf::from("ca.pem");
+        for error in [
+            anyhow::Error::from(ConnectError::Resolve { server: server(), error: cause() }),
+            ConnectError::Tcp { server: server(), error: cause() }.into(),
+            CaError::File { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
+            CaError::Rejected(rustls::Error::General("no such luck".to_owned())).into(),
+        ] {
+            let text = format!("{error:#}");
+            assert_eq!(text.matches("no such luck").count(), 1, "{text}");
+        }
+    }
+}
