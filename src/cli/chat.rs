@@ -1,8 +1,10 @@
 //! `gateway chat`: a person, or a script, that talks through a gateway.
 
 mod events;
+mod groups;
 mod inbox;
 mod input;
+mod instruction;
 mod session;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -26,13 +28,20 @@ const EXIT_NO_CONNECTION: u8 = 3;
 const RUNTIME_END: Duration = Duration::from_millis(100);
 
 const EVENTS: &str = "\
-Lines on standard input: `bob hello` sends \"hello\" to bob; with --to, every line is a message.
+Lines on standard input: `bob hello` sends \"hello\" to bob, `#GROUP hello` to a group. Commands begin with
+a slash: /create NAME a,b, /join ID, /quit GROUP, /members GROUP, /detail GROUP, /groups, /help. A group goes
+by its id, or by its name once it was shown. With --to, every line is a message; --to '#ID' sends to a group.
 
 Lines on standard output, one per event, `text=` always last:
   online account=A channel=C transport=T server=S
   message from=A id=N time=T via=push|offline text=…      (group=G after from= for messages to a group)
   stored to=A id=N time=T text=…
   failed to=A status=N reason=… text=…                    (status=none when there was no answer)
+    (stored and failed have group=G in place of to= for messages to a group)
+  group id=G name=… owner=A members=A,B                   (made, or asked for; /groups: id and name only)
+  members group=G count=N accounts=A,B
+  joined group=G account=A, quit group=G account=A        (oneself, or another member)
+  failed command=/… group=G status=N reason=…
   closed reason=R                                         (the gateway ended the session)
   done sent=N stored=N received=N
 A value with blanks stands in quotes. Times are UTC. Backslashes, line ends, control and invisible
@@ -173,7 +182,7 @@ fn greet(args: &ChatArgs, transport: Transport, server: &str) {
     }
     let how = match &args.to {
         Some(to) => format!("Every line goes to {to}."),
-        None => "Write `NAME text`, for example `bob hello`.".to_owned(),
+        None => "Write `NAME text`, for example `bob hello`; /help shows more.".to_owned(),
     };
     let account = &args.account;
     say(&format!("You are {account}, on {server} over {transport}. {how} Ctrl-D leaves."));

@@ -35,6 +35,6 @@ pub use handle::{Client, Lane};
 pub use handshake::{ConnectError, quic_endpoint};
 pub use memory::Memory;
 pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
-pub use pushes::{Push, Pushes};
+pub use pushes::{GroupNotice, Push, Pushes};
 pub use state::Counts;
 pub use trust::{CaError, TrustedCa};

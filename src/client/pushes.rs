@@ -25,12 +25,34 @@ pub struct Push {
     pub body: Bytes,
 }
 
+/// What happened to a group of this account, or to this account's place in it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GroupNotice {
+    /// A group was made with this account in it.
+    Created(pb::GroupCreateNotify),
+    /// An account joined.
+    Joined(pb::GroupJoinNotify),
+    /// An account quit, or was taken out.
+    Quit(pb::GroupQuitNotify),
+}
+
 impl Push {
     /// The message of a talk to this user or one of its groups; `None` for other pushes and unreadable bodies.
     pub fn message(&self) -> Option<pb::MessagePush> {
         matches!(self.header.command.as_str(), command::CHAT_USER_TALK | command::CHAT_GROUP_TALK)
             .then(|| pb::MessagePush::decode(self.body.clone()).ok())
             .flatten()
+    }
+
+    /// The notice about a group; `None` for other pushes and unreadable bodies.
+    pub fn group_notice(&self) -> Option<GroupNotice> {
+        let body = self.body.clone();
+        match self.header.command.as_str() {
+            command::CHAT_GROUP_CREATE => pb::GroupCreateNotify::decode(body).ok().map(GroupNotice::Created),
+            command::CHAT_GROUP_JOIN => pb::GroupJoinNotify::decode(body).ok().map(GroupNotice::Joined),
+            command::CHAT_GROUP_QUIT => pb::GroupQuitNotify::decode(body).ok().map(GroupNotice::Quit),
+            _ => None,
+        }
     }
 
     /// The notice that the account signed in elsewhere; the gateway closes with `kicked` after it.

@@ -6,8 +6,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::limits::KIB;
+use crate::logic::groups::{GroupBounds, GroupError, Groups};
+use crate::logic::message::{Entry, Message, Readers};
 use crate::logic::message_id::MessageIds;
 use crate::wire::pb;
+
+pub use crate::logic::message::{MEMBER_OVERHEAD, MESSAGE_OVERHEAD, RECEIVED, SENT};
 
 /// How much a directory remembers.
 #[derive(Debug, Clone, Copy)]
@@ -16,12 +21,15 @@ pub struct Bounds {
     pub accounts: usize,
     /// Index entries per account, sent and received; the oldest are forgotten first.
     pub messages_per_account: usize,
-    /// All messages, bytes, with [`MESSAGE_OVERHEAD`] for each; the oldest are forgotten first.
+    /// All messages, bytes, with [`MESSAGE_OVERHEAD`] for each and [`MEMBER_OVERHEAD`] for each member of a group
+    /// it went to; the oldest are forgotten first.
     pub message_bytes: usize,
+    /// Groups and their members.
+    pub groups: GroupBounds,
 }
 
-/// What a message costs beside its text, bytes: the record, two index entries, and their share of the maps.
-pub const MESSAGE_OVERHEAD: usize = 512;
+/// Longest account, bytes: none is longer that came through a gateway with any setting.
+pub(super) const MAX_ACCOUNT: usize = KIB;
 
 /// Accounts looked at in search of one that may be forgotten. More would make a sign-in slow.
 const FORGET_TRIES: usize = 64;
@@ -35,6 +43,7 @@ impl Default for Bounds {
             messages_per_account: 10_000,
             // Half a million short messages; little enough for a developer's machine.
             message_bytes: 256 * 1024 * 1024,
+            groups: GroupBounds::default(),
         }
     }
 }
@@ -75,6 +84,17 @@ pub struct Receipt {
     pub receiver: Option<Location>,
 }
 
+/// A message stored for a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupReceipt {
+    /// Larger than that of every message stored before.
+    pub message_id: i64,
+    /// Nanoseconds since 1970.
+    pub send_time: i64,
+    /// Where the members other than the sender were when it was stored, those who were signed in.
+    pub receivers: Vec<Location>,
+}
+
 /// The directory holds as many accounts as it may and most are signed in. This service's fault: answer 300.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the directory is full: raise Bounds::accounts, or sign accounts out")]
@@ -83,6 +103,8 @@ pub struct DirectoryFull;
 /// The shared memory of the embedded services. Every method is one short section under a lock.
 #[derive(Debug)]
 pub struct Directory {
+    /// Taken before `state` where both are.
+    groups: Mutex<Groups>,
     state: Mutex<State>,
     bounds: Bounds,
 }
@@ -107,32 +129,6 @@ struct Account {
     acknowledged: i64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    message_id: i64,
-    direction: i32,
-    send_time: i64,
-    other: Arc<str>,
-}
-
-/// `MessageIndex.direction` of a received message.
-pub const RECEIVED: i32 = 0;
-/// `MessageIndex.direction` of a sent message.
-pub const SENT: i32 = 1;
-
-#[derive(Debug)]
-struct Message {
-    sender: Identity,
-    receiver: Identity,
-    content: pb::MessageReq,
-}
-
-impl Message {
-    fn bytes(&self) -> usize {
-        MESSAGE_OVERHEAD + self.content.body.len() + self.content.extra.len()
-    }
-}
-
 impl Default for Directory {
     fn default() -> Self {
         Self::new(Bounds::default())
@@ -142,7 +138,7 @@ impl Default for Directory {
 impl Directory {
     /// An empty directory.
     pub fn new(bounds: Bounds) -> Self {
-        Self { state: Mutex::default(), bounds }
+        Self { groups: Mutex::new(Groups::new(bounds.groups)), state: Mutex::default(), bounds }
     }
 
     /// Signs an account in on a channel. Returns where it was signed in until now, if on another channel.
@@ -186,6 +182,13 @@ impl Directory {
         self.state().accounts.get(who)?.location.clone()
     }
 
+    /// Where these are signed in, of those who are, without one.
+    pub(super) fn locate_others(&self, one: &Identity, whom: &[Identity]) -> Vec<Location> {
+        let state = self.state();
+        let location = |who: &Identity| state.accounts.get(who)?.location.clone();
+        whom.iter().filter(|who| *who != one).filter_map(location).collect()
+    }
+
     /// Stores a message of `sender` to the account `receiver` of the same app, whether or not that account was
     /// ever seen.
     ///
@@ -206,16 +209,54 @@ impl Directory {
             direction,
             send_time,
             other: Arc::clone(&other.account),
+            group: None,
         };
         state.file(sender, entry(SENT, &receiver), &self.bounds);
         state.file(&receiver, entry(RECEIVED, sender), &self.bounds);
-        let message = Message { sender: sender.clone(), receiver, content };
-        state.message_bytes += message.bytes();
-        state.messages.insert(message_id, message);
-        while state.message_bytes > self.bounds.message_bytes {
-            state.forget_oldest_message();
-        }
+        let readers = Readers::Two([sender.clone(), receiver]);
+        state.keep(message_id, Message { readers, content }, &self.bounds);
         Ok(Receipt { message_id, send_time, receiver: location })
+    }
+
+    /// Stores a message of `sender` to a group, once, with an index entry for each member: of this moment, so that
+    /// who joins later does not have it, and who quits keeps it.
+    ///
+    /// # Errors
+    /// [`GroupError`]: there is no such group, the sender is not in it, or there is no room for the accounts of its
+    /// members. Nothing is stored then.
+    pub fn store_for_group(
+        &self,
+        sender: &Identity,
+        group_id: &str,
+        content: pb::MessageReq,
+    ) -> Result<GroupReceipt, GroupError> {
+        // Held to the end: who quits meanwhile, quits after this message.
+        let groups = self.groups();
+        let group = groups.roster(sender, group_id)?;
+        let mut state = self.state();
+        let mut receivers = Vec::new();
+        for member in group.members.iter() {
+            let location = state.account(member, &self.bounds)?.location.clone();
+            receivers.extend(location.filter(|_| member != sender));
+        }
+        // The last may have taken the place of the first.
+        if !group.members.iter().all(|member| state.accounts.contains_key(member)) {
+            return Err(GroupError::ServiceFull);
+        }
+        let (message_id, send_time) = state.ids.next(SystemTime::now());
+        for member in group.members.iter() {
+            let entry = Entry {
+                message_id,
+                direction: if member == sender { SENT } else { RECEIVED },
+                send_time,
+                other: Arc::clone(&sender.account),
+                group: Some(Arc::clone(&group.group_id)),
+            };
+            state.file(member, entry, &self.bounds);
+        }
+        let readers = Readers::Group(group.members);
+        state.keep(message_id, Message { readers, content }, &self.bounds);
+        Ok(GroupReceipt { message_id, send_time, receivers })
     }
 
     /// Notes that an account has all messages up to this id. An older id changes nothing.
@@ -242,15 +283,7 @@ impl Directory {
     /// The contents of those of these messages that this account sent or received, in the order asked for.
     pub fn contents(&self, who: &Identity, message_ids: &[i64]) -> Vec<pb::MessageContent> {
         let state = self.state();
-        let of_id = |id: &i64| {
-            let message = state.messages.get(id)?;
-            (message.sender == *who || message.receiver == *who).then(|| pb::MessageContent {
-                message_id: *id,
-                r#type: message.content.r#type,
-                body: message.content.body.clone(),
-                extra: message.content.extra.clone(),
-            })
-        };
+        let of_id = |id: &i64| state.messages.get(id)?.for_reader(who, *id);
         message_ids.iter().filter_map(of_id).collect()
     }
 
@@ -264,20 +297,12 @@ impl Directory {
         self.state().messages.len()
     }
 
+    pub(super) fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn to_wire(&self) -> pb::MessageIndex {
-        pb::MessageIndex {
-            message_id: self.message_id,
-            direction: self.direction,
-            send_time: self.send_time,
-            account_b: self.other.to_string(),
-            group: String::new(),
-        }
     }
 }
 
@@ -321,11 +346,19 @@ impl State {
         }
     }
 
+    fn keep(&mut self, message_id: i64, message: Message, bounds: &Bounds) {
+        self.message_bytes += message.bytes();
+        self.messages.insert(message_id, message);
+        while self.message_bytes > bounds.message_bytes {
+            self.forget_oldest_message();
+        }
+    }
+
     /// Ids grow, so the oldest message stands first in every index that still has it.
     fn forget_oldest_message(&mut self) {
         let Some((id, message)) = self.messages.pop_first() else { return };
         self.message_bytes -= message.bytes();
-        for who in [&message.sender, &message.receiver] {
+        for who in message.readers.all() {
             let Some(account) = self.accounts.get_mut(who) else { continue };
             while account.index.front().is_some_and(|entry| entry.message_id <= id) {
                 account.index.pop_front();
@@ -449,5 +482,70 @@ mod tests {
         let index = directory.index(&who("bob"), 0, usize::MAX);
         assert_eq!(index.len(), 2000);
         assert!(index.is_sorted_by(|earlier, later| earlier.message_id < later.message_id));
+    }
+
+    fn group(directory: &Directory, members: &[&str]) -> String {
+        let members = members.iter().map(|&member| member.to_owned()).collect();
+        let asked = pb::GroupCreateReq { members, ..Default::default() };
+        directory.groups().create(&who("alice"), asked, 0).unwrap().group_id.to_string()
+    }
+
+    #[test]
+    fn a_message_to_a_group_is_stored_once_and_listed_for_each_member_of_that_moment() {
+        let directory = Directory::default();
+        for (account, channel) in [("alice", "c1"), ("bob", "c2")] {
+            directory.sign_in(&session(account, channel)).unwrap();
+        }
+        let id = group(&directory, &["bob", "carol"]);
+        let receipt = directory.store_for_group(&who("alice"), &id, text("m")).unwrap();
+        assert_eq!(receipt.receivers, [directory.locate(&who("bob")).unwrap()]);
+        assert_eq!(directory.messages(), 1);
+        for (account, direction) in [("alice", SENT), ("bob", RECEIVED), ("carol", RECEIVED)] {
+            let listed = directory.index(&who(account), 0, 10);
+            let expected = pb::MessageIndex {
+                message_id: receipt.message_id,
+                direction,
+                send_time: receipt.send_time,
+                account_b: "alice".to_owned(),
+                group: id.clone(),
+            };
+            assert_eq!(listed, [expected]);
+            assert_eq!(directory.contents(&who(account), &[receipt.message_id]).len(), 1);
+        }
+        directory.groups().quit(&who("carol"), "", &id).unwrap().unwrap();
+        directory.groups().join(&who("dave"), "", &id, 0).unwrap().unwrap();
+        let later = directory.store_for_group(&who("alice"), &id, text("m")).unwrap().message_id;
+        let ids = [receipt.message_id, later];
+        for (account, has) in [("bob", 2), ("carol", 1), ("dave", 1)] {
+            assert_eq!(directory.index(&who(account), 0, 10).len(), has);
+            assert_eq!(directory.contents(&who(account), &ids).len(), has);
+        }
+    }
+
+    #[test]
+    fn g6_messages_to_groups_count_for_each_member_and_are_forgotten_for_all() {
+        let each = MESSAGE_OVERHEAD + 3 * MEMBER_OVERHEAD + 1;
+        let directory = Directory::new(Bounds { message_bytes: 2 * each, ..Bounds::default() });
+        let id = group(&directory, &["bob", "carol"]);
+        let send = || directory.store_for_group(&who("alice"), &id, text("m")).unwrap().message_id;
+        let ids = [send(), send(), send()];
+        assert_eq!(directory.messages(), 2);
+        for account in ["alice", "bob", "carol"] {
+            let listed = directory.index(&who(account), 0, 10);
+            assert_eq!(listed.iter().map(|entry| entry.message_id).collect::<Vec<_>>(), ids[1..]);
+        }
+    }
+
+    /// Stored for some members only, it would be lost for the others though it was answered.
+    #[test]
+    fn g6_a_message_to_a_group_is_for_all_members_or_refused() {
+        let directory = Directory::new(Bounds { accounts: 3, ..Bounds::default() });
+        directory.sign_in(&session("alice", "c1")).unwrap();
+        let small = group(&directory, &["bob", "carol"]);
+        let large = group(&directory, &["bob", "carol", "dave"]);
+        directory.store_for_group(&who("alice"), &small, text("m")).unwrap();
+        let full = directory.store_for_group(&who("alice"), &large, text("m"));
+        assert_eq!(full, Err(GroupError::ServiceFull));
+        assert_eq!(directory.messages(), 1);
     }
 }

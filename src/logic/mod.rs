@@ -6,6 +6,7 @@
 //! * [`request`]: what a handler gets, and how it answers;
 //! * [`links`]: which gateways are linked, and pushes to their channels;
 //! * [`directory`]: who is signed in where, and who has which messages, in memory;
+//! * [`groups`]: who is in which group;
 //! * [`login`] and [`chat`]: the two services over it;
 //! * [`embedded`]: instances of them inside this process, for `gateway dev`, tests and demonstrations.
 //!
@@ -29,10 +30,13 @@ pub mod chat;
 pub mod directory;
 pub mod embedded;
 mod frame_reader;
+mod group_chat;
+pub mod groups;
 mod lanes;
 pub mod link;
 pub mod links;
 pub mod login;
+mod message;
 mod message_id;
 mod outlet;
 pub mod request;

@@ -16,6 +16,16 @@ pub const CHAT_TALK_ACK: &str = "chat.talk.ack";
 pub const CHAT_OFFLINE_INDEX: &str = "chat.offline.index";
 /// Fetches the texts of what was missed.
 pub const CHAT_OFFLINE_CONTENT: &str = "chat.offline.content";
+/// Makes a group.
+pub const CHAT_GROUP_CREATE: &str = "chat.group.create";
+/// Puts an account into a group.
+pub const CHAT_GROUP_JOIN: &str = "chat.group.join";
+/// Takes an account out of a group.
+pub const CHAT_GROUP_QUIT: &str = "chat.group.quit";
+/// Lists the members of a group.
+pub const CHAT_GROUP_MEMBERS: &str = "chat.group.members";
+/// Describes a group.
+pub const CHAT_GROUP_DETAIL: &str = "chat.group.detail";
 
 /// The closed set of command labels (protocol §3); everything else is counted as [`OTHER`].
 pub const KNOWN: [&str; 13] = [
@@ -26,11 +36,11 @@ pub const KNOWN: [&str; 13] = [
     CHAT_TALK_ACK,
     CHAT_OFFLINE_INDEX,
     CHAT_OFFLINE_CONTENT,
-    "chat.group.create",
-    "chat.group.join",
-    "chat.group.quit",
-    "chat.group.members",
-    "chat.group.detail",
+    CHAT_GROUP_CREATE,
+    CHAT_GROUP_JOIN,
+    CHAT_GROUP_QUIT,
+    CHAT_GROUP_MEMBERS,
+    CHAT_GROUP_DETAIL,
     OTHER,
 ];
 

@@ -20,11 +20,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// A gateway with one login and two chat services, all in one directory.
 pub(crate) struct Town {
     pub(crate) gateway: Gateway,
-    _services: Embedded,
+    pub(crate) services: Embedded,
 }
 
 impl Town {
-    async fn start(dialect: Dialect) -> Self {
+    pub(crate) async fn start(dialect: Dialect) -> Self {
         Self::with_workers(dialect, 1).await
     }
 
@@ -39,7 +39,7 @@ impl Town {
             instances.push(EmbeddedInstance { service: service.to_owned(), listener, dialect });
         }
         let town =
-            Self { _services: Embedded::start(instances).unwrap(), gateway: Gateway::start(config).unwrap() };
+            Self { services: Embedded::start(instances).unwrap(), gateway: Gateway::start(config).unwrap() };
         soon("the links of every instance", async {
             let up = r#"state="up",zone="zone_a"} 1"#;
             let ready = || town.gateway.readiness().verdict(Instant::now()).is_ready();

@@ -8,6 +8,7 @@ mod draining;
 mod embedded;
 mod ends;
 mod faults;
+mod groups;
 mod heartbeats;
 mod keys;
 mod links;

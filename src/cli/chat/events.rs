@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
+use gateway::client::CallError;
 use tokio::io::{AsyncWriteExt as _, Stdout, stdout};
 
 /// Writes event lines, each flushed at once.
@@ -49,6 +50,14 @@ impl Line {
             write!(self.0, " {key}={}", escape(&value))
         };
         self
+    }
+
+    /// ` status=… reason=…`: why a request failed.
+    pub(super) fn error(self, error: &CallError) -> Self {
+        match error {
+            CallError::Refused { status, message } => self.field("status", status).field("reason", message),
+            other => self.field("status", "none").field("reason", other),
+        }
     }
 
     /// The time of a message, nanoseconds since 1970.

@@ -11,8 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::chat::events::{Events, Line};
+use crate::cli::chat::groups::{Done, Groups};
 use crate::cli::chat::inbox::{Inbox, Step};
-use crate::cli::chat::input::{Input, Lines, address};
+use crate::cli::chat::input::{Input, Lines};
+use crate::cli::chat::instruction::{HELP, Instruction, To, parse};
 use crate::cli::chat::say;
 
 /// Lines sent and not answered; then no more input is read. Far below what the gateway takes from one channel.
@@ -33,7 +35,7 @@ pub(super) enum Outcome {
 }
 
 /// A line that was sent, and what became of it.
-type Talked = (String, String, Result<pb::MessageResp, CallError>);
+type Talked = (To, String, Result<pb::MessageResp, CallError>);
 
 /// A running chat.
 pub(super) struct Session {
@@ -45,6 +47,7 @@ pub(super) struct Session {
     /// Pushes that came while what was missed was fetched.
     early: VecDeque<Push>,
     inbox: Inbox,
+    groups: Groups,
     talks: JoinSet<Talked>,
     sent: u64,
     stored: u64,
@@ -57,6 +60,7 @@ impl Session {
     pub(super) fn new(client: Client, pushes: Pushes, account: String, to: Option<String>) -> Self {
         Self {
             inbox: Inbox::new(client.clone()),
+            groups: Groups::new(client.clone()),
             client,
             pushes,
             account,
@@ -101,7 +105,11 @@ impl Session {
 
     /// Nothing failed, and nothing is owed: an interrupt leaves lines without an answer.
     fn is_complete(&self, expect: u64) -> bool {
-        !self.failed && !self.inbox.is_behind() && self.stored == self.sent && self.received >= expect
+        !self.failed
+            && !self.groups.is_ordering()
+            && !self.inbox.is_behind()
+            && self.stored == self.sent
+            && self.received >= expect
     }
 
     /// The loop: input, answers, messages. Returns why the gateway closed, if it did.
@@ -117,14 +125,15 @@ impl Session {
                 self.show_early().await?;
             }
             self.inbox.begin();
-            let idle = self.talks.is_empty() && self.inbox.is_idle();
+            let idle = self.talks.is_empty() && self.groups.is_idle() && self.inbox.is_idle();
             if let Some(until) = until
                 && idle
                 && (self.received >= expect || Instant::now() >= until)
             {
                 return Ok(None);
             }
-            let reads = !starting && until.is_none() && self.talks.len() < MAX_UNANSWERED;
+            let busy = self.groups.is_ordering() || self.talks.len() >= MAX_UNANSWERED;
+            let reads = !starting && until.is_none() && !busy;
             let retry = self.inbox.retry_at();
             tokio::select! {
                 input = lines.next(), if reads => match input {
@@ -137,6 +146,7 @@ impl Session {
                     }
                 },
                 Some(Ok(talked)) = self.talks.join_next() => self.show_answer(talked).await?,
+                Some(Ok(done)) = self.groups.answer() => self.show_done(done).await?,
                 Some(Ok(step)) = self.inbox.answer() => self.take_step(step).await?,
                 push = self.pushes.recv() => match push {
                     // What was missed is older. Put aside and not left in the connection, where on TCP it stands
@@ -160,29 +170,65 @@ impl Session {
                 self.show_answer(talked).await?;
             }
         }
+        while let Some(done) = self.groups.answer().await {
+            if let Ok(done) = done {
+                self.show_done(done).await?;
+            }
+        }
         Ok(reason)
     }
 
-    /// Sends what a line asks for.
+    /// Does what a line asks for.
     async fn take(&mut self, input: Input) -> io::Result<()> {
         let line = match input {
             Input::Line(line) if line.trim().is_empty() => return Ok(()),
             Input::Line(line) => line,
             Input::TooLong | Input::End => {
-                say("this line is too long and was not sent");
-                self.failed = true;
+                self.reject("this line is too long");
                 return Ok(());
             }
         };
-        let Some((to, text)) = address(&line, self.to.as_deref()) else {
-            say("not sent: write `NAME text`, for example `bob hello`");
-            self.failed = true;
-            return Ok(());
+        match parse(&line, self.to.as_deref()) {
+            Ok(Instruction::Talk(to, text)) => self.talk(to, text).await?,
+            Ok(Instruction::Order(order)) => {
+                if let Err(reason) = self.groups.order(order) {
+                    self.reject(&reason);
+                }
+            }
+            Ok(Instruction::Groups) => {
+                for line in self.groups.lines() {
+                    self.events.emit(line).await?;
+                }
+            }
+            Ok(Instruction::Help) => HELP.into_iter().for_each(say),
+            Err(reason) => self.reject(&reason),
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, reason: &str) {
+        say(&format!("not sent: {reason}"));
+        self.failed = true;
+    }
+
+    async fn talk(&mut self, to: To, text: String) -> io::Result<()> {
+        let to = match to {
+            To::Account(account) => To::Account(account),
+            To::Group(group) => match self.groups.resolve(&group) {
+                Ok(id) => To::Group(id),
+                Err(reason) => {
+                    self.reject(&reason);
+                    return Ok(());
+                }
+            },
         };
         self.sent += 1;
-        let (to, text) = (to.to_owned(), text.to_owned());
         // Sent here and not in the task, so that lines leave in order.
-        match self.client.send_talk(&to, &text).await {
+        let sent = match &to {
+            To::Account(account) => self.client.send_talk(account, &text).await,
+            To::Group(group) => self.client.send_talk_group(group, &text).await,
+        };
+        match sent {
             Ok(answer) => {
                 self.talks.spawn(async move {
                     let stored = answer.await.map_err(CallError::from).and_then(|answer| answer.decode());
@@ -195,27 +241,39 @@ impl Session {
     }
 
     async fn show_answer(&mut self, (to, text, result): Talked) -> io::Result<()> {
+        let addressed = |event| match &to {
+            To::Account(account) => Line::new(event).field("to", account),
+            To::Group(group) => Line::new(event).field("group", group),
+        };
         let line = match result {
             Ok(stored) => {
                 self.stored += 1;
-                let line = Line::new("stored").field("to", to).field("id", stored.message_id);
-                line.time(stored.send_time)
+                addressed("stored").field("id", stored.message_id).time(stored.send_time)
             }
             Err(error) => {
                 self.failed = true;
-                let line = Line::new("failed").field("to", to);
-                match error {
-                    CallError::Refused { status, message } => {
-                        line.field("status", status).field("reason", message)
-                    }
-                    other => line.field("status", "none").field("reason", other),
+                if let To::Group(group) = &to {
+                    self.groups.explain(&error, group);
                 }
+                addressed("failed").error(&error)
             }
         };
         self.events.emit(line.text(&text)).await
     }
 
+    async fn show_done(&mut self, done: Done) -> io::Result<()> {
+        let (line, went_well) = self.groups.take(done);
+        self.failed |= !went_well;
+        self.events.emit(line).await
+    }
+
     async fn show_push(&mut self, push: &Push) -> io::Result<()> {
+        if let Some(notice) = push.group_notice() {
+            return match self.groups.notice(notice, &self.account) {
+                Some(line) => self.events.emit(line).await,
+                None => Ok(()),
+            };
+        }
         let Some(message) = push.message() else { return Ok(()) };
         if self.inbox.note(message.message_id) {
             let is_group = push.header.command == command::CHAT_GROUP_TALK;
