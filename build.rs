@@ -14,8 +14,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("cargo:rerun-if-changed={path}");
         }
     }
-    // Outside a git checkout there is no commit, which is no error.
-    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    // A container image is built without the history and is told the commit. Without either there is none, which is no
+    // error.
+    println!("cargo:rerun-if-env-changed=GATEWAY_COMMIT");
+    let told = std::env::var("GATEWAY_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let commit =
+        told.or_else(|| git(&["rev-parse", "--short=12", "HEAD"])).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=GATEWAY_COMMIT={commit}");
     Ok(())
 }

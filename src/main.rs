@@ -27,6 +27,8 @@ enum Command {
     Serve(cli::serve::Args),
     /// Try it out: gateway, login and chat services in one process, nothing to install
     Dev(cli::dev::Args),
+    /// Login and chat services in a process of their own, for gateways to try things out with
+    Logic(cli::logic::Args),
     /// Talk through a gateway
     Chat(cli::chat::ChatArgs),
     /// Make a token for trying things out
@@ -35,6 +37,8 @@ enum Command {
     Certs(cli::certs::Args),
     /// Check a configuration or a route file, and show what is in effect
     Check(cli::check::Args),
+    /// Ask a running gateway whether it is well
+    Health(cli::health::Args),
     /// Say where accounts go, and why
     #[command(subcommand)]
     Route(cli::route::Command),
@@ -58,10 +62,12 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(args) => cli::serve::run(&args),
         Command::Dev(args) => cli::dev::run(&args),
+        Command::Logic(args) => cli::logic::run(&args),
         Command::Chat(args) => cli::chat::run(args),
         Command::Token(args) => cli::token::run(&args),
         Command::Certs(args) => cli::certs::run(&args),
         Command::Check(args) => cli::check::run(&args),
+        Command::Health(args) => cli::health::run(&args),
         Command::Route(command) => cli::route::run(&command),
         Command::Bench(args) => cli::bench::run(args),
     };

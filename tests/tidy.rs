@@ -187,6 +187,10 @@ fn planted_lies_of_papers_are_found() {
     let known = ["dev".to_owned(), "chat".to_owned()];
     let report = papers::check_commands(&paper("`gateway dev` and\ncargo run --release -- serve\n"), &known);
     assert_eq!(only(&report), "docs/a.md: there is no `gateway serve`");
+    let block =
+        "```sh\ngateway chat   # gateway is meant\nexec gateway gateway tap\n```\ngateway is a word here\n";
+    let report = papers::check_commands(&paper(block), &known);
+    assert_eq!((only(&report), report.examined), ("docs/a.md: there is no `gateway tap`", 2));
     let report = papers::check_links(
         &paper("[a](../README.md) [b](gone.md#part) [c](https://example.org/x)"),
         |path| path.ends_with("README.md"),

@@ -20,6 +20,7 @@ use crate::support::raw::{Kind, Raw, Target};
 mod auto;
 mod chat;
 mod groups;
+mod logic;
 
 /// Longest wait for anything a program of ours does.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,7 +7,8 @@ use super::source::{Report, root};
 /// The papers a reader is sent to.
 const PAPERS: &[&str] = &["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "docs/protocol.md"];
 
-/// What stands before a subcommand where a paper shows how to run one.
+/// What stands before a subcommand where a paper shows how to run one; in a block of commands a line may begin with
+/// the program as well.
 const CALLS: &[&str] = &["cargo run --release -- ", "`gateway ", "target/release/gateway "];
 
 /// Reads every paper.
@@ -35,21 +36,30 @@ pub fn subcommands() -> Vec<String> {
 pub fn check_commands(papers: &[(String, String)], known: &[String]) -> Report {
     let mut report = Report::default();
     for (path, text) in papers {
-        for call in CALLS {
-            for (at, _) in text.match_indices(call) {
-                let name: String =
-                    text[at + call.len()..].chars().take_while(char::is_ascii_lowercase).collect();
-                if name.is_empty() {
-                    continue;
-                }
-                report.examined += 1;
-                if !known.contains(&name) {
-                    report.violations.push(format!("{path}: there is no `gateway {name}`"));
-                }
+        let anywhere = CALLS.iter().flat_map(|call| text.match_indices(call).map(|(at, _)| at + call.len()));
+        let shown = anywhere.map(|at| &text[at..]).chain(commands(text));
+        for arguments in shown {
+            let name: String = arguments.chars().take_while(char::is_ascii_lowercase).collect();
+            if name.is_empty() {
+                continue;
+            }
+            report.examined += 1;
+            if !known.contains(&name) {
+                report.violations.push(format!("{path}: there is no `gateway {name}`"));
             }
         }
     }
     report
+}
+
+/// What follows the program's name in the blocks of commands.
+fn commands(text: &str) -> impl Iterator<Item = &str> {
+    let blocks = text.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let lines = blocks.flat_map(str::lines).map(|line| line.split('#').next().unwrap_or(line));
+    // Also behind `docker compose exec gateway` and `token=$(`.
+    lines
+        .filter_map(|line| line.split_once("gateway "))
+        .map(|(_, after)| after.strip_prefix("gateway ").unwrap_or(after))
 }
 
 /// Every relative link of a paper leads to a file.

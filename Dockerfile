@@ -1,0 +1,27 @@
+# syntax=docker/dockerfile:1
+
+# Two stages: the first builds, the second holds the program, its example configuration, and nothing else.
+FROM rust:1.95.0-slim-trixie AS build
+WORKDIR /build
+COPY . .
+ARG GATEWAY_COMMIT=unknown
+# The caches keep a second build short. The program is copied out, as a cache is no part of the image.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    GATEWAY_COMMIT=$GATEWAY_COMMIT cargo build --locked --profile dist --bin gateway \
+    && cp target/dist/gateway /usr/local/bin/gateway
+
+# The same Debian, so that the C library is the one it was linked with.
+FROM debian:trixie-slim
+RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin gateway \
+    && install -d -o gateway -g gateway /srv/gateway/certs/dev
+COPY --from=build /usr/local/bin/gateway /usr/local/bin/gateway
+COPY config /srv/gateway/config
+# Paths in the configuration, and the defaults of every command, are relative to this.
+WORKDIR /srv/gateway
+USER 10001:10001
+# QUIC and plain TCP, TLS, and the monitor, which is not for clients.
+EXPOSE 8000/udp 8000/tcp 8443/tcp 8001/tcp
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["gateway", "health"]
+ENTRYPOINT ["gateway"]
+CMD ["serve", "--config", "config/compose.toml"]

@@ -1,0 +1,82 @@
+//! The files, as text, so that a test can plant a fault in one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use gateway::config::{self, Config, Options};
+use serde_json::Value;
+
+const NAMES: &[&str] = &[
+    ".dockerignore",
+    "Cargo.toml",
+    "Dockerfile",
+    "README.md",
+    "config/compose.toml",
+    "config/gateway.toml",
+    "docker-compose.yml",
+    "grafana/dashboards/gateway.json",
+    "grafana/provisioning/dashboards/gateway.yml",
+    "grafana/provisioning/datasources/prometheus.yml",
+    "prometheus.yml",
+];
+
+pub struct Files(BTreeMap<&'static str, String>);
+
+impl Files {
+    pub fn read() -> Self {
+        let read = |name: &&'static str| {
+            let text =
+                std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            (*name, text)
+        };
+        Self(NAMES.iter().map(read).collect())
+    }
+
+    /// The same with every `from` in one file replaced.
+    pub fn with(mut self, name: &str, from: &str, to: &str) -> Self {
+        let text = self.0.get_mut(name).unwrap_or_else(|| panic!("no {name} here"));
+        assert!(text.contains(from), "{name} has no {from}");
+        *text = text.replace(from, to);
+        self
+    }
+
+    pub fn text(&self, name: &str) -> &str {
+        &self.0[name]
+    }
+
+    pub fn yaml(&self, name: &str) -> Value {
+        serde_saphyr::from_str(self.text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_str(self.text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub fn toml(&self, name: &str) -> toml::Value {
+        toml::from_str(self.text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// A configuration as the gateway would accept it, over certificates made for this test, with these overrides.
+    pub fn config(&self, name: &str, overrides: &[(&str, &str)]) -> Config {
+        let environment = overrides.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        let options = Options { base: place(), ..Options::with_environment(environment) };
+        config::parse(self.text(name), name, &options).unwrap_or_else(|error| panic!("{error}")).config
+    }
+}
+
+/// The repository's root: where cargo runs the tests, which need not be where they were compiled.
+pub fn root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
+/// A directory with everything a configuration names.
+fn place() -> PathBuf {
+    static PLACE: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deploy");
+        gateway::certs::ensure(&place.join("certs/dev")).expect("certificates");
+        std::fs::create_dir_all(place.join("config")).expect("a directory");
+        std::fs::copy(root().join("config/route.json"), place.join("config/route.json")).expect("the route");
+        place
+    });
+    PLACE.clone()
+}
