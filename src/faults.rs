@@ -1,6 +1,11 @@
 //! Faults that tests ask for, by the name of an account that signs in. Only in builds with the feature `faults`; may be
 //! called from anywhere in a worker, and does nothing for other accounts.
 
+#[cfg(not(debug_assertions))]
+compile_error!(
+    "the feature `faults` lets a client end the process: it is for tests, never for a release build"
+);
+
 use std::rc::Rc;
 
 use tokio::sync::Notify;

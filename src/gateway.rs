@@ -13,13 +13,14 @@ use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
 use crate::config::{Config, TlsIdentity};
-use crate::limits::{MIN_CONNECTIONS, RESERVED_FILES};
+use crate::limits::{MIN_CONNECTIONS, RESERVED_FILES, WORKER_FILES};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::server::admission::Admission;
 use crate::server::quic::EndpointError;
 use crate::server::steering::{self, Seat};
+use crate::session::relogins::Relogins;
 use crate::worker::{self, AtWork, Plan};
 
 use self::sockets::Groups;
@@ -70,6 +71,9 @@ pub struct Gateway {
     ended: CancellationToken,
     failed: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
+    /// A second handle to each UDP socket that workers share. The kernel renumbers a group when one of its sockets is
+    /// closed, and would steer packets astray: none is, before all workers have ended.
+    _udp: Vec<UdpSocket>,
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
 }
@@ -86,7 +90,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the setting.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let max_connections = config.limits.max_connections.min(open_file_limit());
+        let max_connections = config.limits.max_connections.min(open_file_limit(own_files(&config)));
         let config = Arc::new(config);
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
@@ -113,10 +117,12 @@ impl Gateway {
             ended: CancellationToken::new(),
             failed: Arc::default(),
             workers: Vec::new(),
+            _udp: bound.udp.handles(),
             _monitor: monitor,
         };
         let verifier = Arc::new(Verifier::new(&config.auth, &config.expected_claims));
         let admission = Arc::new(Admission::new(max_connections));
+        let relogins = Arc::<Relogins>::default();
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
         for (index, at_work) in AtWork::crew(config.workers).into_iter().enumerate() {
@@ -126,6 +132,7 @@ impl Gateway {
                 metrics: metrics.clone(),
                 readiness: Arc::clone(&readiness),
                 admission: Arc::clone(&admission),
+                relogins: Arc::clone(&relogins),
                 tcp: bound.tcp.next_worker(),
                 tls: bound.tls.next_worker(),
                 udp: bound.udp.next_worker(),
@@ -273,8 +280,17 @@ fn certificate(config: &Config) -> Option<&TlsIdentity> {
     quic.or(config.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
 }
 
-/// Files the process may open for connections; the soft limit is raised to the hard one first.
-fn open_file_limit() -> usize {
+/// Files the process needs for itself. Each worker has a link to every instance.
+fn own_files(config: &Config) -> u64 {
+    let listeners = config.tcp.len()
+        + config.tls.as_ref().map_or(0, |tls| tls.listen.len())
+        + config.quic.as_ref().map_or(0, |quic| quic.listen.len());
+    let of_worker = WORKER_FILES + (listeners + config.instances.len()) as u64;
+    RESERVED_FILES + config.workers as u64 * of_worker
+}
+
+/// Files the process may open for connections beside its `own`; the soft limit is raised to the hard one first.
+fn open_file_limit(own: u64) -> usize {
     #[cfg(unix)]
     {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -283,7 +299,7 @@ fn open_file_limit() -> usize {
             let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
             let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(hard, |(soft, _)| soft);
             let usable = if raised { hard } else { soft };
-            let spare = usable.saturating_sub(RESERVED_FILES);
+            let spare = usable.saturating_sub(own);
             if spare < MIN_CONNECTIONS {
                 warn!(
                     event = "few_files",

@@ -54,7 +54,7 @@ pub struct Limits {
     #[serde(with = "humantime_serde")]
     pub write_stall: Duration,
 
-    /// Client connections of the process; the open-file limit less 512 applies as well.
+    /// Client connections of the process; the open-file limit, less what the gateway needs itself, applies as well.
     pub max_connections: usize,
     /// QUIC handshakes in progress, per worker; further ones are refused.
     pub max_handshakes: usize,
@@ -232,8 +232,12 @@ pub const LINGER_BYTES: usize = 64 * KIB;
 /// How long a closing QUIC channel waits for its last answers to be acknowledged (row D9).
 pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
 
-/// File descriptors kept back from clients: listeners, links, logs.
+/// File descriptors kept back from clients: logs, the monitor and its clients, files that are read. Links and listeners
+/// come on top.
 pub const RESERVED_FILES: u64 = 512;
+
+/// File descriptors of a worker beside its links and listeners: its event queue and its parts.
+pub const WORKER_FILES: u64 = 8;
 
 /// Worker threads: more than the cores of a large machine. The first byte of a QUIC connection id names the worker, so
 /// 256 would be the end.

@@ -33,6 +33,7 @@ use crate::server::steering::Seat;
 use crate::server::tcp::{Layer, Listener};
 use crate::session::channels::Channels;
 use crate::session::pending::InstanceKey;
+use crate::session::relogins::Relogins;
 use crate::session::signouts::{self, SignOuts};
 use crate::wire::close::CloseReason;
 
@@ -53,6 +54,7 @@ pub(crate) struct Plan {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) relogins: Arc<Relogins>,
     /// Bound, not yet served.
     pub(crate) tcp: Vec<TcpListener>,
     /// Bound, not yet served.
@@ -201,7 +203,7 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
         hold: limits.login_answer,
         retry: limits.signout_retry,
     };
-    let signouts = SignOuts::new(bounds, Arc::clone(&metrics));
+    let signouts = SignOuts::new(bounds, Arc::clone(&plan.relogins), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
     let links: Vec<_> = config

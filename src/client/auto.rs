@@ -1,9 +1,11 @@
 //! A connection over whatever gets through: QUIC, else TLS, and plain TCP only where that is allowed.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use quinn::ConnectionError;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -45,7 +47,8 @@ pub fn default_tls_port(server: &str) -> u16 {
 ///   its handshake is done, the next connection begins with QUIC; else TLS is first for 10 more minutes.
 /// * Plain TCP shows the token to everyone on the way. It is tried last, when neither got through, and only to addresses
 ///   of this machine, or with [`allow_plain`](Self::allow_plain). A server that was reached and not believed, or that
-///   refused, is not tried over plain TCP. A half of the time to connect is kept for it.
+///   refused, is not tried over plain TCP. On this machine a half of the time to connect is kept for it; towards another
+///   one QUIC and TLS have all of the time, and plain TCP as much again: a slow way must not show the token.
 #[derive(Debug, Clone)]
 pub struct Auto {
     /// `server` is for QUIC and plain TCP; `transport` is not looked at; the times count for all attempts together.
@@ -138,13 +141,18 @@ impl Auto {
         let addresses = resolve(&self.options, deadline).await?;
         let plain: Vec<SocketAddr> =
             addresses.iter().copied().filter(|&address| may_be_plain(address, self.allow_plain)).collect();
-        let encrypted_until =
-            if plain.is_empty() { deadline } else { begun + self.options.connect_timeout / 2 };
-        let mut failed = match self.encrypted(&addresses, encrypted_until, !plain.is_empty()).await {
+        let is_near = !plain.is_empty() && plain.iter().all(|address| may_be_plain(*address, false));
+        let half = self.options.connect_timeout / 2;
+        let (encrypted_until, deadline) = match (plain.is_empty(), is_near) {
+            (true, _) => (deadline, deadline),
+            (false, true) => (begun + half, deadline),
+            (false, false) => (deadline, deadline + self.options.connect_timeout),
+        };
+        let mut failed = match self.encrypted(&addresses, encrypted_until, is_near).await {
             Ok((won, failed)) => return Ok(self.connected(won, failed.into_iter().collect())),
             Err(failed) => Vec::from(failed),
         };
-        let plain_follows = match failed.iter().all(|(_, error)| is_not_reached(error)) {
+        let plain_follows = match failed.iter().all(|(transport, error)| is_not_reached(*transport, error)) {
             false => Plain::Withheld,
             true if plain.is_empty() => Plain::NotAllowed,
             true => Plain::Tried,
@@ -178,7 +186,7 @@ impl Auto {
         &self,
         addresses: &[SocketAddr],
         deadline: Instant,
-        plain_follows: bool,
+        plain_is_near: bool,
     ) -> Result<(Established, Option<Failed>), [Failed; 2]> {
         let server = &self.options.server;
         let (over_quic, over_tls) = (self.over(Transport::Quic), self.over(Transport::Tls));
@@ -199,7 +207,7 @@ impl Auto {
         };
         let tls = async {
             let done = establish(&over_tls, &at_tls, deadline).await;
-            if plain_follows && done.as_ref().is_err_and(is_not_reached) {
+            if plain_is_near && done.as_ref().is_err_and(|error| is_not_reached(Transport::Tls, error)) {
                 no_tls.notify_one();
             }
             done.map_err(|error| (Transport::Tls, error))
@@ -242,13 +250,22 @@ fn may_be_plain(address: SocketAddr, allowed: bool) -> bool {
 
 /// Did nothing that speaks TLS answer? Whoever did answer, and was not believed or refused, must not be given the token
 /// in clear instead: that is what an attacker on the way would wait for.
-fn is_not_reached(error: &ConnectError) -> bool {
+fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
     match error {
-        ConnectError::Tcp { .. }
-        | ConnectError::TimedOut { .. }
-        | ConnectError::Quic { .. }
-        | ConnectError::Tls { .. }
-        | ConnectError::Local(_) => true,
+        ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => true,
+        ConnectError::Quic { error, .. } => !matches!(
+            error,
+            ConnectionError::ConnectionClosed(_)
+                | ConnectionError::TransportError(_)
+                | ConnectionError::VersionMismatch
+        ),
+        // A gateway that is full ends the stream; one that speaks TLS and disagrees says so in TLS.
+        ConnectError::Tls { error, .. } => {
+            let spoke_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+            !spoke_tls && error.kind() != io::ErrorKind::UnexpectedEof
+        }
+        // Without a socket for UDP there is still TLS; an option that TLS, too, cannot use is no reason to do without.
+        ConnectError::Local(_) => transport == Transport::Quic,
         ConnectError::Certificate { .. }
         | ConnectError::NotAGateway { .. }
         | ConnectError::Refused { .. }
@@ -262,7 +279,6 @@ fn is_not_reached(error: &ConnectError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     #[test]
     fn a_token_travels_in_clear_on_this_machine_or_where_it_is_allowed() {
@@ -282,6 +298,32 @@ mod tests {
             assert_eq!(may_be_plain(address, false), here, "{address}");
             assert!(may_be_plain(address, true), "{address}");
         }
+    }
+
+    #[test]
+    fn whoever_speaks_tls_or_quic_was_reached_and_is_not_given_the_token_in_clear() {
+        let server = || "gate:8443".to_owned();
+        let tls = |error| ConnectError::Tls { server: server(), error };
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+        let quic = |error| ConnectError::Quic { server: server(), error };
+        let closed = quinn::ConnectionClose {
+            error_code: quinn::TransportErrorCode::INTERNAL_ERROR,
+            frame_type: None,
+            reason: bytes::Bytes::new(),
+        };
+        for (error, is_silent) in [
+            (tls(io::Error::new(io::ErrorKind::InvalidData, alert)), false),
+            (tls(io::ErrorKind::UnexpectedEof.into()), false),
+            (tls(io::ErrorKind::ConnectionReset.into()), true),
+            (quic(ConnectionError::ConnectionClosed(closed)), false),
+            (quic(ConnectionError::VersionMismatch), false),
+            (quic(ConnectionError::Reset), true),
+            (ConnectError::TimedOut { server: server(), transport: Transport::Quic }, true),
+        ] {
+            assert_eq!(is_not_reached(Transport::Tls, &error), is_silent, "{error:?}");
+        }
+        let local = ConnectError::Local("a bad name".to_owned());
+        assert!(is_not_reached(Transport::Quic, &local) && !is_not_reached(Transport::Tls, &local));
     }
 
     #[test]

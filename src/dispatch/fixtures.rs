@@ -37,7 +37,7 @@ pub(crate) fn house(limits: Limits, signout_after_kick: bool, instances: &[(&str
     let books = Books::new();
     let metrics = Arc::clone(&books.worker);
     let places = signouts::Bounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
-    let signouts = SignOuts::new(places, Arc::clone(&metrics));
+    let signouts = SignOuts::new(places, Arc::default(), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
     let links: Vec<_> = instances

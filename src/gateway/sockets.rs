@@ -123,6 +123,15 @@ impl<S: Listening> Groups<S> {
     }
 }
 
+impl Groups<UdpSocket> {
+    /// A second handle to every socket that is not alone on its port. One that cannot be had is no reason not to
+    /// start: it is missed only when a worker fails.
+    pub(super) fn handles(&self) -> Vec<UdpSocket> {
+        let shared = self.0.iter().filter(|group| group.len() > 1);
+        shared.flatten().filter_map(|socket| socket.try_clone().ok()).collect()
+    }
+}
+
 /// UDP sockets, and how many workers share them.
 pub(super) type UdpGroups = (Groups<UdpSocket>, usize);
 

@@ -182,7 +182,7 @@ mod tests {
             hold: Duration::from_secs(4),
             retry: Duration::from_secs(60),
         };
-        let signouts = SignOuts::new(bounds, Arc::clone(&books.worker));
+        let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&books.worker));
         Channels::new(signouts, Arc::clone(&books.worker))
     }
 

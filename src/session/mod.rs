@@ -8,6 +8,7 @@ pub(crate) mod channel;
 pub(crate) mod channels;
 pub(crate) mod outgoing;
 pub(crate) mod pending;
+pub(crate) mod relogins;
 pub(crate) mod signouts;
 pub(crate) mod wake;
 pub(crate) mod window;

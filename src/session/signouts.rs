@@ -4,9 +4,10 @@
 //! takes from here what is due; time is passed in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::{Channel, Identity};
 use crate::session::pending::{InstanceKey, Stage, Ticket};
+use crate::session::relogins::{Mark, Relogins};
 use crate::wire::close::CloseReason;
 use crate::wire::rewrite::Origin;
 
@@ -30,8 +32,8 @@ pub(crate) struct SignOut {
     pub(crate) signin: Option<Rc<Ticket>>,
     /// The sign-in is not answered: the sign-out is held back, or the Go services might handle it first.
     unanswered: Cell<bool>,
-    /// A later sign-in of the same app and account was forwarded.
-    superseded: Cell<bool>,
+    /// A later sign-in of the same app and account was forwarded, by whichever worker.
+    superseded: Mark,
     since: Instant,
 }
 
@@ -44,7 +46,7 @@ impl SignOut {
             reason,
             signin: channel.signin(),
             unanswered: Cell::new(channel.is_opening()),
-            superseded: Cell::new(false),
+            superseded: Mark::default(),
             since: now,
         })
     }
@@ -66,7 +68,7 @@ impl SignOut {
     /// Was the same account signed in again while this waited in the spool? Then it must not be written behind that
     /// sign-in: the Go login services delete by account.
     pub(crate) fn is_superseded(&self) -> bool {
-        self.superseded.get()
+        self.superseded.load(Ordering::Acquire)
     }
 
     fn is_held(&self) -> bool {
@@ -103,8 +105,9 @@ pub(crate) struct SignOuts {
     taken: Cell<usize>,
     places: usize,
     waiting: RefCell<Waiting>,
-    /// Filled and not written, waiting or in the queue of a link, by whom they sign out.
-    owed: RefCell<HashMap<Identity, Vec<Rc<SignOut>>>>,
+    /// Filled and not written, waiting or in the queue of a link.
+    owed: Cell<usize>,
+    relogins: Arc<Relogins>,
     changed: Notify,
     settled: Notify,
     metrics: Arc<WorkerMetrics>,
@@ -124,12 +127,14 @@ pub(crate) struct Bounds {
 }
 
 impl SignOuts {
-    pub(crate) fn new(bounds: Bounds, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    /// `relogins` is shared by the workers of the process.
+    pub(crate) fn new(bounds: Bounds, relogins: Arc<Relogins>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         Rc::new(Self {
             taken: Cell::new(0),
             places: bounds.places,
             waiting: RefCell::default(),
-            owed: RefCell::default(),
+            owed: Cell::new(0),
+            relogins,
             changed: Notify::new(),
             settled: Notify::new(),
             metrics,
@@ -150,9 +155,8 @@ impl SignOuts {
 
     /// Fills a promised place.
     pub(crate) fn fill(&self, signout: Rc<SignOut>) {
-        let mut owed = self.owed.borrow_mut();
-        owed.entry(signout.identity.clone()).or_default().push(Rc::clone(&signout));
-        drop(owed);
+        self.relogins.owe(&signout.identity, &signout.superseded);
+        self.owed.set(self.owed.get() + 1);
         self.metrics.signouts_waiting(1);
         let mut waiting = self.waiting.borrow_mut();
         if signout.is_held() {
@@ -172,13 +176,8 @@ impl SignOuts {
 
     /// Its last byte was written, or it is not owed, or was given up.
     pub(crate) fn settle(&self, signout: &Rc<SignOut>) {
-        let mut owed = self.owed.borrow_mut();
-        if let Some(of_account) = owed.get_mut(&signout.identity) {
-            of_account.retain(|other| !Rc::ptr_eq(other, signout));
-            if of_account.is_empty() {
-                owed.remove(&signout.identity);
-            }
-        }
+        self.relogins.settle(&signout.identity, &signout.superseded);
+        self.owed.set(self.owed.get().saturating_sub(1));
         self.taken.set(self.taken.get().saturating_sub(1));
         self.metrics.signouts_waiting(-1);
         self.settled.notify_one();
@@ -200,14 +199,14 @@ impl SignOuts {
 
     /// Waits until nothing is owed any more, neither waiting nor in a link's queue. Cancel safe.
     pub(crate) async fn all_settled(&self) {
-        while !self.owed.borrow().is_empty() {
+        while self.owed.get() > 0 {
             self.settled.notified().await;
         }
     }
 
     /// How many are not written yet.
     pub(crate) fn owed(&self) -> usize {
-        self.owed.borrow().values().map(Vec::len).sum()
+        self.owed.get()
     }
 
     /// The login service answered a sign-in whose channel has ended; true if its sign-out was held for it.
@@ -221,11 +220,10 @@ impl SignOuts {
         true
     }
 
-    /// A sign-in of this app and account was forwarded: sign-outs that have to wait after this are superseded.
+    /// A sign-in of this app and account was forwarded: sign-outs that have to wait after this are superseded, on every
+    /// worker.
     pub(crate) fn supersede(&self, identity: &Identity) {
-        for signout in self.owed.borrow().get(identity).into_iter().flatten() {
-            signout.superseded.set(true);
-        }
+        self.relogins.supersede(identity);
     }
 
     /// When a wait ends although nothing happens.
@@ -287,7 +285,7 @@ mod tests {
 
     fn spool(books: &Books) -> Rc<SignOuts> {
         let bounds = Bounds { places: 10, hold: HOLD, retry: RETRY };
-        SignOuts::new(bounds, Arc::clone(&books.worker))
+        SignOuts::new(bounds, Arc::default(), Arc::clone(&books.worker))
     }
 
     /// What a run dropped.

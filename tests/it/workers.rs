@@ -13,6 +13,7 @@ use rstest::rstest;
 
 use crate::embedded::Town;
 use crate::support::harness::{self, Bench};
+use crate::support::identity::token;
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Raw;
 use crate::support::soon;
@@ -203,4 +204,41 @@ async fn f1_a_client_that_changes_port_while_its_worker_drains_gets_its_last_ans
     let farewell = second.closed_with(3000).await;
     assert_eq!(farewell.response(sequence).header.status, 0);
     bench.ended().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again_on_another_worker(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = two_workers().await;
+    bench.login.hold("login.signin");
+    for n in 0..TRIES {
+        let account = format!("alice{n}");
+        let mut first = bench.connect(kind).await;
+        first.signin(&token(&account)).await;
+        let old = bench.login.packet("login.signin", 2 * n).await;
+        first.bye().await;
+        drop(first);
+        // The end was seen when the connection is no longer counted.
+        bench.metric_is("gateway_connections", &[], 0.0).await;
+
+        let superseded = bench.metric("gateway_signouts_total", &["superseded"]).await;
+        let mut second = bench.connect(kind).await;
+        let sequence = second.signin(&token(&account)).await;
+        let new = bench.login.packet("login.signin", 2 * n + 1).await;
+        bench.login.answer_default(&old);
+        bench.login.answer_default(&new);
+        second.response(sequence).await;
+        second.bye().await;
+        bench.login.signout(&new.header.channel_id).await;
+        bench.metric_is("gateway_connections", &[], 0.0).await;
+        bench.metric_is("gateway_signouts_total", &["superseded"], superseded + 1.0).await;
+        let signouts = bench.login.packets("login.signout");
+        assert!(signouts.iter().all(|signout| signout.header.channel_id != old.header.channel_id));
+        if gate_of(&new.header.channel_id) != gate_of(&old.header.channel_id) {
+            return;
+        }
+    }
+    panic!("no account came back on another worker in {TRIES} tries");
 }

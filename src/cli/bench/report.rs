@@ -172,11 +172,13 @@ impl Report {
         self.statuses.get(&0).copied().unwrap_or(0)
     }
 
-    /// Did every connection last, every message get its answer, and every stored one arrive in order?
+    /// Did every connection last, and every message get a good answer and arrive once and in order?
     pub(super) fn is_good(&self) -> bool {
         self.stored() > 0
+            && self.stored() == self.sent
             && self.ended.is_empty()
             && self.missing == 0
+            && self.duplicated == 0
             && self.out_of_order == 0
             && self.unanswered == 0
     }
@@ -290,10 +292,11 @@ mod tests {
         assert!(!swapped.is_good());
         let twice = report(&[0, 1, 1, 2]);
         assert_eq!((twice.missing, twice.out_of_order, twice.duplicated), (0, 0, 1));
+        assert!(!twice.is_good());
     }
 
     #[test]
-    fn g1_an_unanswered_message_is_a_failure_and_a_refused_one_is_not_awaited() {
+    fn g1_an_unanswered_message_is_a_failure_and_a_refused_one_is_another_and_not_awaited() {
         let mut sent = Sent::new(2);
         sent.note(0, MS, Some((0, MS)));
         sent.note(1, MS, Some((300, MS)));
@@ -301,7 +304,7 @@ mod tests {
         received.note(0, MS);
         let report =
             Report::new(vec![(0, sent)], vec![(0, Received::new(2)), (1, received)], [].into_iter(), over);
-        assert!(report.is_good(), "{report}");
+        assert_eq!((report.missing, report.is_good()), (0, false), "{report}");
         let mut lost = Sent::new(1);
         lost.note(0, MS, None);
         assert!(!Report::new(vec![(0, lost)], Vec::new(), [CloseReason::Kicked].into_iter(), over).is_good());
