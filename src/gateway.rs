@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
 use crate::config::{Config, TlsIdentity};
+use crate::discovery::{Feed, static_list};
 use crate::limits::{MIN_CONNECTIONS, RESERVED_FILES, WORKER_FILES};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::metrics::Metrics;
@@ -90,6 +91,16 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the setting.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let feed = static_list::feed(&config.instances);
+        Self::start_with(config, feed)
+    }
+
+    /// The same with another source of instances than the configuration. What it names must be of the services of
+    /// [`Config::services`]; others get nothing.
+    ///
+    /// # Errors
+    /// [`StartError`] names the setting.
+    pub fn start_with(config: Config, feed: Feed) -> Result<Self, StartError> {
         let max_connections = config.limits.max_connections.min(open_file_limit(own_files(&config)));
         let config = Arc::new(config);
         let mut bound = Bound::bind(&config)?;
@@ -99,9 +110,7 @@ impl Gateway {
         if let Some(end) = certificate(&config).and_then(TlsIdentity::not_after) {
             metrics.certificate_ends(end);
         }
-        let services = config.instances.iter().map(|instance| instance.service.clone());
-        let services = services.chain(std::iter::once(config.login_service.clone()));
-        let readiness = Arc::new(Readiness::new(config.workers, services));
+        let readiness = Arc::new(Readiness::new(config.workers, config.services()));
         let monitor = bound
             .monitor
             .next_worker()
@@ -140,6 +149,7 @@ impl Gateway {
                 drain: gateway.drain.clone(),
                 stop: gateway.stop.clone(),
                 at_work,
+                feed: feed.clone(),
                 config: Arc::clone(&config),
             };
             gateway.spawn_worker(plan, Arc::clone(&ended))?;

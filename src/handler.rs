@@ -23,7 +23,7 @@ use crate::session::window::Window;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 use crate::wire::header::{HeaderError, HeaderLimits, HeaderView};
-use crate::wire::packet::LogicPacket;
+use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
 use crate::wire::pb::{self, Status};
 use crate::wire::rewrite;
 
@@ -154,6 +154,7 @@ impl Handler {
     ) -> Result<ChannelGuard, CloseReason> {
         let packet = &arrival.packet;
         let id = self.ids.generate_channel_id(&claims.account);
+        let knows_go_away = login.tags.iter().any(|tag| tag == GO_AWAY_TAG);
         let session = pb::Session {
             channel_id: id.to_string(),
             gate_id: self.dispatch.settings.gate_id.clone(),
@@ -169,6 +170,9 @@ impl Handler {
         let channel = Channel::new(id, identity, packet.dialect, Rc::clone(arrival.outgoing));
         let ticket = ticket(&channel, view, packet, LaneId::LOGIN, arrival.now, true);
         channel.set_signin(Rc::clone(&ticket));
+        if knows_go_away {
+            channel.set_knows_go_away();
+        }
         let mut guard = self.channels.register(Rc::clone(&channel));
         self.count_forgeries(view, &channel.id);
         match self.dispatch.forward(&channel, view, &ticket, session.encode_to_vec().into()) {
@@ -224,6 +228,11 @@ impl Handler {
             refuse(Status::InvalidCommand, "login commands are not forwarded");
             return Ok(());
         }
+        if channel.outgoing.closing().is_some() {
+            self.metrics.reject(Reject::ChannelClosing);
+            refuse(Status::SystemException, "the channel is closing");
+            return Ok(());
+        }
         if channel.pending.borrow().len() >= self.dispatch.settings.limits.max_pending {
             self.metrics.reject(Reject::TooManyPending);
             refuse(Status::SystemException, "too many requests are unanswered");
@@ -263,6 +272,7 @@ impl Handler {
     pub(crate) fn expire(&self, channel: &Channel, now: Instant) {
         while self.answer_due(channel).is_some_and(|due| due <= now) {
             let Some(ticket) = channel.pending.borrow_mut().take_oldest() else { return };
+            self.dispatch.timed_out(&ticket, now);
             if self.dispatch.withdraw(&ticket) {
                 self.dispatch.fail(
                     channel,

@@ -7,6 +7,7 @@
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
+//! * [`discovery`]: where the instances of logic services come from.
 //! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
@@ -18,6 +19,7 @@ pub mod auth;
 pub mod certs;
 pub mod client;
 pub mod config;
+pub mod discovery;
 pub mod dispatch;
 #[cfg(feature = "faults")]
 pub mod faults;

@@ -53,6 +53,9 @@ pub struct Limits {
     /// A client's socket that takes nothing while something is queued.
     #[serde(with = "humantime_serde")]
     pub write_stall: Duration,
+    /// Bytes on their way to a TCP client, or a probe of the kernel, that nobody acknowledges: the client is gone.
+    #[serde(with = "humantime_serde")]
+    pub tcp_user_timeout: Duration,
 
     /// Client connections of the process; the open-file limit, less what the gateway needs itself, applies as well.
     pub max_connections: usize,
@@ -107,6 +110,15 @@ pub struct Limits {
     /// A link lost and back within this leaves its instance the adult it was; after more it is young again.
     #[serde(with = "humantime_serde")]
     pub backend_returned_within: Duration,
+    /// Requests in a row that a logic instance does not answer in their time, after which it gets none for a while.
+    /// 0: off.
+    pub backend_timeouts: u32,
+    /// For so long, times the number of times it happened.
+    #[serde(with = "humantime_serde")]
+    pub backend_ejected: Duration,
+    /// And no longer than this.
+    #[serde(with = "humantime_serde")]
+    pub backend_ejected_max: Duration,
     /// First pause before a redial that follows a failed one.
     #[serde(with = "humantime_serde")]
     pub backoff_first: Duration,
@@ -116,9 +128,6 @@ pub struct Limits {
     /// A sign-out that cannot be written is given up after this.
     #[serde(with = "humantime_serde")]
     pub signout_retry: Duration,
-    /// From the signal to the exit of a draining process.
-    #[serde(with = "humantime_serde")]
-    pub drain_deadline: Duration,
 }
 
 impl Default for Limits {
@@ -140,6 +149,7 @@ impl Default for Limits {
             read_idle: Duration::from_secs(130),
             request_deadline: Duration::from_millis(4500),
             write_stall: Duration::from_secs(10),
+            tcp_user_timeout: Duration::from_secs(30),
             max_connections: 100_000,
             max_handshakes: 512,
             retry_from: 100,
@@ -163,10 +173,12 @@ impl Default for Limits {
             backend_dial: Duration::from_secs(3),
             backend_young: Duration::from_secs(10),
             backend_returned_within: Duration::from_secs(5),
+            backend_timeouts: 5,
+            backend_ejected: Duration::from_secs(10),
+            backend_ejected_max: Duration::from_secs(60),
             backoff_first: Duration::from_millis(200),
             backoff_max: Duration::from_secs(5),
             signout_retry: Duration::from_secs(60),
-            drain_deadline: Duration::from_secs(10),
         }
     }
 }
@@ -220,6 +232,12 @@ pub const BACKOFF_FACTOR: f64 = 1.6;
 /// Jitter of the pause between redials, as a share of it, both ways.
 pub const BACKOFF_JITTER: f64 = 0.2;
 
+/// Time over which a drain spreads its closes, unless `drain.window` says otherwise: 2,000 clients are 100 a second.
+pub const DRAIN_WINDOW: Duration = Duration::from_secs(20);
+
+/// From the signal to the exit of a draining process, unless `drain.hard_stop` says otherwise.
+pub const DRAIN_HARD_STOP: Duration = Duration::from_secs(30);
+
 /// How long a closing channel may take to write what is queued.
 pub const FLUSH: Duration = Duration::from_secs(1);
 
@@ -231,6 +249,10 @@ pub const LINGER_BYTES: usize = 64 * KIB;
 
 /// How long a closing QUIC channel waits for its last answers to be acknowledged (row D9).
 pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
+
+/// A silent TCP client is probed by the kernel after the first of these, and again after the second (row D1): sooner
+/// than [`Limits::read_idle`] a client that is gone is found, and NATs keep the connection.
+pub const TCP_PROBES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
 /// File descriptors kept back from clients: logs, the monitor and its clients, files that are read. Links and listeners
 /// come on top.

@@ -4,22 +4,22 @@ use std::net::{TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinSet;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use self::drain::{Times, drained};
 use crate::auth::Verifier;
 use crate::config::Config;
+use crate::discovery::Feed;
 use crate::dispatch::dialer::TcpDialer;
-use crate::dispatch::link::Link;
-use crate::dispatch::queue::Bounds;
+use crate::dispatch::follower::Follower;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
-use crate::dispatch::supervisor::supervise;
 use crate::dispatch::{Dispatch, Parts, Settings};
 use crate::handler::{ChannelIds, Handler};
 use crate::limits::ENDPOINT_FLUSH;
@@ -32,10 +32,11 @@ use crate::server::quic::{self, EndpointError};
 use crate::server::steering::Seat;
 use crate::server::tcp::{Layer, Listener};
 use crate::session::channels::Channels;
-use crate::session::pending::InstanceKey;
 use crate::session::relogins::Relogins;
 use crate::session::signouts::{self, SignOuts};
 use crate::wire::close::CloseReason;
+
+mod drain;
 
 /// Which worker this is: constructors take it, so that several workers differ in nothing else.
 #[derive(Debug, Clone)]
@@ -67,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) drain: CancellationToken,
     /// Ends the worker at once.
     pub(crate) stop: CancellationToken,
+    /// The instances of the logic services.
+    pub(crate) feed: Feed,
     /// Its place among the workers.
     pub(crate) at_work: AtWork,
 }
@@ -142,9 +145,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let silence = limits.backend_ping * limits.backend_misses;
     let gate_id = plan.identity.gate_id.clone();
     let dialer = Rc::new(TcpDialer::new(gate_id, limits.backend_dial, silence));
-    for link in dispatch.links() {
-        tasks.spawn_local(supervise(Rc::clone(link), Rc::clone(&dispatch), Rc::clone(&dialer)));
-    }
+    tasks.spawn_local(Follower::new(Rc::clone(&dispatch), dialer).follow(plan.feed));
     let signouts = Rc::clone(&dispatch);
     tasks.spawn_local(async move { signouts.run_signouts().await });
     #[cfg(feature = "faults")]
@@ -155,7 +156,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let panicked = tokio::select! {
         () = plan.stop.cancelled() => None,
         () = async {
-            drained(&plan.drain, &dispatch, limits.drain_deadline).await;
+            drained(&plan.drain, &dispatch, Times::new(&plan.config)).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
             plan.at_work.finish().await;
         } => None,
@@ -177,23 +178,6 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     }
 }
 
-/// Waits for the drain and carries it out: channels end with their last answers, sign-outs are written.
-async fn drained(drain: &CancellationToken, dispatch: &Dispatch, deadline: Duration) {
-    drain.cancelled().await;
-    // What is left of the deadline belongs to the end of the process itself.
-    let until = tokio::time::Instant::now() + deadline.saturating_sub(deadline / 10);
-    dispatch.channels.close_all(CloseReason::Draining);
-    let all_ended = timeout_at(until, dispatch.channels.all_ended()).await;
-    let all_signed_out = timeout_at(until, dispatch.signouts.all_settled()).await;
-    if all_ended.is_err() || all_signed_out.is_err() {
-        warn!(
-            event = "drain_incomplete",
-            signouts_waiting = dispatch.signouts.owed(),
-            "the drain deadline passed before every channel and sign-out was done"
-        );
-    }
-}
-
 fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
     let config = &plan.config;
     let limits = &config.limits;
@@ -205,17 +189,8 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
     };
     let signouts = SignOuts::new(bounds, Arc::clone(&plan.relogins), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
-    let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
-    let links: Vec<_> = config
-        .instances
-        .iter()
-        .enumerate()
-        .map(|(key, instance)| {
-            let metrics = plan.metrics.link(&instance.service, &instance.id, &instance.zone);
-            Link::new(InstanceKey(key), instance.clone(), bounds, metrics)
-        })
-        .collect();
-    let services = Services::new(RouteSelector::new(&config.route), &config.login_service, &links);
+    let selector = RouteSelector::new(&config.route);
+    let services = Services::new(selector, config.services(), config.bounded_load);
     let settings = Settings {
         worker: plan.identity.index,
         gate_id: plan.identity.gate_id.clone(),
@@ -224,7 +199,8 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
         limits: limits.clone(),
     };
     let readiness = Arc::clone(&plan.readiness);
-    Dispatch::new(Parts { settings, channels, signouts, metrics, services, links, readiness })
+    let cells = plan.metrics.clone();
+    Dispatch::new(Parts { settings, channels, signouts, metrics, services, cells, readiness })
 }
 
 fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
@@ -236,6 +212,7 @@ fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
         metrics: Arc::clone(&dispatch.metrics),
         log: CloseLog::new(),
         limits: plan.config.limits.clone(),
+        wall_clock: SystemTime::now,
     })
 }
 

@@ -90,6 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let _entered = logic.enter();
     let services = Embedded::start(embed(logic_listeners)?).context("cannot start the services")?;
     let instances = config.instances.clone();
+    let hard_stop = config.drain_hard_stop;
     let gateway =
         Gateway::start(config).map_err(|error| anyhow::anyhow!("{error}. {}", another_port(args.port)))?;
 
@@ -100,7 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let page = start_page(args.port, gateway.addresses(), &instances, &route, &made.made)?;
         // A closed standard output is no reason not to serve.
         let _closed = std::io::stdout().write_all(page.as_bytes());
-        Ok(running::until_end(gateway, signals).await)
+        Ok(running::until_end(gateway, signals, hard_stop).await)
     });
     drop(services);
     logic.shutdown_timeout(Duration::from_secs(1));

@@ -1,10 +1,12 @@
 //! From a running program to its exit code: signals, drain, end.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use gateway::gateway::Gateway;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
 
 /// Exit code when a second signal ended the drain: 128 + SIGINT, as shells count.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
@@ -42,16 +44,22 @@ impl Signals {
     }
 }
 
-/// Waits for SIGINT or SIGTERM, drains, and says how it went: 0 for an orderly end, 1 for a worker that failed, 130
-/// when a second signal cut the drain short.
-pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCode {
-    let mut draining = false;
+/// Waits for SIGINT or SIGTERM, drains, and says how it went: 0 for an orderly end, 1 for a worker that failed or did
+/// not end within the hard stop, 130 when a second signal cut the drain short.
+pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop: Duration) -> ExitCode {
+    let mut stop_at = None;
     loop {
         let name = tokio::select! {
             () = gateway.ended() => break,
             name = signals.stop() => name,
+            () = at(stop_at) => {
+                error!(event = "hard_stop", ?hard_stop, "a worker does not end; the process ends without it. Please report this");
+                // Joining it would take for ever; the end of the process takes its thread along.
+                std::mem::forget(gateway);
+                return ExitCode::FAILURE;
+            }
         };
-        if std::mem::replace(&mut draining, true) {
+        if stop_at.replace(Instant::now() + hard_stop).is_some() {
             warn!(event = "signal", signal = name, "second signal: ending at once");
             drop(gateway);
             return ExitCode::from(EXIT_INTERRUPTED);
@@ -62,4 +70,12 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCod
     let orderly = gateway.wait();
     info!(event = "stopped", orderly);
     if orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Waits for a moment, if there is one. Cancel safe.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }

@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
     let id = loaded.config.id.clone();
+    let hard_stop = loaded.config.drain_hard_stop;
     let gateway = Gateway::start(loaded.config)?;
     let addresses = gateway.addresses();
     info!(
@@ -56,5 +57,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(address) = addresses.monitor {
         info!(event = "listening", what = "monitor", %address);
     }
-    Ok(runtime.block_on(running::until_end(gateway, signals)))
+    Ok(runtime.block_on(running::until_end(gateway, signals, hard_stop)))
 }

@@ -35,6 +35,9 @@ pub(super) fn check(limits: &Limits) -> Result<(), (&'static str, String)> {
     if limits.backoff_first > limits.backoff_max {
         return Err(("backoff_first", above_other("limits.backoff_max")));
     }
+    if limits.backend_ejected > limits.backend_ejected_max {
+        return Err(("backend_ejected", above_other("limits.backend_ejected_max")));
+    }
     Ok(())
 }
 
@@ -79,15 +82,17 @@ fn check_durations(limits: &Limits) -> Checked {
         ("frame_deadline", limits.frame_deadline),
         ("read_idle", limits.read_idle),
         ("write_stall", limits.write_stall),
+        ("tcp_user_timeout", limits.tcp_user_timeout),
         ("quic_idle", limits.quic_idle),
         ("backend_ping", limits.backend_ping),
         ("backend_dial", limits.backend_dial),
         ("backend_young", limits.backend_young),
         ("backend_returned_within", limits.backend_returned_within),
+        ("backend_ejected", limits.backend_ejected),
+        ("backend_ejected_max", limits.backend_ejected_max),
         ("backoff_first", limits.backoff_first),
         ("backoff_max", limits.backoff_max),
         ("signout_retry", limits.signout_retry),
-        ("drain_deadline", limits.drain_deadline),
     ] {
         duration(key, value, LONGEST, "")?;
     }
@@ -130,6 +135,11 @@ pub(super) fn above_other(other: &str) -> String {
     format!("is above {other}; allowed is at most that")
 }
 
+/// From the signal to the exit of a draining process.
+pub(super) fn check_hard_stop(hard_stop: Duration) -> Checked {
+    duration("hard_stop", hard_stop, LONGEST, "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +152,13 @@ mod tests {
     /// Every number and every duration has a bound below: none may be zero but those that are switches.
     #[test]
     fn zero_is_refused_wherever_it_is_no_switch() {
-        let switches = ["frames_per_second", "bytes_per_second", "quic_streams_per_minute", "retry_from"];
+        let switches = [
+            "frames_per_second",
+            "bytes_per_second",
+            "quic_streams_per_minute",
+            "retry_from",
+            "backend_timeouts",
+        ];
         let defaults = toml::Table::try_from(Limits::default()).unwrap();
         assert!(defaults.len() > 40);
         for (key, value) in &defaults {

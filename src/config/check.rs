@@ -9,7 +9,7 @@ use super::error::ConfigError;
 use super::file::{self, File};
 use super::sources::Sources;
 use super::{Config, Instance, Log, LogFormat, Options, Quic, QuicKeys, Tls, TlsIdentity, bounds, read};
-use crate::limits::MAX_WORKERS;
+use crate::limits::{DRAIN_WINDOW, MAX_WORKERS};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
@@ -45,7 +45,7 @@ impl Checker<'_> {
         let log = self.log()?;
         bounds::check(&self.file.limits)
             .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
-        let drain_window = self.drain_window()?;
+        let (drain_window, drain_hard_stop) = self.drain()?;
         let auth = self.auth()?;
         let expected_claims = self.expected_claims()?;
         let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
@@ -61,9 +61,11 @@ impl Checker<'_> {
             login_service,
             signout_after_kick: self.file.login.signout_after_kick,
             route,
+            bounded_load: self.file.route.bounded_load,
             instances,
             monitor,
             drain_window,
+            drain_hard_stop,
             log,
             limits: self.file.limits.clone(),
         })
@@ -255,12 +257,28 @@ impl Checker<'_> {
         Ok(Log { format, level })
     }
 
-    fn drain_window(&self) -> Result<Duration, ConfigError> {
-        let window = self.file.drain.window;
-        if window > self.file.limits.drain_deadline {
-            return Err(self.error("drain.window", bounds::above_other("limits.drain_deadline")));
+    /// Window and hard stop. Nobody waits for a gateway on his desk.
+    fn drain(&self) -> Result<(Duration, Duration), ConfigError> {
+        let file::Drain { window, hard_stop } = self.file.drain;
+        let usual = if self.options.dev { Duration::ZERO } else { DRAIN_WINDOW };
+        let window = window.unwrap_or(usual);
+        bounds::check_hard_stop(hard_stop)
+            .map_err(|(key, problem)| self.error(&format!("drain.{key}"), problem))?;
+        if window < hard_stop {
+            return Ok((window, hard_stop));
         }
-        Ok(window)
+        // Said of the one that was written: the other may be the default.
+        let written = self.file.drain.window.is_some();
+        let [shown_window, shown_stop] = [window, hard_stop].map(humantime::format_duration);
+        Err(if written {
+            let problem =
+                format!("is {shown_window}; allowed is less than drain.hard_stop, which is {shown_stop}");
+            self.error("drain.window", problem)
+        } else {
+            let problem =
+                format!("is {shown_stop}; allowed is more than drain.window, which is {shown_window}");
+            self.error("drain.hard_stop", problem)
+        })
     }
 
     /// The listeners that need the certificate. Without any it is not read.

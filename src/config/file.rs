@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::limits::Limits;
+use crate::limits::{DRAIN_HARD_STOP, Limits};
 
 /// The whole file.
 #[derive(Debug, Deserialize, Serialize)]
@@ -94,11 +94,12 @@ pub(super) struct Login {
     pub(super) signout_after_kick: bool,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Route {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<PathBuf>,
+    pub(super) bounded_load: bool,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -126,11 +127,20 @@ pub(super) struct Monitor {
     pub(super) listen: String,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Drain {
+    /// None: [`DRAIN_WINDOW`](crate::limits::DRAIN_WINDOW), and in `dev` none at all.
     #[serde(with = "humantime_serde")]
-    pub(super) window: Duration,
+    pub(super) window: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub(super) hard_stop: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { window: None, hard_stop: DRAIN_HARD_STOP }
+    }
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -177,6 +187,12 @@ impl<'de> Visitor<'de> for ListenVisitor {
 impl Default for Quic {
     fn default() -> Self {
         Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into() }
+    }
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self { file: None, bounded_load: true }
     }
 }
 

@@ -18,6 +18,7 @@ mod read;
 mod secret;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -95,6 +96,7 @@ pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, Config
     let config = checker.config()?;
     let warnings = checker.warnings;
     file.login.service = Some(config.login_service.clone());
+    file.drain.window = Some(config.drain_window);
     let effective = Effective::new(&file, &sources);
     Ok(Loaded { config, effective, warnings })
 }
@@ -155,12 +157,17 @@ pub struct Config {
     pub signout_after_kick: bool,
     /// Zones, weights, whitelist.
     pub route: Arc<Route>,
+    /// Channels keep their instances, and new ones avoid those that are overloaded; off: every request goes to the
+    /// instance of its account.
+    pub bounded_load: bool,
     /// The static list of logic instances.
     pub instances: Vec<Instance>,
     /// Where `/health`, `/ready` and `/metrics` are served; none: nowhere.
     pub monitor: Option<SocketAddr>,
-    /// Time over which a drain spreads its closes.
+    /// Time over which a drain spreads its closes; zero: all at once.
     pub drain_window: Duration,
+    /// From the signal to the exit of a draining process; longer than `drain_window`.
+    pub drain_hard_stop: Duration,
     /// How the log is written.
     pub log: Log,
     /// Every bound.
@@ -172,6 +179,12 @@ impl Config {
     /// several workers `-` and the worker's index, from 0 (architecture §2).
     pub fn gate_id(&self, worker: usize) -> String {
         if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
+    }
+
+    /// The names of the services that requests may be for, in their order: those of the list, and the login service.
+    pub fn services(&self) -> BTreeSet<String> {
+        let named = self.instances.iter().map(|instance| instance.service.clone());
+        named.chain([self.login_service.clone()]).collect()
     }
 
     /// Checks the text of a configuration file, without any environment; relative paths start at `base`.

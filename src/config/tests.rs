@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rstest::rstest;
 
 use super::*;
+use crate::limits::{DRAIN_HARD_STOP, DRAIN_WINDOW};
 
 mod public_keys;
 
@@ -94,6 +95,7 @@ fn the_shipped_configuration_is_the_default_in_every_limit_and_names_every_key()
     assert_eq!(config.monitor, Some("127.0.0.1:8001".parse().unwrap()));
     assert_eq!((config.login_service.as_str(), config.instances.len()), ("login", 3));
     assert_eq!(config.log, Log { format: LogFormat::Text, level: tracing::Level::INFO });
+    assert_eq!((config.drain_window, config.drain_hard_stop), (DRAIN_WINDOW, DRAIN_HARD_STOP));
     assert_eq!(loaded.warnings, ["tcp.listen: on [::]:8000 tokens travel in clear"]);
     let unset: Vec<_> = loaded
         .effective
@@ -103,6 +105,20 @@ fn the_shipped_configuration_is_the_default_in_every_limit_and_names_every_key()
         .map(|setting| format!("{}.{}", setting.section, setting.key))
         .collect();
     assert_eq!(unset, ["login.service"]);
+}
+
+#[test]
+fn f1_closes_are_spread_over_a_window_except_in_dev() {
+    let home = Home::new("drain");
+    let window = |dev: bool, more: &str| {
+        let options = Options { dev, ..home.options(&[]) };
+        let loaded = parse(&minimal(more), "gateway.toml", &options).unwrap();
+        let shown = loaded.effective.settings().iter().find(|setting| setting.key == "window").cloned();
+        (loaded.config.drain_window, shown.unwrap().value)
+    };
+    assert_eq!(window(false, ""), (Duration::from_secs(20), "\"20s\"".to_owned()));
+    assert_eq!(window(true, ""), (Duration::ZERO, "\"0s\"".to_owned()));
+    assert_eq!(window(true, "[drain]\nwindow = \"3s\"\n").0, Duration::from_secs(3));
 }
 
 #[test]
@@ -313,7 +329,16 @@ fn a_bad_value_names_key_reason_and_what_is_allowed(
     "discovery.kind: \"consul\" comes in a later version; allowed is \"static\""
 )]
 #[case("[discovery]\nkind = \"dns\"", "discovery.kind: is \"dns\"; allowed is \"static\"")]
-#[case("[drain]\nwindow = \"11s\"", "drain.window: is above limits.drain_deadline; allowed is at most that")]
+#[case(
+    "[drain]\nwindow = \"30s\"",
+    "drain.window: is 30s; allowed is less than drain.hard_stop, which is 30s (from gateway.toml)"
+)]
+#[case(
+    "[drain]\nhard_stop = \"5s\"",
+    "drain.hard_stop: is 5s; allowed is more than drain.window, which is 20s (from gateway.toml)"
+)]
+#[case("[drain]\nwindow = \"0s\"\nhard_stop = \"0s\"", "drain.hard_stop: is 0s; allowed is 1ms to")]
+#[case("[limits]\ntcp_user_timeout = \"0s\"", "limits.tcp_user_timeout: is 0s; allowed is 1ms to")]
 #[case("[log]\nformat = \"xml\"", "log.format: is \"xml\"; allowed are \"text\" and \"json\"")]
 #[case("[log]\nlevel = \"loud\"", "log.level: is \"loud\"; allowed are \"error\"")]
 #[case(

@@ -68,4 +68,18 @@ mod tests {
         backoff.skip_immediate();
         assert!(backoff.next_pause() >= Duration::from_millis(160));
     }
+
+    #[test]
+    fn e15_it_never_gives_up_and_never_pauses_beyond_its_maximum() {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut waited = Duration::ZERO;
+        for _ in 0..100_000 {
+            backoff.skip_immediate();
+            let pause = backoff.next_pause();
+            assert!(pause <= Duration::from_secs(6), "back within 6 s after it relents: {pause:?}");
+            assert!(!pause.is_zero());
+            waited += pause;
+        }
+        assert!(waited > Duration::from_secs(180), "{waited:?}");
+    }
 }

@@ -10,15 +10,14 @@ use super::{Dispatch, Parts, Settings};
 use crate::config::Instance;
 use crate::dispatch::inbound::{Delivery, Step};
 use crate::dispatch::link::Link;
-use crate::dispatch::queue::Bounds;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
+use crate::dispatch::supervision::Loss;
 use crate::limits::Limits;
 use crate::monitor::readiness::Readiness;
 use crate::route::Route;
 use crate::session::channels::Channels;
 use crate::session::fixtures::{Books, logic_packet};
-use crate::session::pending::InstanceKey;
 use crate::session::signouts::{self, SignOuts};
 use crate::wire::dialect::Dialect;
 use crate::wire::packet::{self, LogicPacket};
@@ -34,28 +33,24 @@ pub(crate) struct House {
 
 /// A house with these instances, `(service, id, dialect)`, none of them linked yet.
 pub(crate) fn house(limits: Limits, signout_after_kick: bool, instances: &[(&str, &str, Dialect)]) -> House {
+    house_with(true, limits, signout_after_kick, instances)
+}
+
+/// The same with or without bounded load.
+pub(crate) fn house_with(
+    is_bounded: bool,
+    limits: Limits,
+    signout_after_kick: bool,
+    instances: &[(&str, &str, Dialect)],
+) -> House {
     let books = Books::new();
     let metrics = Arc::clone(&books.worker);
     let places = signouts::Bounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
     let signouts = SignOuts::new(places, Arc::default(), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
-    let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
-    let links: Vec<_> = instances
-        .iter()
-        .enumerate()
-        .map(|(key, (service, id, dialect))| {
-            let instance = Instance {
-                service: (*service).to_owned(),
-                id: (*id).to_owned(),
-                address: "127.0.0.1:1".to_owned(),
-                zone: "z".to_owned(),
-                dialect: *dialect,
-            };
-            Link::new(InstanceKey(key), instance, bounds, books.metrics.link(service, id, "z"))
-        })
-        .collect();
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).unwrap();
-    let services = Services::new(RouteSelector::new(&route), "login", &links);
+    let names = instances.iter().map(|(service, ..)| (*service).to_owned()).chain(["login".to_owned()]);
+    let services = Services::new(RouteSelector::new(&route), names, is_bounded);
     let settings = Settings {
         worker: 0,
         gate_id: GATE.to_owned(),
@@ -64,14 +59,30 @@ pub(crate) fn house(limits: Limits, signout_after_kick: bool, instances: &[(&str
         limits,
     };
     let readiness = Arc::new(Readiness::new(1, []));
-    let parts = Parts { settings, channels, signouts, metrics, services, links, readiness };
-    House { books, dispatch: Dispatch::new(parts) }
+    let cells = books.metrics.clone();
+    let parts = Parts { settings, channels, signouts, metrics, services, cells, readiness };
+    let dispatch = Dispatch::new(parts);
+    for (service, id, dialect) in instances {
+        dispatch.come(instance(service, id, *dialect), true);
+    }
+    House { books, dispatch }
+}
+
+/// An instance in the only zone.
+pub(crate) fn instance(service: &str, id: &str, dialect: Dialect) -> Instance {
+    Instance {
+        service: service.to_owned(),
+        id: id.to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        zone: "z".to_owned(),
+        dialect,
+    }
 }
 
 impl House {
     pub(crate) fn link(&self, id: &str) -> Rc<Link> {
-        let found = self.dispatch.links().iter().find(|link| link.instance.id == id);
-        Rc::clone(found.unwrap_or_else(|| panic!("no instance {id}")))
+        let found = self.dispatch.links().into_iter().rfind(|link| link.instance.id == id);
+        found.unwrap_or_else(|| panic!("no instance {id}"))
     }
 
     /// These instances may be chosen from now on.
@@ -90,7 +101,7 @@ impl House {
     }
 
     pub(crate) fn lost_at(&self, id: &str, now: Instant) {
-        self.dispatch.link_lost(&self.link(id), now);
+        self.dispatch.link_lost(&self.link(id), Loss::Ended, now);
     }
 
     /// The packets in the queue of an instance of which nothing was written.

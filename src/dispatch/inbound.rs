@@ -11,6 +11,7 @@ use prost::Message as _;
 
 use crate::dispatch::Dispatch;
 use crate::dispatch::link::Link;
+use crate::dispatch::supervision::Event;
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, PushDrop, Reject};
 use crate::session::channel::{Channel, State};
 use crate::session::outgoing::Full;
@@ -175,6 +176,9 @@ impl Delivery {
             }
             return;
         };
+        if link.awaits_proof() {
+            dispatch.on(link, Event::Answered, now);
+        }
         dispatch.metrics.pending_closed();
         dispatch.metrics.latency(now.saturating_duration_since(ticket.arrived()));
         let frame = self.frame(channel.dialect);

@@ -1,18 +1,28 @@
 //! The handle of one logic instance: what its link's task and the rest of the worker share.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::config::Instance;
-use crate::dispatch::maturity::{Age, Maturity, Rule};
 use crate::dispatch::queue::{Bounds, Cargo, Item, Progress, SendQueue};
-use crate::monitor::metrics::{LinkMetrics, LinkState};
-use crate::session::pending::InstanceKey;
+use crate::dispatch::supervision::{Event, Rule, Standing, Supervision, Transition};
+use crate::monitor::metrics::LinkMetrics;
+use crate::session::pending::{InstanceKey, Load};
 use crate::session::wake::Wake;
 use crate::wire::packet::Encoded;
+
+/// How a link ends whose instance has left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leave {
+    /// Until then, channels that wait for an answer of the instance send it what follows, to keep their order.
+    pub(crate) follow_until: Instant,
+    /// It ends when it owes nothing more, and by then at the latest.
+    pub(crate) by: Instant,
+}
 
 /// One logic instance as this worker sees it. There is at most one connection to it.
 #[derive(Debug)]
@@ -20,8 +30,13 @@ pub(crate) struct Link {
     pub(crate) key: InstanceKey,
     pub(crate) instance: Instance,
     pub(crate) metrics: Arc<LinkMetrics>,
+    load: Rc<Load>,
     queue: RefCell<SendQueue>,
-    maturity: Cell<Maturity>,
+    supervision: RefCell<Supervision>,
+    /// How often its connection came up.
+    lives: Cell<u64>,
+    /// Its instance has left.
+    leave: Cell<Option<Leave>>,
     wake: Wake,
 }
 
@@ -29,6 +44,7 @@ impl Link {
     pub(crate) fn new(
         key: InstanceKey,
         instance: Instance,
+        is_of_first_set: bool,
         bounds: Bounds,
         metrics: Arc<LinkMetrics>,
     ) -> Rc<Self> {
@@ -37,60 +53,111 @@ impl Link {
             key,
             instance,
             metrics,
+            load: Rc::default(),
             queue,
-            // The list of the configuration is all there is from the start.
-            maturity: Cell::new(Maturity::new(true)),
+            supervision: RefCell::new(Supervision::new(is_of_first_set)),
+            lives: Cell::new(0),
+            leave: Cell::new(None),
             wake: Wake::default(),
         })
     }
 
-    /// Is its connection up?
+    /// Is its connection up, and is it to stay?
     pub(crate) fn is_live(&self) -> bool {
-        self.age().is_some()
+        self.standing().is_some()
     }
 
-    /// Young or adult; none while its connection is not up.
-    pub(crate) fn age(&self) -> Option<Age> {
-        self.maturity.get().age()
+    /// What the selector may do with it; none while its connection is not up, and none when its instance has left.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        if self.is_leaving() { None } else { self.supervision.borrow().standing() }
     }
 
-    /// The first sign of life on a new connection.
-    pub(crate) fn came_up(&self, now: Instant, rule: &Rule) {
-        let before = self.maturity.get();
-        if before.is_lost() {
-            self.metrics.reconnected();
+    /// How often its connection came up.
+    pub(crate) fn lives(&self) -> u64 {
+        self.lives.get()
+    }
+
+    /// When [`Event::Time`] will change something.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.supervision.borrow().next_due()
+    }
+
+    /// Would an answer change anything? Asked with every response.
+    pub(crate) fn awaits_proof(&self) -> bool {
+        self.supervision.borrow().awaits_proof()
+    }
+
+    /// Lets something happen to it; tells what of it is worth a word.
+    pub(crate) fn on(&self, event: Event, now: Instant, rule: &Rule) -> Option<Transition> {
+        let mut supervision = self.supervision.borrow_mut();
+        let was_up = supervision.was_up();
+        let transition = supervision.on(event, now, rule);
+        if event == Event::Alive && transition.is_some() {
+            self.lives.set(self.lives.get() + 1);
+            if was_up {
+                self.metrics.reconnected();
+            }
         }
-        self.grow_to(before.came_up(now, rule));
+        self.metrics.set_state(supervision.state());
+        transition
     }
 
-    /// Its connection broke.
-    pub(crate) fn was_lost(&self, now: Instant) {
-        self.maturity.set(self.maturity.get().lost(now));
+    /// How many requests it owes an answer.
+    pub(crate) fn load(&self) -> usize {
+        self.load.get()
     }
 
-    /// When it will be adult, if it is young.
-    pub(crate) fn adult_at(&self) -> Option<Instant> {
-        self.maturity.get().next_due()
+    /// Its instance left: it ends when it owes nothing more, and by then at the latest.
+    pub(crate) fn leave(&self, leave: Leave) {
+        self.leave.set(Some(leave));
+        self.wake.wake();
     }
 
-    /// Lets time pass: true if it was young and is adult from now on.
-    pub(crate) fn grow(&self, now: Instant) -> bool {
-        let is_due = self.adult_at().is_some_and(|due| due <= now);
-        if is_due {
-            self.grow_to(self.maturity.get().grown(now));
-        }
-        is_due
+    /// Its instance is back, the same in everything, before it ended.
+    pub(crate) fn stay(&self) {
+        self.leave.set(None);
     }
 
-    fn grow_to(&self, maturity: Maturity) {
-        self.maturity.set(maturity);
-        let is_adult = maturity.age() == Some(Age::Adult);
-        self.metrics.set_state(if is_adult { LinkState::Up } else { LinkState::Young });
+    /// Has its instance left?
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leave.get().is_some()
+    }
+
+    /// When it ends at the latest, if its instance has left.
+    pub(crate) fn leaves_by(&self) -> Option<Instant> {
+        self.leave.get().map(|leave| leave.by)
+    }
+
+    /// Its instance has left: do channels that still wait for it send what follows there, too?
+    pub(crate) fn takes_followers(&self, now: Instant) -> bool {
+        let is_up = self.supervision.borrow().standing().is_some_and(|standing| standing <= Standing::Young);
+        is_up && self.leave.get().is_some_and(|leave| now < leave.follow_until)
+    }
+
+    /// Is there nothing any more to wait for, once its instance has left? While it lives, what it owes may come.
+    pub(crate) fn has_left(&self, now: Instant) -> bool {
+        let is_done = || self.load() == 0 && self.is_drained();
+        self.leaves_by().is_some_and(|by| now >= by || is_done())
+    }
+
+    /// Resolves when its instance has left. Only for whoever runs the link, while no connection of it is served.
+    /// Cancel safe.
+    pub(crate) async fn left(&self) {
+        poll_fn(|cx| {
+            self.wake.register(cx);
+            if self.is_leaving() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// The link's task waits here.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.wake.register(cx);
+    }
+
+    /// Is its queue above its high-water mark?
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.queue.borrow().is_crowded()
     }
 
     /// May a request of `bytes` be queued?
@@ -100,6 +167,9 @@ impl Link {
 
     /// Appends to the queue and has the link's task write.
     pub(crate) fn enqueue(&self, cargo: Cargo, frame: Encoded) {
+        if let Cargo::Request(ticket) = &cargo {
+            ticket.burden(&self.load);
+        }
         self.change(|queue| queue.push(cargo, frame));
         self.wake.wake();
     }
@@ -133,6 +203,11 @@ impl Link {
     /// Empties the queue of a broken link.
     pub(crate) fn take_unsent(&self) -> Vec<Item> {
         self.change(SendQueue::take_unsent)
+    }
+
+    /// Takes out what can still go to another instance and `may_move`. What has begun stays and is written to its end.
+    pub(crate) fn take_movable(&self, may_move: impl Fn(&Cargo) -> bool) -> Vec<Item> {
+        self.change(|queue| queue.take_movable(may_move))
     }
 
     /// Every change goes through here, so that the depth gauges cannot drift.

@@ -1,16 +1,21 @@
 //! From a request to the logic instance that gets it, and back.
 //!
-//! `selector` decides, `services` knows who can be chosen and `maturity` from when on, `link` and its task hold one
-//! connection per instance, `inbound` puts what comes back into channels. Nothing here awaits a client.
+//! `follower` hears who there is, `presence` is what their coming and going means, `selector` decides, `services` knows
+//! who can be chosen and `supervision` how well they are, `link` and its task hold one connection per instance, `inbound` puts
+//! what comes back into channels. Nothing here awaits a client.
 
 pub(crate) mod backoff;
+mod balance;
 pub(crate) mod dialer;
+pub(crate) mod follower;
 pub(crate) mod inbound;
 pub(crate) mod link;
-pub(crate) mod maturity;
+pub(crate) mod links;
+mod presence;
 pub(crate) mod queue;
 pub mod selector;
 pub(crate) mod services;
+pub(crate) mod supervision;
 pub(crate) mod supervisor;
 pub(crate) mod traffic;
 
@@ -23,11 +28,15 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::dispatch::link::Link;
-use crate::dispatch::maturity::Rule;
-use crate::dispatch::queue::{Cargo, Item, Progress};
-use crate::dispatch::services::{Chosen, Services};
+use crate::dispatch::links::Links;
+use crate::dispatch::queue::{Bounds, Cargo, Progress};
+use crate::dispatch::selector::ZoneIndex;
+use crate::dispatch::services::{Chosen, Purpose, Services};
+use crate::dispatch::supervision::{Event, Rule, Standing};
 use crate::limits::Limits;
-use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, Signout, WorkerMetrics};
+use crate::monitor::metrics::{
+    AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
+};
 use crate::monitor::readiness::Readiness;
 use crate::session::channel::{Channel, State};
 use crate::session::channels::Channels;
@@ -36,8 +45,7 @@ use crate::session::pending::{Stage, Ticket};
 use crate::session::signouts::{Placed, SignOut, SignOuts};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
-use crate::wire::dialect::Dialect;
-use crate::wire::header::{HeaderLimits, HeaderView};
+use crate::wire::header::HeaderView;
 use crate::wire::packet::Encoded;
 use crate::wire::pb;
 use crate::wire::rewrite;
@@ -72,7 +80,8 @@ pub(crate) struct Dispatch {
     pub(crate) signouts: Rc<SignOuts>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     services: Services,
-    links: Vec<Rc<Link>>,
+    links: Links,
+    rule: Rule,
     readiness: Arc<Readiness>,
     serial: Cell<u64>,
 }
@@ -84,14 +93,17 @@ pub(crate) struct Parts {
     pub(crate) signouts: Rc<SignOuts>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) services: Services,
-    /// In the order of their keys.
-    pub(crate) links: Vec<Rc<Link>>,
+    /// Where links get their cells.
+    pub(crate) cells: Metrics,
     pub(crate) readiness: Arc<Readiness>,
 }
 
 impl Dispatch {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { settings, channels, signouts, metrics, services, links, readiness } = parts;
+        let Parts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
+        let limits = &settings.limits;
+        let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
+        let (links, rule) = (Links::new(bounds, cells), Rule::of(limits));
         Rc::new(Self {
             settings,
             channels,
@@ -99,13 +111,10 @@ impl Dispatch {
             metrics,
             services,
             links,
+            rule,
             readiness,
             serial: Cell::new(0),
         })
-    }
-
-    pub(crate) fn links(&self) -> &[Rc<Link>] {
-        &self.links
     }
 
     /// A number for the next push, never 0.
@@ -127,41 +136,70 @@ impl Dispatch {
     ) -> Result<(), Refused> {
         let service = self.service_of(ticket.is_signin, view.command);
         let identity = &channel.identity;
-        let link = self.choose_for_request(service, &identity.app, &identity.account)?;
+        let chosen = self.choose_for_request(service, &identity.app, &identity.account, Some(channel))?;
         let origin = channel.origin(&self.settings.gate_id);
-        let frame = rewrite::forward(view, link.instance.dialect, &origin, body);
-        self.place(&link, ticket, frame)
+        let frame = rewrite::forward(view, chosen.link.instance.dialect, &origin, body);
+        self.place(&chosen, Some(channel), ticket, frame)
     }
 
     fn service_of<'a>(&'a self, is_signin: bool, command: &'a str) -> &'a str {
         if is_signin { &self.settings.login_service } else { command::service_of(command) }
     }
 
-    fn choose(&self, service: &str, app: &str, account: &str) -> Result<Rc<Link>, Refused> {
-        let Some(Chosen { link, fallback_of }) = self.services.choose(service, app, account) else {
-            let known = self.services.is_known(service);
-            return Err(if known { Refused::NoInstance } else { Refused::UnknownService });
+    /// The instance of an account, for what nobody answers: it waits, and asks again.
+    fn choose(&self, service: &str, app: &str, account: &str) -> Option<Rc<Link>> {
+        let Chosen { link, fallback_of, .. } =
+            self.services.choose(service, app, account, Purpose::Notice)?;
+        self.count_fallback(fallback_of);
+        Some(link)
+    }
+
+    /// The instance for a request, counted by zone when there is nobody.
+    fn choose_for_request(
+        &self,
+        service: &str,
+        app: &str,
+        account: &str,
+        channel: Option<&Channel>,
+    ) -> Result<Chosen, Refused> {
+        let Some(chosen) = self.services.choose_for(service, app, account, channel) else {
+            if !self.services.is_known(service) {
+                return Err(Refused::UnknownService);
+            }
+            self.metrics.no_instance(self.services.zone(app, account).index());
+            return Err(Refused::NoInstance);
         };
-        if let Some(zone) = fallback_of {
+        self.count_fallback(chosen.fallback_of);
+        Ok(chosen)
+    }
+
+    fn count_fallback(&self, of: Option<ZoneIndex>) {
+        if let Some(zone) = of {
             self.metrics.zone_fallback(zone.index());
         }
-        Ok(link)
     }
 
-    /// The same, counted by zone when there is nobody. A sign-out is not: it waits, and asks again.
-    fn choose_for_request(&self, service: &str, app: &str, account: &str) -> Result<Rc<Link>, Refused> {
-        self.choose(service, app, account).inspect_err(|refused| {
-            if *refused == Refused::NoInstance {
-                self.metrics.no_instance(self.services.zone(app, account).index());
-            }
-        })
-    }
-
-    fn place(&self, link: &Link, ticket: &Rc<Ticket>, frame: Encoded) -> Result<(), Refused> {
+    fn place(
+        &self,
+        chosen: &Chosen,
+        channel: Option<&Channel>,
+        ticket: &Rc<Ticket>,
+        frame: Encoded,
+    ) -> Result<(), Refused> {
+        let link = &chosen.link;
         if !link.has_room(frame.len()) {
             return Err(Refused::QueueFull);
         }
         link.enqueue(Cargo::Request(Rc::clone(ticket)), frame);
+        if let (Some(service), Some(channel)) = (chosen.home, channel) {
+            channel.set_home(service, link.key);
+        }
+        if chosen.is_spilled {
+            self.metrics.spilled();
+        }
+        if link.standing() == Some(Standing::OnTrial) {
+            self.on(link, Event::Asked, Instant::now());
+        }
         Ok(())
     }
 
@@ -170,7 +208,8 @@ impl Dispatch {
         match ticket.stage() {
             Stage::Unplaced => true,
             Stage::Queued(instance, number) => {
-                let withdrawn = self.links[instance.0].cancel(number);
+                // A link that is gone has left nothing in its queue.
+                let withdrawn = self.links.get(instance).is_none_or(|link| link.cancel(number));
                 if withdrawn {
                     ticket.set_stage(Stage::Unplaced);
                     self.metrics.request_rejected();
@@ -179,88 +218,6 @@ impl Dispatch {
             }
             Stage::Sent(_) => false,
         }
-    }
-
-    /// The link's first sign of life: its instance may be chosen from now on if it is adult, or its service has no
-    /// adult. Young ones that served for want of an adult keep what stands in their queues.
-    pub(crate) fn link_up(&self, link: &Link, now: Instant) {
-        let limits = &self.settings.limits;
-        link.came_up(
-            now,
-            &Rule { young: limits.backend_young, returned_within: limits.backend_returned_within },
-        );
-        self.services.refresh(&link.instance.service);
-        self.readiness.service_linked(self.settings.worker, &link.instance.service);
-        self.report_login_links(now);
-        self.signouts.nudge();
-    }
-
-    /// Time has passed for a link: true if its instance was young and may be chosen beside adults from now on.
-    pub(crate) fn link_grown(&self, link: &Link, now: Instant) -> bool {
-        let grown = link.grow(now);
-        if grown {
-            self.services.refresh(&link.instance.service);
-        }
-        grown
-    }
-
-    /// A link broke: its instance leaves selection and its queue moves, oldest first, in one step without an await
-    /// (G4). What may have reached it is answered 210.
-    pub(crate) fn link_lost(&self, link: &Link, now: Instant) {
-        if link.is_live() {
-            link.was_lost(now);
-            self.services.refresh(&link.instance.service);
-            self.report_login_links(now);
-        }
-        for item in link.take_unsent() {
-            self.move_on(item, link.instance.dialect);
-        }
-        self.channels.for_each(|channel| {
-            let lost = channel.pending.borrow_mut().take_sent_to(link.key);
-            for ticket in lost {
-                self.fail(channel, &ticket, pb::Status::OutcomeUnknown, "the logic service was lost");
-            }
-        });
-    }
-
-    fn report_login_links(&self, now: Instant) {
-        let live = self.services.live(&self.settings.login_service);
-        self.readiness.login_links(self.settings.worker, live, now);
-    }
-
-    fn move_on(&self, item: Item, spoken: Dialect) {
-        let ticket = match item.cargo {
-            Cargo::Request(ticket) => ticket,
-            Cargo::SignOut(signout) => return self.signouts.requeue(signout),
-            Cargo::Control => return,
-        };
-        ticket.set_stage(Stage::Unplaced);
-        let Err(refused) = self.place_again(&ticket, item.frame, spoken) else { return };
-        self.reject(refused);
-        self.metrics.request_rejected();
-        let Some(channel) = ticket.channel.upgrade() else { return };
-        if channel.pending.borrow_mut().take(&ticket) {
-            self.fail(
-                &channel,
-                &ticket,
-                pb::Status::SystemException,
-                "no logic service can take the request",
-            );
-        }
-    }
-
-    fn place_again(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) -> Result<(), Refused> {
-        let Ok(view) = HeaderView::scan(frame.header(), &HeaderLimits::BACKEND) else {
-            return Err(Refused::NoInstance);
-        };
-        let service = self.service_of(ticket.is_signin, view.command);
-        let key = |key| view.last_meta(key).unwrap_or_default();
-        let link = self.choose_for_request(service, key("app"), key("account"))?;
-        let frame = match link.instance.dialect {
-            same if same == spoken => frame,
-            other => rewrite::translate(&frame, other).map_err(|_| Refused::NoInstance)?,
-        };
-        self.place(&link, ticket, frame)
     }
 
     /// Counts a refusal.
@@ -275,6 +232,7 @@ impl Dispatch {
     /// Answers a ticket that was taken out of its channel's pending table in the gateway's own name. A sign-in
     /// that fails ends its channel.
     pub(crate) fn fail(&self, channel: &Channel, ticket: &Ticket, status: pb::Status, text: &'static str) {
+        ticket.settle();
         self.metrics.pending_closed();
         self.metrics.latency(Instant::now().saturating_duration_since(ticket.arrived()));
         match channel.answer(ticket, status, text) {
@@ -347,10 +305,11 @@ impl Dispatch {
             self.metrics.signout(Signout::AfterKick);
             return Placed::NotOwed;
         }
-        let signed_in_at = signout.signed_in_at().map(|key| Rc::clone(&self.links[key.0]));
+        let signed_in_at = signout.signed_in_at().and_then(|key| self.links.get(key));
         let link = signed_in_at.filter(|link| link.is_live()).or_else(|| {
             let identity = &signout.identity;
-            self.choose(&self.settings.login_service, &identity.app, &identity.account).ok()
+            let service = &self.settings.login_service;
+            self.choose(service, &identity.app, &identity.account)
         });
         let Some(link) = link else { return Placed::Later };
         let origin = signout.origin(&self.settings.gate_id);

@@ -158,6 +158,21 @@ impl SendQueue {
         self.items.drain(..).filter(is_movable).collect()
     }
 
+    /// Is it half full? New accounts avoid it then.
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.packets >= self.bounds.packets.div_ceil(2) || self.bytes >= self.bounds.bytes.div_ceil(2)
+    }
+
+    /// Takes out what has not begun and `may_move`, oldest first, of a link that lives.
+    pub(crate) fn take_movable(&mut self, may_move: impl Fn(&Cargo) -> bool) -> Vec<Item> {
+        let is_movable =
+            |item: &Item| !item.begun && !matches!(item.cargo, Cargo::Control) && may_move(&item.cargo);
+        let (taken, kept) = self.items.drain(..).partition::<Vec<_>, _>(is_movable);
+        self.items.extend(kept);
+        taken.iter().for_each(|item| self.forget(item));
+        taken
+    }
+
     fn forget(&mut self, item: &Item) {
         match item.cargo {
             Cargo::Request(_) => {
@@ -306,6 +321,26 @@ mod tests {
             matches!(&items[..], [Item { cargo: Cargo::SignOut(cut), .. }] if Rc::ptr_eq(cut, &signout)),
             "its frame is cut, but its cargo is made anew for the next link"
         );
+    }
+
+    #[test]
+    fn e20_a_queue_that_moves_keeps_the_frame_that_has_begun() {
+        let someone = someone();
+        let mut queue = queue(10, 1000);
+        for fill in 1..=3 {
+            request(&mut queue, &someone, fill, 10);
+        }
+        queue.push_control(frame(9, 5));
+        signout(&mut queue, &someone, 4, 10);
+        write(&mut queue, 7);
+        let taken: Vec<_> =
+            queue.take_movable(|_| true).iter().map(|item| item.frame.to_bytes()[0]).collect();
+        assert_eq!(taken, [2, 3, 4], "the control frame is out, and the first request has begun");
+        assert_eq!((waiting(&queue), queue.depth()), (vec![(1, 8)], (1, 10)));
+        request(&mut queue, &someone, 5, 10);
+        queue.push_control(frame(9, 5));
+        assert_eq!(queue.take_movable(|_| true).len(), 1);
+        assert_eq!((waiting(&queue), queue.depth()), (vec![(1, 8), (9, 5)], (1, 10)), "pings are not moved");
     }
 
     #[test]

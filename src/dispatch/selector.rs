@@ -61,6 +61,44 @@ pub struct Choice<'a, T> {
     pub zone: ZoneIndex,
     /// That zone had no instance, so the choice was made among all.
     pub fallback: bool,
+    among: Among<'a, T>,
+    /// Within `among`.
+    position: usize,
+}
+
+/// The instances a choice was made among, sorted.
+#[derive(Debug)]
+struct Among<'a, T> {
+    all: &'a [Candidate<T>],
+    /// A zone's, as positions in `all`; none: all of them.
+    members: Option<&'a [usize]>,
+}
+
+impl<'a, T> Among<'a, T> {
+    fn len(&self) -> usize {
+        self.members.map_or(self.all.len(), <[usize]>::len)
+    }
+
+    fn get(&self, position: usize) -> Option<&'a T> {
+        let position = match self.members {
+            Some(members) => *members.get(position)?,
+            None => position,
+        };
+        Some(&self.all.get(position)?.item)
+    }
+
+    fn choice(self, position: usize, zone: ZoneIndex, fallback: bool) -> Option<Choice<'a, T>> {
+        let item = self.get(position)?;
+        Some(Choice { item, zone, fallback, among: self, position })
+    }
+}
+
+impl<'a, T> Choice<'a, T> {
+    /// The others among which it was made, from the next one on and around.
+    pub fn others(&self) -> impl Iterator<Item = &'a T> {
+        let len = self.among.len();
+        (1..len).filter_map(move |step| self.among.get((self.position + step) % len))
+    }
 }
 
 /// A lookup with its reasons, for `gateway route explain`.
@@ -130,16 +168,25 @@ impl RouteSelector {
         candidates: &'a Candidates<T>,
     ) -> Option<Choice<'a, T>> {
         let zone = self.zone(app, account);
-        if app.is_empty() || account.is_empty() {
-            return Some(Choice { item: &candidates.all.first()?.item, zone, fallback: false });
-        }
         let members = candidates.filter_srvs(zone);
-        let (position, fallback) = if members.is_empty() {
-            (select_srvs(account, candidates.all.len())?, true)
-        } else {
-            (*members.get(select_srvs(account, members.len())?)?, false)
-        };
-        Some(Choice { item: &candidates.all.get(position)?.item, zone, fallback })
+        if app.is_empty() || account.is_empty() {
+            return candidates.among(None).choice(0, zone, false);
+        }
+        if members.is_empty() {
+            return self.lookup_anywhere(app, account, candidates);
+        }
+        candidates.among(Some(members)).choice(select_srvs(account, members.len())?, zone, false)
+    }
+
+    /// Chooses among the instances of all zones, as for a zone that has none.
+    pub fn lookup_anywhere<'a, T>(
+        &self,
+        app: &str,
+        account: &str,
+        candidates: &'a Candidates<T>,
+    ) -> Option<Choice<'a, T>> {
+        let position = select_srvs(account, candidates.all.len())?;
+        candidates.among(None).choice(position, self.zone(app, account), true)
     }
 
     /// The zone of an app and account, instances or not.
@@ -254,6 +301,10 @@ impl<T> Candidates<T> {
         self.all.iter().map(|candidate| (&*candidate.id, &candidate.item))
     }
 
+    fn among<'a>(&'a self, members: Option<&'a [usize]>) -> Among<'a, T> {
+        Among { all: &self.all, members }
+    }
+
     /// The instances of a zone, as positions in `all`.
     fn filter_srvs(&self, zone: ZoneIndex) -> &[usize] {
         self.by_zone.get(zone.index()).map_or(&[], |members| members)
@@ -363,6 +414,32 @@ mod tests {
         let choice = selector.lookup("app", "alice", &candidates).unwrap();
         assert!(choice.fallback);
         assert_eq!(selector.zone_name(choice.zone), "z2");
+    }
+
+    #[test]
+    fn the_others_come_in_their_order_from_the_next_one_around() {
+        let selector = two_zones();
+        let candidates =
+            candidates(&selector, &[("s1", "z1"), ("s2", "z1"), ("s3", "z1"), ("s4", "z2"), ("s5", "z1")]);
+        let ring = ["s1", "s2", "s3", "s5"];
+        let mut seen = std::collections::BTreeSet::new();
+        for account in (0..200).map(|n| format!("u{n}")) {
+            let choice = selector.lookup("app", &account, &candidates).unwrap();
+            let others: Vec<_> = choice.others().map(String::as_str).collect();
+            if selector.zone_name(choice.zone) == "z2" {
+                assert_eq!((choice.item.as_str(), others), ("s4", vec![]));
+                continue;
+            }
+            let at = ring.iter().position(|id| id == choice.item).unwrap();
+            seen.insert(at);
+            assert_eq!(others, [&ring[at + 1..], &ring[..at]].concat());
+        }
+        assert_eq!(seen.len(), 4);
+        let anywhere = selector.lookup_anywhere("app", "alice", &candidates).unwrap();
+        assert!(anywhere.fallback);
+        assert_eq!(anywhere.others().count(), 4);
+        let keyless = selector.lookup("", "", &candidates).unwrap();
+        assert_eq!(keyless.others().count(), 4);
     }
 
     /// Pins which accounts move when one of four instances leaves: the rule is a modulus, so many do. A change here

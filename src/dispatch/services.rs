@@ -1,20 +1,50 @@
 //! The services of the configuration and, for each, a sorted snapshot of the instances that may be chosen.
 //!
-//! Those are its adult ones, in whatever zone; while it has none, its young ones (protocol §6).
+//! Those are its adult ones, in whatever zone; while it has none, its young ones (protocol §6); and beside either those
+//! on trial, each for one request. While it has neither adult nor young, all that are linked: an instance that did not
+//! answer before is better than none.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Instant;
 
+use crate::dispatch::balance::Loads;
 use crate::dispatch::link::Link;
-use crate::dispatch::maturity::Age;
 use crate::dispatch::selector::{Candidates, RouteSelector, ZoneIndex};
+use crate::dispatch::supervision::Standing;
+use crate::session::channel::{Channel, ServiceNumber};
+use crate::session::pending::InstanceKey;
 
 /// The instances of one service.
 #[derive(Debug)]
 struct Service {
-    links: Vec<Rc<Link>>,
+    links: RefCell<Vec<Rc<Link>>>,
     candidates: RefCell<Candidates<Rc<Link>>>,
+    /// Some of the candidates are on trial.
+    has_trials: Cell<bool>,
+    /// No instance is adult, so young ones serve.
+    has_only_young: Cell<bool>,
+    /// Names it in the memory of channels.
+    number: ServiceNumber,
+}
+
+impl Service {
+    fn link(&self, key: InstanceKey) -> Option<Rc<Link>> {
+        let links = self.links.borrow();
+        // In the order of their keys: they come one after the other.
+        let position = links.binary_search_by_key(&key, |link| link.key).ok()?;
+        Some(Rc::clone(&links[position]))
+    }
+}
+
+/// What is to be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Something that will be answered: it may be the trial of an instance.
+    Request,
+    /// Something that will not.
+    Notice,
 }
 
 /// An instance that was chosen.
@@ -23,6 +53,10 @@ pub(crate) struct Chosen {
     pub(crate) link: Rc<Link>,
     /// The zone that had no instance, when another zone's was taken instead (row E13).
     pub(crate) fallback_of: Option<ZoneIndex>,
+    /// Where its channel stays from now on, if it does.
+    pub(crate) home: Option<ServiceNumber>,
+    /// The instance of its account was overloaded, so the next one was taken.
+    pub(crate) is_spilled: bool,
 }
 
 /// All services, by name. The names come from the configuration and do not change.
@@ -30,23 +64,49 @@ pub(crate) struct Chosen {
 pub(crate) struct Services {
     selector: RouteSelector,
     by_name: BTreeMap<String, Service>,
+    /// Channels keep their instances, and new ones avoid those that are overloaded.
+    is_bounded: bool,
 }
 
 impl Services {
-    /// Groups the links by service; none of them may be chosen yet.
-    pub(crate) fn new(selector: RouteSelector, login_service: &str, links: &[Rc<Link>]) -> Self {
-        let mut grouped: BTreeMap<String, Vec<Rc<Link>>> = BTreeMap::new();
-        grouped.entry(login_service.to_owned()).or_default();
-        for link in links {
-            grouped.entry(link.instance.service.clone()).or_default().push(Rc::clone(link));
-        }
-        let empty = |links| {
+    /// These services, without instances. `is_bounded`: see [`Services::choose_for`].
+    pub(crate) fn new(
+        selector: RouteSelector,
+        names: impl IntoIterator<Item = String>,
+        is_bounded: bool,
+    ) -> Self {
+        let empty = |number| {
             let none: [(&str, &str, Rc<Link>); 0] = [];
-            let candidates = RefCell::new(Candidates::new(&selector, none));
-            Service { links, candidates }
+            Service {
+                links: RefCell::default(),
+                candidates: RefCell::new(Candidates::new(&selector, none)),
+                has_trials: Cell::new(false),
+                has_only_young: Cell::new(false),
+                number: ServiceNumber(number),
+            }
         };
-        let by_name = grouped.into_iter().map(|(name, links)| (name, empty(links))).collect();
-        Self { selector, by_name }
+        let by_name = names.into_iter().enumerate().map(|(number, name)| (name, empty(number))).collect();
+        Self { selector, by_name, is_bounded }
+    }
+
+    /// Do channels keep their instances?
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.is_bounded
+    }
+
+    /// A link to a new instance. It may not be chosen yet.
+    pub(crate) fn add(&self, link: &Rc<Link>) {
+        if let Some(service) = self.by_name.get(&link.instance.service) {
+            service.links.borrow_mut().push(Rc::clone(link));
+        }
+    }
+
+    /// A link is gone.
+    pub(crate) fn remove(&self, link: &Link) {
+        if let Some(service) = self.by_name.get(&link.instance.service) {
+            service.links.borrow_mut().retain(|other| other.key != link.key);
+        }
+        self.refresh(&link.instance.service);
     }
 
     /// Is it a service of the configuration?
@@ -55,10 +115,83 @@ impl Services {
     }
 
     /// The instance for an account (protocol §6); none while the service has none.
-    pub(crate) fn choose(&self, service: &str, app: &str, account: &str) -> Option<Chosen> {
-        let candidates = self.by_name.get(service)?.candidates.borrow();
+    pub(crate) fn choose(&self, service: &str, app: &str, account: &str, purpose: Purpose) -> Option<Chosen> {
+        self.choose_in(self.by_name.get(service)?, app, account, purpose)
+    }
+
+    /// The instance for a request of a channel.
+    ///
+    /// Unbounded, it is that of its account. Bounded, a channel keeps its instance until that is not adult, and leaves it
+    /// only when nothing is pending there, so that its requests stay in order; an instance that does not answer, or is
+    /// gone, keeps nobody. A channel that has none gets that of its account, or if that is overloaded the next one of the
+    /// same zone that is not. Channels whose instance is elsewhere are a trial, too, while they wait for nothing.
+    pub(crate) fn choose_for(
+        &self,
+        service: &str,
+        app: &str,
+        account: &str,
+        channel: Option<&Channel>,
+    ) -> Option<Chosen> {
+        let service = self.by_name.get(service)?;
+        let Some(channel) = channel.filter(|_| self.is_bounded) else {
+            return self.choose_in(service, app, account, Purpose::Request);
+        };
+        let home = channel.home(service.number).and_then(|key| service.link(key));
+        let home = home.filter(|link| keeps(service, link, channel));
+        if let Some(link) = &home
+            && (!service.has_trials.get() || channel.is_waiting_for(link.key))
+        {
+            return Some(Chosen { link: Rc::clone(link), fallback_of: None, home: None, is_spilled: false });
+        }
+        let chosen = self.choose_in(service, app, account, Purpose::Request)?;
+        if chosen.link.standing() == Some(Standing::OnTrial) && service.has_trials.get() {
+            return Some(chosen);
+        }
+        if let Some(link) = home {
+            return Some(Chosen { link, fallback_of: None, home: None, is_spilled: false });
+        }
+        let home = Some(service.number);
+        Some(match self.spill(service, app, account, &chosen) {
+            Some(link) => Chosen { link, home, is_spilled: true, ..chosen },
+            None => Chosen { home, ..chosen },
+        })
+    }
+
+    fn choose_in(&self, service: &Service, app: &str, account: &str, purpose: Purpose) -> Option<Chosen> {
+        let candidates = service.candidates.borrow();
         let choice = self.selector.lookup(app, account, &candidates)?;
-        Some(Chosen { link: Rc::clone(choice.item), fallback_of: choice.fallback.then_some(choice.zone) })
+        let may_take = |link: &Rc<Link>| {
+            is_well(link) || (purpose == Purpose::Request && link.standing() == Some(Standing::OnTrial))
+        };
+        let chosen = |link: &Rc<Link>, fallback_of| {
+            Some(Chosen { link: Rc::clone(link), fallback_of, home: None, is_spilled: false })
+        };
+        let fallback_of = choice.fallback.then_some(choice.zone);
+        if !service.has_trials.get() || may_take(choice.item) {
+            return chosen(choice.item, fallback_of);
+        }
+        // Others are not tried on somebody else's accounts.
+        if let Some(link) = choice.others().find(|link| is_well(link)) {
+            return chosen(link, fallback_of);
+        }
+        let anywhere = self.selector.lookup_anywhere(app, account, &candidates)?;
+        let link = std::iter::once(anywhere.item).chain(anywhere.others()).find(|link| is_well(link))?;
+        chosen(link, Some(choice.zone))
+    }
+
+    /// The instance that takes new accounts in the place of one that is overloaded. None: it is not, or all are.
+    fn spill(&self, service: &Service, app: &str, account: &str, chosen: &Chosen) -> Option<Rc<Link>> {
+        let candidates = service.candidates.borrow();
+        let choice = self.selector.lookup(app, account, &candidates)?;
+        let ring = || std::iter::once(choice.item).chain(choice.others()).filter(|link| is_well(link));
+        let loads = ring().fold(Loads::default(), |loads, link| loads.and(link.load()));
+        let is_overloaded = |link: &Link| link.is_crowded() || loads.is_exceeded_by(link.load());
+        if !is_overloaded(&chosen.link) {
+            return None;
+        }
+        // From the chosen one on, wherever it stands.
+        let behind = ring().skip_while(|link| link.key != chosen.link.key);
+        behind.chain(ring()).find(|link| !is_overloaded(link)).cloned()
     }
 
     /// The zone of an account, whether or not it has instances.
@@ -68,36 +201,84 @@ impl Services {
 
     /// How many instances of a service are linked, young ones included.
     pub(crate) fn live(&self, service: &str) -> usize {
-        let links = self.by_name.get(service).map_or(&[][..], |service| &service.links);
-        links.iter().filter(|link| link.is_live()).count()
+        let Some(service) = self.by_name.get(service) else { return 0 };
+        service.links.borrow().iter().filter(|link| link.is_live()).count()
     }
 
-    /// A link came, grew up or went: its service's snapshot is made anew.
+    /// Is there an instance of this service that can be chosen?
+    pub(crate) fn has_candidates(&self, service: &str) -> bool {
+        self.by_name.get(service).is_some_and(|service| !service.candidates.borrow().is_empty())
+    }
+
+    /// Would enough instances of its zone remain without this one? At most half of those that are linked are suspect, and
+    /// never the only one.
+    pub(crate) fn may_eject(&self, link: &Link) -> bool {
+        let Some(service) = self.by_name.get(&link.instance.service) else { return false };
+        let links = service.links.borrow();
+        let standings = links
+            .iter()
+            .filter(|other| other.instance.zone == link.instance.zone)
+            .filter_map(|other| other.standing());
+        let (mut linked, mut suspect) = (0, 0);
+        for standing in standings {
+            linked += 1;
+            suspect += usize::from(standing > Standing::Young);
+        }
+        suspect < linked / 2
+    }
+
+    /// A link came, changed its standing or went: its service's snapshot is made anew.
     pub(crate) fn refresh(&self, service: &str) {
         let Some(service) = self.by_name.get(service) else { return };
-        let of_age = |age| service.links.iter().filter(move |link| link.age() == Some(age));
-        let age = if of_age(Age::Adult).next().is_some() { Age::Adult } else { Age::Young };
+        let links = service.links.borrow();
+        let best = links.iter().filter_map(|link| link.standing()).min();
+        let is_candidate = |standing| match best {
+            Some(Standing::Adult | Standing::Young) => {
+                Some(standing) == best || matches!(standing, Standing::OnTrial | Standing::Asked)
+            }
+            _ => true,
+        };
+        let chosen = || links.iter().filter(move |link| link.standing().is_some_and(is_candidate));
+        let is_trial = |link: &Rc<Link>| link.standing() > Some(Standing::Young);
+        service.has_only_young.set(best == Some(Standing::Young));
+        let is_any_well = best.is_some_and(|best| best <= Standing::Young);
+        service.has_trials.set(is_any_well && chosen().any(is_trial));
         let entries =
-            of_age(age).map(|link| (link.instance.id.as_str(), link.instance.zone.as_str(), Rc::clone(link)));
+            chosen().map(|link| (link.instance.id.as_str(), link.instance.zone.as_str(), Rc::clone(link)));
         *service.candidates.borrow_mut() = Candidates::new(&self.selector, entries);
+    }
+}
+
+fn is_well(link: &Rc<Link>) -> bool {
+    link.standing().is_some_and(|standing| standing <= Standing::Young)
+}
+
+/// Does a channel stay with this instance?
+fn keeps(service: &Service, link: &Link, channel: &Channel) -> bool {
+    match link.standing() {
+        Some(Standing::Adult) => true,
+        Some(Standing::Young) => service.has_only_young.get() || channel.is_waiting_for(link.key),
+        Some(Standing::OnTrial | Standing::Asked | Standing::Ejected) => false,
+        None => link.takes_followers(Instant::now()) && channel.is_waiting_for(link.key),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::config::Instance;
-    use crate::dispatch::maturity::Rule;
-    use crate::dispatch::queue::Bounds;
+    use crate::dispatch::queue::{Bounds, Cargo};
+    use crate::dispatch::supervision::{Event, Loss, Rule};
+    use crate::limits::Limits;
     use crate::monitor::metrics::Metrics;
     use crate::route::Route;
-    use crate::session::pending::InstanceKey;
+    use crate::session::fixtures::{Books, channel, ticket};
     use crate::wire::dialect::Dialect;
+    use crate::wire::packet::Encoded;
 
-    const RULE: Rule = Rule { young: Duration::from_secs(10), returned_within: Duration::from_secs(5) };
     const MS: Duration = Duration::from_millis(1);
 
     /// Service `chat` in the zones `za` and `zb`, its time in the hands of the test.
@@ -107,28 +288,36 @@ mod tests {
         start: Instant,
     }
 
+    fn rule() -> Rule {
+        Rule::of(&Limits::default())
+    }
+
     fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
     }
 
+    fn chat_link(key: usize, id: &str, zone: &str) -> Rc<Link> {
+        let metrics = Metrics::new("gate01", 1, Vec::new());
+        let instance = Instance {
+            service: "chat".to_owned(),
+            id: id.to_owned(),
+            address: "127.0.0.1:1".to_owned(),
+            zone: zone.to_owned(),
+            dialect: Dialect::XIm,
+        };
+        let bounds = Bounds { packets: 1, bytes: 1 };
+        Link::new(InstanceKey(key), instance, true, bounds, metrics.link("chat", id, zone))
+    }
+
     /// Instances by id and zone, none of them linked yet.
     fn chat(instances: &[(&str, &str)]) -> Chat {
-        let metrics = Metrics::new("gate01", 1, Vec::new());
-        let link = |(key, (id, zone)): (usize, &(&str, &str))| {
-            let instance = Instance {
-                service: "chat".to_owned(),
-                id: (*id).to_owned(),
-                address: "127.0.0.1:1".to_owned(),
-                zone: (*zone).to_owned(),
-                dialect: Dialect::XIm,
-            };
-            let bounds = Bounds { packets: 1, bytes: 1 };
-            Link::new(InstanceKey(key), instance, bounds, metrics.link("chat", id, zone))
-        };
+        let link = |(key, (id, zone)): (usize, &(&str, &str))| chat_link(key, id, zone);
         let links: Vec<_> = instances.iter().enumerate().map(link).collect();
         let route = r#"{"zones": [{"id": "za", "weight": 1}, {"id": "zb", "weight": 1}]}"#;
         let selector = RouteSelector::new(&Route::from_json(route).unwrap());
-        Chat { services: Services::new(selector, "login", &links), links, start: Instant::now() }
+        let services = Services::new(selector, ["login".to_owned(), "chat".to_owned()], false);
+        links.iter().for_each(|link| services.add(link));
+        Chat { services, links, start: Instant::now() }
     }
 
     impl Chat {
@@ -136,20 +325,23 @@ mod tests {
             self.links.iter().find(|link| link.instance.id == id).unwrap()
         }
 
-        fn up(&self, id: &str, at: Duration) {
-            self.link(id).came_up(self.start + at, &RULE);
+        fn on(&self, id: &str, event: Event, at: Duration) {
+            self.link(id).on(event, self.start + at, &rule());
             self.services.refresh("chat");
         }
 
+        fn up(&self, id: &str, at: Duration) {
+            self.on(id, Event::Alive, at);
+        }
+
         fn lost(&self, id: &str, at: Duration) {
-            self.link(id).was_lost(self.start + at);
-            self.services.refresh("chat");
+            self.on(id, Event::Lost(Loss::Ended), at);
         }
 
         /// It is that late now; who grew up?
         fn time(&self, at: Duration) -> Vec<&str> {
-            let grown = self.links.iter().filter(|link| link.grow(self.start + at));
-            let grown = grown.map(|link| link.instance.id.as_str()).collect();
+            let grown = |link: &&Rc<Link>| link.on(Event::Time, self.start + at, &rule()).is_some();
+            let grown = self.links.iter().filter(grown).map(|link| link.instance.id.as_str()).collect();
             self.services.refresh("chat");
             grown
         }
@@ -159,7 +351,8 @@ mod tests {
             (0..200)
                 .filter_map(|n| {
                     let account = format!("u{n}");
-                    let Chosen { link, fallback_of } = self.services.choose("chat", "app", &account)?;
+                    let Chosen { link, fallback_of, .. } =
+                        self.services.choose("chat", "app", &account, Purpose::Request)?;
                     let zone = self.services.selector.zone_name(self.services.zone("app", &account));
                     let mark = if fallback_of.is_some() { "!" } else { "" };
                     Some(format!("{zone}:{}{mark}", link.instance.id))
@@ -256,7 +449,188 @@ mod tests {
         let chat = chat(&[("a1", "za")]);
         chat.up("a1", secs(0));
         assert_eq!(chat.services.live("login"), 0);
-        assert!(chat.services.choose("login", "app", "u1").is_none());
+        assert!(chat.services.choose("login", "app", "u1", Purpose::Request).is_none());
         assert_eq!(chat.services.live("no such service"), 0);
+    }
+
+    /// Makes an instance suspect that is up.
+    fn eject(chat: &Chat, id: &str, at: Duration) {
+        for _ in 0..5 {
+            chat.on(id, Event::TimedOut { may_eject: true }, at);
+        }
+        assert_eq!(chat.link(id).standing(), Some(Standing::Ejected));
+    }
+
+    #[test]
+    fn e2_one_on_trial_gets_the_first_that_hashes_there_and_the_others_go_to_the_next_of_its_zone() {
+        let chat = chat(&[("a1", "za"), ("a2", "za"), ("a3", "za"), ("b1", "zb")]);
+        for id in ["a1", "a2", "a3", "b1"] {
+            chat.up(id, secs(0));
+        }
+        let everyone = chat.chosen();
+        eject(&chat, "a2", secs(0));
+        assert!(!chat.chosen().iter().any(|chosen| chosen.contains("a2")), "it gets nothing");
+        chat.time(secs(10));
+        assert_eq!(chat.chosen(), everyone, "who hashes there may be its trial");
+        chat.on("a2", Event::Asked, secs(10));
+        assert_eq!(chat.chosen(), set(["za:a1", "za:a3", "zb:b1"]));
+        // Those of a2 all go to a3: the accounts of the others stay where they are.
+        let of = |account: &str| {
+            chat.services.choose("chat", "app", account, Purpose::Request).unwrap().link.instance.id.clone()
+        };
+        let accounts: Vec<_> = (0..200).map(|n| format!("u{n}")).collect();
+        let asked: Vec<_> = accounts.iter().map(|account| of(account)).collect();
+        chat.on("a2", Event::Answered, secs(11));
+        assert_eq!(chat.chosen(), everyone);
+        for (account, then) in accounts.iter().zip(&asked) {
+            let now = of(account);
+            assert_eq!(*then, if now == "a2" { "a3".to_owned() } else { now }, "{account}");
+        }
+    }
+
+    #[test]
+    fn a_sign_out_is_no_trial_because_nothing_answers_it() {
+        let chat = chat(&[("a1", "za"), ("a2", "za")]);
+        chat.up("a1", secs(0));
+        chat.up("a2", secs(0));
+        eject(&chat, "a2", secs(0));
+        chat.time(secs(10));
+        for n in 0..50 {
+            let account = format!("u{n}");
+            let chosen = chat.services.choose("chat", "app", &account, Purpose::Notice).unwrap();
+            assert_eq!(chosen.link.instance.id, "a1");
+        }
+    }
+
+    #[test]
+    fn e13_a_zone_whose_only_instance_is_being_tried_falls_back() {
+        let chat = chat(&[("a1", "za"), ("b1", "zb")]);
+        chat.up("a1", secs(0));
+        chat.up("b1", secs(0));
+        eject(&chat, "b1", secs(0));
+        assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
+        chat.time(secs(10));
+        assert_eq!(chat.chosen(), set(["za:a1", "zb:b1"]));
+        chat.on("b1", Event::Asked, secs(10));
+        assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
+    }
+
+    #[test]
+    fn e14_suspects_serve_while_there_is_nobody_else() {
+        let chat = chat(&[("a1", "za"), ("a2", "za")]);
+        chat.up("a1", secs(0));
+        chat.up("a2", secs(0));
+        eject(&chat, "a2", secs(0));
+        chat.on("a1", Event::Lost(Loss::Ended), secs(1));
+        assert_eq!(chat.chosen(), set(["za:a2", "zb:a2!"]));
+        chat.on("a1", Event::Alive, secs(60));
+        assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]), "young");
+        chat.time(secs(60));
+        assert_eq!(chat.chosen(), set(["za:a1", "za:a2", "zb:a1!", "zb:a2!"]), "and a2 on trial beside it");
+    }
+
+    #[test]
+    fn at_most_half_of_a_zones_linked_instances_are_suspect_and_never_the_only_one() {
+        let chat =
+            chat(&[("a1", "za"), ("a2", "za"), ("a3", "za"), ("a4", "za"), ("a5", "za"), ("b1", "zb")]);
+        let may = |id| chat.services.may_eject(chat.link(id));
+        for id in ["a1", "b1"] {
+            chat.up(id, secs(0));
+            assert!(!may(id), "{id} is alone");
+        }
+        for id in ["a2", "a3", "a4"] {
+            chat.up(id, secs(0));
+        }
+        let mut ejected = 0;
+        for id in ["a1", "a2", "a3", "a4"] {
+            if may(id) {
+                eject(&chat, id, secs(0));
+                ejected += 1;
+            }
+        }
+        assert_eq!(ejected, 2);
+        chat.up("a5", secs(0));
+        assert!(!may("a5"), "two of five");
+        chat.lost("a3", secs(0));
+        assert!(!may("a4"), "one that is away is no help");
+    }
+
+    /// The vectors hold for channels, with bounded load and without, while nobody is overloaded.
+    #[test]
+    fn every_lookup_of_the_vectors_for_a_channel() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/selector.json")).unwrap();
+        let books = Books::new();
+        let mut seen = 0;
+        for (set, is_bounded) in
+            vectors["sets"].as_array().unwrap().iter().flat_map(|set| [(set, true), (set, false)])
+        {
+            let route = Route::from_json(&set["route"].to_string()).unwrap();
+            let names = ["chat".to_owned()];
+            let services = Services::new(RouteSelector::new(&route), names, is_bounded);
+            for (key, pair) in set["services"].as_array().unwrap().iter().enumerate() {
+                let link = chat_link(key, pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+                link.on(Event::Alive, Instant::now(), &rule());
+                services.add(&link);
+            }
+            services.refresh("chat");
+            for case in set["cases"].as_array().unwrap() {
+                let (app, account) = (case["app"].as_str().unwrap(), case["account"].as_str().unwrap());
+                let channel = channel(&books, account);
+                for _ in 0..2 {
+                    let chosen = services.choose_for("chat", app, account, Some(&channel)).unwrap();
+                    assert_eq!(chosen.link.instance.id, case["service"].as_str().unwrap(), "{case}");
+                    assert!(!chosen.is_spilled);
+                    if let Some(service) = chosen.home {
+                        assert_eq!(chosen.fallback_of.is_some(), case["fallback"].as_bool().unwrap());
+                        channel.set_home(service, chosen.link.key);
+                    }
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, 4 * 220);
+    }
+
+    #[test]
+    fn new_accounts_spill_within_their_zone_only() {
+        let (books, bounded) = (Books::new(), true);
+        let route = r#"{"zones": [{"id": "za", "weight": 1}, {"id": "zb", "weight": 1}]}"#;
+        let selector = RouteSelector::new(&Route::from_json(route).unwrap());
+        let services = Services::new(selector, ["chat".to_owned()], bounded);
+        let links: Vec<_> = [("a1", "za"), ("a2", "za"), ("a3", "za"), ("b1", "zb")]
+            .iter()
+            .enumerate()
+            .map(|(key, (id, zone))| chat_link(key, id, zone))
+            .collect();
+        for link in &links {
+            link.on(Event::Alive, Instant::now(), &rule());
+            services.add(link);
+        }
+        services.refresh("chat");
+        let someone = channel(&books, "someone");
+        let crowd = |at: usize| {
+            let ticket = ticket(&someone, "chat.user.talk", 1);
+            links[at].enqueue(Cargo::Request(ticket), Encoded::whole(bytes::Bytes::from_static(b"x")));
+        };
+        let places = || {
+            let place = |n| {
+                let (account, new) = (format!("u{n}"), channel(&books, "new"));
+                let zone = services.selector.zone_name(services.zone("app", &account)).to_owned();
+                let chosen = services.choose_for("chat", "app", &account, Some(&new)).unwrap();
+                format!("{zone}:{}", chosen.link.instance.id)
+            };
+            (0..200).map(place).collect::<BTreeSet<_>>()
+        };
+        let everyone = set(["za:a1", "za:a2", "za:a3", "zb:b1"]);
+        assert_eq!(places(), everyone);
+        crowd(0);
+        assert_eq!(places(), set(["za:a2", "za:a3", "zb:b1"]));
+        crowd(3);
+        assert_eq!(places(), set(["za:a2", "za:a3", "zb:b1"]), "alone in its zone");
+        crowd(1);
+        assert_eq!(places(), set(["za:a3", "zb:b1"]));
+        crowd(2);
+        assert_eq!(places(), everyone, "all are: each gets its own");
     }
 }

@@ -1,55 +1,71 @@
 //! Keeps one link: dial, shake hands, serve, notice its end, back off, dial again (protocol §5).
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::dispatch::Dispatch;
 use crate::dispatch::backoff::Backoff;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::link::Link;
+use crate::dispatch::supervision::{Event, Loss};
 use crate::dispatch::traffic::{LinkEnd, Traffic};
-use crate::monitor::metrics::{LinkState, Reject};
+use crate::monitor::metrics::Reject;
 
-/// Runs until it is dropped. Not cancel safe for what is queued: only the end of the worker drops it.
+/// Runs until its instance has left. Not cancel safe for what is queued: only the end of the worker drops it.
 pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc<TcpDialer>) {
     let limits = &dispatch.settings.limits;
     let mut backoff = Backoff::new(limits.backoff_first, limits.backoff_max);
     let mut reported = false;
     let mut pause = Duration::ZERO;
     loop {
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
-        link.metrics.set_state(LinkState::Dialing);
-        let stream = match dialer.dial_and_handshake(&link.instance.address).await {
+        let attempt = async {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            dispatch.on(&link, Event::Dial, Instant::now());
+            dialer.dial_and_handshake(&link.instance.address).await
+        };
+        let outcome = tokio::select! {
+            biased;
+            () = link.left() => return,
+            outcome = attempt => outcome,
+        };
+        let stream = match outcome {
             Ok(stream) => stream,
             Err(error) => {
-                // One line per outage; the rest is in the metrics.
-                if !std::mem::replace(&mut reported, true) {
-                    let what = "is the service running, and is the address right?";
-                    let instance = &link.instance;
-                    warn!(event = "link_down", service = instance.service, instance = instance.id,
-                        address = instance.address, %error, "logic service not reached; {what} Trying again");
-                }
-                link.metrics.set_state(LinkState::Backoff);
+                dispatch.on(&link, Event::Lost(Loss::NotReached), Instant::now());
+                report_unreached(&link, &error, &mut reported);
                 backoff.skip_immediate();
                 pause = backoff.next_pause();
                 continue;
             }
         };
-        let began = Instant::now();
+        let (began, lives) = (Instant::now(), link.lives());
         let end = serve(stream, &link, &dispatch).await;
-        // One that comes and goes is not redialled at once each time (row E7).
-        if began.elapsed() >= limits.backoff_first {
+        if link.is_leaving() {
+            report_left(&link, &end);
+            return;
+        }
+        let was_up = link.lives() > lives;
+        // One that comes and goes, or never came, is not redialled at once each time (row E7).
+        if was_up && began.elapsed() >= limits.backoff_first {
             backoff.reset();
         }
-        report_end(&link, &dispatch, &end, &mut reported);
-        if end == LinkEnd::Refused {
+        if was_up {
+            report_lost(&link, &dispatch, &end);
+            reported = false;
+        } else {
+            if end == LinkEnd::Refused {
+                report_refused(&link, &dispatch, &mut reported);
+            } else {
+                report_unreached(&link, &end, &mut reported);
+            }
             backoff.skip_immediate();
         }
         pause = backoff.next_pause();
@@ -74,26 +90,45 @@ async fn serve(stream: TcpStream, link: &Rc<Link>, dispatch: &Rc<Dispatch>) -> L
     }
 }
 
-fn report_end(link: &Link, dispatch: &Dispatch, end: &LinkEnd, reported: &mut bool) {
+fn report_left(link: &Link, end: &LinkEnd) {
     let instance = &link.instance;
-    if *end == LinkEnd::Refused {
-        dispatch.metrics.reject(Reject::BackendRejected);
-        link.metrics.set_state(LinkState::Refused);
-        if !std::mem::replace(reported, true) {
-            warn!(
-                event = "link_refused",
-                service = instance.service,
-                instance = instance.id,
-                gate_id = dispatch.settings.gate_id,
-                "the logic service knows another link with this gateway id; trying again. If two gateways run, \
-                 give each its own gateway.id"
-            );
-        }
-        return;
+    info!(
+        event = "link_closed",
+        service = instance.service,
+        instance = instance.id,
+        address = instance.address,
+        reason = %end,
+        "the link of an instance that had left has ended"
+    );
+}
+
+/// One line per outage; the rest is in the metrics.
+fn report_unreached(link: &Link, error: &dyn Display, reported: &mut bool) {
+    let instance = &link.instance;
+    if !std::mem::replace(reported, true) {
+        let what = "is the service running, and is the address right?";
+        warn!(event = "link_down", service = instance.service, instance = instance.id,
+            address = instance.address, %error, "logic service not reached; {what} Trying again");
     }
-    *reported = false;
+}
+
+fn report_refused(link: &Link, dispatch: &Dispatch, reported: &mut bool) {
+    let instance = &link.instance;
+    dispatch.metrics.reject(Reject::BackendRejected);
+    if !std::mem::replace(reported, true) {
+        warn!(
+            event = "link_refused",
+            service = instance.service,
+            instance = instance.id,
+            gate_id = dispatch.settings.gate_id,
+            "the logic service knows another link with this gateway id; trying again. If two gateways run, give each its own gateway.id"
+        );
+    }
+}
+
+fn report_lost(link: &Link, dispatch: &Dispatch, end: &LinkEnd) {
+    let instance = &link.instance;
     dispatch.metrics.reject(Reject::BackendDown);
-    link.metrics.set_state(LinkState::Backoff);
     warn!(event = "link_lost", service = instance.service, instance = instance.id, reason = %end,
         "logic service lost; its queued requests move, its sent ones are answered 210");
 }

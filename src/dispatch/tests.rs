@@ -1,6 +1,6 @@
 //! Where requests, sign-ins and sign-outs go, and what becomes of them when links come and go.
 
-use super::fixtures::{GATE, House, house};
+use super::fixtures::{GATE, House, house, house_with};
 use super::*;
 use crate::dispatch::traffic::{LinkEnd, Traffic};
 use crate::session::channels::ChannelGuard;
@@ -9,6 +9,7 @@ use crate::session::outgoing::LaneId;
 use crate::session::pending::InstanceKey;
 use crate::wire::dialect::Dialect::{Kim, XIm};
 use crate::wire::frame::{self, Opcode};
+use crate::wire::header::HeaderLimits;
 
 const TALK: &str = "chat.user.talk";
 const NO_SERVER: &str = "x_im_no_server_found_error_total{zone=\"z\"}";
@@ -17,6 +18,12 @@ const SYSTEM_EXCEPTION: i32 = pb::Status::SystemException as i32;
 
 fn two_chats() -> House {
     house(Limits::default(), false, &[("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm)])
+}
+
+/// The same, and every request goes to the instance of its account.
+fn two_chats_unbounded() -> House {
+    let instances = [("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm)];
+    house_with(false, Limits::default(), false, &instances)
 }
 
 fn two_logins() -> House {
@@ -67,6 +74,13 @@ fn account_of(house: &House, service: &str, id: &str) -> String {
 
 fn sequences(packets: &[crate::wire::packet::LogicPacket]) -> Vec<u32> {
     packets.iter().map(|packet| header(packet).sequence).collect()
+}
+
+/// Time passes for a link; does that change its standing?
+fn grown(house: &House, link: &Link, now: Instant) -> bool {
+    let before = link.standing();
+    house.dispatch.on(link, Event::Time, now);
+    link.standing() != before
 }
 
 /// One run over the sign-outs that are due; how many were given up.
@@ -461,12 +475,18 @@ fn e1_only_live_links_are_chosen() {
 /// A house in which `c1` is adult and `c2` young from this moment on, after an absence.
 fn one_adult_one_young() -> (House, Instant) {
     let house = two_chats();
+    let back = age_c2(&house);
+    (house, back)
+}
+
+/// Everyone is linked, and `c2` young from the moment that is returned.
+fn age_c2(house: &House) -> Instant {
     house.up(&["l1", "c1", "c2"]);
     let now = Instant::now();
     house.lost_at("c2", now);
     let back = now + millis(6000);
     house.up_at("c2", back);
-    (house, back)
+    back
 }
 
 fn link_state(house: &House, id: &str) -> &'static str {
@@ -476,7 +496,7 @@ fn link_state(house: &House, id: &str) -> &'static str {
 #[test]
 fn g4_when_the_last_adult_goes_the_young_one_takes_its_queue_in_the_same_step() {
     let (house, back) = one_adult_one_young();
-    assert_eq!((link_state(&house, "c1"), link_state(&house, "c2")), ("up", "young"));
+    assert_eq!((link_state(&house, "c1"), link_state(&house, "c2")), ("adult", "young"));
     let guards: Vec<_> = (0..20).map(|n| sign_in(&house, &format!("u{n}"), "l1")).collect();
     for (guard, sequence) in guards.iter().zip(1..) {
         forward(&house, guard, TALK, sequence).unwrap();
@@ -491,7 +511,8 @@ fn g4_when_the_last_adult_goes_the_young_one_takes_its_queue_in_the_same_step() 
 
 #[test]
 fn g3_when_a_first_adult_appears_what_is_queued_for_a_young_one_stays_there() {
-    let (house, back) = one_adult_one_young();
+    let house = two_chats_unbounded();
+    let back = age_c2(&house);
     house.lost_at("c1", back);
     let guard = sign_in(&house, "alice", "l1");
     forward(&house, &guard, TALK, 1).unwrap();
@@ -513,14 +534,14 @@ fn e7_a_young_one_gets_its_share_at_its_time_and_not_before() {
         let chosen = |n| house.dispatch.choose("chat", "x_im", &format!("u{n}")).unwrap().instance.id.clone();
         (0..50).map(chosen).collect::<std::collections::BTreeSet<_>>()
     };
-    assert!(!house.dispatch.link_grown(&c2, back + millis(9999)));
-    assert_eq!(c2.adult_at(), Some(back + millis(10_000)));
+    assert!(!grown(&house, &c2, back + millis(9999)));
+    assert_eq!(c2.next_due(), Some(back + millis(10_000)));
     assert!(shares().iter().eq(["c1"]));
-    assert!(house.dispatch.link_grown(&c2, back + millis(10_000)));
-    assert_eq!((link_state(&house, "c2"), c2.adult_at()), ("up", None));
+    assert!(grown(&house, &c2, back + millis(10_000)));
+    assert_eq!((link_state(&house, "c2"), c2.next_due()), ("adult", None));
     assert!(shares().iter().eq(["c1", "c2"]));
-    assert!(!house.dispatch.link_grown(&c2, back + millis(10_001)), "told once");
-    assert!(!house.dispatch.link_grown(&c1, back + millis(10_001)));
+    assert!(!grown(&house, &c2, back + millis(10_001)), "told once");
+    assert!(!grown(&house, &c1, back + millis(10_001)));
 }
 
 /// Young or adult makes no difference to what is bound to the instance by name.
@@ -565,4 +586,426 @@ async fn e1_g4_nothing_is_written_to_a_link_that_has_ended() {
     assert_eq!(end, LinkEnd::Eof);
     assert_eq!(ticket.stage(), Stage::Unplaced, "no other instance is up: answered 300 and never sent");
     assert_eq!(guard.channel.pending.borrow().len(), 0);
+}
+
+/// The link of an instance that is no longer in the set.
+fn leave(house: &House, ids: &[&str], now: Instant) -> Vec<Rc<Link>> {
+    let links: Vec<_> = ids.iter().map(|id| house.link(id)).collect();
+    house.dispatch.leave(&links, now);
+    links
+}
+
+#[test]
+fn e11_what_is_queued_for_an_instance_that_leaves_moves_and_what_it_got_is_still_awaited() {
+    let house = two_chats_unbounded();
+    house.up(&["l1", "c1", "c2"]);
+    let account = account_of(&house, "chat", "c1");
+    let guard = sign_in(&house, &account, "l1");
+    for sequence in 1..=4 {
+        forward(&house, &guard, TALK, sequence).unwrap();
+    }
+    // One is written whole, one is cut behind its first byte.
+    let whole = house.link("c1").write_with(|frames| frames.next().unwrap().len());
+    house.write("c1", whole + 1);
+    let now = Instant::now();
+    let c1 = leave(&house, &["c1"], now).remove(0);
+    assert_eq!(sequences(&house.queued("c2")), [3, 4]);
+    assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [], "its link lives: their answers may come");
+    assert_eq!((c1.load(), house.link("c2").load()), (2, 2));
+    forward(&house, &guard, TALK, 5).unwrap();
+    assert_eq!(sequences(&house.take_all("c2")), [3, 4, 5], "out of selection at once");
+
+    assert!(!c1.has_left(now), "the cut one is to be finished");
+    house.write("c1", usize::MAX);
+    house.answer("c1", &guard.channel.id, TALK, 1, 0);
+    assert!(!c1.has_left(now));
+    house.answer("c1", &guard.channel.id, TALK, 2, 0);
+    assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, 0), (2, 0)]);
+    assert!(c1.has_left(now), "it owes nothing more");
+    house.dispatch.forget(&c1);
+    assert_eq!(house.dispatch.links().len(), 2);
+    assert_eq!(house.books.rejects(Reject::NoInstance), 0);
+}
+
+#[test]
+fn e11_an_instance_that_left_and_does_not_answer_is_waited_for_as_long_as_a_request_has() {
+    let house = two_chats_unbounded();
+    house.up(&["l1", "c1", "c2"]);
+    let guard = sign_in(&house, &account_of(&house, "chat", "c1"), "l1");
+    forward(&house, &guard, TALK, 1).unwrap();
+    house.take_all("c1");
+    let now = Instant::now();
+    let c1 = leave(&house, &["c1"], now).remove(0);
+    assert_eq!(c1.leaves_by(), Some(now + millis(4500)));
+    assert!(!c1.has_left(now + millis(4499)));
+    assert!(c1.has_left(now + millis(4500)));
+    house.lost("c1");
+    assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, OUTCOME_UNKNOWN)]);
+    assert_eq!(c1.load(), 0);
+}
+
+#[test]
+fn e11_what_nobody_else_can_take_stays_with_the_instance_that_leaves() {
+    let house = two_chats_unbounded();
+    house.up(&["l1", "c1", "c2"]);
+    let guards: Vec<_> = (0..20).map(|n| sign_in(&house, &format!("u{n}"), "l1")).collect();
+    for (guard, sequence) in guards.iter().zip(1..) {
+        forward(&house, guard, TALK, sequence).unwrap();
+    }
+    let queued = (house.queued("c1").len(), house.queued("c2").len());
+    let links = leave(&house, &["c1", "c2"], Instant::now());
+    assert_eq!((house.queued("c1").len(), house.queued("c2").len()), queued, "nor from one to the other");
+    assert_eq!(
+        forward(&house, &guards[0], TALK, 99).unwrap_err(),
+        Refused::NoInstance,
+        "known, and without anybody"
+    );
+    assert_eq!(links.iter().map(|link| link.load()).sum::<usize>(), 20);
+    assert_eq!(house.books.pending(), 20);
+}
+
+#[test]
+fn e11_one_that_is_back_in_time_keeps_its_link_and_one_at_another_address_is_young() {
+    let house = two_chats();
+    house.up(&["l1", "c1", "c2"]);
+    let now = Instant::now();
+    let chosen = || {
+        let chosen = |n| house.dispatch.choose("chat", "x_im", &format!("u{n}")).unwrap().key.0;
+        (0..50).map(chosen).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = chosen();
+    assert_eq!(before.len(), 2);
+    let c2 = leave(&house, &["c2"], now).remove(0);
+    assert_eq!(chosen().len(), 1);
+    house.dispatch.stay(&c2, now);
+    assert_eq!(chosen(), before);
+    assert!(!c2.has_left(now + millis(60_000)));
+
+    leave(&house, &["c2"], now);
+    let moved = crate::config::Instance { address: "127.0.0.1:2".to_owned(), ..c2.instance.clone() };
+    let link = house.dispatch.come(moved, false);
+    assert_ne!(link.key, c2.key);
+    house.up_at("c2", now);
+    assert_eq!(link_state(&house, "c2"), "young");
+    assert_eq!(chosen().len(), 1);
+    assert!(grown(&house, &link, now + millis(10_000)));
+    assert!(chosen().contains(&link.key.0));
+    // What went to the old one is not answered by the new one.
+    house.dispatch.forget(&c2);
+    assert!(house.dispatch.links.get(c2.key).is_none());
+    assert!(house.dispatch.links.get(link.key).is_some());
+}
+
+#[test]
+fn e11_a_service_whose_last_instance_left_is_known_all_the_same() {
+    let house = two_chats();
+    house.up(&["l1", "c1", "c2"]);
+    for link in leave(&house, &["c1", "c2"], Instant::now()) {
+        house.dispatch.forget(&link);
+    }
+    let guard = sign_in(&house, "alice", "l1");
+    assert_eq!(forward(&house, &guard, TALK, 1).unwrap_err(), Refused::NoInstance);
+    let series = house.books.metrics.render();
+    assert!(!series.contains("instance=\"c1\""), "the series of an instance go with it");
+    assert!(series.contains("instance=\"l1\""));
+}
+
+#[test]
+fn g5_e11_a_sign_out_whose_instance_left_goes_to_the_selectors_choice() {
+    // While its link is being closed, and when it is gone; queued there already, or not yet.
+    for gone in [false, true] {
+        let (house, guard) = signed_in_at_l1();
+        let l1 = leave(&house, &["l1"], Instant::now()).remove(0);
+        if gone {
+            house.lost("l1");
+            house.dispatch.forget(&l1);
+        }
+        end(&house, guard, CloseReason::Bye);
+        assert_eq!(house.queued("l2").len(), 1, "gone: {gone}");
+    }
+    let (house, guard) = signed_in_at_l1();
+    end(&house, guard, CloseReason::Bye);
+    assert_eq!(house.queued("l1").len(), 1);
+    leave(&house, &["l1"], Instant::now());
+    run_signouts(&house, Instant::now());
+    assert_eq!((house.queued("l1").len(), house.queued("l2").len()), (0, 1), "it moves");
+    house.write("l2", usize::MAX);
+    assert_eq!(house.books.signouts(Signout::Written), 1);
+}
+
+/// A login instance that leaves is kept for the answers to its sign-ins, those of channels that have ended included.
+#[test]
+fn e11_the_load_counts_what_is_unanswered_and_nothing_else() {
+    let house = two_logins();
+    house.up(&["l1", "c1"]);
+    let l1 = house.link("l1");
+    let answered = sign_in(&house, "alice", "l1");
+    assert_eq!(l1.load(), 0, "though the channel keeps its sign-in");
+    let waiting = arrive(&house, "bob");
+    let id = Rc::clone(&waiting.channel.id);
+    forward(&house, &waiting, command::LOGIN_SIGNIN, 1).unwrap();
+    house.take_all("l1");
+    assert_eq!(l1.load(), 1);
+    end(&house, waiting, CloseReason::PeerClosed);
+    assert_eq!(l1.load(), 1, "its sign-out waits for the answer");
+    house.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
+    assert_eq!(l1.load(), 0);
+
+    let c1 = house.link("c1");
+    let withdrawn = forward(&house, &answered, TALK, 1).unwrap();
+    forward(&house, &answered, TALK, 2).unwrap();
+    assert_eq!(c1.load(), 2);
+    assert!(house.dispatch.withdraw(&withdrawn));
+    assert_eq!(c1.load(), 1);
+    drop(withdrawn);
+    drop(answered);
+    assert_eq!(c1.load(), 1, "still queued, and forwarded though its channel has ended (G4)");
+    house.take_all("c1");
+    assert_eq!(c1.load(), 0);
+}
+
+/// A house of two chats in which `c2` is ejected at this moment, by requests that it did not answer.
+fn one_ejected(house: House) -> (House, Instant) {
+    house.up(&["l1", "c1", "c2"]);
+    let guard = sign_in(&house, &account_of(&house, "chat", "c2"), "l1");
+    let now = Instant::now();
+    for sequence in 1..=5 {
+        assert_eq!(link_state(&house, "c2"), "adult");
+        forward(&house, &guard, TALK, sequence).unwrap();
+        house.take_all("c2");
+        let ticket = guard.channel.pending.borrow_mut().take_oldest().unwrap();
+        house.dispatch.timed_out(&ticket, now);
+    }
+    assert_eq!(link_state(&house, "c2"), "suspect");
+    (house, now)
+}
+
+#[test]
+fn e2_an_ejected_instance_gets_one_request_when_its_time_is_over_and_the_answer_restores_it() {
+    let (house, now) = one_ejected(two_chats_unbounded());
+    let guards: Vec<_> = (0..40).map(|n| sign_in(&house, &format!("v{n}"), "l1")).collect();
+    let ask = |sequence| {
+        for guard in &guards {
+            forward(&house, guard, TALK, sequence).unwrap();
+        }
+        (house.take_all("c1").len(), house.take_all("c2"))
+    };
+    assert_eq!(ask(1).0, 40, "none");
+    house.dispatch.on(&house.link("c2"), Event::Time, now + millis(10_000));
+    let (others, trial) = ask(2);
+    assert_eq!((others, trial.len()), (39, 1));
+    assert_eq!(ask(3).0, 40, "one only");
+    house.answer("c2", &header(&trial[0]).channel_id, TALK, 2, 0);
+    assert_eq!(link_state(&house, "c2"), "adult");
+    assert!(!ask(4).1.is_empty());
+    let series = "gateway_link_transitions_total{to=\"suspect\"}";
+    assert_eq!(house.books.value(series), 1);
+}
+
+#[test]
+fn g4_a_queue_that_moves_tries_nobody_with_more_than_one_request() {
+    let house = house(
+        Limits::default(),
+        false,
+        &[("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm), ("chat", "c3", XIm)],
+    );
+    house.up(&["l1", "c1", "c2", "c3"]);
+    house.dispatch.link_lost(&house.link("c2"), supervision::Loss::Silent, Instant::now());
+    house.up(&["c2"]);
+    assert_eq!(link_state(&house, "c2"), "suspect");
+    house.lost("c1");
+    let guards: Vec<_> = (0..40).map(|n| sign_in(&house, &format!("v{n}"), "l1")).collect();
+    for guard in &guards {
+        forward(&house, guard, TALK, 1).unwrap();
+    }
+    house.lost("c3");
+    // Nobody is left but the one on trial, so it gets all.
+    assert_eq!(house.queued("c2").len(), 40);
+    assert_eq!(house.books.rejects(Reject::NoInstance), 0);
+}
+
+#[test]
+fn e20_a_link_that_broke_within_a_frame_begins_anew_with_a_whole_one() {
+    let house = two_chats();
+    house.up(&["l1", "c1"]);
+    let guard = sign_in(&house, "alice", "l1");
+    forward(&house, &guard, TALK, 1).unwrap();
+    forward(&house, &guard, TALK, 2).unwrap();
+    house.write("c1", 9);
+    house.lost("c1");
+    assert!(house.link("c1").is_drained(), "the rest of the frame is never written");
+    house.up(&["c1"]);
+    forward(&house, &guard, TALK, 3).unwrap();
+    assert_eq!(sequences(&house.take_all("c1")), [3]);
+    let statuses = answers(&guard.channel.outgoing, LaneId::LOGIN);
+    assert_eq!(statuses, [(2, SYSTEM_EXCEPTION), (1, OUTCOME_UNKNOWN)]);
+}
+
+/// What the gateway does not read because one of its channels is full is no silence of the instance.
+#[tokio::test]
+async fn e19_a_link_that_we_paused_ourselves_is_not_silent() {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    let limits = Limits { backend_ping: millis(30), backend_misses: 2, ..Limits::default() };
+    let silence = limits.backend_ping * limits.backend_misses;
+    let house = house(limits, false, &[("login", "l1", XIm), ("chat", "c1", XIm)]);
+    house.up(&["l1"]);
+    let guard = sign_in(&house, "alice", "l1");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut service, _) = listener.accept().await.unwrap();
+    guard.channel.outgoing.set_push_lane(LaneId::LOGIN);
+    // More pushes than the channel takes before its writer has a turn, which it does not get.
+    let text = |key: &str, value: &str| pb::Meta {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        r#type: pb::MetaType::String as i32,
+    };
+    let header = pb::Header {
+        command: TALK.to_owned(),
+        flag: pb::Flag::Push as i32,
+        meta: vec![text("dest.logic", GATE), text("dest.channels", &guard.channel.id)],
+        ..pb::Header::default()
+    };
+    let push = crate::wire::packet::encode_message(XIm, &header, "x").to_bytes();
+    for _ in 0..300 {
+        service.write_all(&push).await.unwrap();
+    }
+    let mut running = std::pin::pin!(Traffic::new(ours, house.link("c1"), Rc::clone(&house.dispatch)).run());
+    let paused = tokio::time::timeout(silence * 5, running.as_mut()).await;
+    assert!(paused.is_err(), "{paused:?}");
+    assert_eq!(link_state(&house, "c1"), "adult");
+    let written = guard.channel.outgoing.write_with(LaneId::LOGIN, |frames| frames.map(Encoded::len).sum());
+    guard.channel.outgoing.advance(LaneId::LOGIN, written);
+    // From now on it is read, and it says nothing.
+    assert_eq!(tokio::time::timeout(silence * 50, running).await, Ok(LinkEnd::Silent));
+    assert_eq!(link_state(&house, "c1"), "broken");
+}
+
+#[test]
+fn e2_a_channel_with_an_instance_elsewhere_is_a_trial_while_it_waits_for_nothing_and_stays_where_it_is() {
+    let (house, now) = one_ejected(two_chats());
+    let guard = sign_in(&house, &account_of(&house, "chat", "c1"), "l1");
+    // Whose account belongs to c2, and who came while that was ejected.
+    let account = (0..).map(|n| format!("w{n}")).find(|account| selector::hashcode(account) % 20 >= 10);
+    let other = sign_in(&house, &account.unwrap(), "l1");
+    forward(&house, &other, TALK, 1).unwrap();
+    assert_eq!(sequences(&house.take_all("c1")), [1]);
+    house.dispatch.on(&house.link("c2"), Event::Time, now + millis(10_000));
+    forward(&house, &other, TALK, 2).unwrap();
+    forward(&house, &guard, TALK, 9).unwrap();
+    assert_eq!(sequences(&house.take_all("c1")), [2, 9], "it waits for its first answer");
+    for sequence in 1..=2 {
+        house.answer("c1", &other.channel.id, TALK, sequence, 0);
+    }
+    forward(&house, &other, TALK, 3).unwrap();
+    forward(&house, &other, TALK, 4).unwrap();
+    assert_eq!(sequences(&house.take_all("c2")), [3], "the trial");
+    assert_eq!(sequences(&house.take_all("c1")), [4]);
+    house.answer("c2", &other.channel.id, TALK, 3, 0);
+    assert_eq!(link_state(&house, "c2"), "adult");
+    house.answer("c1", &other.channel.id, TALK, 4, 0);
+    forward(&house, &other, TALK, 5).unwrap();
+    assert_eq!(sequences(&house.take_all("c1")), [5], "it stays where it is");
+}
+
+#[test]
+fn g3_a_channel_leaves_an_instance_that_is_no_longer_adult_when_nothing_is_pending_there() {
+    let (house, back) = one_adult_one_young();
+    house.lost_at("c1", back);
+    let guard = sign_in(&house, "alice", "l1");
+    forward(&house, &guard, TALK, 1).unwrap();
+    house.up_at("c1", back + millis(1));
+    forward(&house, &guard, TALK, 2).unwrap();
+    assert_eq!(
+        sequences(&house.take_all("c2")),
+        [1, 2],
+        "the young one has its first, so it gets the second"
+    );
+    house.answer("c2", &guard.channel.id, TALK, 1, 0);
+    forward(&house, &guard, TALK, 3).unwrap();
+    assert_eq!(sequences(&house.take_all("c2")), [3]);
+    for sequence in 2..=3 {
+        house.answer("c2", &guard.channel.id, TALK, sequence, 0);
+    }
+    forward(&house, &guard, TALK, 4).unwrap();
+    assert_eq!(sequences(&house.take_all("c1")), [4], "nothing is pending there");
+    assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, 0), (2, 0), (3, 0)]);
+}
+
+#[test]
+fn g3_e11_a_channel_follows_an_instance_that_leaves_until_nothing_is_pending_there() {
+    let house = two_chats();
+    house.up(&["l1", "c1", "c2"]);
+    let account = account_of(&house, "chat", "c1");
+    let (waiting, idle) = (sign_in(&house, &account, "l1"), sign_in(&house, &account, "l1"));
+    forward(&house, &waiting, TALK, 1).unwrap();
+    forward(&house, &idle, TALK, 11).unwrap();
+    house.take_all("c1");
+    house.answer("c1", &idle.channel.id, TALK, 11, 0);
+    forward(&house, &idle, TALK, 12).unwrap();
+    forward(&house, &waiting, TALK, 2).unwrap();
+    let now = Instant::now();
+    let c1 = leave(&house, &["c1"], now).remove(0);
+    assert_eq!(sequences(&house.queued("c2")), [12], "queued, and nothing before it is with c1");
+    forward(&house, &waiting, TALK, 3).unwrap();
+    assert_eq!(sequences(&house.take_all("c1")), [2, 3]);
+    for sequence in 1..=3 {
+        house.answer("c1", &waiting.channel.id, TALK, sequence, 0);
+    }
+    forward(&house, &waiting, TALK, 4).unwrap();
+    assert_eq!(sequences(&house.take_all("c2")), [12, 4]);
+    assert!(c1.has_left(now));
+    assert!(c1.takes_followers(now + millis(999)) && !c1.takes_followers(now + millis(1000)));
+    assert_eq!(c1.leaves_by(), Some(now + millis(5500)), "whoever followed has its full time");
+}
+
+#[test]
+fn new_channels_avoid_an_instance_far_above_the_mean_and_those_that_it_has_stay() {
+    for (is_bounded, pending, spills) in [(true, 127, false), (true, 128, true), (false, 200, false)] {
+        let instances = [("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm)];
+        let house = house_with(is_bounded, Limits::default(), false, &instances);
+        house.up(&["l1", "c1", "c2"]);
+        let account = account_of(&house, "chat", "c1");
+        let old = sign_in(&house, &account, "l1");
+        for sequence in 0..pending {
+            forward(&house, &old, TALK, sequence).unwrap();
+        }
+        let sent = house.take_all("c1").len();
+        assert_eq!(sent, pending as usize);
+        let new = sign_in(&house, &account, "l1");
+        forward(&house, &new, TALK, 1000).unwrap();
+        let place = if spills { "c2" } else { "c1" };
+        assert_eq!(sequences(&house.take_all(place)), [1000], "{is_bounded} {pending}");
+        assert_eq!(house.books.value("gateway_spilled_total"), i64::from(spills));
+        forward(&house, &old, TALK, 2000).unwrap();
+        assert_eq!(sequences(&house.take_all("c1")), [2000], "it has its instance");
+        for sequence in 0..pending {
+            house.answer("c1", &old.channel.id, TALK, sequence, 0);
+        }
+        forward(&house, &new, TALK, 1001).unwrap();
+        assert_eq!(sequences(&house.take_all(place)), [1001], "and so has the new one from now on");
+        let newer = sign_in(&house, &account, "l1");
+        forward(&house, &newer, TALK, 3000).unwrap();
+        assert_eq!(sequences(&house.take_all("c1")), [3000], "the wave is over");
+    }
+}
+
+#[test]
+fn e3_new_channels_avoid_an_instance_whose_queue_is_half_full_unless_all_are() {
+    let limits = Limits { backend_queued_packets: 10, ..Limits::default() };
+    let instances = [("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm)];
+    let house = house(limits, false, &instances);
+    house.up(&["l1", "c1", "c2"]);
+    let account = account_of(&house, "chat", "c1");
+    let place = |sequence| {
+        let guard = sign_in(&house, &account, "l1");
+        forward(&house, &guard, TALK, sequence).unwrap();
+        (house.queued("c1").len(), house.queued("c2").len())
+    };
+    let places: Vec<_> = (1..=11).map(place).collect();
+    assert_eq!(places[..5], [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]);
+    assert_eq!(places[5..10], [(5, 1), (5, 2), (5, 3), (5, 4), (5, 5)]);
+    assert_eq!(places[10], (6, 5), "all are: the instance of the account");
 }

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::dispatch::Dispatch;
 use crate::dispatch::inbound::{Delivery, Step};
 use crate::dispatch::link::Link;
-use crate::dispatch::maturity::Age;
+use crate::dispatch::supervision::{Event, Loss};
 use crate::limits::{DELIVERIES_PER_TURN, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics::{PushDrop, Reject};
 use crate::timer::Timer;
@@ -38,10 +38,14 @@ pub(crate) enum LinkEnd {
     Eof,
     /// The connection broke.
     Io(String),
-    /// No byte in return for so many pings (row E2), or none at all in time after the handshake.
+    /// No byte in return for so many pings (row E2).
     Silent,
+    /// Not one byte after the handshake in that time.
+    Mute,
     /// Not a frame (row E4).
     BadFrame(FrameError),
+    /// Its instance has left the set, and it owed nothing more or had had its time (row E11).
+    Left,
     /// The task that served it panicked: a fault of the gateway (row F10).
     Panicked,
 }
@@ -54,8 +58,23 @@ impl fmt::Display for LinkEnd {
             Self::Eof => f.write_str("connection ended"),
             Self::Io(error) => write!(f, "connection broke: {error}"),
             Self::Silent => f.write_str("no answer to pings"),
+            Self::Mute => f.write_str("no sign of life after the handshake"),
             Self::BadFrame(error) => write!(f, "bad frame: {error}"),
+            Self::Left => f.write_str("no longer in the set of instances"),
             Self::Panicked => f.write_str("a fault of the gateway; please report this"),
+        }
+    }
+}
+
+impl LinkEnd {
+    /// What it means to supervision.
+    fn loss(&self) -> Loss {
+        match self {
+            Self::Refused => Loss::Refused,
+            Self::Closed | Self::Eof | Self::Io(_) => Loss::Ended,
+            Self::Silent => Loss::Silent,
+            Self::Mute => Loss::NotReached,
+            Self::BadFrame(_) | Self::Left | Self::Panicked => Loss::Given,
         }
     }
 }
@@ -81,12 +100,14 @@ pub(crate) struct Traffic {
     timer: Timer,
     /// Has any byte come?
     proven: bool,
+    /// What supervision is told when it is dropped; before its end, that it panicked.
+    loss: Loss,
 }
 
 impl Drop for Traffic {
     /// However the connection ends, its instance leaves selection, and nothing of its queue is left for the next one.
     fn drop(&mut self) {
-        self.dispatch.link_lost(&self.link, Instant::now());
+        self.dispatch.link_lost(&self.link, self.loss, Instant::now());
     }
 }
 
@@ -111,12 +132,14 @@ impl Traffic {
             silence,
             timer: Timer::new(now + silence),
             proven: false,
+            loss: LinkEnd::Panicked.loss(),
         }
     }
 
     /// Serves the link until it ends.
     pub(crate) async fn run(mut self) -> LinkEnd {
         let end = poll_fn(|cx| self.poll_turn(cx)).await;
+        self.loss = end.loss();
         // Dropping `self` takes the instance out of selection before anything else happens.
         end
     }
@@ -133,17 +156,26 @@ impl Traffic {
             Ok(step) => step,
             Err(end) => return Poll::Ready(end),
         };
-        let (now, silent_at) = (Instant::now(), self.last_byte + self.silence);
+        let now = Instant::now();
+        if step == Step::Yield {
+            // What it sent meanwhile is not read: the pause is the gateway's own, and no silence of the instance.
+            self.last_byte = now;
+        }
+        let silent_at = self.last_byte + self.silence;
         if now >= silent_at {
-            return Poll::Ready(LinkEnd::Silent);
+            return Poll::Ready(if self.proven { LinkEnd::Silent } else { LinkEnd::Mute });
         }
-        if self.dispatch.link_grown(&self.link, now) {
-            report_adult(&self.link);
+        if self.link.next_due().is_some_and(|due| due <= now) {
+            self.dispatch.on(&self.link, Event::Time, now);
         }
-        self.timer.arm(self.link.adult_at().map_or(silent_at, |adult_at| adult_at.min(silent_at)), cx);
         if let Err(end) = self.write_turn(cx) {
             return Poll::Ready(end);
         }
+        if self.link.has_left(now) {
+            return Poll::Ready(LinkEnd::Left);
+        }
+        let due = [self.link.next_due(), self.link.leaves_by()].into_iter().flatten();
+        self.timer.arm(due.fold(silent_at, Instant::min), cx);
         if step == Step::Yield {
             cx.waker().wake_by_ref();
         }
@@ -197,7 +229,6 @@ impl Traffic {
         }
         if !std::mem::replace(&mut self.proven, true) {
             self.dispatch.link_up(&self.link, now);
-            report_up(&self.link);
         }
         match frame.opcode {
             Opcode::Binary => self.take_packet(&frame.payload),
@@ -278,32 +309,6 @@ impl Traffic {
         }
         Ok(())
     }
-}
-
-/// Logs that an instance is linked.
-fn report_up(link: &Link) {
-    let instance = &link.instance;
-    info!(
-        event = "link_up",
-        service = instance.service,
-        instance = instance.id,
-        zone = instance.zone,
-        address = instance.address,
-        young = link.age() == Some(Age::Young),
-        "logic service linked"
-    );
-}
-
-/// Logs that an instance that was young serves beside the others.
-fn report_adult(link: &Link) {
-    let instance = &link.instance;
-    info!(
-        event = "link_adult",
-        service = instance.service,
-        instance = instance.id,
-        zone = instance.zone,
-        "logic service held its first time; it now gets its share"
-    );
 }
 
 /// Logs what a logic service sent and should not have; at debug, because a broken one repeats itself.

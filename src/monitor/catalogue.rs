@@ -71,8 +71,12 @@ catalogue! {
         "Sign-outs owed to the login service and not written yet.";
     ZONE_FALLBACK: COUNTER "gateway_zone_fallback_total" ["zone"]
         "Packets whose zone had no instance of the service linked, so that another zone's instance was chosen.";
+    SPILLED: COUNTER "gateway_spilled_total" []
+        "Channels that were new to a service and went to the next instance of the zone, because that of their account was overloaded.";
     LINK_STATE: GAUGE "gateway_link_state" ["service", "instance", "zone", "state"]
-        "1 for the state a link to a logic instance is in, 0 for the others; up takes requests, young only while its service has no up one.";
+        "1 for the state a link to a logic instance is in, 0 for the others; adult takes requests, young only while its service has no adult, suspect one on trial.";
+    LINK_TRANSITIONS: COUNTER "gateway_link_transitions_total" ["to"]
+        "Times a link to a logic instance went into a state, over all instances; suspect counts those that hung or did not answer.";
     LINK_RECONNECTS: COUNTER "gateway_link_reconnects_total" ["service", "instance", "zone"]
         "Times a link came up again after it had been lost.";
     LINK_REQUESTS: COUNTER "gateway_link_requests_sent_total" ["service", "instance", "zone"]

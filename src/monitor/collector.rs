@@ -48,6 +48,9 @@ impl Collector for GatewayCollector {
         families.extend(workers.requests());
         families.extend(workers.pushes_and_queues());
         families.push(workers.zone_fallbacks(&self.cells.zones));
+        families.push(workers.total(&of::SPILLED, |worker| &worker.spilled));
+        let states = LinkState::ALL.iter().map(|state| state.label());
+        families.push(workers.by_label(&of::LINK_TRANSITIONS, states, |worker| &worker.link_transitions));
         families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));
         families

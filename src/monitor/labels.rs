@@ -130,16 +130,16 @@ label_set! {
 label_set! {
     /// State of a link to a logic instance, from best to worst. Over several workers the worst one is shown.
     LinkState {
-        /// Handshake written and a sign of life received, and adult: the selector may choose it.
-        Up = "up",
-        /// The same, and young: the selector may choose it while its service has no adult.
+        /// Connected and answering: the selector may choose it.
+        Adult = "adult",
+        /// Connected and new: the selector may choose it while its service has no adult.
         Young = "young",
+        /// Connected, and it did not answer before: ejected for a while, or on trial with one request.
+        Suspect = "suspect",
         /// Connecting, or waiting for the first sign of life.
-        Dialing = "dialing",
-        /// Lost or not reachable; waiting before the next attempt.
-        Backoff = "backoff",
-        /// The instance closes at once: it believes this gateway id to be connected already (row E15).
-        Refused = "refused",
+        Dialling = "dialling",
+        /// Lost, not reachable or refused; waiting before the next attempt.
+        Broken = "broken",
     }
 }
 
@@ -226,8 +226,10 @@ label_set! {
         NoInstance = "no_instance",
         /// More logins waiting for the login service than allowed; answered 300.
         LoginsWaiting = "logins_waiting",
-        /// Refused because the gateway is going away.
+        /// A connection refused because the gateway is going away.
         Draining = "draining",
+        /// A request that came after the close of its channel had begun; answered 300 (F1).
+        ChannelClosing = "channel_closing",
         /// An answer that matches no pending request: late, repeated or unknown.
         ResponseUnmatched = "response_unmatched",
         /// A link that was up is lost (E1).

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use super::labels::LinkState;
 
-/// Counters and state of one link. Its labels come from the configuration.
+/// Counters and state of one link. Its labels come from discovery.
 ///
 /// With several workers each has a link of its own; they are shown as one, with the worst state.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl LinkMetrics {
             service: service.to_owned(),
             instance: instance.to_owned(),
             zone: zone.to_owned(),
-            state: AtomicU8::new(LinkState::Dialing as u8),
+            state: AtomicU8::new(LinkState::Dialling as u8),
             queued_packets: AtomicI64::new(0),
             queued_bytes: AtomicI64::new(0),
             reconnects: AtomicU64::new(0),
@@ -44,7 +44,7 @@ impl LinkMetrics {
 
     /// Its state.
     pub fn state(&self) -> LinkState {
-        LinkState::ALL.get(usize::from(self.state.load(Relaxed))).copied().unwrap_or(LinkState::Dialing)
+        LinkState::ALL.get(usize::from(self.state.load(Relaxed))).copied().unwrap_or(LinkState::Dialling)
     }
 
     /// Its outgoing queue grew or shrank.

@@ -1,6 +1,6 @@
 //! The whole set of metrics: made once at start and handed to whoever counts.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use prometheus::{Registry, TextEncoder};
 
@@ -27,13 +27,14 @@ pub(super) struct Cells {
     pub(super) gateway_id: String,
     /// Seconds since 1970; empty without a certificate.
     pub(super) cert_not_after: OnceLock<i64>,
-    links: Mutex<Vec<Arc<LinkMetrics>>>,
+    links: Mutex<Vec<Weak<LinkMetrics>>>,
 }
 
 impl Cells {
-    /// The links made so far.
+    /// The links there are: those of instances that have left are gone, and their series with them.
     pub(super) fn links(&self) -> Vec<Arc<LinkMetrics>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -68,10 +69,13 @@ impl Metrics {
         Arc::clone(&self.cells.workers[index])
     }
 
-    /// New cells for one link. Called once per worker and configured instance, never on behalf of a peer.
+    /// New cells for one link, shown for as long as someone holds them. Called once per worker and instance that
+    /// discovery names, never on behalf of a peer.
     pub fn link(&self, service: &str, instance: &str, zone: &str) -> Arc<LinkMetrics> {
         let link = Arc::new(LinkMetrics::new(service, instance, zone));
-        self.cells.links.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&link));
+        let mut links = self.cells.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|link| link.strong_count() > 0);
+        links.push(Arc::downgrade(&link));
         link
     }
 
@@ -146,6 +150,8 @@ mod tests {
         worker.zone_fallback(99);
         worker.no_instance(0);
         worker.no_instance(99);
+        worker.link_transition(LinkState::Suspect);
+        worker.spilled();
         let text = metrics.render();
         for (series, expected) in [
             ("gateway_cert_not_after_seconds", 1_900_000_000.0),
@@ -174,6 +180,9 @@ mod tests {
             ("gateway_signouts_waiting", 3.0),
             ("gateway_zone_fallback_total{zone=\"zone_b\"}", 1.0),
             ("gateway_zone_fallback_total{zone=\"zone_a\"}", 0.0),
+            ("gateway_spilled_total", 1.0),
+            ("gateway_link_transitions_total{to=\"suspect\"}", 1.0),
+            ("gateway_link_transitions_total{to=\"adult\"}", 0.0),
             ("x_im_no_server_found_error_total{zone=\"zone_a\"}", 1.0),
             ("x_im_no_server_found_error_total{zone=\"zone_b\"}", 1.0),
         ] {
@@ -216,8 +225,8 @@ mod tests {
         let metrics = metrics();
         let (first, second) =
             (metrics.link("chat", "chat01", "zone_a"), metrics.link("chat", "chat01", "zone_a"));
-        first.set_state(LinkState::Up);
-        second.set_state(LinkState::Backoff);
+        first.set_state(LinkState::Adult);
+        second.set_state(LinkState::Broken);
         first.queued(2, 20);
         second.queued(1, 10);
         second.reconnected();
@@ -226,8 +235,8 @@ mod tests {
         let text = metrics.render();
         let labels = "instance=\"chat01\",service=\"chat\"";
         for (series, expected) in [
-            (format!("gateway_link_state{{{labels},state=\"up\",zone=\"zone_a\"}}"), 0.0),
-            (format!("gateway_link_state{{{labels},state=\"backoff\",zone=\"zone_a\"}}"), 1.0),
+            (format!("gateway_link_state{{{labels},state=\"adult\",zone=\"zone_a\"}}"), 0.0),
+            (format!("gateway_link_state{{{labels},state=\"broken\",zone=\"zone_a\"}}"), 1.0),
             (format!("gateway_link_queued_packets{{{labels},zone=\"zone_a\"}}"), 3.0),
             (format!("gateway_link_queued_bytes{{{labels},zone=\"zone_a\"}}"), 30.0),
             (format!("gateway_link_reconnects_total{{{labels},zone=\"zone_a\"}}"), 1.0),

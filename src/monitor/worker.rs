@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::histogram::Histogram;
-use super::labels::{AnswerOrigin, Direction, Heartbeat, LoginResult, PushDrop, Reject, Signout, Transport};
+use super::labels::{
+    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
+};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 
@@ -63,6 +65,8 @@ pub struct WorkerMetrics {
     pub(super) queued_bytes: AtomicI64,
     pub(super) signouts: Counters<{ Signout::COUNT }>,
     pub(super) signouts_waiting: AtomicI64,
+    pub(super) spilled: AtomicU64,
+    pub(super) link_transitions: Counters<{ LinkState::COUNT }>,
     pub(super) zone_fallbacks: Box<[AtomicU64]>,
     pub(super) no_instances: Box<[AtomicU64]>,
 }
@@ -92,6 +96,8 @@ impl WorkerMetrics {
             queued_bytes: AtomicI64::new(0),
             signouts: Counters::default(),
             signouts_waiting: AtomicI64::new(0),
+            spilled: AtomicU64::new(0),
+            link_transitions: Counters::default(),
             zone_fallbacks: of_zones(),
             no_instances: of_zones(),
         }
@@ -106,6 +112,16 @@ impl WorkerMetrics {
     /// two cannot drift apart.
     pub fn connection_closed(&self, transport: Transport, reason: CloseReason) {
         self.closes[transport.index()].add(reason.index(), 1);
+    }
+
+    /// The instance of a new channel's account was overloaded, so the next one took it.
+    pub fn spilled(&self) {
+        self.spilled.fetch_add(1, Relaxed);
+    }
+
+    /// A link to a logic instance is in another state, or anew in the same.
+    pub fn link_transition(&self, to: LinkState) {
+        self.link_transitions.add(to.index(), 1);
     }
 
     /// A login ended.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use crate::config::TlsIdentity;
-use crate::limits::ACCEPT_PAUSE;
+use crate::limits::{ACCEPT_PAUSE, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::reaper::reap;
@@ -103,7 +104,7 @@ impl Listener {
 }
 
 fn admit(stream: TcpStream, peer: IpAddr, layer: &Layer, shared: &Rc<Shared>, connections: &mut JoinSet<()>) {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
         // It was gone before it was looked at.
         debug!(%peer, %error, "connection ended at once");
         return shared.metrics.reject(Reject::AcceptReset);
@@ -121,6 +122,20 @@ fn admit(stream: TcpStream, peer: IpAddr, layer: &Layer, shared: &Rc<Shared>, co
             connections.spawn_local(serve_tls(stream, acceptor.clone(), shared, accepted));
         }
     }
+}
+
+/// A client that has gone without a word is found although nothing is read from it and little is written to it (row
+/// D1): the kernel asks, and gives up on what is not acknowledged.
+fn prepare(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let (first, then) = TCP_PROBES;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(first).with_interval(then))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    #[cfg(not(target_os = "linux"))]
+    let _only_linux_has_it = user_timeout;
+    Ok(())
 }
 
 /// The handshake is awaited here, in the connection's own task.
@@ -163,4 +178,23 @@ async fn accept_failed(error: &io::Error, shared: &Shared, pause: &mut Duration)
     shared.metrics.reject(if out_of_files { Reject::AcceptEmfile } else { Reject::AcceptError });
     sleep(*pause).await;
     *pause = (*pause * 2).min(ACCEPT_PAUSE.1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn d1_the_kernel_looks_after_a_silent_client_and_after_what_is_not_acknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        prepare(&ours, Duration::from_secs(30)).unwrap();
+        let socket = socket2::SockRef::from(&ours);
+        assert!(ours.nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), TCP_PROBES.0);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), TCP_PROBES.1);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+    }
 }

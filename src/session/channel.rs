@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::session::outgoing::{Full, Outgoing};
-use crate::session::pending::{Pending, Ticket};
+use crate::session::pending::{InstanceKey, Pending, Ticket};
 use crate::wire::dialect::Dialect;
 use crate::wire::header::{HeaderLimits, HeaderView};
+use crate::wire::packet::GoAway;
 use crate::wire::pb;
 use crate::wire::rewrite::{self, Origin};
 
@@ -19,6 +20,10 @@ pub(crate) struct Identity {
     /// The user within it.
     pub(crate) account: String,
 }
+
+/// Names a service in the memory of channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServiceNumber(pub(crate) usize);
 
 /// How far a channel has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +51,11 @@ pub(crate) struct Channel {
     pub(crate) pending: RefCell<Pending>,
     /// Its sign-in, once it was made.
     signin: RefCell<Option<Rc<Ticket>>>,
+    /// The instance it has of each service it asked: as many as there are services at most.
+    homes: RefCell<Vec<(ServiceNumber, InstanceKey)>>,
     state: Cell<State>,
+    /// The client knows [`GoAway`].
+    knows_go_away: Cell<bool>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
     last_push: Cell<u64>,
 }
@@ -60,7 +69,9 @@ impl Channel {
             outgoing,
             pending: RefCell::default(),
             signin: RefCell::default(),
+            homes: RefCell::default(),
             state: Cell::new(State::Opening),
+            knows_go_away: Cell::new(false),
             last_push: Cell::new(0),
         })
     }
@@ -88,6 +99,38 @@ impl Channel {
     /// Its sign-in, if one was made.
     pub(crate) fn signin(&self) -> Option<Rc<Ticket>> {
         self.signin.borrow().clone()
+    }
+
+    /// The instance it has of a service.
+    pub(crate) fn home(&self, service: ServiceNumber) -> Option<InstanceKey> {
+        self.homes.borrow().iter().find(|(of, _)| *of == service).map(|(_, instance)| *instance)
+    }
+
+    /// From now on it has this instance of a service.
+    pub(crate) fn set_home(&self, service: ServiceNumber, instance: InstanceKey) {
+        let mut homes = self.homes.borrow_mut();
+        match homes.iter_mut().find(|(of, _)| *of == service) {
+            Some((_, home)) => *home = instance,
+            None => homes.push((service, instance)),
+        }
+    }
+
+    /// Does it wait for an answer of this instance, or stand in its queue?
+    pub(crate) fn is_waiting_for(&self, instance: InstanceKey) -> bool {
+        self.pending.borrow().is_any_with(instance)
+    }
+
+    /// The client knows [`GoAway`]: it is on QUIC, or said so when it signed in (protocol §2).
+    pub(crate) fn set_knows_go_away(&self) {
+        self.knows_go_away.set(true);
+    }
+
+    /// Tells the client that its channel will be closed, if it can be told. Its pushes come the same way.
+    pub(crate) fn announce_close(&self, go_away: GoAway) {
+        if self.knows_go_away.get() {
+            // A queue that takes nothing more is a channel that ends anyway.
+            let _ending = self.outgoing.announce(go_away.encode(self.dialect).into());
+        }
     }
 
     /// Marks the push with this serial as delivered; false if it was already.

@@ -1,7 +1,7 @@
 //! The registry of a worker's channels, and the guard that takes a channel out of it however it ends.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +23,8 @@ pub(crate) struct Channels {
     opening: Cell<usize>,
     /// Why every connection is being closed, those that still come included.
     closing: Cell<Option<CloseReason>>,
+    /// Channels that are closing do not wait for their last answers any more.
+    cut_short: Cell<bool>,
     disconnected: Notify,
     signouts: Rc<SignOuts>,
     metrics: Arc<WorkerMetrics>,
@@ -36,6 +38,7 @@ impl Channels {
             next_connection: Cell::new(0),
             opening: Cell::new(0),
             closing: Cell::new(None),
+            cut_short: Cell::new(false),
             disconnected: Notify::new(),
             signouts,
             metrics,
@@ -59,10 +62,32 @@ impl Channels {
         self.opening.get()
     }
 
-    /// Waits until every connection that was there before [`Channels::close_all`] has ended. Cancel safe.
+    /// Waits until every connection that was there before [`Channels::begin_drain`] or [`Channels::close_all`] has
+    /// ended. Cancel safe.
     pub(crate) async fn all_ended(&self) {
         while !self.connections.borrow().is_empty() {
             self.disconnected.notified().await;
+        }
+    }
+
+    /// Asks every connection without a channel to end, and every one that still comes. Returns the channels: they are
+    /// served as before until [`Channels::close`].
+    pub(crate) fn begin_drain(&self) -> Vec<Rc<Channel>> {
+        self.closing.set(Some(CloseReason::Draining));
+        let channels: Vec<_> = self.by_id.borrow().values().cloned().collect();
+        let signed_in: HashSet<_> = channels.iter().map(|channel| Rc::as_ptr(&channel.outgoing)).collect();
+        for outgoing in self.connections.borrow().values() {
+            if !signed_in.contains(&Rc::as_ptr(outgoing)) {
+                outgoing.close(CloseReason::Draining);
+            }
+        }
+        channels
+    }
+
+    /// Asks a channel to end, unless it has ended.
+    pub(crate) fn close(&self, id: &str, reason: CloseReason) {
+        if let Some(channel) = self.get(id) {
+            channel.outgoing.close(reason);
         }
     }
 
@@ -74,7 +99,26 @@ impl Channels {
         }
     }
 
-    /// Makes a connection known to [`Channels::close_all`] for as long as the guard lives.
+    /// Has every connection end now, whatever it still waits for: only so its sign-out comes in time.
+    pub(crate) fn cut_short(&self) {
+        self.cut_short.set(true);
+        self.close_all(CloseReason::Draining);
+        for outgoing in self.connections.borrow().values() {
+            outgoing.wake();
+        }
+    }
+
+    /// Must connections end now?
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.cut_short.get()
+    }
+
+    /// How many connections there are, without those that came during a drain.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Makes a connection known to [`Channels::begin_drain`] and [`Channels::close_all`] for as long as the guard lives.
     pub(crate) fn connect(self: &Rc<Self>, outgoing: &Rc<Outgoing>) -> ConnectionGuard {
         let number = self.next_connection.get();
         self.next_connection.set(number + 1);

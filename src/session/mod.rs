@@ -10,6 +10,7 @@ pub(crate) mod outgoing;
 pub(crate) mod pending;
 pub(crate) mod relogins;
 pub(crate) mod signouts;
+pub(crate) mod spread;
 pub(crate) mod wake;
 pub(crate) mod window;
 

@@ -195,6 +195,15 @@ impl Outgoing {
         self.enqueue(None, frame, Kind::Push)
     }
 
+    /// Queues a frame of the gateway's own that answers nothing. It goes where pushes go, and like them not before the
+    /// channel is open.
+    ///
+    /// # Errors
+    /// As [`Outgoing::reply`].
+    pub(crate) fn announce(&self, frame: Encoded) -> Result<(), Full> {
+        self.enqueue(None, frame, Kind::Reply)
+    }
+
     fn enqueue(&self, lane: Option<LaneId>, frame: Encoded, kind: Kind) -> Result<(), Full> {
         if self.closing.get().is_some_and(|reason| kind == Kind::Push || reason != CloseReason::Draining) {
             return Err(Full::Closing);

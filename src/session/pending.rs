@@ -2,7 +2,7 @@
 //!
 //! A ticket stands in two places: here, and, until its first byte may have been written, in the queue of a link.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
@@ -12,9 +12,38 @@ use bytes::Bytes;
 use crate::session::channel::Channel;
 use crate::session::outgoing::LaneId;
 
-/// Names a logic instance within a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Names a logic instance at one address, in one zone, within a worker. Never used again, so what refers to an
+/// instance that has left cannot mean another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InstanceKey(pub(crate) usize);
+
+/// How many requests an instance owes an answer, those still in the queue of its link included.
+#[derive(Debug, Default)]
+pub(crate) struct Load(Cell<usize>);
+
+impl Load {
+    /// As many as there are now.
+    pub(crate) fn get(&self) -> usize {
+        self.0.get()
+    }
+}
+
+/// One request of a [`Load`], until it is dropped.
+#[derive(Debug)]
+struct Loaded(Rc<Load>);
+
+impl Loaded {
+    fn new(load: &Rc<Load>) -> Self {
+        load.0.set(load.0.get() + 1);
+        Self(Rc::clone(load))
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() - 1);
+    }
+}
 
 /// Where a request stands. It only moves forward, except from one link's queue to another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +73,8 @@ pub(crate) struct Ticket {
     /// The sign-in that opens the channel, not a request on it.
     pub(crate) is_signin: bool,
     stage: Cell<Stage>,
+    /// Its share of the load of the instance it was placed with.
+    loaded: RefCell<Option<Loaded>>,
 }
 
 /// What a new ticket is about.
@@ -61,7 +92,8 @@ impl Ticket {
         let Request { lane, header, command, sequence, arrived, is_signin } = request;
         let channel = Rc::downgrade(channel);
         let (arrived, stage) = (Cell::new(arrived), Cell::new(Stage::Unplaced));
-        Rc::new(Self { channel, lane, header, command, sequence, arrived, is_signin, stage })
+        let loaded = RefCell::default();
+        Rc::new(Self { channel, lane, header, command, sequence, arrived, is_signin, stage, loaded })
     }
 
     /// When its last byte arrived; a sign-in's time runs from its hand-over.
@@ -80,6 +112,27 @@ impl Ticket {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.set(stage);
+        if stage == Stage::Unplaced {
+            self.settle();
+        }
+    }
+
+    /// It was placed with an instance: that owes one answer more until this is settled or dropped.
+    pub(crate) fn burden(&self, load: &Rc<Load>) {
+        *self.loaded.borrow_mut() = Some(Loaded::new(load));
+    }
+
+    /// Nobody waits for its answer any more.
+    pub(crate) fn settle(&self) {
+        self.loaded.take();
+    }
+
+    /// The instance it was placed with.
+    pub(crate) fn placed_with(&self) -> Option<InstanceKey> {
+        match self.stage.get() {
+            Stage::Queued(instance, _) | Stage::Sent(instance) => Some(instance),
+            Stage::Unplaced => None,
+        }
     }
 
     /// May its first byte have been written?
@@ -106,6 +159,16 @@ impl Pending {
         self.0.front().map(|ticket| ticket.arrived())
     }
 
+    /// Is one with this instance, or in its queue?
+    pub(crate) fn is_any_with(&self, instance: InstanceKey) -> bool {
+        self.0.iter().any(|ticket| ticket.placed_with() == Some(instance))
+    }
+
+    /// Did one reach this instance, perhaps?
+    pub(crate) fn is_any_sent_to(&self, instance: InstanceKey) -> bool {
+        self.0.iter().any(|ticket| ticket.stage() == Stage::Sent(instance))
+    }
+
     /// How many came on this stream.
     pub(crate) fn on_lane(&self, lane: LaneId) -> usize {
         self.0.iter().filter(|ticket| ticket.lane == lane).count()
@@ -123,18 +186,23 @@ impl Pending {
                 && ticket.stage() == Stage::Sent(instance)
                 && ticket.command == command.as_bytes()
         })?;
-        self.0.remove(position)
+        self.remove(position)
     }
 
     /// Takes this very ticket out; false if it was answered before.
     pub(crate) fn take(&mut self, ticket: &Rc<Ticket>) -> bool {
         let position = self.0.iter().position(|other| Rc::ptr_eq(other, ticket));
-        position.and_then(|position| self.0.remove(position)).is_some()
+        position.and_then(|position| self.remove(position)).is_some()
     }
 
-    /// Takes out the oldest.
+    /// Takes out the oldest. It still stands in its queue, or with its instance.
     pub(crate) fn take_oldest(&mut self) -> Option<Rc<Ticket>> {
         self.0.pop_front()
+    }
+
+    /// Takes out one whose answer is there, or is not to come.
+    fn remove(&mut self, position: usize) -> Option<Rc<Ticket>> {
+        self.0.remove(position).inspect(|ticket| ticket.settle())
     }
 
     /// Takes out everything that was sent to `instance`, oldest first.
@@ -145,6 +213,7 @@ impl Pending {
         }
         let (lost, kept) = self.0.drain(..).partition::<Vec<_>, _>(is_lost);
         self.0.extend(kept);
+        lost.iter().for_each(|ticket| ticket.settle());
         lost
     }
 }

@@ -71,6 +71,13 @@ impl SignOut {
         self.superseded.load(Ordering::Acquire)
     }
 
+    /// The answer to its sign-in came, or is not to come.
+    fn settle_signin(&self) {
+        if let Some(signin) = &self.signin {
+            signin.settle();
+        }
+    }
+
     fn is_held(&self) -> bool {
         self.unanswered.get() && self.signed_in_at().is_some()
     }
@@ -215,6 +222,7 @@ impl SignOuts {
         let position = waiting.held.iter().position(|signout| &*signout.channel_id == channel_id);
         let Some(signout) = position.and_then(|position| waiting.held.remove(position)) else { return false };
         signout.unanswered.set(false);
+        signout.settle_signin();
         waiting.due.push_back(signout);
         self.changed.notify_one();
         true
@@ -261,7 +269,7 @@ impl SignOuts {
         }
         let (hold, retry) = (self.hold, self.retry);
         if waiting.held.front().is_some_and(|signout| now >= signout.since + hold) {
-            return waiting.held.pop_front();
+            return waiting.held.pop_front().inspect(|signout| signout.settle_signin());
         }
         if waiting.stuck.front().is_some_and(|signout| now >= signout.since + retry) {
             return waiting.stuck.pop_front();

@@ -12,6 +12,11 @@ pub const MAGIC_LEN: usize = 4;
 pub const BASIC_PING: u16 = 1;
 /// BasicPkt code of its answer.
 pub const BASIC_PONG: u16 = 2;
+/// BasicPkt code of [`GoAway`]. Ours: the Go clients fail on it, so it goes only to those who asked for it.
+pub const BASIC_GO_AWAY: u16 = 3;
+
+/// The tag of a LoginReq by which a client that is not on QUIC says that it understands [`GoAway`].
+pub const GO_AWAY_TAG: &str = "goaway";
 
 /// A packet whose lengths were checked; the header is not parsed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +25,7 @@ pub enum Packet {
     Basic {
         /// By its magic.
         dialect: Dialect,
-        /// 1 ping, 2 pong; others are ignored and counted (row A10).
+        /// 1 ping, 2 pong, 3 go away; others are ignored and counted (row A10).
         code: u16,
         /// Normally empty.
         body: Bytes,
@@ -105,6 +110,37 @@ pub fn encode_basic(dialect: Dialect, code: u16) -> Bytes {
     payload[..MAGIC_LEN].copy_from_slice(&dialect.basic_magic());
     payload[MAGIC_LEN..MAGIC_LEN + 2].copy_from_slice(&code.to_be_bytes());
     frame::encode(Opcode::Binary, &payload)
+}
+
+/// The gateway is going to close this connection (protocol §2): a client that knows it in time moves at leisure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoAway {
+    /// Seconds until the close, rounded down; until then everything is served as before.
+    pub seconds: u16,
+    /// The code the close will have (protocol §8).
+    pub code: u16,
+}
+
+impl GoAway {
+    const LEN: u16 = 4;
+
+    /// Its frame.
+    pub fn encode(self, dialect: Dialect) -> Bytes {
+        let mut payload = BytesMut::with_capacity(MAGIC_LEN + 4 + usize::from(Self::LEN));
+        payload.put_slice(&dialect.basic_magic());
+        payload.put_u16(BASIC_GO_AWAY);
+        payload.put_u16(Self::LEN);
+        payload.put_u16(self.seconds);
+        payload.put_u16(self.code);
+        frame::encode(Opcode::Binary, &payload)
+    }
+
+    /// Reads the body of a BasicPkt with [`BASIC_GO_AWAY`]; none when it is too short. What a later version may add
+    /// behind is not looked at.
+    pub fn decode(body: &[u8]) -> Option<Self> {
+        let [seconds, more, code, last] = *body.first_chunk::<{ Self::LEN as usize }>()?;
+        Some(Self { seconds: u16::from_be_bytes([seconds, more]), code: u16::from_be_bytes([code, last]) })
+    }
 }
 
 /// A frame ready to be written, in two pieces so that a body is shared and never copied.

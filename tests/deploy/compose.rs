@@ -69,7 +69,7 @@ fn gateway(compose: &Value, config: &Config, fail: &mut impl FnMut(String)) {
         fail(format!("the healthcheck of gateway does not ask {page}"));
     }
     let grace = gateway["stop_grace_period"].as_str().and_then(|text| humantime::parse_duration(text).ok());
-    if grace < Some(config.limits.drain_deadline) || grace < Some(Duration::from_secs(40)) {
+    if grace < Some(config.drain_hard_stop) || grace < Some(Duration::from_secs(40)) {
         fail(format!("stop_grace_period {grace:?} is too short for a drain"));
     }
     let needed = config.limits.max_connections as u64 + RESERVED_FILES;

@@ -513,7 +513,7 @@ async fn e13_the_zone_of_an_account_decides_and_an_empty_zone_falls_back_determi
     assert_eq!(bench.metric("gateway_zone_fallback_total", &["zone_b"]).await, 1.0);
 }
 
-/// Two chat instances, the second one `chat02`, both adult. An absence of 20 ms is a long one, a refused redial
+/// Two chat instances, the second one `chat02`, both adult, and clients that do not keep theirs. An absence of 20 ms is a long one, a refused redial
 /// makes it longer than that, and no ping wakes a link meanwhile.
 async fn two_chats(young: Duration) -> (Bench, FakeLogic) {
     let second = FakeLogic::start(Dialect::XIm);
@@ -522,13 +522,14 @@ async fn two_chats(young: Duration) -> (Bench, FakeLogic) {
         eager(config);
         config.limits.backoff_first = Duration::from_millis(50);
         config.limits.backend_ping = Duration::from_secs(30);
+        config.bounded_load = false;
         config.limits.backend_young = young;
         config.limits.backend_returned_within = Duration::from_millis(20);
         config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
     })
     .await;
-    state_is(&bench, "chat01", "up").await;
-    state_is(&bench, "chat02", "up").await;
+    state_is(&bench, "chat01", "adult").await;
+    state_is(&bench, "chat02", "adult").await;
     (bench, second)
 }
 
@@ -577,7 +578,7 @@ async fn e7_an_instance_back_after_long_gets_nothing_until_its_time_and_then_its
     }
     assert!(left.elapsed() >= YOUNG, "{:?}", left.elapsed());
     assert!(meanwhile > 5, "{meanwhile} requests");
-    state_is(&bench, "chat02", "up").await;
+    state_is(&bench, "chat02", "adult").await;
     assert_eq!(bench.chat.packets("chat.user.talk").len(), meanwhile - 1, "all but the last");
 }
 
@@ -597,7 +598,7 @@ async fn e7_a_young_instance_serves_at_once_when_it_is_alone_and_when_the_last_a
 
     // Nothing is on its way when the adult goes, so nothing is refused or lost.
     bench.chat.stop().await;
-    state_is(&bench, "chat01", "backoff").await;
+    state_is(&bench, "chat01", "broken").await;
     let sequence = alice.talk("bob", "to the young one").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
     assert_eq!(second.packets("chat.user.talk").len(), 1);
@@ -626,14 +627,169 @@ async fn a_link_back_within_its_time_leaves_the_instance_adult(
         config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
     })
     .await;
-    state_is(&bench, "chat01", "up").await;
-    state_is(&bench, "chat02", "up").await;
+    state_is(&bench, "chat01", "adult").await;
+    state_is(&bench, "chat02", "adult").await;
     let mut alice = client_of(&bench, &second, kind).await;
     second.reset_link();
     second.handshake(1).await;
     bench.metric_is("gateway_link_reconnects_total", &["instance=\"chat02\""], 1.0).await;
-    state_is(&bench, "chat02", "up").await;
+    state_is(&bench, "chat02", "adult").await;
     let sequence = alice.talk("bob", "to the one that was away").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
     assert_eq!(second.packet("chat.user.talk", 0).await.link, 1);
+}
+
+/// Accounts, one after the other, ask until the instance has got one request more; all of them are answered 0.
+async fn until_asked(bench: &Bench, logic: &FakeLogic, kind: Kind) {
+    let before = logic.packets("chat.user.talk").len();
+    let until = std::time::Instant::now() + PATIENCE;
+    for n in 0.. {
+        let (mut client, _) = bench.client(kind, &format!("asking{n}")).await;
+        let sequence = client.talk("bob", "x").await;
+        assert_eq!(client.response(sequence).await.header.status, 0, "nobody else is hurt");
+        if logic.packets("chat.user.talk").len() > before {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "the instance is not used");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn e2_an_instance_that_hung_is_tried_with_one_request_and_then_serves(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let second = FakeLogic::start(Dialect::XIm);
+    let address = second.address;
+    let bench = Bench::with(|config| {
+        eager(config);
+        config.limits.backend_ping = Duration::from_millis(100);
+        config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
+    })
+    .await;
+    state_is(&bench, "chat02", "adult").await;
+    second.stop_reading();
+    // Broken, and from then on dialled without a sign of life.
+    bench.metric_is("gateway_reject_total", &["backend_down"], 1.0).await;
+    second.read_on();
+    state_is(&bench, "chat02", "suspect").await;
+    until_asked(&bench, &second, kind).await;
+    state_is(&bench, "chat02", "adult").await;
+    assert!(bench.metric("gateway_link_transitions_total", &["to=\"suspect\""]).await >= 1.0);
+    assert_eq!(bench.metric("gateway_link_transitions_total", &["to=\"young\""]).await, 0.0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn e2_an_instance_that_answers_pings_and_nothing_else_is_ejected_and_tried_again(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let second = FakeLogic::start(Dialect::XIm);
+    let address = second.address;
+    let bench = Bench::with(|config| {
+        eager(config);
+        config.limits.request_deadline = Duration::from_secs(1);
+        config.limits.backend_ejected = Duration::from_millis(300);
+        config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
+    })
+    .await;
+    state_is(&bench, "chat02", "adult").await;
+    let mut alice = client_of(&bench, &second, kind).await;
+    second.hold("chat.user.talk");
+    for _ in 0..5 {
+        alice.talk("bob", "never answered").await;
+    }
+    for sequence in 3..8 {
+        assert_eq!(alice.response(sequence).await.header.status, OUTCOME_UNKNOWN);
+    }
+    state_is(&bench, "chat02", "suspect").await;
+    let sequence = alice.talk("bob", "to another").await;
+    second.unhold("chat.user.talk");
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+    // Its link was never lost, and its one answer makes it what it was.
+    until_asked(&bench, &second, kind).await;
+    state_is(&bench, "chat02", "adult").await;
+    assert_eq!(bench.metric("gateway_reject_total", &["backend_down"]).await, 0.0);
+    assert_eq!(bench.metric("gateway_link_transitions_total", &["to=\"suspect\""]).await, 1.0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_client_keeps_its_instance_when_another_comes_and_new_ones_get_their_share(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(true, false)] bounded: bool,
+) {
+    let second = FakeLogic::start(Dialect::XIm);
+    let bench = Bench::with(|config| {
+        eager(config);
+        config.bounded_load = bounded;
+        config.limits.backend_young = Duration::from_millis(50);
+    })
+    .await;
+    let mut clients = Vec::new();
+    for n in 0..12 {
+        let (mut client, _) = bench.client(kind, &format!("user{n}")).await;
+        let sequence = client.talk("bob", "x").await;
+        assert_eq!(client.response(sequence).await.header.status, 0);
+        clients.push(client);
+    }
+    bench.instances_are(vec![
+        instance("login", "login01", bench.login.address, Dialect::XIm),
+        instance("chat", "chat01", bench.chat.address, Dialect::XIm),
+        instance("chat", "chat02", second.address, Dialect::XIm),
+    ]);
+    state_is(&bench, "chat02", "adult").await;
+    for client in &mut clients {
+        let sequence = client.talk("bob", "x").await;
+        assert_eq!(client.response(sequence).await.header.status, 0);
+    }
+    assert_eq!(second.packets("chat.user.talk").is_empty(), bounded);
+    until_asked(&bench, &second, kind).await;
+}
+
+/// An instance that answers slowly is spared new clients, and those that it has stay with it.
+#[rstest]
+#[tokio::test]
+async fn new_clients_avoid_an_instance_that_is_far_behind(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(true, false)] bounded: bool,
+) {
+    let second = FakeLogic::start(Dialect::XIm);
+    let address = second.address;
+    let bench = Bench::with(|config| {
+        eager(config);
+        config.bounded_load = bounded;
+        config.limits.request_deadline = Duration::from_millis(4900);
+        config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
+    })
+    .await;
+    state_is(&bench, "chat02", "adult").await;
+    let mut alice = client_of(&bench, &second, kind).await;
+    second.hold("chat.user.talk");
+    for _ in 0..140 {
+        alice.talk("bob", "answered late").await;
+    }
+    second.packet("chat.user.talk", 139).await;
+    for n in 0..12 {
+        let (mut client, _) = bench.client(kind, &format!("new{n}")).await;
+        client.talk("bob", "x").await;
+        // Behind the request on every lane: the gateway has placed it when it answers.
+        client.heartbeat(false).await;
+    }
+    let spilled = bench.metric("gateway_spilled_total", &[]).await;
+    if bounded {
+        assert_eq!(second.packets("chat.user.talk").len(), 140);
+        bench.chat.packet("chat.user.talk", 11).await;
+        assert!(spilled > 0.0, "some of 12 accounts belong to it");
+    } else {
+        second.packet("chat.user.talk", 140).await;
+        assert_eq!(spilled, 0.0);
+    }
+    second.unhold("chat.user.talk");
+    for packet in second.packets("chat.user.talk") {
+        second.answer_default(&packet);
+    }
+    for sequence in 3..143 {
+        assert_eq!(alice.response(sequence).await.header.status, 0);
+    }
 }

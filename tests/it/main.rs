@@ -4,12 +4,14 @@
 
 mod auto;
 mod codec;
+mod drain_window;
 mod draining;
 mod embedded;
 mod ends;
 mod faults;
 mod groups;
 mod heartbeats;
+mod instances;
 mod keys;
 mod links;
 mod login;
@@ -22,5 +24,6 @@ mod requests;
 mod streams;
 mod support;
 mod tls;
+mod vanishing;
 mod vectors;
 mod workers;

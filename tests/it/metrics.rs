@@ -202,7 +202,7 @@ async fn e13_e14_no_server_found_is_counted_for_the_zone_of_the_account() {
     bench.chat.stop().await;
     far.stop().await;
     for id in ["chat01", "chat02"] {
-        bench.metric_is("gateway_link_state", &[id, "state=\"backoff\""], 1.0).await;
+        bench.metric_is("gateway_link_state", &[id, "state=\"broken\""], 1.0).await;
     }
     for client in [&mut of_a, &mut of_b, &mut of_c] {
         let sequence = client.talk("somebody", "x").await;

@@ -21,6 +21,7 @@ mod auto;
 mod chat;
 mod groups;
 mod logic;
+mod restart;
 
 /// Longest wait for anything a program of ours does.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -316,13 +317,19 @@ fn serve_config(place: &Place, login: SocketAddr, chat: SocketAddr) -> String {
     "gateway.toml".to_owned()
 }
 
+/// Does this line of the log say that an instance is linked?
+fn is_linked(line: &str) -> bool {
+    let came_up = line.contains("event=\"link_state\"") && line.contains("from=\"dialling\"");
+    came_up && (line.contains("to=\"adult\"") || line.contains("to=\"young\""))
+}
+
 /// Reads the log until the gateway listens and both services are linked; returns the TCP address.
 fn started(log: &mut impl std::io::BufRead) -> SocketAddr {
     let (mut tcp, mut links, mut seen) = (None, 0, String::new());
     while tcp.is_none() || links < 2 {
         let mut line = String::new();
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it was ready:\n{seen}");
-        links += usize::from(line.contains("event=\"link_up\""));
+        links += usize::from(is_linked(&line));
         if line.contains("what=\"tcp\"") {
             let address = line.trim_end().rsplit("address=").next().unwrap();
             tcp = Some(address.parse().unwrap());

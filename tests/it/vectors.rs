@@ -7,7 +7,9 @@ use gateway::wire::close::CloseReason;
 use gateway::wire::dialect::Dialect;
 use gateway::wire::frame::{Frame, FrameDecoder, FrameError, Opcode, encode};
 use gateway::wire::header::HeaderView;
-use gateway::wire::packet::{LogicPacket, Packet, encode_basic, encode_message};
+use gateway::wire::packet::{
+    BASIC_GO_AWAY, GO_AWAY_TAG, GoAway, LogicPacket, Packet, encode_basic, encode_message,
+};
 use gateway::wire::{pb, rewrite};
 use prost::Message as _;
 use serde_json::Value;
@@ -309,4 +311,24 @@ fn a1_a2_a4_a6_a7_a8_a9_a11_bad_bytes_are_refused_with_their_code() {
         assert_eq!(verdict(&case.bytes, limits.max_frame_before_login), case.before_login, "{}", case.name);
         assert_eq!(verdict(&case.bytes, limits.max_frame), case.after_login, "{}", case.name);
     }
+}
+
+/// Go away (protocol §2): ours, so no vector of the other systems has it.
+#[test]
+fn go_away_is_these_bytes_in_either_dialect() {
+    let go_away = GoAway { seconds: 20, code: 3000 };
+    for (dialect, text) in [
+        (Dialect::XIm, "020000000c323334350003000400140bb8"),
+        (Dialect::Kim, "020000000cc315a7650003000400140bb8"),
+    ] {
+        let bytes = hex(text);
+        assert_eq!(go_away.encode(dialect), bytes);
+        let body = hex("00140bb8");
+        let expected = Packet::Basic { dialect, code: 3, body: body.clone().into() };
+        assert_eq!(Packet::decode(&only_frame(&bytes).payload).unwrap(), expected);
+        assert_eq!(GoAway::decode(&body), Some(go_away));
+    }
+    assert_eq!((BASIC_GO_AWAY, GO_AWAY_TAG), (3, "goaway"));
+    assert_eq!(GoAway::decode(&hex("00140b")), None);
+    assert_eq!(GoAway::decode(&hex("00140bb8ff")), Some(go_away), "what may come later is not looked at");
 }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::handler::{Handler, get_ip};
 use crate::limits::Limits;
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) log: CloseLog,
     pub(crate) limits: Limits,
+    /// For tokens alone: nothing else may care when somebody sets the clock (row F7).
+    pub(crate) wall_clock: fn() -> SystemTime,
 }
 
 /// How far the connection has come.
@@ -51,7 +53,7 @@ enum Phase {
     Opening,
     /// Requests and pushes.
     Open,
-    /// Open, but nothing is read any more: the last answers are awaited.
+    /// Its close has begun: the last answers are awaited, and what is still asked is answered 300.
     Draining,
 }
 
@@ -154,11 +156,14 @@ impl<T: Transport> Connection<T> {
         self.check_deadlines()?;
         self.write_turn(cx)?;
         self.check_stalls()?;
+        if self.is_done() {
+            return Err(CloseReason::Draining);
+        }
         self.settle()?;
         if let Some(next) = self.next_deadline() {
             self.timer.arm(next, cx);
         }
-        Ok(again || (wants_room && self.may_read()))
+        Ok(again || (wants_room && self.may_read()) || self.is_done())
     }
 
     /// Follows what others have decided: the login was answered, or the channel is to be closed.
@@ -178,15 +183,21 @@ impl<T: Transport> Connection<T> {
             self.shared.log.login(&guard.channel, self.transport.kind(), &peer, self.now);
         }
         match self.outgoing.closing() {
-            Some(CloseReason::Draining) if self.has_pending() => {
-                if self.phase == Phase::Open {
-                    self.phase = Phase::Draining;
-                }
+            Some(CloseReason::Draining) if self.shared.channels.is_cut_short() => Err(CloseReason::Draining),
+            // What has come by now is still looked at, once.
+            Some(CloseReason::Draining) if self.phase == Phase::Open => {
+                self.phase = Phase::Draining;
                 Ok(())
             }
+            Some(CloseReason::Draining) if self.phase == Phase::Draining || self.has_pending() => Ok(()),
             Some(reason) => Err(reason),
             None => Ok(()),
         }
+    }
+
+    /// Has a draining channel got its last answer?
+    fn is_done(&self) -> bool {
+        self.phase == Phase::Draining && !self.has_pending()
     }
 
     fn has_pending(&self) -> bool {

@@ -1,12 +1,12 @@
 //! The reading half of a turn: streams, frames, packets.
 
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Again, Connection, Phase};
 use crate::handler::Arrival;
 use crate::limits::FRAMES_PER_TURN;
-use crate::monitor::metrics::{Heartbeat, Reject};
+use crate::monitor::metrics::{self as monitor, Heartbeat, Reject};
 use crate::server::lane::Lane;
 use crate::server::transport::{Read, Transport};
 use crate::session::outgoing::LaneId;
@@ -28,16 +28,17 @@ impl<T: Transport> Connection<T> {
             }
             self.outgoing.add_lane(id);
             let limits = &self.shared.limits;
-            let is_open = self.phase == Phase::Open;
+            let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
             let max = if is_open { limits.max_frame } else { limits.max_frame_before_login };
             self.lanes.push(Lane::new(id, max));
         }
         Ok(())
     }
 
-    /// Opening and draining channels are not read, nor are those whose answers are not taken.
+    /// Opening channels are not read, nor are those whose answers are not taken. What a draining one reads is answered
+    /// 300: its client need not guess.
     pub(super) fn may_read(&self) -> bool {
-        matches!(self.phase, Phase::Login | Phase::Open) && self.outgoing.has_room()
+        self.phase != Phase::Opening && self.outgoing.has_room()
     }
 
     pub(super) fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
@@ -53,7 +54,7 @@ impl<T: Transport> Connection<T> {
         let mut position = 0;
         while position < self.lanes.len() {
             let id = self.lanes[position].id;
-            if self.phase == Phase::Open || id == LaneId::LOGIN {
+            if matches!(self.phase, Phase::Open | Phase::Draining) || id == LaneId::LOGIN {
                 if self.read_lane(position, &mut budget, cx)? {
                     // The streams behind it go first next time.
                     self.lanes.rotate_left(position + 1);
@@ -243,11 +244,14 @@ impl<T: Transport> Connection<T> {
     }
 
     fn sign_in(&mut self, packet: packet::LogicPacket) -> Result<(), CloseReason> {
-        let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now_unix = (self.shared.wall_clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (outgoing, peer, now) = (&self.outgoing, self.peer, self.now);
         let guard = self.shared.handler.accept(Arrival { packet, peer, outgoing, now, now_unix })?;
         #[cfg(feature = "faults")]
         crate::faults::on_login(&guard.channel.identity.account);
+        if self.transport.kind() == monitor::Transport::Quic {
+            guard.channel.set_knows_go_away();
+        }
         self.guard = Some(guard);
         self.phase = Phase::Opening;
         Ok(())

@@ -152,7 +152,7 @@ fn serve(place: &Place, id: &str, instances: &[Instance]) -> (Running, [String; 
     let mut links = instances.len();
     while links > 0 || addresses.iter().any(Option::is_some) {
         let line = gateway.await_line("event=");
-        links -= usize::from(line.contains("event=\"link_up\""));
+        links -= usize::from(is_linked(&line));
         for (wanted, address) in addresses.iter_mut().zip(&mut found) {
             if wanted.as_ref().is_some_and(|wanted| line.contains(wanted)) {
                 *wanted = None;
@@ -206,8 +206,9 @@ fn logic_and_serve_as_processes_carry_a_chat_and_a_logic_that_died_is_found_agai
     let serves: Vec<String> = instances.iter().map(Instance::serve).collect();
     let (logic, again) = start_logic(&place, &serves);
     assert_eq!(again, instances);
-    for _ in &instances {
-        gateway.await_line("event=\"link_up\"");
+    let mut links = 0;
+    while links < instances.len() {
+        links += usize::from(is_linked(&gateway.await_line("event=\"link_state\"")));
     }
     drop((alice, bob));
     let mut bob = chat(&place, "bob", &tcp, &["--transport", "tcp"]);

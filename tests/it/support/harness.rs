@@ -7,12 +7,14 @@ use std::time::Duration;
 use gateway::config::{
     Auth, Config, ExpectedClaims, Instance, Log, LogFormat, Quic, QuicKeys, Secret, Tls, TlsIdentity,
 };
+use gateway::discovery::Snapshot;
 use gateway::gateway::Gateway;
-use gateway::limits::Limits;
+use gateway::limits::{DRAIN_HARD_STOP, Limits};
 use gateway::route::Route;
 use gateway::wire::dialect::Dialect;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::fake_logic::FakeLogic;
 use super::identity::{CERTIFICATES, SECRET};
@@ -45,9 +47,11 @@ pub(crate) fn config() -> Config {
         login_service: "login".into(),
         signout_after_kick: false,
         route: Arc::new(route(&["zone_a"])),
+        bounded_load: true,
         instances: Vec::new(),
         monitor: Some(any_port()),
         drain_window: Duration::ZERO,
+        drain_hard_stop: DRAIN_HARD_STOP,
         log: Log { format: LogFormat::Text, level: tracing::Level::ERROR },
         limits: Limits { frames_per_second: 0, bytes_per_second: 0, ..Limits::default() },
     }
@@ -70,12 +74,19 @@ pub(crate) fn instance(service: &str, id: &str, address: SocketAddr, dialect: Di
     }
 }
 
+fn snapshot(mut instances: Vec<Instance>) -> Arc<Snapshot> {
+    instances.sort_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
+    Arc::new(Snapshot { instances })
+}
+
 /// See the module.
 pub(crate) struct Bench {
     gateway: Option<Gateway>,
     /// Where clients connect.
     pub(crate) target: Target,
     monitor: SocketAddr,
+    /// What discovery says.
+    source: watch::Sender<Arc<Snapshot>>,
     /// Instance `login01` of service `login`.
     pub(crate) login: FakeLogic,
     /// Instance `chat01` of service `chat`.
@@ -128,7 +139,8 @@ impl Bench {
             instance("chat", "chat01", chat.address, dialect),
         ];
         change(&mut config);
-        let gateway = Gateway::start(config).expect("the gateway starts");
+        let source = watch::Sender::new(snapshot(config.instances.clone()));
+        let gateway = Gateway::start_with(config, source.subscribe()).expect("the gateway starts");
         let addresses = gateway.addresses();
         // Listeners on any address are reached over IPv4.
         let local = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -138,7 +150,12 @@ impl Bench {
             quic: local(addresses.quic[0]),
         };
         let monitor = addresses.monitor.expect("the monitor is on");
-        Self { gateway: Some(gateway), target, monitor, login, chat }
+        Self { gateway: Some(gateway), target, monitor, source, login, chat }
+    }
+
+    /// Discovery names these instances from now on.
+    pub(crate) fn instances_are(&self, instances: Vec<Instance>) {
+        self.source.send_replace(snapshot(instances));
     }
 
     /// A client that has not signed in.

@@ -51,6 +51,8 @@ struct Script {
     /// Whether the transport holds something back; no entry: it does not.
     flushed: Option<Flushed>,
     gone: Option<CloseReason>,
+    /// None: QUIC.
+    kind: Option<metrics::Transport>,
     grants_push_lane: bool,
     written: HashMap<u32, BytesMut>,
     events: Vec<Event>,
@@ -121,6 +123,11 @@ impl Client {
         self.change(|script| script.gone = Some(reason));
     }
 
+    /// From now on it is on this transport.
+    pub(super) fn be(&self, kind: metrics::Transport) {
+        self.change(|script| script.kind = Some(kind));
+    }
+
     pub(super) fn grant_push_lane(&self) {
         self.change(|script| script.grants_push_lane = true);
     }
@@ -189,7 +196,7 @@ impl Client {
 
 impl Transport for FakeTransport {
     fn kind(&self) -> metrics::Transport {
-        metrics::Transport::Quic
+        self.0.script.borrow().kind.unwrap_or(metrics::Transport::Quic)
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>> {

@@ -2,6 +2,7 @@
 
 mod fake;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +23,7 @@ use crate::server::transport::Flushed;
 use crate::session::fixtures::{header, logic_packet, meta, millis, packet};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{self, Opcode};
-use crate::wire::packet::LogicPacket;
+use crate::wire::packet::{GoAway, LogicPacket};
 use crate::wire::pb;
 
 const SECRET: &[u8] = b"a secret of the tests, 32 bytes!";
@@ -48,6 +49,17 @@ fn no_rates() -> Limits {
     Limits { frames_per_second: 0, bytes_per_second: 0, ..Limits::default() }
 }
 
+thread_local! {
+    /// Seconds by which the wall clock of this test is wrong.
+    static WRONG_BY: Cell<i64> = const { Cell::new(0) };
+}
+
+fn wall_clock() -> SystemTime {
+    let wrong_by = WRONG_BY.get();
+    let distance = Duration::from_secs(wrong_by.unsigned_abs());
+    if wrong_by < 0 { SystemTime::now() - distance } else { SystemTime::now() + distance }
+}
+
 /// Runs a test on a runtime as a worker's is.
 fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
@@ -66,6 +78,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             log: CloseLog::new(),
             handler: Handler::new(dispatch, verifier, ids, Instant::now()),
             limits,
+            wall_clock,
         });
         test(Worker { house, shared, tasks: JoinSet::new() }).await;
     });
@@ -89,8 +102,14 @@ impl Worker {
 
     /// Sends a login and waits until the login service has it; returns the channel id in it.
     async fn knock(&mut self, client: &Client, account: &str) -> String {
+        self.knock_with(client, account, &[]).await
+    }
+
+    /// The same with tags.
+    async fn knock_with(&mut self, client: &Client, account: &str, tags: &[&str]) -> String {
         let token = mint(SECRET, account, "x_im", Duration::from_secs(60));
-        let login = pb::LoginReq { token, ..pb::LoginReq::default() };
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let login = pb::LoginReq { token, tags, ..pb::LoginReq::default() };
         client.send(LOGIN, frame_of(&packet(SIGNIN, 1, login.encode_to_vec())));
         self.quiet().await;
         let packets = self.house.take_all("l1");
@@ -612,12 +631,179 @@ fn f1_a_draining_channel_gets_its_last_answers_and_no_more_pushes() {
         worker.house.push("c1", &alice.channel, "too late");
         worker.quiet().await;
         assert_eq!(alice.client.closed(), None, "one answer is owed");
+        assert!(worker.house.take_all("c1").is_empty(), "what comes after is not handed over");
         worker.house.answer("c1", &alice.channel, TALK, 7, 0);
         assert_eq!(alice.client.until_closed().await, (CloseReason::Draining, true));
-        assert_eq!(answers(&alice.client, LOGIN), [(1, 0), (7, 0)]);
+        assert_eq!(answers(&alice.client, LOGIN), [(1, 0), (8, 300), (7, 0)]);
         assert_eq!(worker.house.books.push_drops(PushDrop::Closing), 1);
+        assert_eq!(worker.house.books.rejects(Reject::ChannelClosing), 1);
         assert!(worker.ended().await.is_ok() && worker.ended().await.is_ok());
         assert_eq!(worker.signouts().len(), 2);
         worker.assert_baseline();
+    });
+}
+
+/// What is in the socket when the close begins is answered: its client need not guess whether it was handed over.
+#[test]
+fn f1_g1_what_has_come_when_the_close_begins_is_answered_300_and_never_handed_over() {
+    run(no_rates(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        alice.client.open(STREAM);
+        worker.quiet().await;
+        worker.shared.channels.close_all(CloseReason::Draining);
+        alice.client.send(LOGIN, talk(7));
+        alice.client.send(STREAM, talk(8));
+        assert_eq!(alice.client.until_closed().await, (CloseReason::Draining, true));
+        assert_eq!(answers(&alice.client, LOGIN), [(1, 0), (7, 300)]);
+        assert_eq!(answers(&alice.client, STREAM), [(8, 300)]);
+        assert!(worker.house.take_all("c1").is_empty());
+        assert!(worker.ended().await.is_ok());
+        let (received, forwarded, rejected) = worker.house.books.requests();
+        assert_eq!((received, forwarded, rejected), (3, 1, 2), "G9");
+        assert_eq!(worker.signouts(), [Some("draining".to_owned())]);
+        worker.assert_baseline();
+    });
+}
+
+#[test]
+fn f1_channels_are_served_until_their_own_close_and_connections_without_one_end_at_once() {
+    run(no_rates(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        let stranger = worker.connect();
+        worker.quiet().await;
+        let channels = worker.shared.channels.begin_drain();
+        let ids: Vec<_> = channels.iter().map(|channel| channel.id.to_string()).collect();
+        assert_eq!(ids, [alice.channel.as_str()]);
+        assert_eq!(stranger.until_closed().await, (CloseReason::Draining, true));
+        // A request, its answer and a push, all of them after the drain began.
+        alice.client.send(LOGIN, talk(7));
+        worker.quiet().await;
+        assert_eq!(worker.house.take_all("c1").len(), 1, "handed over as ever");
+        worker.house.answer("c1", &alice.channel, TALK, 7, 0);
+        worker.house.push("c1", &alice.channel, "in time");
+        worker.quiet().await;
+        assert_eq!(alice.client.closed(), None);
+        let late = worker.connect();
+        assert_eq!(late.until_closed().await, (CloseReason::Draining, true));
+
+        worker.shared.channels.close(&alice.channel, CloseReason::Draining);
+        worker.shared.channels.close("gone", CloseReason::Draining);
+        assert_eq!(alice.client.until_closed().await, (CloseReason::Draining, true));
+        assert_eq!(answers(&alice.client, LOGIN)[..2], [(1, 0), (7, 0)]);
+        assert_eq!(alice.client.packets(LOGIN).len(), 3, "two answers and the push");
+        drop(channels);
+        for _ in 0..3 {
+            assert!(worker.ended().await.is_ok());
+        }
+        assert_eq!(worker.signouts().len(), 1);
+        worker.assert_baseline();
+    });
+}
+
+#[test]
+fn f1_near_the_hard_stop_nobody_waits_for_an_answer() {
+    run(no_rates(), async |mut worker| {
+        let waiting = worker.sign_in("alice").await;
+        waiting.client.send(LOGIN, talk(7));
+        let opening = worker.connect();
+        worker.knock(&opening, "bob").await;
+        let idle = worker.sign_in("carol").await;
+        let channels = worker.shared.channels.begin_drain();
+        assert_eq!(channels.len(), 3);
+        drop(channels);
+        worker.shared.channels.close(&waiting.channel, CloseReason::Draining);
+        worker.quiet().await;
+        assert_eq!((waiting.client.closed(), idle.client.closed(), opening.closed()), (None, None, None));
+        worker.shared.channels.cut_short();
+        for client in [&waiting.client, &idle.client, &opening] {
+            assert_eq!(client.until_closed().await, (CloseReason::Draining, true));
+            assert!(worker.ended().await.is_ok());
+        }
+        assert_eq!(worker.shared.channels.connections(), 0);
+    });
+}
+
+/// protocol §2: to QUIC clients, and to others that asked for it; where pushes go, and not before the channel is open.
+#[test]
+fn f1_go_away_reaches_those_who_know_it_and_nobody_else() {
+    for (kind, tags, told) in [
+        (TransportLabel::Quic, &[][..], true),
+        (TransportLabel::Tcp, &[], false),
+        (TransportLabel::Tls, &["other", "Goaway"], false),
+        (TransportLabel::Tcp, &["other", "goaway"], true),
+    ] {
+        run(no_rates(), async |mut worker| {
+            let go_away = GoAway { seconds: 12, code: 3000 };
+            let expected = Bytes::from_static(b"2345\0\x03\0\x04\0\x0c\x0b\xb8");
+            let basics = |client: &Client, lane| -> Vec<Bytes> {
+                let payloads = client.frames(lane).into_iter().map(|frame| frame.payload);
+                payloads.filter(|payload| payload.starts_with(b"2345")).collect()
+            };
+            let client = worker.connect();
+            client.be(kind);
+            client.grant_push_lane();
+            let channel = worker.knock_with(&client, "alice", tags).await;
+            let channels = worker.shared.channels.begin_drain();
+            worker.shared.channels.get(&channel).unwrap().announce_close(go_away);
+            worker.quiet().await;
+            assert!(client.frames(LOGIN).is_empty(), "nothing before the login response");
+            worker.house.answer("l1", &channel, SIGNIN, 1, 0);
+            client.until("the login response", |client| client.packets(LOGIN).len() == 1).await;
+            worker.house.push("c1", &channel, "behind it");
+            worker.quiet().await;
+            let expected = if told { vec![expected.clone()] } else { Vec::new() };
+            assert_eq!(basics(&client, LaneId::PUSH), expected, "{kind:?} {tags:?}");
+            assert!(basics(&client, LOGIN).is_empty());
+            assert_eq!(client.packets(LaneId::PUSH).len(), 1, "the push comes all the same");
+            drop(channels);
+            worker.shared.channels.close(&channel, CloseReason::Draining);
+            assert_eq!(client.until_closed().await, (CloseReason::Draining, true));
+            assert!(worker.ended().await.is_ok());
+        });
+    }
+}
+
+#[test]
+fn f7_a_wall_clock_that_jumps_changes_nothing_but_who_may_sign_in() {
+    const HOUR: i64 = 3600;
+    const YEAR: i64 = 365 * 24 * HOUR;
+    run(no_rates(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        let mut ids = vec![alice.channel.clone()];
+        for (sequence, (wrong_by, admitted)) in
+            [(HOUR, false), (-HOUR, true), (-60 * YEAR, true), (60 * YEAR, false), (0, true)]
+                .into_iter()
+                .enumerate()
+        {
+            WRONG_BY.set(wrong_by);
+            let sequence = 10 + sequence as u32;
+            alice.client.send(LOGIN, talk(sequence));
+            worker.quiet().await;
+            assert_eq!(worker.house.take_all("c1").len(), 1, "{wrong_by}");
+            worker.house.answer("c1", &alice.channel, TALK, sequence, 0);
+            worker.quiet().await;
+            assert_eq!(answers(&alice.client, LOGIN).last(), Some(&(sequence, 0)), "{wrong_by}");
+            assert_eq!(alice.client.closed(), None, "{wrong_by}");
+
+            // Tokens are good for a minute from the time they were made.
+            let client = worker.connect();
+            let token = mint(SECRET, "bob", "x_im", Duration::from_secs(60));
+            let login = pb::LoginReq { token, ..pb::LoginReq::default() };
+            client.send(LOGIN, frame_of(&packet(SIGNIN, 1, login.encode_to_vec())));
+            if admitted {
+                worker.quiet().await;
+                let signin = worker.house.take_all("l1").remove(0);
+                ids.push(header(&signin).channel_id);
+                client.vanish(CloseReason::PeerClosed);
+            } else {
+                assert_eq!(client.until_closed().await.0, CloseReason::Unauthenticated, "{wrong_by}");
+                assert_eq!(answers(&client, LOGIN), [(1, 105)]);
+            }
+            assert!(worker.ended().await.is_ok());
+        }
+        let mut distinct = ids.clone();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!((ids.len(), distinct.len()), (4, 4), "no id comes twice: {ids:?}");
     });
 }

@@ -1,0 +1,209 @@
+//! What it means that an instance comes, is linked, is lost, or leaves: who may be chosen, and where its queue goes.
+//!
+//! An instance that leaves the set while its link lives (row E11) is out of selection at once, and what stands in its
+//! queue moves as from a lost link if another instance can take it. Its link is kept until what it owes is answered,
+//! at most for the time a request has; then it is closed. A channel that waits for it may send it more for [`FOLLOW`],
+//! so that its requests stay in order (with `route.bounded_load`). The set says who gets new work, the link what is still to
+//! come. One that is back before that, the same in everything, keeps its link. One that returns at another address, in
+//! another zone or with another dialect is another instance of the same name: it has a link of its own and is young.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info};
+
+use crate::config::Instance;
+use crate::dispatch::link::{Leave, Link};
+use crate::dispatch::queue::{Cargo, Item};
+use crate::dispatch::supervision::{Event, Loss, Transition};
+use crate::dispatch::{Dispatch, Refused};
+use crate::monitor::metrics::LinkState;
+use crate::session::pending::{Stage, Ticket};
+use crate::wire::dialect::Dialect;
+use crate::wire::header::{HeaderLimits, HeaderView};
+use crate::wire::packet::Encoded;
+use crate::wire::pb;
+use crate::wire::rewrite;
+
+/// How long a channel that always waits for an instance that has left may follow it with more requests. Most wait for
+/// nothing within milliseconds; who never does must go elsewhere at last.
+const FOLLOW: Duration = Duration::from_secs(1);
+
+impl Dispatch {
+    /// Is it a service of the configuration?
+    pub(crate) fn is_known(&self, service: &str) -> bool {
+        self.services.is_known(service)
+    }
+
+    /// Every link, those of instances that have left included.
+    pub(crate) fn links(&self) -> Vec<Rc<Link>> {
+        self.links.all()
+    }
+
+    /// A new instance of a known service. Whoever runs its link calls [`Dispatch::forget`] when that has ended.
+    pub(crate) fn come(&self, instance: Instance, is_of_first_set: bool) -> Rc<Link> {
+        report("instance_new", &instance, "an instance of a logic service is known; it is dialled");
+        let link = self.links.add(instance, is_of_first_set);
+        self.services.add(&link);
+        link
+    }
+
+    /// These instances are no longer in the set; see the module.
+    pub(crate) fn leave(&self, links: &[Rc<Link>], now: Instant) {
+        let limits = &self.settings.limits;
+        let is_bounded = self.services.is_bounded();
+        let follow_until = if is_bounded { now + FOLLOW } else { now };
+        let by = follow_until + limits.request_deadline.max(limits.login_answer);
+        // First all of them, so that nothing moves from one that leaves to another that does.
+        for link in links {
+            report(
+                "instance_left",
+                &link.instance,
+                "an instance of a logic service has left; it gets no new requests",
+            );
+            link.leave(Leave { follow_until, by });
+        }
+        for link in links {
+            self.services.refresh(&link.instance.service);
+        }
+        self.report_login_links(now);
+        for link in links.iter().filter(|link| self.services.has_candidates(&link.instance.service)) {
+            // Behind a request that the instance has, what follows stays, to keep the order of its channel.
+            let may_move = |cargo: &Cargo| match cargo {
+                Cargo::Request(ticket) if is_bounded => {
+                    let channel = ticket.channel.upgrade();
+                    channel.is_none_or(|channel| !channel.pending.borrow().is_any_sent_to(link.key))
+                }
+                _ => true,
+            };
+            for item in link.take_movable(may_move) {
+                self.move_on(item, link.instance.dialect);
+            }
+        }
+    }
+
+    /// An instance is back, the same in everything, before its link had ended.
+    pub(crate) fn stay(&self, link: &Link, now: Instant) {
+        report(
+            "instance_back",
+            &link.instance,
+            "an instance of a logic service is back before its link was closed",
+        );
+        link.stay();
+        self.services.refresh(&link.instance.service);
+        self.report_login_links(now);
+        self.signouts.nudge();
+    }
+
+    /// The link of an instance that left has ended.
+    pub(crate) fn forget(&self, link: &Link) {
+        self.services.remove(link);
+        self.links.remove(link.key);
+    }
+
+    /// The link's first sign of life: its instance may be chosen from now on if it is adult, or its service has no
+    /// adult. Young ones that served for want of an adult keep what stands in their queues.
+    pub(crate) fn link_up(&self, link: &Link, now: Instant) {
+        self.on(link, Event::Alive, now);
+        self.readiness.service_linked(self.settings.worker, &link.instance.service);
+        self.signouts.nudge();
+    }
+
+    /// A link broke: its instance leaves selection and its queue moves, oldest first, in one step without an await
+    /// (G4). What may have reached it is answered 210.
+    pub(crate) fn link_lost(&self, link: &Link, loss: Loss, now: Instant) {
+        self.on(link, Event::Lost(loss), now);
+        for item in link.take_unsent() {
+            self.move_on(item, link.instance.dialect);
+        }
+        self.channels.for_each(|channel| {
+            let lost = channel.pending.borrow_mut().take_sent_to(link.key);
+            for ticket in lost {
+                self.fail(channel, &ticket, pb::Status::OutcomeUnknown, "the logic service was lost");
+            }
+        });
+    }
+
+    /// An instance did not answer a request in its time. Too many of them eject it.
+    pub(crate) fn timed_out(&self, ticket: &Ticket, now: Instant) {
+        let Some(link) = ticket.placed_with().and_then(|key| self.links.get(key)) else { return };
+        let may_eject = self.services.may_eject(&link);
+        self.on(&link, Event::TimedOut { may_eject }, now);
+    }
+
+    /// Lets something happen to a link; whoever may be chosen changes with it.
+    pub(crate) fn on(&self, link: &Link, event: Event, now: Instant) {
+        let before = link.standing();
+        if let Some(transition) = link.on(event, now, &self.rule) {
+            self.metrics.link_transition(transition.to);
+            report_transition(&link.instance, transition);
+        }
+        if link.standing() != before {
+            self.services.refresh(&link.instance.service);
+            self.report_login_links(now);
+        }
+    }
+
+    fn report_login_links(&self, now: Instant) {
+        let live = self.services.live(&self.settings.login_service);
+        self.readiness.login_links(self.settings.worker, live, now);
+    }
+
+    fn move_on(&self, item: Item, spoken: Dialect) {
+        let ticket = match item.cargo {
+            Cargo::Request(ticket) => ticket,
+            Cargo::SignOut(signout) => return self.signouts.requeue(signout),
+            Cargo::Control => return,
+        };
+        ticket.set_stage(Stage::Unplaced);
+        let Err(refused) = self.place_again(&ticket, item.frame, spoken) else { return };
+        self.reject(refused);
+        self.metrics.request_rejected();
+        let Some(channel) = ticket.channel.upgrade() else { return };
+        if channel.pending.borrow_mut().take(&ticket) {
+            self.fail(
+                &channel,
+                &ticket,
+                pb::Status::SystemException,
+                "no logic service can take the request",
+            );
+        }
+    }
+
+    fn place_again(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) -> Result<(), Refused> {
+        let Ok(view) = HeaderView::scan(frame.header(), &HeaderLimits::BACKEND) else {
+            return Err(Refused::NoInstance);
+        };
+        let service = self.service_of(ticket.is_signin, view.command);
+        let key = |key| view.last_meta(key).unwrap_or_default();
+        let channel = ticket.channel.upgrade();
+        let chosen = self.choose_for_request(service, key("app"), key("account"), channel.as_deref())?;
+        let link = &chosen.link;
+        let frame = match link.instance.dialect {
+            same if same == spoken => frame,
+            other => rewrite::translate(&frame, other).map_err(|_| Refused::NoInstance)?,
+        };
+        self.place(&chosen, channel.as_deref(), ticket, frame)
+    }
+}
+
+/// One line for each change; those of an instance that is tried again and again are for whoever looks closely.
+fn report_transition(instance: &Instance, transition: Transition) {
+    let Transition { from, to, reason } = transition;
+    let Instance { service, id, zone, address, .. } = instance;
+    let (is_retry, from, to) = (
+        matches!((from, to), (LinkState::Broken, _) | (LinkState::Dialling, LinkState::Broken)),
+        from.label(),
+        to.label(),
+    );
+    if is_retry {
+        debug!(event = "link_state", service, instance = id, zone, address, from, to, reason);
+    } else {
+        info!(event = "link_state", service, instance = id, zone, address, from, to, reason);
+    }
+}
+
+fn report(event: &'static str, instance: &Instance, what: &'static str) {
+    let Instance { service, id, zone, address, dialect } = instance;
+    info!(event, service, instance = id, zone, address, %dialect, "{what}");
+}

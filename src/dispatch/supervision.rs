@@ -1,0 +1,344 @@
+//! The life of one instance as its worker sees it: an explicit state machine, pure, with the time passed in.
+//!
+//! ```text
+//!                dial        sign of life         time        timeouts        answer   lost
+//!  dialling      -           adult, young (1)     -           -               -        broken
+//!                            or suspect (2)
+//!  young         -           -                    adult (3)   suspect (4)     -        broken
+//!  adult         -           -                    -           suspect (4)     -        broken
+//!  suspect:
+//!    ejected     -           -                    on trial    -               -        broken
+//!    on trial    -           -                    -           ejected (5)     adult    broken
+//!    asked       -           -                    on trial    ejected (5)     adult    broken
+//!  broken        dialling    -                    -           -               -        -
+//! ```
+//!
+//! 1. Adult if it is of the first set of its source and was never up, or was adult and is back within
+//!    [`Rule::returned_within`]; else young (protocol §6): it warms up, and one that comes and goes does not have accounts
+//!    moved to it and back (row E7).
+//! 2. If it went silent, or was suspect when its link broke. Young is for those that are new or came and went; one that
+//!    hung is on trial instead, however long it was away: what it must show is an answer, not age.
+//! 3. After [`Rule::young`] in one piece.
+//! 4. [`Rule::timeouts`] of them without an answer between, if others of its zone remain (passive ejection).
+//! 5. One is enough.
+//!
+//! Ejected, an instance gets nothing for [`Rule::ejected`] times the number of times it was ejected, at most
+//! [`Rule::ejected_max`]; the number is forgotten when it has been well for [`FORGIVEN`]. On trial it gets one request,
+//! the first that hashes there, and is *asked*: its answer makes it adult, its timeout ejects it again. When nobody
+//! learns how that request ended, its client having left, the next one is the trial.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::Limits;
+use crate::monitor::metrics::LinkState;
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule {
+    /// An instance is young for so long after its first sign of life.
+    pub(crate) young: Duration,
+    /// An adult that is back after no more than this is still adult.
+    pub(crate) returned_within: Duration,
+    /// Timeouts in a row that eject; 0: never.
+    pub(crate) timeouts: u32,
+    /// The first ejection.
+    pub(crate) ejected: Duration,
+    /// The longest ejection.
+    pub(crate) ejected_max: Duration,
+    /// A trial whose end nobody has told by then has none.
+    pub(crate) trial: Duration,
+}
+
+impl Rule {
+    /// The rule of an operator's limits.
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            young: limits.backend_young,
+            returned_within: limits.backend_returned_within,
+            timeouts: limits.backend_timeouts,
+            ejected: limits.backend_ejected,
+            ejected_max: limits.backend_ejected_max,
+            trial: limits.request_deadline.max(limits.login_answer) + TRIAL_GRACE,
+        }
+    }
+}
+
+/// Ejections are forgotten when the last one ended so long ago.
+pub(crate) const FORGIVEN: Duration = Duration::from_secs(300);
+
+/// The timeout of a trial's request is known before its trial is given up.
+const TRIAL_GRACE: Duration = Duration::from_secs(1);
+
+/// What an instance is to the selector while its link is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// May be chosen.
+    Adult,
+    /// May be chosen while its service has no adult.
+    Young,
+    /// May be chosen for one request.
+    OnTrial,
+    /// That request is with it; may be chosen while its service has neither adult nor young.
+    Asked,
+    /// The same, without a request.
+    Ejected,
+}
+
+/// Why a link ended, or did not come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// No connection, or no sign of life on it.
+    NotReached,
+    /// The instance knows another link with this gateway id (row E15).
+    Refused,
+    /// By the instance, or because the connection broke.
+    Ended,
+    /// No byte in return for its pings (row E2).
+    Silent,
+    /// By the gateway: bytes that are no frame, a fault of its own, or the instance has left.
+    Given,
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A connection is tried.
+    Dial,
+    /// The first sign of life on a connection.
+    Alive,
+    /// The connection is gone.
+    Lost(Loss),
+    /// Time has passed.
+    Time,
+    /// It was given a request while on trial.
+    Asked,
+    /// It answered a request.
+    Answered,
+    /// It did not answer a request in its time. Do enough others of its zone remain if it is ejected?
+    TimedOut { may_eject: bool },
+}
+
+/// A change of state, for log and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Transition {
+    pub(crate) from: LinkState,
+    pub(crate) to: LinkState,
+    /// A word of a fixed set.
+    pub(crate) reason: &'static str,
+}
+
+/// See the module. Belongs to one instance at one address and outlives its connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Supervision {
+    stage: Stage,
+    /// What the next sign of life means.
+    past: Past,
+    /// Without an answer between.
+    timeouts: u32,
+    ejections: u32,
+    /// When the last ejection ends, or ended.
+    ejected_until: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Dialling,
+    Young { until: Instant },
+    Adult,
+    Ejected { until: Instant },
+    OnTrial,
+    Asked { until: Instant },
+    Broken,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Past {
+    /// Never up.
+    Unseen {
+        is_of_first_set: bool,
+    },
+    Lost {
+        at: Instant,
+        was_adult: bool,
+    },
+    /// It hung, or was suspect, and has shown nothing since.
+    Unproven,
+}
+
+impl Supervision {
+    /// Of an instance that was not linked yet.
+    ///
+    /// The first set of a source is every instance of a service it names when it first names one of that service. The
+    /// first time each comes up it is adult at its first sign of life, whenever that is: one that was down when the
+    /// gateway started belongs to the set all the same. From then on it is like any other. An instance that a source
+    /// names later is young first, and so is one that has another address than before.
+    pub(crate) const fn new(is_of_first_set: bool) -> Self {
+        Self {
+            stage: Stage::Dialling,
+            past: Past::Unseen { is_of_first_set },
+            timeouts: 0,
+            ejections: 0,
+            ejected_until: None,
+        }
+    }
+
+    /// Its state, as log and metrics name it.
+    pub(crate) const fn state(&self) -> LinkState {
+        match self.stage {
+            Stage::Dialling => LinkState::Dialling,
+            Stage::Young { .. } => LinkState::Young,
+            Stage::Adult => LinkState::Adult,
+            Stage::Ejected { .. } | Stage::OnTrial | Stage::Asked { .. } => LinkState::Suspect,
+            Stage::Broken => LinkState::Broken,
+        }
+    }
+
+    /// What the selector may do with it; none while its link is not up.
+    pub(crate) const fn standing(&self) -> Option<Standing> {
+        match self.stage {
+            Stage::Dialling | Stage::Broken => None,
+            Stage::Young { .. } => Some(Standing::Young),
+            Stage::Adult => Some(Standing::Adult),
+            Stage::Ejected { .. } => Some(Standing::Ejected),
+            Stage::OnTrial => Some(Standing::OnTrial),
+            Stage::Asked { .. } => Some(Standing::Asked),
+        }
+    }
+
+    /// When [`Event::Time`] will change it; none if time alone changes nothing.
+    pub(crate) const fn next_due(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Young { until } | Stage::Ejected { until } | Stage::Asked { until } => Some(until),
+            Stage::Dialling | Stage::Adult | Stage::OnTrial | Stage::Broken => None,
+        }
+    }
+
+    /// Would [`Event::Answered`] change anything?
+    pub(crate) const fn awaits_proof(&self) -> bool {
+        self.timeouts > 0 || matches!(self.stage, Stage::OnTrial | Stage::Asked { .. })
+    }
+
+    /// Was it up before?
+    pub(crate) const fn was_up(&self) -> bool {
+        !matches!(self.past, Past::Unseen { .. })
+    }
+
+    /// What it is after this, and what of that is to be told. Events that mean nothing in a state change nothing.
+    pub(crate) fn on(&mut self, event: Event, now: Instant, rule: &Rule) -> Option<Transition> {
+        let from = self.state();
+        let reason = match event {
+            Event::Dial => self.dial(),
+            Event::Alive => self.come_up(now, rule),
+            Event::Lost(loss) => self.lose(loss, now),
+            Event::Time => self.grow(now),
+            Event::Asked => {
+                if self.stage == Stage::OnTrial {
+                    self.stage = Stage::Asked { until: now + rule.trial };
+                }
+                None
+            }
+            Event::Answered => self.answer(),
+            Event::TimedOut { may_eject } => self.time_out(may_eject, now, rule),
+        }?;
+        Some(Transition { from, to: self.state(), reason })
+    }
+
+    fn dial(&mut self) -> Option<&'static str> {
+        if self.stage != Stage::Broken {
+            return None;
+        }
+        self.stage = Stage::Dialling;
+        Some("dialled")
+    }
+
+    /// A young instance that was lost begins its time anew, however soon it is back: it has to hold in one piece.
+    fn come_up(&mut self, now: Instant, rule: &Rule) -> Option<&'static str> {
+        if self.standing().is_some() {
+            return None;
+        }
+        let is_adult = match self.past {
+            Past::Unseen { is_of_first_set } => is_of_first_set,
+            Past::Lost { at, was_adult } => {
+                was_adult && now.saturating_duration_since(at) <= rule.returned_within
+            }
+            Past::Unproven => {
+                let ejected = self.ejected_until.filter(|until| now < *until);
+                self.stage = ejected.map_or(Stage::OnTrial, |until| Stage::Ejected { until });
+                return Some("unproven");
+            }
+        };
+        self.stage = if is_adult { Stage::Adult } else { Stage::Young { until: now + rule.young } };
+        // From now on it is like any other.
+        self.past = Past::Lost { at: now, was_adult: false };
+        Some("alive")
+    }
+
+    /// Without an effect on what is to come where no link was up: a redial that failed does not shorten an absence.
+    fn lose(&mut self, loss: Loss, now: Instant) -> Option<&'static str> {
+        let _counted_as_grown = self.grow(now);
+        self.past = match self.stage {
+            Stage::Broken => return None,
+            Stage::Dialling => self.past,
+            Stage::Ejected { .. } | Stage::OnTrial | Stage::Asked { .. } => Past::Unproven,
+            Stage::Young { .. } | Stage::Adult if loss == Loss::Silent => Past::Unproven,
+            Stage::Young { .. } => Past::Lost { at: now, was_adult: false },
+            Stage::Adult => Past::Lost { at: now, was_adult: true },
+        };
+        self.stage = Stage::Broken;
+        self.timeouts = 0;
+        Some(match loss {
+            Loss::NotReached => "not_reached",
+            Loss::Refused => "refused",
+            Loss::Ended => "ended",
+            Loss::Silent => "silent",
+            Loss::Given => "given_up",
+        })
+    }
+
+    fn grow(&mut self, now: Instant) -> Option<&'static str> {
+        if self.next_due().is_none_or(|due| now < due) {
+            return None;
+        }
+        if matches!(self.stage, Stage::Young { .. }) {
+            self.stage = Stage::Adult;
+            return Some("grown");
+        }
+        self.stage = Stage::OnTrial;
+        None
+    }
+
+    fn answer(&mut self) -> Option<&'static str> {
+        self.timeouts = 0;
+        if !matches!(self.stage, Stage::OnTrial | Stage::Asked { .. }) {
+            return None;
+        }
+        self.stage = Stage::Adult;
+        Some("answered")
+    }
+
+    fn time_out(&mut self, may_eject: bool, now: Instant, rule: &Rule) -> Option<&'static str> {
+        let reason = match self.stage {
+            Stage::OnTrial | Stage::Asked { .. } => "trial_failed",
+            Stage::Young { .. } | Stage::Adult => {
+                self.timeouts = self.timeouts.saturating_add(1);
+                if rule.timeouts == 0 || self.timeouts < rule.timeouts || !may_eject {
+                    return None;
+                }
+                "timeouts"
+            }
+            Stage::Ejected { .. } | Stage::Dialling | Stage::Broken => return None,
+        };
+        self.timeouts = 0;
+        if self.ejected_until.is_none_or(|until| now.saturating_duration_since(until) > FORGIVEN) {
+            self.ejections = 0;
+        }
+        self.ejections = self.ejections.saturating_add(1);
+        let until = now + rule.ejected.saturating_mul(self.ejections).min(rule.ejected_max);
+        self.ejected_until = Some(until);
+        self.stage = Stage::Ejected { until };
+        Some(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests;

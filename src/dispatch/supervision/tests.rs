@@ -1,0 +1,316 @@
+//! Every transition of the table, then its time and its memory.
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn rule() -> Rule {
+    Rule::of(&Limits::default())
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// An instance at one moment of an injected time.
+#[derive(Clone, Copy)]
+struct Life {
+    supervision: Supervision,
+    now: Instant,
+}
+
+impl Life {
+    fn of(is_of_first_set: bool) -> Self {
+        Self { supervision: Supervision::new(is_of_first_set), now: Instant::now() }
+    }
+
+    fn on(&mut self, event: Event) -> Option<Transition> {
+        self.supervision.on(event, self.now, &rule())
+    }
+
+    fn after(mut self, events: &[Event]) -> Self {
+        for event in events {
+            self.on(*event);
+        }
+        self
+    }
+
+    /// Lets time pass, and has it looked at.
+    fn wait(mut self, time: Duration) -> Self {
+        self.now += time;
+        self.after(&[Event::Time])
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        self.supervision.standing()
+    }
+}
+
+const ALIVE: Event = Event::Alive;
+const LOST: Event = Event::Lost(Loss::Ended);
+const SILENT: Event = Event::Lost(Loss::Silent);
+const TIMED_OUT: Event = Event::TimedOut { may_eject: true };
+
+/// One of the first set that is up.
+fn adult() -> Life {
+    Life::of(true).after(&[ALIVE])
+}
+
+fn ejected() -> Life {
+    adult().after(&[TIMED_OUT; 5])
+}
+
+/// Each row of the table in the module's words, by what is to happen to an instance in each state.
+#[test]
+fn every_transition_of_the_table() {
+    let on_trial = ejected().wait(secs(10));
+    let states = [
+        ("dialling", Life::of(true)),
+        ("young", Life::of(false).after(&[ALIVE])),
+        ("adult", adult()),
+        ("ejected", ejected()),
+        ("on trial", on_trial),
+        ("asked", on_trial.after(&[Event::Asked])),
+        ("broken", adult().after(&[LOST])),
+    ];
+    let name = |life: &Life| match (life.standing(), life.supervision.state()) {
+        (Some(Standing::Ejected), LinkState::Suspect) => "ejected",
+        (Some(Standing::OnTrial), LinkState::Suspect) => "on trial",
+        (Some(Standing::Asked), LinkState::Suspect) => "asked",
+        (Some(Standing::Adult), LinkState::Adult) => "adult",
+        (Some(Standing::Young), LinkState::Young) => "young",
+        (None, LinkState::Dialling) => "dialling",
+        (None, LinkState::Broken) => "broken",
+        other => panic!("{other:?}"),
+    };
+    let same = "";
+    // What happens, after how long, and the outcome by state, in the order above.
+    let table = [
+        (Event::Dial, secs(0), [same, same, same, same, same, same, "dialling"]),
+        (ALIVE, secs(0), ["adult", same, same, same, same, same, "adult"]),
+        (LOST, secs(0), ["broken", "broken", "broken", "broken", "broken", "broken", same]),
+        (SILENT, secs(0), ["broken", "broken", "broken", "broken", "broken", "broken", same]),
+        (Event::Time, secs(10), [same, "adult", same, "on trial", same, "on trial", same]),
+        (Event::Time, secs(5), [same, same, same, same, same, same, same]),
+        (Event::Asked, secs(0), [same, same, same, same, "asked", same, same]),
+        (Event::Answered, secs(0), [same, same, same, same, "adult", "adult", same]),
+        (TIMED_OUT, secs(0), [same, same, same, same, "ejected", "ejected", same]),
+    ];
+    for (event, later, outcomes) in table {
+        for ((from, life), expected) in states.iter().zip(outcomes) {
+            assert_eq!(name(life), *from);
+            let mut life = *life;
+            life.now += later;
+            let told = life.on(event);
+            assert_eq!(name(&life), if expected == same { from } else { expected }, "{event:?} when {from}");
+            let is_quiet = expected == same || event == Event::Asked || expected == "on trial";
+            assert_eq!(told.is_none(), is_quiet, "{event:?} when {from} tells {told:?}");
+            if let Some(told) = told {
+                assert_eq!(told.to, life.supervision.state());
+                assert!(told.reason.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+            }
+        }
+    }
+    for mut life in [Life::of(false).after(&[ALIVE]), adult()] {
+        for _ in 0..4 {
+            assert_eq!(life.on(TIMED_OUT), None);
+        }
+        let told = life.on(TIMED_OUT).unwrap();
+        assert_eq!((told.to, told.reason, name(&life)), (LinkState::Suspect, "timeouts", "ejected"));
+    }
+    let reasons = [
+        (Loss::NotReached, "not_reached"),
+        (Loss::Refused, "refused"),
+        (Loss::Ended, "ended"),
+        (Loss::Silent, "silent"),
+        (Loss::Given, "given_up"),
+    ];
+    for (loss, reason) in reasons {
+        let told = adult().on(Event::Lost(loss)).unwrap();
+        assert_eq!((told.from, told.to, told.reason), (LinkState::Adult, LinkState::Broken, reason));
+    }
+}
+
+#[test]
+fn the_first_set_is_adult_at_its_first_sign_of_life_whenever_that_is() {
+    let first = Life::of(true);
+    assert_eq!(
+        (first.standing(), first.supervision.next_due(), first.supervision.was_up()),
+        (None, None, false)
+    );
+    for later in [Duration::ZERO, secs(3600)] {
+        let up = first.wait(later).after(&[ALIVE]);
+        assert_eq!((up.standing(), up.supervision.next_due()), (Some(Standing::Adult), None));
+        assert!(up.supervision.was_up());
+    }
+}
+
+#[test]
+fn e8_a_dial_that_fails_changes_nothing() {
+    for (first, standing) in [(true, Standing::Adult), (false, Standing::Young)] {
+        let failed = [Event::Lost(Loss::NotReached), Event::Dial, Event::Lost(Loss::Silent), Event::Dial];
+        let never_up = Life::of(first).after(&failed).wait(secs(60)).after(&failed);
+        assert_eq!((never_up.standing(), never_up.supervision.was_up()), (None, false));
+        assert_eq!(never_up.after(&[ALIVE]).standing(), Some(standing));
+    }
+    let away = adult().after(&[LOST, Event::Dial]).wait(secs(4)).after(&[Event::Lost(Loss::NotReached)]);
+    let back = away.wait(secs(2)).after(&[Event::Dial, ALIVE]);
+    assert_eq!(back.standing(), Some(Standing::Young), "away for 6 s, not for 2 s");
+}
+
+#[test]
+fn e15_one_that_refuses_serves_nobody_however_long_and_is_what_it_was_when_it_relents() {
+    let mut life = Life::of(true);
+    for _ in 0..100 {
+        life = life.wait(secs(5)).after(&[Event::Dial, Event::Lost(Loss::Refused)]);
+        assert_eq!((life.standing(), life.supervision.state()), (None, LinkState::Broken));
+    }
+    assert_eq!(life.after(&[Event::Dial, ALIVE]).standing(), Some(Standing::Adult));
+}
+
+#[test]
+fn a_new_instance_is_young_for_ten_seconds_to_the_instant() {
+    let new = Life::of(false).after(&[ALIVE]);
+    assert_eq!(new.standing(), Some(Standing::Young));
+    assert_eq!(new.supervision.next_due(), Some(new.now + secs(10)));
+    assert_eq!(new.wait(secs(10) - MS).standing(), Some(Standing::Young));
+    let grown = new.wait(secs(10));
+    assert_eq!((grown.standing(), grown.supervision.next_due()), (Some(Standing::Adult), None));
+    assert_eq!(grown.wait(secs(99)).standing(), Some(Standing::Adult));
+}
+
+#[test]
+fn an_adult_back_within_five_seconds_is_still_adult_and_a_millisecond_later_it_is_young() {
+    let lost = adult().after(&[LOST]);
+    for (away, standing) in [
+        (Duration::ZERO, Standing::Adult),
+        (secs(5), Standing::Adult),
+        (secs(5) + MS, Standing::Young),
+        (secs(3600), Standing::Young),
+    ] {
+        let back = lost.wait(away).after(&[Event::Dial, ALIVE]);
+        assert_eq!(back.standing(), Some(standing), "away for {away:?}");
+    }
+}
+
+#[test]
+fn e7_a_young_one_that_comes_and_goes_begins_anew_each_time() {
+    let mut flapping = Life::of(false);
+    for _ in 0..30 {
+        flapping = flapping.after(&[ALIVE]);
+        assert_eq!(flapping.standing(), Some(Standing::Young));
+        assert_eq!(flapping.supervision.next_due(), Some(flapping.now + secs(10)));
+        flapping = flapping.wait(secs(1)).after(&[LOST]).wait(secs(1));
+    }
+    assert_eq!(flapping.after(&[ALIVE]).wait(secs(10)).standing(), Some(Standing::Adult));
+}
+
+#[test]
+fn one_that_has_had_its_time_is_lost_as_an_adult_even_if_nobody_looked() {
+    let new = Life::of(false).after(&[ALIVE]);
+    for (up_for, standing) in [(secs(10) - MS, Standing::Young), (secs(10), Standing::Adult)] {
+        let mut lost = new;
+        lost.now += up_for;
+        assert_eq!(
+            lost.after(&[LOST]).wait(secs(1)).after(&[ALIVE]).standing(),
+            Some(standing),
+            "{up_for:?}"
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_changes_nothing() {
+    let mut lost = adult().after(&[LOST]);
+    lost.now -= secs(50);
+    assert_eq!(lost.after(&[ALIVE]).standing(), Some(Standing::Adult));
+    let mut young = Life::of(false).after(&[ALIVE]);
+    let due = young.supervision.next_due();
+    young.now += secs(9);
+    assert_eq!(young.after(&[ALIVE]).supervision.next_due(), due);
+}
+
+#[test]
+fn e2_one_that_hung_is_on_trial_however_long_it_was_away_and_an_answer_makes_it_adult() {
+    for up in [adult(), Life::of(false).after(&[ALIVE])] {
+        for away in [Duration::ZERO, secs(3), secs(600)] {
+            let hung = up.after(&[SILENT]).wait(away);
+            // Frozen still: it takes connections and says nothing.
+            let mute = hung.after(&[Event::Dial, Event::Lost(Loss::NotReached), Event::Dial]);
+            let back = mute.after(&[ALIVE]);
+            assert_eq!(back.standing(), Some(Standing::OnTrial), "away for {away:?}");
+            assert_eq!(back.wait(secs(3600)).standing(), Some(Standing::OnTrial), "age proves nothing");
+            assert_eq!(back.after(&[Event::Asked, Event::Answered]).standing(), Some(Standing::Adult));
+            let proven = back.after(&[Event::Asked, Event::Answered, LOST, ALIVE]);
+            assert_eq!(proven.standing(), Some(Standing::Adult), "and it is one like any other");
+        }
+    }
+}
+
+#[test]
+fn e2_a_trial_that_fails_starts_the_pause_again_and_each_is_longer_up_to_a_minute() {
+    let mut life = adult().after(&[SILENT, Event::Dial, ALIVE]);
+    for expected in [10, 20, 30, 40, 50, 60, 60, 60] {
+        life = life.after(&[Event::Asked]);
+        assert_eq!(life.standing(), Some(Standing::Asked));
+        let told = life.on(TIMED_OUT).unwrap();
+        assert_eq!(
+            (told.from, told.to, told.reason),
+            (LinkState::Suspect, LinkState::Suspect, "trial_failed")
+        );
+        assert_eq!(life.supervision.next_due(), Some(life.now + secs(expected)));
+        assert_eq!(life.wait(secs(expected) - MS).standing(), Some(Standing::Ejected));
+        life = life.wait(secs(expected));
+        assert_eq!(life.standing(), Some(Standing::OnTrial));
+    }
+}
+
+#[test]
+fn five_timeouts_in_a_row_eject_and_an_answer_between_them_begins_anew() {
+    let mut life = adult();
+    for _ in 0..20 {
+        life = life.after(&[TIMED_OUT; 4]).after(&[Event::Answered]);
+        assert_eq!(life.standing(), Some(Standing::Adult));
+    }
+    assert!(!life.supervision.awaits_proof());
+    life = life.after(&[TIMED_OUT; 4]);
+    assert!(life.supervision.awaits_proof());
+    assert_eq!(life.after(&[LOST, ALIVE, TIMED_OUT]).standing(), Some(Standing::Adult), "nor over two links");
+    assert_eq!(life.after(&[TIMED_OUT]).standing(), Some(Standing::Ejected));
+}
+
+#[test]
+fn where_too_few_would_remain_the_ejection_comes_with_the_next_timeout_that_may() {
+    let refused = Event::TimedOut { may_eject: false };
+    let life = adult().after(&[refused; 50]);
+    assert_eq!(life.standing(), Some(Standing::Adult));
+    assert_eq!(life.after(&[TIMED_OUT]).standing(), Some(Standing::Ejected));
+    let off = Rule { timeouts: 0, ..rule() };
+    let mut never = adult();
+    for _ in 0..100 {
+        assert_eq!(never.supervision.on(TIMED_OUT, never.now, &off), None);
+    }
+}
+
+#[test]
+fn an_ejection_outlasts_its_link_and_is_forgotten_after_five_good_minutes() {
+    let returned = ejected().wait(secs(3)).after(&[LOST, Event::Dial]).wait(secs(3)).after(&[ALIVE]);
+    assert_eq!(returned.standing(), Some(Standing::Ejected));
+    assert_eq!(returned.wait(secs(4)).standing(), Some(Standing::OnTrial));
+
+    let well = ejected().wait(secs(10)).after(&[Event::Asked, Event::Answered]);
+    for (good, again) in [(FORGIVEN, 20), (FORGIVEN + MS, 10)] {
+        let life = well.wait(good).after(&[TIMED_OUT; 5]);
+        assert_eq!(life.supervision.next_due(), Some(life.now + secs(again)), "after {good:?}");
+    }
+}
+
+#[test]
+fn a_late_answer_ends_no_ejection_and_a_trial_whose_client_left_is_repeated() {
+    assert_eq!(ejected().after(&[Event::Answered]).standing(), Some(Standing::Ejected));
+    let asked = ejected().wait(secs(10)).after(&[Event::Asked]);
+    let trial = rule().trial;
+    assert!(trial > Limits::default().request_deadline, "its timeout is known first");
+    assert_eq!(asked.wait(trial - MS).standing(), Some(Standing::Asked));
+    assert_eq!(asked.wait(trial).standing(), Some(Standing::OnTrial));
+}
