@@ -13,8 +13,8 @@ use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
 use crate::config::{Config, TlsIdentity};
-use crate::discovery::{Feed, static_list};
-use crate::limits::{MIN_CONNECTIONS, RESERVED_FILES, WORKER_FILES};
+use crate::discovery::{self, Discovery, Feed, Gate, Listening};
+use crate::limits::{DISCOVERED_INSTANCES, MIN_CONNECTIONS, RESERVED_FILES, WORKER_FILES};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
@@ -41,6 +41,14 @@ pub struct Addresses {
     pub monitor: Option<SocketAddr>,
 }
 
+impl Addresses {
+    fn listening(&self) -> Listening {
+        let port = |bound: &[SocketAddr]| bound.first().map(SocketAddr::port);
+        let [tcp, tls, quic] = [&self.tcp, &self.tls, &self.quic].map(|bound| port(bound));
+        Listening { tcp, tls, quic, monitor: self.monitor }
+    }
+}
+
 /// The gateway could not start. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -60,6 +68,9 @@ pub enum StartError {
     /// The monitor could not start.
     #[error(transparent)]
     Monitor(#[from] crate::monitor::http::StartError),
+    /// The source of instances could not start.
+    #[error(transparent)]
+    Discovery(#[from] discovery::StartError),
 }
 
 /// A running gateway. Dropping it ends it at once; [`Gateway::drain`] ends it orderly.
@@ -75,6 +86,7 @@ pub struct Gateway {
     /// A second handle to each UDP socket that workers share. The kernel renumbers a group when one of its sockets is
     /// closed, and would steer packets astray: none is, before all workers have ended.
     _udp: Vec<UdpSocket>,
+    discovery: Discovery,
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
 }
@@ -91,8 +103,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the setting.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let feed = static_list::feed(&config.instances);
-        Self::start_with(config, feed)
+        Self::begin(config, None)
     }
 
     /// The same with another source of instances than the configuration. What it names must be of the services of
@@ -101,6 +112,10 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the setting.
     pub fn start_with(config: Config, feed: Feed) -> Result<Self, StartError> {
+        Self::begin(config, Some(feed))
+    }
+
+    fn begin(config: Config, feed: Option<Feed>) -> Result<Self, StartError> {
         let max_connections = config.limits.max_connections.min(open_file_limit(own_files(&config)));
         let config = Arc::new(config);
         let mut bound = Bound::bind(&config)?;
@@ -117,16 +132,29 @@ impl Gateway {
             .pop()
             .map(|listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness)))
             .transpose()?;
+        let drain = CancellationToken::new();
+        let gate = Gate {
+            config: Arc::clone(&config),
+            metrics: metrics.clone(),
+            readiness: Arc::clone(&readiness),
+            listening: addresses.listening(),
+            drain: drain.clone(),
+        };
+        let discovery = match feed {
+            Some(feed) => Discovery::given(feed, gate),
+            None => Discovery::start(gate)?,
+        };
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
-            drain: CancellationToken::new(),
+            drain,
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
             failed: Arc::default(),
             workers: Vec::new(),
             _udp: bound.udp.handles(),
+            discovery,
             _monitor: monitor,
         };
         let verifier = Arc::new(Verifier::new(&config.auth, &config.expected_claims));
@@ -149,7 +177,7 @@ impl Gateway {
                 drain: gateway.drain.clone(),
                 stop: gateway.stop.clone(),
                 at_work,
-                feed: feed.clone(),
+                feed: gateway.discovery.feed(),
                 config: Arc::clone(&config),
             };
             gateway.spawn_worker(plan, Arc::clone(&ended))?;
@@ -161,7 +189,7 @@ impl Gateway {
         let name = format!("worker-{}", plan.identity.index);
         let end = WorkerEnd {
             _ended: ended,
-            drain: self.drain.clone(),
+            leave: self.discovery.leave(),
             readiness: Arc::clone(&self.readiness),
             failed: Arc::clone(&self.failed),
         };
@@ -190,14 +218,15 @@ impl Gateway {
         &self.readiness
     }
 
-    /// Begins the drain: not ready, nothing new is accepted, channels end with code 3000 after their last answers,
-    /// sign-outs are written. Returns at once; [`Gateway::ended`] or [`Gateway::wait`] tell when it is done.
+    /// Begins the drain: not ready, taken out of Consul, nothing new is accepted, channels end with code 3000 after
+    /// their last answers, sign-outs are written. Returns at once; [`Gateway::ended`] or [`Gateway::wait`] tell when it is done.
     pub fn drain(&self) {
         self.readiness.draining();
-        if !self.drain.is_cancelled() {
+        let leave = self.discovery.leave();
+        if !leave.is_cancelled() {
             info!(event = "drain", "draining: channels are closed with 3000, sign-outs are written");
         }
-        self.drain.cancel();
+        leave.cancel();
     }
 
     /// Resolves when the workers have ended, by a drain or by a fault. Cancel safe.
@@ -230,7 +259,8 @@ impl Drop for Gateway {
 /// What happens when a worker has ended.
 struct WorkerEnd {
     _ended: Arc<DropGuard>,
-    drain: CancellationToken,
+    /// Begins the drain.
+    leave: CancellationToken,
     readiness: Arc<Readiness>,
     failed: Arc<AtomicBool>,
 }
@@ -248,7 +278,7 @@ impl WorkerEnd {
             error!(event = "worker_failed", %reason, "a worker failed; the others are drained, then the gateway ends");
             self.failed.store(true, Ordering::Release);
             self.readiness.draining();
-            self.drain.cancel();
+            self.leave.cancel();
         }
     }
 }
@@ -295,7 +325,8 @@ fn own_files(config: &Config) -> u64 {
     let listeners = config.tcp.len()
         + config.tls.as_ref().map_or(0, |tls| tls.listen.len())
         + config.quic.as_ref().map_or(0, |quic| quic.listen.len());
-    let of_worker = WORKER_FILES + (listeners + config.instances.len()) as u64;
+    let instances = if config.consul.is_some() { DISCOVERED_INSTANCES } else { config.instances.len() };
+    let of_worker = WORKER_FILES + (listeners + instances) as u64;
     RESERVED_FILES + config.workers as u64 * of_worker
 }
 

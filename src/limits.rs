@@ -258,6 +258,9 @@ pub const TCP_PROBES: (Duration, Duration) = (Duration::from_secs(60), Duration:
 /// come on top.
 pub const RESERVED_FILES: u64 = 512;
 
+/// Instances for which file descriptors are kept back where nobody knows yet how many there will be.
+pub const DISCOVERED_INSTANCES: usize = 64;
+
 /// File descriptors of a worker beside its links and listeners: its event queue and its parts.
 pub const WORKER_FILES: u64 = 8;
 

@@ -39,9 +39,8 @@ impl Checker<'_> {
         self.check_listeners(&quic_listen, &tcp, &tls_listen, monitor)?;
         let login_service = self.login_service(dialect)?;
         let route = self.route()?;
-        let instances = self.instances(dialect, &route)?;
-        self.warn_of_missing_login_service(&login_service, &instances);
-        self.warn_of_workers_with_kim(workers, &instances);
+        let (instances, consul) = self.discovery(dialect, &login_service, &route)?;
+        self.warn_of_workers_with_kim(workers, dialect, &instances);
         let log = self.log()?;
         bounds::check(&self.file.limits)
             .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
@@ -63,6 +62,7 @@ impl Checker<'_> {
             route,
             bounded_load: self.file.route.bounded_load,
             instances,
+            consul,
             monitor,
             drain_window,
             drain_hard_stop,
@@ -118,14 +118,18 @@ impl Checker<'_> {
     }
 
     /// kim's services stop pushing after the first gateway that has one of the receivers (architecture §2).
-    fn warn_of_workers_with_kim(&mut self, workers: usize, instances: &[Instance]) {
-        let Some(kim) = instances.iter().find(|instance| instance.dialect == Dialect::Kim) else { return };
+    fn warn_of_workers_with_kim(&mut self, workers: usize, dialect: Dialect, instances: &[Instance]) {
+        let listed = instances.iter().find(|instance| instance.dialect == Dialect::Kim);
+        let who = match listed {
+            Some(kim) => format!("instance {} speaks kim", kim.id),
+            None if instances.is_empty() && dialect == Dialect::Kim => "gateway.dialect is kim".to_owned(),
+            None => return,
+        };
         if workers > 1 {
             self.warnings.push(format!(
-                "gateway.workers: is {workers}, and instance {} speaks kim: kim's services see every worker as a \
+                "gateway.workers: is {workers}, and {who}: kim's services see every worker as a \
                  gateway of its own and push to the first only, so members of a group on other workers miss messages; \
-                 use 1 worker, or several gateways only if your services push to all of them",
-                kim.id
+                 use 1 worker, or several gateways only if your services push to all of them"
             ));
         }
     }

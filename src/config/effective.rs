@@ -39,7 +39,7 @@ pub struct Effective {
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// `gateway`, or `discovery.instances[0]` for an entry of the list.
+    /// `gateway`, `discovery.consul`, or `discovery.instances[0]` for an entry of the list.
     pub section: String,
     /// `id`
     pub key: String,
@@ -59,9 +59,17 @@ impl Effective {
                 Some(Value::Array(list)) => list,
                 _ => Vec::new(),
             };
-            for (key, value) in table {
+            let (inner, plain): (Vec<_>, Vec<_>) = table.into_iter().partition(|(_, value)| value.is_table());
+            for (key, value) in plain {
                 let origin = sources.origin(&format!("{section}.{key}"));
                 settings.push(Setting::new(section.to_owned(), key, &value, origin));
+            }
+            for (name, table) in inner {
+                let section = format!("{section}.{name}");
+                for (key, value) in table.as_table().into_iter().flatten() {
+                    let origin = sources.origin(&format!("{section}.{key}"));
+                    settings.push(Setting::new(section.clone(), key.clone(), value, origin));
+                }
             }
             for (index, entry) in lists.into_iter().enumerate() {
                 let origin = sources.origin("discovery.instances");
@@ -82,10 +90,15 @@ impl Effective {
 
 impl Setting {
     fn new(section: String, key: String, value: &Value, origin: Origin) -> Self {
-        let secret = section == "auth" && key == "secret";
+        let secret = is_secret(&format!("{section}.{key}"));
         let value = if secret { format!("{MASK:?}") } else { value.to_string() };
         Self { section, key, value, origin }
     }
+}
+
+/// Settings whose values are shown nowhere.
+pub(super) fn is_secret(key: &str) -> bool {
+    matches!(key, "auth.secret" | "discovery.consul.token")
 }
 
 impl fmt::Display for Effective {

@@ -47,6 +47,8 @@ pub(super) struct Gateway {
     pub(super) workers: u64,
     #[serde(default = "x_im")]
     pub(super) dialect: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) advertise: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -106,7 +108,38 @@ pub(super) struct Route {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Discovery {
     pub(super) kind: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) services: Vec<String>,
     pub(super) instances: Vec<Instance>,
+    pub(super) consul: Consul,
+    pub(super) register: Register,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Consul {
+    pub(super) address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca_file: Option<PathBuf>,
+    #[serde(with = "humantime_serde")]
+    pub(super) wait: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) answer: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) shrink_hold: Duration,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Register {
+    pub(super) enabled: bool,
+    pub(super) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) check_url: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -223,7 +256,39 @@ impl fmt::Debug for Auth {
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { kind: "static".to_owned(), instances: Vec::new() }
+        Self {
+            kind: "static".to_owned(),
+            services: Vec::new(),
+            instances: Vec::new(),
+            consul: Consul::default(),
+            register: Register::default(),
+        }
+    }
+}
+
+impl Default for Consul {
+    fn default() -> Self {
+        Self {
+            address: "http://127.0.0.1:8500".to_owned(),
+            token: None,
+            token_file: None,
+            ca_file: None,
+            wait: Duration::from_secs(60),
+            answer: Duration::from_secs(5),
+            shrink_hold: Duration::from_secs(10),
+        }
+    }
+}
+
+impl fmt::Debug for Consul {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consul").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self { enabled: true, name: "tgateway".to_owned(), check_url: None }
     }
 }
 

@@ -12,16 +12,6 @@ use crate::wire::dialect::Dialect;
 impl Checker<'_> {
     /// The static list, checked.
     pub(super) fn instances(&self, dialect: Dialect, route: &Route) -> Result<Vec<Instance>, ConfigError> {
-        match self.file.discovery.kind.as_str() {
-            "static" => {}
-            "consul" => {
-                let problem = "\"consul\" comes in a later version; allowed is \"static\"";
-                return Err(self.error("discovery.kind", problem));
-            }
-            other => {
-                return Err(self.error("discovery.kind", format!("is {other:?}; allowed is \"static\"")));
-            }
-        }
         let (mut ids, mut addresses) = (HashSet::new(), HashSet::new());
         let mut instances = Vec::new();
         for (index, entry) in self.file.discovery.instances.iter().enumerate() {
@@ -49,8 +39,7 @@ impl Checker<'_> {
         route: &Route,
     ) -> Result<Instance, ConfigError> {
         self.check_service(&key("service"), &entry.service)?;
-        let plain = |c: char| !c.is_control() && !c.is_whitespace();
-        if entry.id.is_empty() || entry.id.len() > MAX_NAME || !entry.id.chars().all(plain) {
+        if !is_instance_id(&entry.id) {
             let problem = format!(
                 "is {:?}; allowed are 1 to {MAX_NAME} bytes without spaces and control characters",
                 entry.id
@@ -79,7 +68,7 @@ impl Checker<'_> {
         })
     }
 
-    /// Allowed, as the instances may be given later, but nobody can sign in.
+    /// Allowed, for a gateway that is only looked at, but nobody can sign in.
     pub(super) fn warn_of_missing_login_service(&mut self, login: &str, instances: &[Instance]) {
         if !instances.iter().any(|instance| instance.service == login) {
             self.warnings.push(format!(
@@ -99,7 +88,14 @@ impl Checker<'_> {
     }
 }
 
-fn is_host_and_port(text: &str) -> bool {
+/// What may be an instance's id, from whatever source.
+pub(crate) fn is_instance_id(id: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !c.is_whitespace();
+    !id.is_empty() && id.len() <= MAX_NAME && id.chars().all(plain)
+}
+
+/// `name:port`, `IPv4:port` or `[IPv6]:port`, the port not 0.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     if !port.parse::<u16>().is_ok_and(|port| port != 0) || port.starts_with('+') {
         return false;

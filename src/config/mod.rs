@@ -7,6 +7,7 @@
 mod auth;
 mod bounds;
 mod check;
+mod consul;
 mod effective;
 mod error;
 mod file;
@@ -28,8 +29,10 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use self::consul::{Advertise, Consul, ConsulAddress, Register};
 pub use self::effective::{Effective, Setting};
 pub use self::error::{ConfigError, Origin};
+pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::keys::{NoRandomness, QuicKeysError};
 pub use self::pem::{Label, PemError};
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
@@ -92,6 +95,7 @@ pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, Config
     let sources = Sources::new(text, name, &options.environment)?;
     let mut file = sources.extract()?;
     prefer_overriding_key(&mut file.auth, &sources);
+    prefer_overriding_token(&mut file.discovery.consul, &sources);
     let mut checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
     let config = checker.config()?;
     let warnings = checker.warnings;
@@ -110,7 +114,8 @@ pub fn load_routing(path: &Path, options: &Options) -> Result<(Arc<Route>, Vec<I
     let file = sources.extract()?;
     let checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
     let route = checker.route()?;
-    let instances = checker.instances(checker.gateway_dialect()?, &route)?;
+    let dialect = checker.gateway_dialect()?;
+    let instances = if checker.is_consul()? { Vec::new() } else { checker.instances(dialect, &route)? };
     Ok((route, instances))
 }
 
@@ -126,6 +131,16 @@ fn prefer_overriding_key(auth: &mut file::Auth, sources: &Sources) {
     auth.secret = auth.secret.take().filter(|_| secret);
     auth.secret_file = auth.secret_file.take().filter(|_| secret_file);
     auth.public_key_file = auth.public_key_file.take().filter(|_| public_key_file);
+}
+
+/// The same for `token` and `token_file`.
+fn prefer_overriding_token(consul: &mut file::Consul, sources: &Sources) {
+    let overrides = |key| matches!(sources.origin(key), Origin::Variable(_));
+    let [token, token_file] = ["discovery.consul.token", "discovery.consul.token_file"].map(overrides);
+    if token || token_file {
+        consul.token = consul.token.take().filter(|_| token);
+        consul.token_file = consul.token_file.take().filter(|_| token_file);
+    }
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
@@ -160,8 +175,10 @@ pub struct Config {
     /// Channels keep their instances, and new ones avoid those that are overloaded; off: every request goes to the
     /// instance of its account.
     pub bounded_load: bool,
-    /// The static list of logic instances.
+    /// The static list of logic instances; empty where they come from Consul.
     pub instances: Vec<Instance>,
+    /// Where instances come from instead of the static list.
+    pub consul: Option<Consul>,
     /// Where `/health`, `/ready` and `/metrics` are served; none: nowhere.
     pub monitor: Option<SocketAddr>,
     /// Time over which a drain spreads its closes; zero: all at once.
@@ -181,10 +198,12 @@ impl Config {
         if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
     }
 
-    /// The names of the services that requests may be for, in their order: those of the list, and the login service.
+    /// The names of the services that requests may be for, in their order: those of the list or those that are watched,
+    /// and the login service.
     pub fn services(&self) -> BTreeSet<String> {
-        let named = self.instances.iter().map(|instance| instance.service.clone());
-        named.chain([self.login_service.clone()]).collect()
+        let listed = self.instances.iter().map(|instance| &instance.service);
+        let watched = self.consul.iter().flat_map(|consul| &consul.services);
+        listed.chain(watched).chain([&self.login_service]).cloned().collect()
     }
 
     /// Checks the text of a configuration file, without any environment; relative paths start at `base`.

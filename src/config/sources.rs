@@ -7,12 +7,16 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
+use super::effective::is_secret;
 use super::error::{ConfigError, Origin};
 use super::file::File;
 use crate::limits::Limits;
 
 /// What every override in the environment begins with; the rest is `SECTION__KEY`.
 const PREFIX: &str = "GATEWAY__";
+
+/// Sections within sections: their keys are written `SECTION__TABLE__KEY`.
+const NESTED: [&str; 2] = ["discovery.consul", "discovery.register"];
 
 /// Marks the metadata of variables, which otherwise are told from files by nothing but their name.
 const VARIABLE: &str = "environment variable ";
@@ -85,7 +89,6 @@ impl Sources {
     }
 
     fn value_error(&self, error: figment::Error) -> ConfigError {
-        // The sections stand at the top, so that a path is always section.key or section.key.index.field.
         let mut key = key_text(&error.path);
         // Not the metadata of the error: a missing key has none.
         let origin = error.metadata.as_ref().map_or_else(|| Origin::File(self.name.clone()), origin_of);
@@ -125,7 +128,7 @@ fn key_text(path: &[String]) -> String {
 /// The value that was found, as it was written, unless it is a secret.
 fn shown(key: &str, actual: &Actual) -> String {
     match actual {
-        _ if key == "auth.secret" => "not a string".to_owned(),
+        _ if is_secret(key) => "not a string".to_owned(),
         Actual::Str(text) => format!("{text:?}"),
         Actual::Bool(value) => value.to_string(),
         Actual::Unsigned(number) => number.to_string(),
@@ -157,8 +160,10 @@ fn variable_error(name: &str, problem: &str) -> ConfigError {
 }
 
 fn override_layer(variable: &str, text: &str) -> Result<Layer, ConfigError> {
-    let path = variable.strip_prefix(PREFIX).unwrap_or(variable).to_lowercase();
-    let Some((section, key)) = path.split_once("__").filter(|(_, key)| !key.contains("__")) else {
+    let path = variable.strip_prefix(PREFIX).unwrap_or(variable).to_lowercase().replace("__", ".");
+    let Some((section, key)) =
+        path.rsplit_once('.').filter(|(section, _)| !section.contains('.') || NESTED.contains(section))
+    else {
         let problem = "names no setting; allowed is GATEWAY__SECTION__KEY";
         return Err(variable_error(variable, problem));
     };
@@ -169,14 +174,20 @@ fn override_layer(variable: &str, text: &str) -> Result<Layer, ConfigError> {
         ValueKind::Boolean => text.trim().parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
         // "[::]:8000" begins like a list and is none.
         ValueKind::Addresses => parse_list(text).unwrap_or_else(|| Value::from(text)),
+        ValueKind::Names => parse_list(text).unwrap_or_else(|| {
+            Value::from(text.split(',').map(str::trim).collect::<Vec<_>>())
+        }),
         ValueKind::Tables => parse_list(text).map(scalars_as_text).ok_or_else(|| {
             let problem = "is no list; allowed is a JSON array or a TOML inline array, \
                            [{service = \"login\", id = \"login01\", address = \"127.0.0.1:9001\", zone = \"zone_a\"}]";
             variable_error(variable, problem)
         })?,
     };
-    let inner = Dict::from([(key.to_owned(), value)]);
-    let values = Dict::from([(section.to_owned(), Value::from(inner))]);
+    let innermost = Value::from(Dict::from([(key.to_owned(), value)]));
+    let tree = section
+        .rsplit('.')
+        .fold(innermost, |inner, name| Value::from(Dict::from([(name.to_owned(), inner)])));
+    let values = tree.into_dict().unwrap_or_default();
     Ok(Layer { name: format!("{VARIABLE}{variable}"), values })
 }
 
@@ -186,14 +197,17 @@ enum ValueKind {
     Number,
     Boolean,
     Addresses,
+    /// A list, or names with commas between them.
+    Names,
     Tables,
 }
 
 fn kind_of(section: &str, key: &str) -> ValueKind {
     match (section, key) {
         ("gateway", "workers") => ValueKind::Number,
-        ("login", "signout_after_kick") => ValueKind::Boolean,
+        ("login", "signout_after_kick") | ("discovery.register", "enabled") => ValueKind::Boolean,
         ("quic" | "tcp", "listen" | "tls_listen") => ValueKind::Addresses,
+        ("discovery", "services") => ValueKind::Names,
         ("discovery", "instances") => ValueKind::Tables,
         ("limits", _) => {
             let defaults = Value::serialize(Limits::default()).ok();

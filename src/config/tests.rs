@@ -9,6 +9,7 @@ use rstest::rstest;
 use super::*;
 use crate::limits::{DRAIN_HARD_STOP, DRAIN_WINDOW};
 
+mod consul;
 mod public_keys;
 
 /// A directory of its own with everything a configuration names, removed at the end.
@@ -143,7 +144,7 @@ fn a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
         assert!(message.ends_with("(from gateway.toml)"), "{message}");
         planted += 1;
     }
-    assert_eq!(planted, 15);
+    assert_eq!(planted, 17);
     let message = home.refused(&format!("{text}\n[bogus]\na = 1\n"), &[]);
     assert!(message.starts_with("bogus: is not a known key; allowed are gateway, quic,"), "{message}");
 
@@ -217,7 +218,11 @@ fn the_instance_list_is_replaced_whole(#[case] list: &str) {
 #[rstest]
 #[case("GATEWAY__GATEWAY", "x", "GATEWAY__GATEWAY: names no setting; allowed is GATEWAY__SECTION__KEY")]
 #[case("GATEWAY__A__B__C", "x", "names no setting")]
-#[case("GATEWAY__GATEWAY__IDS", "x", "gateway.ids: is not a known key; allowed are id, workers, dialect")]
+#[case(
+    "GATEWAY__GATEWAY__IDS",
+    "x",
+    "gateway.ids: is not a known key; allowed are id, workers, dialect, advertise"
+)]
 #[case("GATEWAY__NOWHERE__ID", "x", "nowhere: is not a known key")]
 #[case("GATEWAY__GATEWAY__WORKERS", "many", "gateway.workers: is \"many\"; allowed is a whole number")]
 #[case("GATEWAY__GATEWAY__WORKERS", "-1", "gateway.workers: is \"-1\"; allowed is a whole number")]
@@ -325,11 +330,6 @@ fn a_bad_value_names_key_reason_and_what_is_allowed(
 #[case("[login]\nservice = \"a.b\"", "login.service: is \"a.b\"; allowed are 1 to 64 of a-z")]
 #[case("[monitor]\nlisten = \"x\"", "monitor.listen: is \"x\"; allowed")]
 #[case(
-    "[discovery]\nkind = \"consul\"",
-    "discovery.kind: \"consul\" comes in a later version; allowed is \"static\""
-)]
-#[case("[discovery]\nkind = \"dns\"", "discovery.kind: is \"dns\"; allowed is \"static\"")]
-#[case(
     "[drain]\nwindow = \"30s\"",
     "drain.window: is 30s; allowed is less than drain.hard_stop, which is 30s (from gateway.toml)"
 )]
@@ -339,6 +339,7 @@ fn a_bad_value_names_key_reason_and_what_is_allowed(
 )]
 #[case("[drain]\nwindow = \"0s\"\nhard_stop = \"0s\"", "drain.hard_stop: is 0s; allowed is 1ms to")]
 #[case("[limits]\ntcp_user_timeout = \"0s\"", "limits.tcp_user_timeout: is 0s; allowed is 1ms to")]
+#[case("[discovery]\nkind = \"dns\"", "discovery.kind: is \"dns\"; allowed are \"static\" and \"consul\"")]
 #[case("[log]\nformat = \"xml\"", "log.format: is \"xml\"; allowed are \"text\" and \"json\"")]
 #[case("[log]\nlevel = \"loud\"", "log.level: is \"loud\"; allowed are \"error\"")]
 #[case(

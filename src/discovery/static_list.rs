@@ -3,13 +3,24 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::{Feed, Snapshot};
-use crate::config::Instance;
+use super::{Discovery, Gate, Snapshot};
 
-/// A feed of these instances for ever.
-pub(crate) fn feed(instances: &[Instance]) -> Feed {
-    let mut instances = instances.to_vec();
+/// A feed of the listed instances for ever.
+pub(super) fn start(gate: &Gate) -> Discovery {
+    let services = gate.config.services();
+    let metrics = gate.metrics.discovery(services.clone());
+    let mut instances = gate.config.instances.clone();
     instances.sort_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
-    watch::channel(Arc::new(Snapshot { instances })).1
+    for service in &services {
+        metrics.updated(service, instances.iter().filter(|instance| instance.service == *service).count());
+    }
+    Discovery {
+        feed: watch::channel(Arc::new(Snapshot { instances })).1,
+        // Nobody was told of this gateway.
+        leave: gate.drain.clone(),
+        stop: CancellationToken::new(),
+        thread: None,
+    }
 }

@@ -87,6 +87,14 @@ catalogue! {
         "Packets waiting to be written to a logic instance now.";
     LINK_QUEUED_BYTES: GAUGE "gateway_link_queued_bytes" ["service", "instance", "zone"]
         "Bytes waiting to be written to a logic instance now.";
+    DISCOVERY_ERRORS: COUNTER "gateway_discovery_errors_total" ["kind"]
+        "What went wrong between the gateway and Consul, and entries there that cannot be used; the last good instances stay in use.";
+    DISCOVERY_UPDATES: COUNTER "gateway_discovery_updates_total" []
+        "Times the instances of a service changed.";
+    DISCOVERY_INSTANCES: GAUGE "gateway_discovery_instances" ["service"]
+        "Instances of a service that are known, linked or not.";
+    DISCOVERY_LAST_SUCCESS: GAUGE "gateway_discovery_last_success_timestamp_seconds" []
+        "When Consul last answered as it should, seconds since 1970; absent before the first time and with a static list.";
     X_IM_IN_TOTAL: COUNTER "x_im_message_in_total" ["serviceId", "serviceName", "command"]
         "The original's name for gateway_packets_total of direction in; here sign-ins are counted as well.";
     X_IM_IN_BYTES: COUNTER "x_im_message_in_flow_bytes" ["serviceId", "serviceName", "command"]

@@ -8,10 +8,12 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use super::catalogue as of;
+use super::discovery::DiscoveryMetrics;
 use super::family::{Family, Spec};
 use super::histogram::Totals;
 use super::labels::{
-    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
+    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout,
+    Transport,
 };
 use super::link::LinkMetrics;
 use super::metrics::Cells;
@@ -53,6 +55,7 @@ impl Collector for GatewayCollector {
         families.push(workers.by_label(&of::LINK_TRANSITIONS, states, |worker| &worker.link_transitions));
         families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));
+        families.extend(self.cells.discovery.get().into_iter().flat_map(|cells| discovery(cells)));
         families
     }
 }
@@ -200,6 +203,24 @@ fn build_info() -> MetricFamily {
     let mut family = Family::new(&of::BUILD_INFO);
     family.sample(&[env!("CARGO_PKG_VERSION"), env!("GATEWAY_COMMIT")], 1.0);
     family.finish()
+}
+
+fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
+    let mut errors = Family::new(&of::DISCOVERY_ERRORS);
+    for kind in DiscoveryError::ALL {
+        errors.sample(&[kind.label()], cells.errors.get(kind.index()) as f64);
+    }
+    let mut instances = Family::new(&of::DISCOVERY_INSTANCES);
+    for (service, count) in &cells.instances {
+        instances.sample(&[service], count.load(Relaxed) as f64);
+    }
+    let updates = single(&of::DISCOVERY_UPDATES, cells.updates.load(Relaxed) as f64);
+    let mut families = vec![errors.finish(), updates, instances.finish()];
+    let last = cells.last_success.load(Relaxed);
+    if last != 0 {
+        families.push(single(&of::DISCOVERY_LAST_SUCCESS, last as f64));
+    }
+    families
 }
 
 fn single(spec: &'static Spec, value: f64) -> MetricFamily {

@@ -144,6 +144,40 @@ label_set! {
 }
 
 label_set! {
+    /// What went wrong with the source of instances: `gateway_discovery_errors_total`.
+    DiscoveryError {
+        /// The name of Consul's host could not be resolved (E10).
+        Dns = "dns",
+        /// No connection, or one that broke.
+        Unreachable = "unreachable",
+        /// No whole answer in time (E9).
+        Timeout = "timeout",
+        /// The token lacks a permission, or is none.
+        Denied = "denied",
+        /// Another status than 200 (E9).
+        Status = "status",
+        /// An answer that is not Consul's (E9).
+        BadAnswer = "bad_answer",
+        /// Consul's index went backwards or was 0, so the watch began anew (E9).
+        IndexReset = "index_reset",
+        /// No usable instance of a service that had some; they were kept (E9).
+        Empty = "empty",
+        /// More than half of a service was gone at once; held back (E11).
+        Shrunk = "shrunk",
+        /// An entry whose zone is not in the route.
+        BadZone = "bad_zone",
+        /// An entry that serves something else than plain TCP.
+        OtherProtocol = "other_protocol",
+        /// An entry without a usable id, address or dialect.
+        BadEntry = "bad_entry",
+        /// An entry with the id or the address of a newer one (E12).
+        Duplicate = "duplicate",
+        /// A task of discovery panicked, and was begun again.
+        TaskPanic = "task_panic",
+    }
+}
+
+label_set! {
     /// What was refused, ignored, corrected or survived: `gateway_reject_total`. Names as in reliability §1.
     Reject {
         /// A frame above the limit (A1, A2).

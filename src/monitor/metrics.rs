@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use prometheus::{Registry, TextEncoder};
 
 use super::collector::GatewayCollector;
+pub use super::discovery::DiscoveryMetrics;
 pub use super::labels::{
-    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
+    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout,
+    Transport,
 };
 pub use super::link::LinkMetrics;
 pub use super::worker::WorkerMetrics;
@@ -27,6 +29,8 @@ pub(super) struct Cells {
     pub(super) gateway_id: String,
     /// Seconds since 1970; empty without a certificate.
     pub(super) cert_not_after: OnceLock<i64>,
+    /// Empty until a source of instances begins.
+    pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
     links: Mutex<Vec<Weak<LinkMetrics>>>,
 }
 
@@ -47,6 +51,7 @@ impl Metrics {
             zones,
             gateway_id: gateway_id.to_owned(),
             cert_not_after: OnceLock::new(),
+            discovery: OnceLock::new(),
             links: Mutex::new(Vec::new()),
         });
         let registry = Registry::new();
@@ -77,6 +82,11 @@ impl Metrics {
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(&link));
         link
+    }
+
+    /// The cells of the process's source of instances, for these services. Only the first call decides on them.
+    pub fn discovery(&self, services: impl IntoIterator<Item = String>) -> Arc<DiscoveryMetrics> {
+        Arc::clone(self.cells.discovery.get_or_init(|| Arc::new(DiscoveryMetrics::new(services))))
     }
 
     /// Everything in Prometheus's text format.
@@ -185,6 +195,29 @@ mod tests {
             ("gateway_link_transitions_total{to=\"adult\"}", 0.0),
             ("x_im_no_server_found_error_total{zone=\"zone_a\"}", 1.0),
             ("x_im_no_server_found_error_total{zone=\"zone_b\"}", 1.0),
+        ] {
+            assert_eq!(value(&text, series), expected, "{series}");
+        }
+    }
+
+    #[test]
+    fn discovery_is_shown_once_there_is_a_source() {
+        let metrics = metrics();
+        assert!(!metrics.render().contains("gateway_discovery_"));
+        let cells = metrics.discovery(["chat".to_owned(), "login".to_owned()]);
+        assert!(!metrics.render().contains("gateway_discovery_last_success"));
+        cells.error(DiscoveryError::Timeout);
+        cells.updated("chat", 3);
+        cells.updated("no such service", 9);
+        cells.succeeded(1_900_000_000);
+        let text = metrics.render();
+        for (series, expected) in [
+            ("gateway_discovery_errors_total{kind=\"timeout\"}", 1.0),
+            ("gateway_discovery_errors_total{kind=\"dns\"}", 0.0),
+            ("gateway_discovery_updates_total", 2.0),
+            ("gateway_discovery_instances{service=\"chat\"}", 3.0),
+            ("gateway_discovery_instances{service=\"login\"}", 0.0),
+            ("gateway_discovery_last_success_timestamp_seconds", 1_900_000_000.0),
         ] {
             assert_eq!(value(&text, series), expected, "{series}");
         }

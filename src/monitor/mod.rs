@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod collector;
+pub mod discovery;
 mod family;
 mod histogram;
 pub mod http;

@@ -24,7 +24,8 @@ impl<const N: usize> Default for Counters<N> {
 }
 
 impl<const N: usize> Counters<N> {
-    fn add(&self, index: usize, n: u64) {
+    /// Adds to one counter.
+    pub(super) fn add(&self, index: usize, n: u64) {
         self.0[index].fetch_add(n, Relaxed);
     }
 

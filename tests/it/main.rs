@@ -4,6 +4,7 @@
 
 mod auto;
 mod codec;
+mod consul;
 mod drain_window;
 mod draining;
 mod embedded;

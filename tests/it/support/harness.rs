@@ -49,6 +49,7 @@ pub(crate) fn config() -> Config {
         route: Arc::new(route(&["zone_a"])),
         bounded_load: true,
         instances: Vec::new(),
+        consul: None,
         monitor: Some(any_port()),
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,
@@ -140,7 +141,11 @@ impl Bench {
         ];
         change(&mut config);
         let source = watch::Sender::new(snapshot(config.instances.clone()));
-        let gateway = Gateway::start_with(config, source.subscribe()).expect("the gateway starts");
+        let gateway = match config.consul {
+            Some(_) => Gateway::start(config),
+            None => Gateway::start_with(config, source.subscribe()),
+        };
+        let gateway = gateway.expect("the gateway starts");
         let addresses = gateway.addresses();
         // Listeners on any address are reached over IPv4.
         let local = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));

@@ -1,0 +1,328 @@
+//! `[discovery]` and its tables: where instances come from, and how the gateway registers itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::check::Checker;
+use super::error::ConfigError;
+use super::{Instance, Secret, is_host_and_port, read};
+use crate::route::Route;
+use crate::wire::dialect::Dialect;
+
+/// Consul's port for HTTP.
+const HTTP_PORT: u16 = 8500;
+
+/// Consul's port for HTTPS.
+const HTTPS_PORT: u16 = 8501;
+
+/// Consul allows ten minutes at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// Longest time for an answer, and for holding back what shrank: beyond it Consul would be of no use.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Shortest of these times.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A Consul agent, what is watched there, and how the gateway is registered.
+#[derive(Debug, Clone)]
+pub struct Consul {
+    /// The services that are watched: all that commands may name.
+    pub services: Vec<String>,
+    /// What instances speak that do not say so in their meta.
+    pub dialect: Dialect,
+    /// Where the agent listens.
+    pub address: ConsulAddress,
+    /// Shown to the agent with every request.
+    pub token: Option<Secret>,
+    /// Whom the agent's certificate must come from; empty without TLS.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// How long the agent may keep a question open while nothing changes.
+    pub wait: Duration,
+    /// Time for an answer beyond that.
+    pub answer: Duration,
+    /// How long a set that lost more than half of its instances at once is held back.
+    pub shrink_hold: Duration,
+    /// None: the gateway does not register itself.
+    pub register: Option<Register>,
+}
+
+/// Where a Consul agent listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsulAddress {
+    /// Over TLS?
+    pub tls: bool,
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// How the gateway stands in Consul.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// The service's name.
+    pub name: String,
+    /// What Consul asks for the gateway's health; none: the monitor's `/ready`.
+    pub check_url: Option<String>,
+    /// Where clients reach it.
+    pub advertise: Advertise,
+}
+
+/// Where clients reach a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertise {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// Instead of the port that is listened on.
+    pub port: Option<u16>,
+}
+
+impl Checker<'_> {
+    /// Do instances come from Consul?
+    pub(super) fn is_consul(&self) -> Result<bool, ConfigError> {
+        match self.file.discovery.kind.as_str() {
+            "static" => Ok(false),
+            "consul" => Ok(true),
+            other => {
+                let problem = format!("is {other:?}; allowed are \"static\" and \"consul\"");
+                Err(self.error("discovery.kind", problem))
+            }
+        }
+    }
+
+    /// The list of instances, or where to get it. What only the other kind uses is checked only when it is used.
+    pub(super) fn discovery(
+        &mut self,
+        dialect: Dialect,
+        login_service: &str,
+        route: &Route,
+    ) -> Result<(Vec<Instance>, Option<Consul>), ConfigError> {
+        let discovery = &self.file.discovery;
+        if self.is_consul()? {
+            if !discovery.instances.is_empty() {
+                let text = "discovery.instances: are not looked at, because discovery.kind is \"consul\"";
+                self.warnings.push(text.to_owned());
+            }
+            return Ok((Vec::new(), Some(self.consul(dialect, login_service)?)));
+        }
+        if !discovery.services.is_empty() {
+            let text = "discovery.services: is not looked at, because discovery.kind is \"static\": the services \
+                        are those of the instances";
+            self.warnings.push(text.to_owned());
+        }
+        let instances = self.instances(dialect, route)?;
+        self.warn_of_missing_login_service(login_service, &instances);
+        Ok((instances, None))
+    }
+
+    fn consul(&mut self, dialect: Dialect, login_service: &str) -> Result<Consul, ConfigError> {
+        let services = self.watched(login_service)?;
+        let address = self.consul_address()?;
+        let consul = &self.file.discovery.consul;
+        for (key, value, longest) in [
+            ("wait", consul.wait, LONGEST_WAIT),
+            ("answer", consul.answer, LONGEST),
+            ("shrink_hold", consul.shrink_hold, LONGEST),
+        ] {
+            if !(SHORTEST..=longest).contains(&value) {
+                let [value, shortest, longest] = [value, SHORTEST, longest].map(humantime::format_duration);
+                let problem = format!("is {value}; allowed is {shortest} to {longest}");
+                return Err(self.error(&format!("discovery.consul.{key}"), problem));
+            }
+        }
+        let (wait, answer, shrink_hold) = (consul.wait, consul.answer, consul.shrink_hold);
+        let roots = self.consul_roots(address.tls)?;
+        let token = self.consul_token()?;
+        let register = self.register()?;
+        Ok(Consul { services, dialect, address, token, roots, wait, answer, shrink_hold, register })
+    }
+
+    fn watched(&self, login_service: &str) -> Result<Vec<String>, ConfigError> {
+        let key = "discovery.services";
+        let mut services = self.file.discovery.services.clone();
+        if services.is_empty() {
+            let problem = "is empty; allowed with discovery.kind \"consul\" is the list of services to watch, \
+                           such as [\"login\", \"chat\"]";
+            return Err(self.error(key, problem));
+        }
+        for service in &services {
+            self.check_service(key, service)?;
+        }
+        services.sort_unstable();
+        if let Some(twice) = services.windows(2).find(|pair| pair[0] == pair[1]) {
+            let problem = format!("{:?} stands twice; allowed is each service once", twice[0]);
+            return Err(self.error(key, problem));
+        }
+        if !services.iter().any(|service| service == login_service) {
+            let problem = format!(
+                "does not have the login service {login_service:?}, so nobody could sign in; allowed is a list that has it"
+            );
+            return Err(self.error(key, problem));
+        }
+        Ok(services)
+    }
+
+    fn consul_address(&self) -> Result<ConsulAddress, ConfigError> {
+        let text = self.file.discovery.consul.address.trim();
+        let refuse = || {
+            let problem = format!(
+                "is {text:?}; allowed is http:// or https:// with a host and a port, such as \"http://127.0.0.1:8500\""
+            );
+            self.error("discovery.consul.address", problem)
+        };
+        let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(refuse()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = host_and_port(rest).ok_or_else(refuse)?;
+        Ok(ConsulAddress { tls, host, port: port.unwrap_or(if tls { HTTPS_PORT } else { HTTP_PORT }) })
+    }
+
+    fn consul_roots(&self, tls: bool) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        let key = "discovery.consul.ca_file";
+        let Some(path) = &self.file.discovery.consul.ca_file else {
+            if tls {
+                let problem =
+                    "is missing; allowed with https:// is a PEM file with the CA of Consul's certificate";
+                return Err(self.error(key, problem));
+            }
+            return Ok(Vec::new());
+        };
+        if !tls {
+            let problem =
+                "is set, but discovery.consul.address begins with http://; allowed is ca_file with https://";
+            return Err(self.error(key, problem));
+        }
+        let allowed = "allowed is a PEM file with certificates";
+        let path = self.options.base.join(path);
+        let pem = read::bytes(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
+        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let mut store = rustls::RootCertStore::empty();
+        match roots {
+            Ok(roots) if !roots.is_empty() && roots.iter().all(|root| store.add(root.clone()).is_ok()) => {
+                Ok(roots)
+            }
+            _ => {
+                let problem = format!("{} holds none that can be used; {allowed}", path.display());
+                Err(self.error(key, problem))
+            }
+        }
+    }
+
+    fn consul_token(&mut self) -> Result<Option<Secret>, ConfigError> {
+        let consul = &self.file.discovery.consul;
+        let (key, token) = match (&consul.token, &consul.token_file) {
+            (None, None) => return Ok(None),
+            (Some(token), None) => ("discovery.consul.token", Secret(token.clone().into_bytes())),
+            (None, Some(path)) => {
+                let key = "discovery.consul.token_file";
+                (key, Secret::from_line(self.read_secret(key, path)?))
+            }
+            (Some(_), Some(_)) => {
+                let problem = "stands beside discovery.consul.token_file; allowed is one of them";
+                return Err(self.error("discovery.consul.token", problem));
+            }
+        };
+        if token.0.is_empty() || !token.0.iter().all(u8::is_ascii_graphic) {
+            let problem = "holds no token; allowed are letters, digits and signs, without spaces";
+            return Err(self.error(key, problem));
+        }
+        if !consul.address.trim().starts_with("https://") && !is_local(&consul.address) {
+            self.warnings.push(format!("{key}: travels in clear to {}", consul.address));
+        }
+        Ok(Some(token))
+    }
+
+    fn register(&self) -> Result<Option<Register>, ConfigError> {
+        let register = &self.file.discovery.register;
+        if !register.enabled {
+            return Ok(None);
+        }
+        self.check_service("discovery.register.name", &register.name)?;
+        if let Some(url) = &register.check_url {
+            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            if !rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()))
+            {
+                let problem = format!("is {url:?}; allowed is a URL such as \"http://10.0.0.7:8001/ready\"");
+                return Err(self.error("discovery.register.check_url", problem));
+            }
+        }
+        let advertise = self.advertise()?;
+        Ok(Some(Register { name: register.name.clone(), check_url: register.check_url.clone(), advertise }))
+    }
+
+    fn advertise(&self) -> Result<Advertise, ConfigError> {
+        let key = "gateway.advertise";
+        let allowed = "the address at which clients reach this gateway, such as \"203.0.113.7\" or \
+                       \"gate01.example.org:8000\"";
+        let Some(text) = &self.file.gateway.advertise else {
+            let problem = format!(
+                "is missing; allowed is {allowed}; or discovery.register.enabled = false to stay out of Consul"
+            );
+            return Err(self.error(key, problem));
+        };
+        let (host, port) = host_and_port(text.trim())
+            .ok_or_else(|| self.error(key, format!("is {text:?}; allowed is {allowed}")))?;
+        if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+            let problem = format!("is {text:?}, which is every address and none; allowed is {allowed}");
+            return Err(self.error(key, problem));
+        }
+        Ok(Advertise { host, port })
+    }
+}
+
+impl ConsulAddress {
+    /// Is the agent on this machine?
+    pub fn is_local(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+fn is_local(address: &str) -> bool {
+    let rest = address.trim().trim_start_matches("http://").trim_end_matches('/');
+    host_and_port(rest).is_some_and(|(host, _)| ConsulAddress { tls: false, host, port: 0 }.is_local())
+}
+
+/// A host with or without a port: `name`, `name:1`, `1.2.3.4`, `1.2.3.4:1`, `::1`, `[::1]`, `[::1]:1`.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Some((ip.to_string(), None));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() != 0).then(|| (address.ip().to_string(), Some(address.port())));
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host_and_port(text) => Some((host.to_owned(), port.parse().ok())),
+        Some(_) => None,
+        None => is_host_and_port(&format!("{text}:1")).then(|| (text.to_owned(), None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_in_every_spelling() {
+        for (text, host, port) in [
+            ("gate01", "gate01", None),
+            ("gate01:80", "gate01", Some(80)),
+            ("10.0.0.7", "10.0.0.7", None),
+            ("10.0.0.7:80", "10.0.0.7", Some(80)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[::1]:80", "::1", Some(80)),
+        ] {
+            assert_eq!(host_and_port(text), Some((host.to_owned(), port)), "{text}");
+        }
+        for text in ["", ":80", "a b", "a:0", "10.0.0.7:0", "a:b", "a/b", "user@a:80", "[::1]:0", "a:80:80"] {
+            assert_eq!(host_and_port(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The few things that are asked of a Consul agent.
+
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::http::{Answer, Endpoint, EndpointError, HttpError};
+use crate::config::Consul;
+use crate::monitor::metrics::DiscoveryError;
+
+/// Shows the ACL token.
+const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
+
+/// The version of what is watched.
+const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
+
+/// Consul answers an open question up to this share of the wait later.
+const WAIT_JITTER: u32 = 16;
+
+/// A question that Consul did not answer as it should. No text holds the token or an answer's body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// No answer in this time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// No answer at all.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The token.
+    #[error("status 403: discovery.consul.token lacks the permission, or is unknown there")]
+    Denied,
+    /// Something else than 200.
+    #[error("status {0}")]
+    Status(u16),
+    /// Not what Consul answers.
+    #[error("an answer that is not Consul's: {0}")]
+    BadAnswer(&'static str),
+}
+
+impl CallError {
+    /// How it is counted.
+    pub(super) fn kind(&self) -> DiscoveryError {
+        match self {
+            Self::Timeout(_) => DiscoveryError::Timeout,
+            Self::Http(HttpError::Dns { .. }) => DiscoveryError::Dns,
+            Self::Http(HttpError::Broken(error)) if error.is_parse() => DiscoveryError::BadAnswer,
+            Self::Http(HttpError::Body(_)) => DiscoveryError::BadAnswer,
+            Self::Http(HttpError::Connect(_) | HttpError::Broken(_)) => DiscoveryError::Unreachable,
+            Self::Denied => DiscoveryError::Denied,
+            Self::Status(_) => DiscoveryError::Status,
+            Self::BadAnswer(_) => DiscoveryError::BadAnswer,
+        }
+    }
+}
+
+/// The instances of a service that pass their checks.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// Where the next question goes on from.
+    pub(super) index: u64,
+    /// As Consul wrote them.
+    pub(super) entries: Vec<Value>,
+}
+
+/// Asks one agent.
+#[derive(Clone)]
+pub(super) struct Client {
+    endpoint: Endpoint,
+    token: Option<HeaderValue>,
+    wait: Duration,
+    answer: Duration,
+}
+
+impl Client {
+    /// A client of the configured agent.
+    ///
+    /// # Errors
+    /// [`EndpointError`]: settings that passed the configuration's checks and still are of no use.
+    pub(super) fn new(consul: &Consul) -> Result<Self, EndpointError> {
+        let address = &consul.address;
+        let roots = address.tls.then_some(&consul.roots[..]);
+        let endpoint = Endpoint::new(&address.host, address.port, roots)?;
+        let token = consul.token.as_ref().and_then(|token| HeaderValue::from_bytes(&token.0).ok());
+        let token = token.map(|mut token| {
+            token.set_sensitive(true);
+            token
+        });
+        Ok(Self { endpoint, token, wait: consul.wait, answer: consul.answer })
+    }
+
+    /// The passing instances of a service: at once with index 0, else when there is something newer than `index` or the
+    /// wait is over. Cancel safe.
+    pub(super) async fn health(&self, service: &str, index: u64) -> Result<Health, CallError> {
+        let mut path = format!("/v1/health/service/{service}?passing=true");
+        let mut patience = self.answer;
+        if index > 0 {
+            path.push_str(&format!("&index={index}&wait={}ms", self.wait.as_millis()));
+            patience += self.wait + self.wait / WAIT_JITTER;
+        }
+        let answer = self.call(Method::GET, &path, None, patience).await?;
+        let index = answer.headers.get(INDEX).and_then(|value| value.to_str().ok());
+        let index = index.and_then(|text| text.parse().ok()).ok_or(CallError::BadAnswer("no index"))?;
+        let entries = serde_json::from_slice(&answer.body)
+            .map_err(|_| CallError::BadAnswer("the body is no list of instances"))?;
+        Ok(Health { index, entries })
+    }
+
+    /// Registers a service with this agent, or replaces what is registered under its id.
+    pub(super) async fn register(&self, definition: &Value) -> Result<(), CallError> {
+        self.call(Method::PUT, "/v1/agent/service/register", Some(definition), self.answer).await.map(drop)
+    }
+
+    /// Does the agent have a service of this id?
+    pub(super) async fn is_registered(&self, id: &str) -> Result<bool, CallError> {
+        let path = format!("/v1/agent/service/{id}");
+        match self.call(Method::GET, &path, None, self.answer).await {
+            Ok(_) => Ok(true),
+            Err(CallError::Status(404)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells a TTL check how things stand; false if the agent does not know it.
+    pub(super) async fn report(&self, check: &str, passing: bool) -> Result<bool, CallError> {
+        let verdict = if passing { "pass" } else { "fail" };
+        let path = format!("/v1/agent/check/{verdict}/{check}");
+        match self.call(Method::PUT, &path, None, self.answer).await {
+            Ok(_) => Ok(true),
+            // 500 is what versions before 1.11 say.
+            Err(CallError::Status(404 | 500)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a service off this agent.
+    pub(super) async fn deregister(&self, id: &str, patience: Duration) -> Result<(), CallError> {
+        let path = format!("/v1/agent/service/deregister/{id}");
+        self.call(Method::PUT, &path, None, patience).await.map(drop)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Answer, CallError> {
+        let headers: Vec<_> = self.token.iter().map(|token| (TOKEN, token.clone())).collect();
+        let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
+        let sent = timeout(patience, self.endpoint.send(method, path, &headers, body));
+        let answer = sent.await.map_err(|_| CallError::Timeout(patience))??;
+        match answer.status {
+            200 => Ok(answer),
+            403 => Err(CallError::Denied),
+            status => Err(CallError::Status(status)),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! How things stand with Consul, over everyone who asks it: one word when it is lost and one when it is back, and
+//! never more than one request a second in between (row E9).
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::client::CallError;
+use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
+
+/// Between two requests of the process while Consul fails.
+const PACE: Duration = Duration::from_secs(1);
+
+/// First pause of one asker after a failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause of one asker: so late, at most, it is noticed that Consul is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Growth of the pauses.
+const GROWTH: f64 = 1.6;
+
+/// Jitter of the pauses, as a share, both ways: gateways that lost Consul together do not come back together.
+const JITTER: f64 = 0.2;
+
+/// What all askers of one agent share.
+#[derive(Debug)]
+pub(super) struct Contact {
+    metrics: Arc<DiscoveryMetrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Who got no good answer to the last question.
+    failing: BTreeSet<String>,
+    /// Since when there is such a one.
+    since: Option<Instant>,
+    /// The last request that was let through.
+    last: Option<Instant>,
+}
+
+impl State {
+    /// Gives away the next moment for a request.
+    fn next_turn(&mut self, now: Instant) -> Instant {
+        let paced = self.since.is_some();
+        let at = self.last.filter(|_| paced).map_or(now, |last| now.max(last + PACE));
+        self.last = self.last.max(Some(at));
+        at
+    }
+}
+
+impl Contact {
+    /// Nothing has been asked yet.
+    pub(super) fn new(metrics: Arc<DiscoveryMetrics>) -> Self {
+        Self { metrics, state: Mutex::default() }
+    }
+
+    /// The counters.
+    pub(super) fn metrics(&self) -> &DiscoveryMetrics {
+        &self.metrics
+    }
+
+    /// An asker whose questions are counted under this name.
+    pub(super) fn asker(self: &Arc<Self>, name: &str) -> Asker {
+        Asker { contact: Arc::clone(self), name: name.to_owned(), failures: 0 }
+    }
+
+    /// Waits until the next request may go: at once while all is well.
+    async fn turn(&self) {
+        let at = self.state().next_turn(Instant::now());
+        sleep_until(at).await;
+    }
+
+    fn succeeded(&self, name: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.metrics.succeeded(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let mut state = self.state();
+        if state.failing.remove(name)
+            && state.failing.is_empty()
+            && let Some(since) = state.since.take()
+        {
+            let seconds = since.elapsed().as_secs_f64();
+            info!(event = "consul_back", seconds, "Consul answers again");
+        }
+    }
+
+    fn failed(&self, name: &str, error: &CallError) {
+        self.metrics.error(error.kind());
+        let mut state = self.state();
+        state.failing.insert(name.to_owned());
+        if state.since.is_some() {
+            debug!(event = "consul_still_unreachable", asked_for = name, %error);
+            return;
+        }
+        state.since = Some(Instant::now());
+        warn!(
+            event = "consul_unreachable",
+            asked_for = name,
+            kind = error.kind().label(),
+            %error,
+            "Consul does not answer as it should; the instances known last stay in use"
+        );
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who asks again and again.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    contact: Arc<Contact>,
+    name: String,
+    failures: i32,
+}
+
+impl Asker {
+    /// Asks when it is its turn, and tells everyone how it went. Cancel safe if the question is.
+    pub(super) async fn ask<T>(
+        &mut self,
+        question: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        self.contact.turn().await;
+        let outcome = question.await;
+        match &outcome {
+            Ok(_) => {
+                self.failures = 0;
+                self.contact.succeeded(&self.name);
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                self.contact.failed(&self.name, error);
+            }
+        }
+        outcome
+    }
+
+    /// Counts what is wrong with an answer.
+    pub(super) fn error(&self, kind: DiscoveryError) {
+        self.contact.metrics.error(kind);
+    }
+
+    /// The pause before the next attempt: longer after each failure in a row.
+    pub(super) async fn pause(&self) {
+        sleep(pause_after(self.failures)).await;
+    }
+}
+
+fn pause_after(failures: i32) -> Duration {
+    let grown = FIRST_PAUSE.as_secs_f64() * GROWTH.powi((failures - 1).max(0));
+    let pause = grown.min(LONGEST_PAUSE.as_secs_f64());
+    Duration::from_secs_f64(pause * (1.0 + JITTER * (2.0 * random_share() - 1.0)))
+}
+
+/// Between 0 and 1, different at every call; the standard library's hasher keys are random.
+fn random_share() -> f64 {
+    let bits = RandomState::new().hash_one(0u8);
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::metrics::Metrics;
+
+    fn contact() -> Arc<Contact> {
+        Arc::new(Contact::new(Metrics::new("gate01", 1, Vec::new()).discovery([])))
+    }
+
+    #[test]
+    fn e9_all_askers_together_have_at_most_one_turn_a_second_while_it_fails() {
+        let start = Instant::now();
+        let mut state = State { since: Some(start), ..State::default() };
+        let turns: Vec<_> = (0..4).map(|_| state.next_turn(start)).collect();
+        let expected: Vec<_> = (0..4).map(|seconds| start + PACE * seconds).collect();
+        assert_eq!(turns, expected);
+        assert_eq!(
+            state.next_turn(start + PACE * 60),
+            start + PACE * 60,
+            "a long silence owes nobody anything"
+        );
+        assert_eq!(state.next_turn(start + PACE * 60), start + PACE * 61);
+        state.since = None;
+        let all_is_well = start + PACE * 60;
+        assert_eq!(state.next_turn(all_is_well), all_is_well);
+    }
+
+    #[tokio::test]
+    async fn an_outage_begins_with_the_first_failure_and_ends_when_nobody_fails_any_more() {
+        let contact = contact();
+        let (chat, login) = (contact.asker("chat"), contact.asker("login"));
+        let error = CallError::Status(500);
+        contact.failed(&chat.name, &error);
+        let began = contact.state().since;
+        contact.failed(&login.name, &error);
+        contact.failed(&chat.name, &error);
+        contact.succeeded(&chat.name);
+        assert_eq!(contact.state().since, began, "login still fails");
+        contact.succeeded(&login.name);
+        assert_eq!(contact.state().since, None);
+        assert_eq!(contact.metrics.errors(DiscoveryError::Status), 3);
+    }
+
+    #[tokio::test]
+    async fn failures_in_a_row_are_counted_until_a_good_answer() {
+        let mut asker = contact().asker("chat");
+        let bad = async { Err::<(), _>(CallError::Denied) };
+        assert!(asker.ask(bad).await.is_err());
+        assert_eq!((asker.failures, asker.contact.metrics.errors(DiscoveryError::Denied)), (1, 1));
+        asker.contact.state().last = None;
+        asker.ask(async { Ok(()) }).await.unwrap();
+        assert_eq!(asker.failures, 0);
+    }
+
+    #[test]
+    fn pauses_grow_with_jitter_up_to_the_longest() {
+        let mut expected = 1.0_f64;
+        for failures in 1..12 {
+            let share = pause_after(failures).as_secs_f64() / expected;
+            assert!((0.79..1.21).contains(&share), "{expected}: {share}");
+            expected = (expected * GROWTH).min(5.0);
+        }
+        let distinct: BTreeSet<_> = (0..20).map(|_| pause_after(9)).collect();
+        assert!(distinct.len() > 15, "{distinct:?}");
+        assert!(pause_after(i32::MAX) < LONGEST_PAUSE * 2);
+    }
+}
