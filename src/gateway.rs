@@ -7,20 +7,25 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
 use crate::config::{Config, TlsIdentity};
-use crate::discovery::{self, Discovery, Feed, Gate, Listening};
+use crate::discovery::{self, Discovery, Feed, Listening};
+use crate::handler::Gate;
 use crate::limits::{DISCOVERED_INSTANCES, MIN_CONNECTIONS, RESERVED_FILES, WORKER_FILES};
 use crate::monitor::http::MonitorServer;
+use crate::monitor::memory::MemoryBudget;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
+use crate::monitor::watchdog::Watchdog;
 use crate::server::admission::Admission;
 use crate::server::quic::EndpointError;
 use crate::server::steering::{self, Seat};
+use crate::session::buckets::Buckets;
 use crate::session::relogins::Relogins;
 use crate::worker::{self, AtWork, Plan};
 
@@ -89,6 +94,7 @@ pub struct Gateway {
     discovery: Discovery,
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
+    _watchdog: Watchdog,
 }
 
 impl fmt::Debug for Gateway {
@@ -120,30 +126,27 @@ impl Gateway {
         let config = Arc::new(config);
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
-        let zones = config.route.zones().iter().map(|zone| zone.id.clone()).collect();
-        let metrics = Metrics::new(&config.id, config.workers, zones);
-        if let Some(end) = certificate(&config).and_then(TlsIdentity::not_after) {
-            metrics.certificate_ends(end);
-        }
+        let zones = config.route.zones().iter().map(|zone| zone.id.clone());
+        let metrics = Metrics::new(&config.id, config.workers, zones.collect());
+        show_certificate(&config, &metrics);
         let readiness = Arc::new(Readiness::new(config.workers, config.services()));
-        let monitor = bound
-            .monitor
-            .next_worker()
-            .pop()
-            .map(|listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness)))
-            .transpose()?;
+        let monitor = bound.monitor.next_worker().pop();
+        let serve = |listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness));
+        let monitor = monitor.map(serve).transpose()?;
         let drain = CancellationToken::new();
-        let gate = Gate {
-            config: Arc::clone(&config),
-            metrics: metrics.clone(),
-            readiness: Arc::clone(&readiness),
-            listening: addresses.listening(),
-            drain: drain.clone(),
-        };
-        let discovery = match feed {
-            Some(feed) => Discovery::given(feed, gate),
-            None => Discovery::start(gate)?,
-        };
+        let discovery = discover(
+            feed,
+            discovery::Gate {
+                config: Arc::clone(&config),
+                metrics: metrics.clone(),
+                readiness: Arc::clone(&readiness),
+                listening: addresses.listening(),
+                drain: drain.clone(),
+            },
+        )?;
+        let limits = &config.limits;
+        let (watchdog, pressure) =
+            Watchdog::start(metrics.clone(), MemoryBudget::of(limits)).map_err(StartError::Thread)?;
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
@@ -156,9 +159,11 @@ impl Gateway {
             _udp: bound.udp.handles(),
             discovery,
             _monitor: monitor,
+            _watchdog: watchdog,
         };
         let verifier = Arc::new(Verifier::new(&config.auth, &config.expected_claims));
-        let admission = Arc::new(Admission::new(max_connections));
+        let admission = Arc::new(Admission::new(max_connections, limits, Instant::now()));
+        let gate = Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) };
         let relogins = Arc::<Relogins>::default();
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
@@ -170,6 +175,7 @@ impl Gateway {
                 readiness: Arc::clone(&readiness),
                 admission: Arc::clone(&admission),
                 relogins: Arc::clone(&relogins),
+                gate: gate.clone(),
                 tcp: bound.tcp.next_worker(),
                 tls: bound.tls.next_worker(),
                 udp: bound.udp.next_worker(),
@@ -311,6 +317,19 @@ impl Bound {
             tls: self.tls.addresses(),
             monitor: self.monitor.addresses().pop(),
         }
+    }
+}
+
+fn discover(given: Option<Feed>, gate: discovery::Gate) -> Result<Discovery, StartError> {
+    Ok(match given {
+        Some(feed) => Discovery::given(feed, gate),
+        None => Discovery::start(gate)?,
+    })
+}
+
+fn show_certificate(config: &Config, metrics: &Metrics) {
+    if let Some(end) = certificate(config).and_then(TlsIdentity::not_after) {
+        metrics.certificate_ends(end);
     }
 }
 

@@ -1,12 +1,10 @@
 //! What the gateway decides about a client's packets: `accept` the first one, `receive` the others, and what
 //! becomes of those that are not answered in time. No I/O, no clock: the time is passed in.
 
-use std::cell::Cell;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -15,6 +13,8 @@ use crate::auth::{Claims, TokenError, Verifier};
 use crate::dispatch::{Dispatch, Refused};
 use crate::limits::{DEADLINE_TICK_MS, STRIKE_WINDOW, STRIKES};
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, WorkerMetrics};
+use crate::monitor::pressure::Pressure;
+use crate::session::buckets::Buckets;
 use crate::session::channel::{Channel, Identity};
 use crate::session::channels::{ChannelGuard, Channels};
 use crate::session::outgoing::{LaneId, Outgoing};
@@ -27,42 +27,9 @@ use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
 use crate::wire::pb::{self, Status};
 use crate::wire::rewrite;
 
-/// Channel ids of one worker: `{gate}_{account}_{n}` (protocol §4.2).
-#[derive(Debug)]
-pub(crate) struct ChannelIds {
-    gate_id: String,
-    next: Cell<u64>,
-}
+pub(crate) use channel_ids::ChannelIds;
 
-/// 2020-01-01T00:00:00Z, seconds since 1970.
-const EPOCH_2020: u64 = 1_577_836_800;
-
-impl ChannelIds {
-    /// Numbers begin at the milliseconds since 2020 × 2^20, so that a restarted gateway repeats none.
-    pub(crate) fn new(gate_id: String, started: SystemTime) -> Self {
-        let since_1970 = started.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let millis = since_1970.as_millis().saturating_sub(u128::from(EPOCH_2020) * 1000);
-        let boot = u64::try_from(millis).unwrap_or(u64::MAX >> 20) & (u64::MAX >> 20);
-        Self { gate_id, next: Cell::new(boot << 20) }
-    }
-
-    /// The next id. Whatever the account holds, the id has no comma and no underscore of the account's.
-    pub(crate) fn generate_channel_id(&self, account: &str) -> Rc<str> {
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
-        let mut id = String::with_capacity(self.gate_id.len() + account.len() + 24);
-        id.push_str(&self.gate_id);
-        id.push('_');
-        for byte in account.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' => id.push(char::from(byte)),
-                other => write!(id, "%{other:02X}").expect("a String takes everything"),
-            }
-        }
-        write!(id, "_{number}").expect("a String takes everything");
-        id.into()
-    }
-}
+mod channel_ids;
 
 /// The address that goes into a Session: without port, IPv4 as IPv4.
 pub(crate) fn get_ip(address: IpAddr) -> String {
@@ -79,11 +46,21 @@ pub(crate) struct Arrival<'a> {
     pub(crate) now_unix: u64,
 }
 
+/// What may keep a login out although its token is good.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    /// How overloaded the process is.
+    pub(crate) pressure: Pressure,
+    /// How often each app and account signs in, over all workers.
+    pub(crate) accounts: Arc<Buckets>,
+}
+
 /// The decisions of one worker.
 #[derive(Debug)]
 pub(crate) struct Handler {
     dispatch: Rc<Dispatch>,
     channels: Rc<Channels>,
+    gate: Gate,
     verifier: Arc<Verifier>,
     ids: ChannelIds,
     header_limits: HeaderLimits,
@@ -96,13 +73,14 @@ impl Handler {
     pub(crate) fn new(
         dispatch: Rc<Dispatch>,
         verifier: Arc<Verifier>,
+        gate: Gate,
         ids: ChannelIds,
         epoch: Instant,
     ) -> Self {
         let channels = Rc::clone(&dispatch.channels);
         let metrics = Arc::clone(&dispatch.metrics);
         let header_limits = dispatch.settings.limits.header();
-        Self { dispatch, channels, verifier, ids, header_limits, epoch, metrics }
+        Self { dispatch, channels, gate, verifier, ids, header_limits, epoch, metrics }
     }
 
     /// Signs a client in as far as the gateway can: token, channel id, registration, forward (protocol §4.1–§4.3).
@@ -124,6 +102,9 @@ impl Handler {
             self.refuse(&arrival, &view, Status::InvalidCommand, "the first packet must be login.signin");
             return Err(CloseReason::NotLoggedIn);
         };
+        if self.gate.pressure.refuses_logins() {
+            return Err(self.turn_away(&arrival, &view, Reject::OverloadLogin, "the gateway is overloaded"));
+        }
         let limits = &self.dispatch.settings.limits;
         let claims =
             self.verifier.verify(&login.token, arrival.now_unix, limits.max_token, limits.max_account);
@@ -137,12 +118,33 @@ impl Handler {
             }
         };
         if self.channels.opening() >= limits.max_logins_waiting || self.dispatch.signouts.is_full() {
-            self.metrics.reject(Reject::LoginsWaiting);
-            self.metrics.login(LoginResult::Overloaded);
-            self.refuse(&arrival, &view, Status::SystemException, "too many logins are waiting");
-            return Err(CloseReason::Overloaded);
+            return Err(self.turn_away(
+                &arrival,
+                &view,
+                Reject::LoginsWaiting,
+                "too many logins are waiting",
+            ));
+        }
+        // Behind the token: else anybody could use up what an account may do (row B20).
+        if !self.gate.accounts.take(&(&claims.app, &claims.account), arrival.now) {
+            let text = "this account signs in too often";
+            return Err(self.turn_away(&arrival, &view, Reject::AccountRate, text));
         }
         self.sign_in(&arrival, &view, login, claims)
+    }
+
+    /// Answers a login that may be tried again later.
+    fn turn_away(
+        &self,
+        arrival: &Arrival<'_>,
+        view: &HeaderView<'_>,
+        reason: Reject,
+        text: &'static str,
+    ) -> CloseReason {
+        self.metrics.reject(reason);
+        self.metrics.login(LoginResult::Overloaded);
+        self.refuse(arrival, view, Status::SystemException, text);
+        CloseReason::Overloaded
     }
 
     fn sign_in(
@@ -365,6 +367,9 @@ fn token_reject(error: &TokenError) -> Reject {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::channel_ids::EPOCH_2020;
     use super::*;
 
     #[test]

@@ -74,6 +74,22 @@ pub struct Limits {
     /// Outgoing queue of a channel, bytes.
     pub max_queued_bytes: usize,
 
+    /// Memory the process may use, bytes. 0: 80 % of the cgroup's limit, else of the machine's memory.
+    pub memory: usize,
+    /// Bytes waiting to be written to all clients together. From 90 % of it logins are refused, from 95 % the largest
+    /// queues are shed, from 98 % the newest connections are closed. 0: 25 % of `memory`.
+    pub queued_bytes: usize,
+    /// New connections per second, of the process; further ones are refused 3003. 0: off.
+    pub connections_per_second: u32,
+    /// New connections per second from one address (IPv4 /24, IPv6 /56; not loopback). 0: off.
+    pub address_connections_per_second: u32,
+    /// New connections from one address at once, before that rate applies.
+    pub address_connection_burst: u32,
+    /// Logins per second of one account; further ones are answered 300 and closed 3003. 0: off.
+    pub account_logins_per_second: u32,
+    /// Logins of one account at once, before that rate applies.
+    pub account_login_burst: u32,
+
     /// QUIC idle timeout offered to clients.
     #[serde(with = "humantime_serde")]
     pub quic_idle: Duration,
@@ -158,6 +174,13 @@ impl Default for Limits {
             max_pending: 256,
             max_queued_messages: 256,
             max_queued_bytes: 256 * KIB,
+            memory: 0,
+            queued_bytes: 0,
+            connections_per_second: 2500,
+            address_connections_per_second: 500,
+            address_connection_burst: 2000,
+            account_logins_per_second: 1,
+            account_login_burst: 5,
             quic_idle: Duration::from_secs(120),
             quic_streams: 8,
             quic_streams_per_minute: 60,
@@ -298,3 +321,38 @@ pub const MIN_RESET_INTERVAL: Duration = Duration::from_micros(100);
 
 /// How long a stopping worker waits for its last QUIC packets to leave.
 pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);
+
+/// Between two looks at the queued bytes of the process, and between two beats of a worker's loop (architecture §2).
+pub const PRESSURE_LOOK: Duration = Duration::from_millis(100);
+
+/// Resident memory changes slowly, and reading it costs a system call or three.
+pub const RESIDENT_LOOK: Duration = Duration::from_secs(1);
+
+/// Resident memory must be high for so long before it counts: what is freed goes back to the system only later.
+pub const RESIDENT_HIGH_FOR: Duration = Duration::from_secs(5);
+
+/// A lower overload level is told only once it has held for so long, so that no edge makes a line every look.
+pub const LEVEL_HOLD: Duration = Duration::from_secs(1);
+
+/// Queued bytes above their budget for longer stop the reading of logic services (row E19).
+pub const PAUSE_AFTER: Duration = Duration::from_millis(100);
+
+/// At the highest level a worker closes one in so many of its connections with every look: fast enough to help within
+/// seconds, slow enough that the next reading can stop it.
+pub const NEWEST_SHARE: usize = 100;
+
+/// A worker's loop that is late by more makes a line in the log (row F16).
+pub const LAG_ALARM: Duration = Duration::from_millis(200);
+
+/// At most one such line per worker in this time.
+pub const LAG_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The worst lag shown is that of the period now and of the one before: longer than between two scrapes.
+pub const LAG_PERIOD: Duration = Duration::from_secs(15);
+
+/// Addresses or accounts whose rate is remembered, of the process (24 bytes each). Those beyond are let in unseen; the
+/// rate of all connections bounds them still.
+pub const REMEMBERED_RATES: usize = 1 << 18;
+
+/// Burst of the rate of all connections, seconds of it: clients that lost a gateway come at the same second.
+pub const CONNECTION_BURST_SECONDS: u32 = 2;

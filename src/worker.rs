@@ -21,7 +21,7 @@ use crate::dispatch::follower::Follower;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
 use crate::dispatch::{Dispatch, Parts, Settings};
-use crate::handler::{ChannelIds, Handler};
+use crate::handler::{ChannelIds, Gate, Handler};
 use crate::limits::ENDPOINT_FLUSH;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
@@ -37,6 +37,7 @@ use crate::session::signouts::{self, SignOuts};
 use crate::wire::close::CloseReason;
 
 mod drain;
+mod relief;
 
 /// Which worker this is: constructors take it, so that several workers differ in nothing else.
 #[derive(Debug, Clone)]
@@ -56,6 +57,7 @@ pub(crate) struct Plan {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) relogins: Arc<Relogins>,
+    pub(crate) gate: Gate,
     /// Bound, not yet served.
     pub(crate) tcp: Vec<TcpListener>,
     /// Bound, not yet served.
@@ -148,6 +150,10 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     tasks.spawn_local(Follower::new(Rc::clone(&dispatch), dialer).follow(plan.feed));
     let signouts = Rc::clone(&dispatch);
     tasks.spawn_local(async move { signouts.run_signouts().await });
+    let pressure = plan.gate.pressure.clone();
+    let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
+    tasks.spawn_local(relief::relieve(pressure, channels, Arc::clone(&metrics)));
+    tasks.spawn_local(relief::beat(metrics));
     #[cfg(feature = "faults")]
     tasks.spawn_local(crate::faults::worker());
     plan.readiness.worker_started(plan.identity.index);
@@ -197,6 +203,7 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
         login_service: config.login_service.clone(),
         signout_after_kick: config.signout_after_kick,
         limits: limits.clone(),
+        pressure: plan.gate.pressure.clone(),
     };
     let readiness = Arc::clone(&plan.readiness);
     let cells = plan.metrics.clone();
@@ -205,8 +212,10 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
 
 fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
     let ids = ChannelIds::new(plan.identity.gate_id.clone(), SystemTime::now());
+    let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
+    let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
     Rc::new(Shared {
-        handler: Handler::new(Rc::clone(dispatch), Arc::clone(&plan.verifier), ids, Instant::now()),
+        handler,
         channels: Rc::clone(&dispatch.channels),
         admission: Arc::clone(&plan.admission),
         metrics: Arc::clone(&dispatch.metrics),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gateway::config::{self, Options};
+use gateway::monitor::memory::MemoryBudget;
 use gateway::route::Route;
 
 /// Arguments of `gateway check`.
@@ -29,6 +30,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match config::load(&args.config, &options) {
         Ok(loaded) => {
             write!(std::io::stdout(), "{}", loaded.effective)?;
+            // A comment, so that all of it is a configuration.
+            writeln!(std::io::stdout(), "\n# Here and now {}", MemoryBudget::of(&loaded.config.limits))?;
             for warning in loaded.warnings {
                 writeln!(std::io::stderr(), "warning: {warning}")?;
             }

@@ -186,6 +186,8 @@ fn configuration(
          [tcp]\nlisten = \"127.0.0.1:{port}\"\ntls_listen = \"127.0.0.1:{tls}\"\n[tls]\ncert = \"{DEV_DIR}/server.pem\"\nkey = \"{DEV_DIR}/server.key\"\n\
          [auth]\nsecret_file = \"{DEV_DIR}/jwt.secret\"\n[monitor]\nlisten = \"127.0.0.1:{monitor}\"\n"
     );
+    // Scripts that try things out sign the same few accounts in again and again.
+    text.push_str("[limits]\naccount_logins_per_second = 0\n");
     for ((service, id, zone, _), listener) in SERVICES.iter().zip(services) {
         let address = listener.local_addr()?;
         write!(

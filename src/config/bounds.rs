@@ -23,6 +23,9 @@ const SMALLEST_WINDOW: usize = KIB;
 /// Largest window and largest frame of a logic service, bytes.
 const LARGEST_BUFFER: usize = 256 * KIB * KIB;
 
+/// Smallest memory budget, bytes: less does not hold an idle gateway.
+const SMALLEST_MEMORY: usize = 32 * KIB * KIB;
+
 /// Longest account that can be allowed, bytes: it becomes labels and keys elsewhere.
 const LONGEST_ACCOUNT: usize = KIB;
 
@@ -32,6 +35,7 @@ pub(super) fn check(limits: &Limits) -> Result<(), (&'static str, String)> {
     check_counts(limits)?;
     check_durations(limits)?;
     check_quic_and_links(limits)?;
+    check_process(limits)?;
     if limits.backoff_first > limits.backoff_max {
         return Err(("backoff_first", above_other("limits.backoff_max")));
     }
@@ -113,6 +117,33 @@ fn check_quic_and_links(limits: &Limits) -> Checked {
     Ok(())
 }
 
+/// What bounds the process as a whole; 0 leaves a size to the machine and switches a rate off.
+fn check_process(limits: &Limits) -> Checked {
+    if limits.memory != 0 {
+        number("memory", limits.memory, SMALLEST_MEMORY..=usize::MAX)?;
+    }
+    if limits.queued_bytes != 0 {
+        number("queued_bytes", limits.queued_bytes, limits.max_queued_bytes..=usize::MAX)?;
+    }
+    if limits.memory != 0 && limits.queued_bytes > limits.memory {
+        return Err(("queued_bytes", above_other("limits.memory")));
+    }
+    for (key, value) in [
+        ("address_connection_burst", limits.address_connection_burst),
+        ("account_login_burst", limits.account_login_burst),
+    ] {
+        number(key, value as usize, 1..=MOST)?;
+    }
+    for (key, value) in [
+        ("connections_per_second", limits.connections_per_second),
+        ("address_connections_per_second", limits.address_connections_per_second),
+        ("account_logins_per_second", limits.account_logins_per_second),
+    ] {
+        number(key, value as usize, 0..=MOST)?;
+    }
+    Ok(())
+}
+
 fn number(key: &'static str, value: usize, allowed: RangeInclusive<usize>) -> Checked {
     if allowed.contains(&value) {
         return Ok(());
@@ -158,6 +189,11 @@ mod tests {
             "quic_streams_per_minute",
             "retry_from",
             "backend_timeouts",
+            "memory",
+            "queued_bytes",
+            "connections_per_second",
+            "address_connections_per_second",
+            "account_logins_per_second",
         ];
         let defaults = toml::Table::try_from(Limits::default()).unwrap();
         assert!(defaults.len() > 40);
@@ -189,6 +225,13 @@ mod tests {
         assert_eq!(key, "request_deadline");
         assert_eq!(problem, "is 5s; allowed is 1ms to 4s 999ms (clients give up at 5s)");
         assert_eq!(refused(|limits| limits.login_answer = Duration::from_secs(9)).0, "login_answer");
+        assert_eq!(refused(|limits| limits.memory = 1024).0, "memory");
+        assert_eq!(refused(|limits| limits.queued_bytes = 1024).0, "queued_bytes");
+        let (key, problem) = refused(|limits| (limits.memory, limits.queued_bytes) = (1 << 26, 1 << 27));
+        assert_eq!(
+            (key, problem.as_str()),
+            ("queued_bytes", "is above limits.memory; allowed is at most that")
+        );
         assert_eq!(refused(|limits| limits.backoff_first = Duration::from_secs(9)).0, "backoff_first");
     }
 }

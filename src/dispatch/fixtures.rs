@@ -57,6 +57,7 @@ pub(crate) fn house_with(
         login_service: "login".to_owned(),
         signout_after_kick,
         limits,
+        pressure: crate::monitor::pressure::Pressure::none(),
     };
     let readiness = Arc::new(Readiness::new(1, []));
     let cells = books.metrics.clone();

@@ -37,6 +37,7 @@ use crate::limits::Limits;
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
 };
+use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
 use crate::session::channel::{Channel, State};
 use crate::session::channels::Channels;
@@ -70,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) login_service: String,
     pub(crate) signout_after_kick: bool,
     pub(crate) limits: Limits,
+    /// Whether logic services may be read (row E19).
+    pub(crate) pressure: Pressure,
 }
 
 /// The dispatcher of one worker.

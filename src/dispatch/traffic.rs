@@ -18,7 +18,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::inbound::{Delivery, Step};
 use crate::dispatch::link::Link;
 use crate::dispatch::supervision::{Event, Loss};
-use crate::limits::{DELIVERIES_PER_TURN, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE};
+use crate::limits::{DELIVERIES_PER_TURN, PRESSURE_LOOK, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics::{PushDrop, Reject};
 use crate::timer::Timer;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
@@ -97,6 +97,9 @@ pub(crate) struct Traffic {
     /// When the last byte came: any byte counts as a pong.
     last_byte: Instant,
     silence: Duration,
+    /// Pings wake the task, so it has a turn at least this often unless the worker, or the machine, stands still.
+    turns_within: Duration,
+    last_turn: Instant,
     timer: Timer,
     /// Has any byte come?
     proven: bool,
@@ -120,6 +123,7 @@ impl Traffic {
         let mut pings = interval_at((now + limits.backend_ping).into(), limits.backend_ping);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let decoder = FrameDecoder::new(limits.backend_max_frame).ignoring_unknown_opcodes();
+        let turns_within = limits.backend_ping * 2;
         Self {
             stream,
             link,
@@ -130,6 +134,8 @@ impl Traffic {
             pings,
             last_byte: now,
             silence,
+            turns_within,
+            last_turn: now,
             timer: Timer::new(now + silence),
             proven: false,
             loss: LinkEnd::Panicked.loss(),
@@ -157,8 +163,12 @@ impl Traffic {
             Err(end) => return Poll::Ready(end),
         };
         let now = Instant::now();
-        if step == Step::Yield {
-            // What it sent meanwhile is not read: the pause is the gateway's own, and no silence of the instance.
+        let is_paused = self.is_paused();
+        let stood_still = now.saturating_duration_since(self.last_turn) > self.turns_within;
+        self.last_turn = now;
+        if step == Step::Yield || is_paused || stood_still {
+            // What it sent meanwhile is not read, or it was not asked: the pause is the gateway's own, and no silence of
+            // the instance.
             self.last_byte = now;
         }
         let silent_at = self.last_byte + self.silence;
@@ -174,7 +184,8 @@ impl Traffic {
         if self.link.has_left(now) {
             return Poll::Ready(LinkEnd::Left);
         }
-        let due = [self.link.next_due(), self.link.leaves_by()].into_iter().flatten();
+        let look = is_paused.then_some(now + PRESSURE_LOOK);
+        let due = [self.link.next_due(), self.link.leaves_by(), look].into_iter().flatten();
         self.timer.arm(due.fold(silent_at, Instant::min), cx);
         if step == Step::Yield {
             cx.waker().wake_by_ref();
@@ -199,10 +210,15 @@ impl Traffic {
             if let Some(frame) = self.decoder.next_frame().map_err(|error| self.bad_frame(error))? {
                 packets -= 1;
                 self.take_frame(frame, now)?;
-            } else if self.poll_read(cx)?.is_pending() {
+            } else if self.is_paused() || self.poll_read(cx)?.is_pending() {
                 return Ok(Step::Done);
             }
         }
+    }
+
+    /// Nothing is read from it, because the clients of this process have more queued than they may (row E19).
+    fn is_paused(&self) -> bool {
+        self.dispatch.settings.pressure.backends_paused()
     }
 
     fn bad_frame(&self, error: FrameError) -> LinkEnd {

@@ -65,6 +65,14 @@ catalogue! {
         "Messages waiting to be written to clients now.";
     QUEUED_BYTES: GAUGE "gateway_queued_bytes" []
         "Bytes waiting to be written to clients now.";
+    OVERLOAD_LEVEL: GAUGE "gateway_overload_level" []
+        "What overload demands now: 0 nothing, 1 logins are refused, 2 the largest queues are shed as well, 3 the newest connections are closed as well.";
+    MEMORY: GAUGE "gateway_memory_bytes" ["kind"]
+        "Bytes the process has in memory (resident), may have (limit), and may queue for all clients (queue_limit).";
+    WORKER_CONNECTIONS: GAUGE "gateway_worker_connections" ["worker"]
+        "Client connections open now, by worker.";
+    LOOP_LAG: GAUGE "gateway_loop_lag_seconds" ["worker"]
+        "The worst delay of a worker's timer within the last 15 to 30 seconds; a loop that is blocked now counts already.";
     SIGNOUTS: COUNTER "gateway_signouts_total" ["outcome"]
         "Sign-outs by outcome; given_up means that a login service still believes a user to be online.";
     SIGNOUTS_WAITING: GAUGE "gateway_signouts_waiting" []

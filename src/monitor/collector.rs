@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -12,8 +13,8 @@ use super::discovery::DiscoveryMetrics;
 use super::family::{Family, Spec};
 use super::histogram::Totals;
 use super::labels::{
-    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout,
-    Transport,
+    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PushDrop, Reject,
+    Signout, Transport,
 };
 use super::link::LinkMetrics;
 use super::metrics::Cells;
@@ -49,6 +50,8 @@ impl Collector for GatewayCollector {
         families.extend(workers.traffic());
         families.extend(workers.requests());
         families.extend(workers.pushes_and_queues());
+        families.extend(overload(&self.cells));
+        families.extend(workers.each(Instant::now()));
         families.push(workers.zone_fallbacks(&self.cells.zones));
         families.push(workers.total(&of::SPILLED, |worker| &worker.spilled));
         let states = LinkState::ALL.iter().map(|state| state.label());
@@ -165,6 +168,19 @@ impl Workers<'_> {
         ]
     }
 
+    /// What is shown by worker: nothing but what tells a worker that is stuck or alone (architecture §2).
+    fn each(&self, now: Instant) -> [MetricFamily; 2] {
+        let mut connections = Family::new(&of::WORKER_CONNECTIONS);
+        let mut lag = Family::new(&of::LOOP_LAG);
+        for (index, worker) in self.0.iter().enumerate() {
+            let label = index.to_string();
+            let closed: u64 = worker.closes.iter().map(Counters::sum).sum();
+            connections.sample(&[&label], worker.opened.sum().saturating_sub(closed) as f64);
+            lag.sample(&[&label], worker.beat.lag(now).as_secs_f64());
+        }
+        [connections.finish(), lag.finish()]
+    }
+
     fn zone_fallbacks(&self, zones: &[String]) -> MetricFamily {
         let mut family = Family::new(&of::ZONE_FALLBACK);
         for (index, zone) in zones.iter().enumerate() {
@@ -221,6 +237,17 @@ fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
         families.push(single(&of::DISCOVERY_LAST_SUCCESS, last as f64));
     }
     families
+}
+
+fn overload(cells: &Cells) -> [MetricFamily; 2] {
+    let mut memory = Family::new(&of::MEMORY);
+    for kind in Memory::ALL {
+        match cells.memory[kind.index()].load(Relaxed) {
+            0 => {}
+            bytes => memory.sample(&[kind.label()], bytes as f64),
+        }
+    }
+    [single(&of::OVERLOAD_LEVEL, cells.overload.load(Relaxed) as f64), memory.finish()]
 }
 
 fn single(spec: &'static Spec, value: f64) -> MetricFamily {

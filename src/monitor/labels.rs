@@ -74,7 +74,7 @@ label_set! {
         Unanswered = "unanswered",
         /// No login packet arrived within the login deadline (close 3007).
         Timeout = "timeout",
-        /// Too many logins were waiting already (300, close 3003).
+        /// Too many logins were waiting, of this account or of all, or the gateway is overloaded (300, close 3003).
         Overloaded = "overloaded",
         /// The first packet was something else, or no packet at all.
         Malformed = "malformed",
@@ -178,6 +178,18 @@ label_set! {
 }
 
 label_set! {
+    /// What `gateway_memory_bytes` shows.
+    Memory {
+        /// What the process has in memory now; absent where the system does not tell.
+        Resident = "resident",
+        /// What it may have: `limits.memory`.
+        Limit = "limit",
+        /// What may wait to be written to all clients: `limits.queued_bytes`.
+        QueueLimit = "queue_limit",
+    }
+}
+
+label_set! {
     /// What was refused, ignored, corrected or survived: `gateway_reject_total`. Names as in reliability §1.
     Reject {
         /// A frame above the limit (A1, A2).
@@ -260,6 +272,18 @@ label_set! {
         NoInstance = "no_instance",
         /// More logins waiting for the login service than allowed; answered 300.
         LoginsWaiting = "logins_waiting",
+        /// A login refused because too much is queued or memory is short; answered 300 (F11).
+        OverloadLogin = "overload_login",
+        /// A client whose queue was among the largest, closed 3002 to make room (F11).
+        OverloadShed = "overload_shed",
+        /// One of the newest connections, closed 3003 to make room (F11).
+        OverloadNewest = "overload_newest",
+        /// An account that signs in too often; answered 300 (B20).
+        AccountRate = "account_rate",
+        /// A connection from an address that sends too many.
+        AddressRate = "address_rate",
+        /// A connection beyond the rate of the process.
+        ConnectionRate = "connection_rate",
         /// A connection refused because the gateway is going away.
         Draining = "draining",
         /// A request that came after the close of its channel had begun; answered 300 (F1).

@@ -1,5 +1,6 @@
 //! The whole set of metrics: made once at start and handed to whoever counts.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use prometheus::{Registry, TextEncoder};
@@ -7,10 +8,11 @@ use prometheus::{Registry, TextEncoder};
 use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
 pub use super::labels::{
-    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout,
-    Transport,
+    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PushDrop, Reject,
+    Signout, Transport,
 };
 pub use super::link::LinkMetrics;
+use super::overload::Level;
 pub use super::worker::WorkerMetrics;
 
 /// All cells of the process, and the registry that shows them. Clones share the cells.
@@ -29,6 +31,10 @@ pub(super) struct Cells {
     pub(super) gateway_id: String,
     /// Seconds since 1970; empty without a certificate.
     pub(super) cert_not_after: OnceLock<i64>,
+    /// [`Level`] as a number.
+    pub(super) overload: AtomicU64,
+    /// In the order of [`Memory`]; 0: not known.
+    pub(super) memory: [AtomicU64; Memory::COUNT],
     /// Empty until a source of instances begins.
     pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
     links: Mutex<Vec<Weak<LinkMetrics>>>,
@@ -52,6 +58,8 @@ impl Metrics {
             gateway_id: gateway_id.to_owned(),
             cert_not_after: OnceLock::new(),
             discovery: OnceLock::new(),
+            overload: AtomicU64::new(0),
+            memory: Default::default(),
             links: Mutex::new(Vec::new()),
         });
         let registry = Registry::new();
@@ -64,6 +72,26 @@ impl Metrics {
     /// When the certificate of QUIC and TLS ends, seconds since 1970. Only the first call counts.
     pub fn certificate_ends(&self, seconds: i64) {
         let _known = self.cells.cert_not_after.set(seconds);
+    }
+
+    /// How overloaded the process is now.
+    pub(super) fn overload(&self, level: Level) {
+        self.cells.overload.store(level as u64, Relaxed);
+    }
+
+    /// Bytes of this kind, now.
+    pub(super) fn memory(&self, kind: Memory, bytes: u64) {
+        self.cells.memory[kind.index()].store(bytes, Relaxed);
+    }
+
+    /// Bytes waiting to be written to clients, of all workers.
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.cells.workers.iter().map(|worker| worker.queued_bytes()).sum()
+    }
+
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.cells.workers.len()
     }
 
     /// The cells of one worker.
@@ -293,6 +321,26 @@ mod tests {
             .count();
         assert_eq!(families, explained);
         assert!(text.contains("gateway_build_info{"));
+    }
+
+    #[test]
+    fn f11_f16_the_state_of_the_process_and_of_each_worker_is_shown() {
+        let metrics = metrics();
+        assert!(!metrics.render().contains("kind=\"resident\""), "not known");
+        metrics.memory(Memory::Resident, 5);
+        metrics.overload(Level::Shed);
+        metrics.worker(1).connection_opened(Transport::Quic);
+        metrics.worker(1).connection_opened(Transport::Tcp);
+        metrics.worker(1).connection_closed(Transport::Tcp, CloseReason::Bye);
+        let text = metrics.render();
+        assert_eq!(value(&text, "gateway_overload_level"), 2.0);
+        assert_eq!(value(&text, "gateway_memory_bytes{kind=\"resident\"}"), 5.0);
+        assert_eq!(value(&text, "gateway_worker_connections{worker=\"0\"}"), 0.0);
+        assert_eq!(value(&text, "gateway_worker_connections{worker=\"1\"}"), 1.0);
+        assert_eq!(value(&text, "gateway_loop_lag_seconds{worker=\"1\"}"), 0.0);
+        metrics.worker(1).queued(1, 30);
+        metrics.worker(0).queued(1, 12);
+        assert_eq!(metrics.queued_bytes(), 42);
     }
 
     #[test]

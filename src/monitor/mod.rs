@@ -3,6 +3,7 @@
 //! [`metrics`] is a struct that is passed in, never a global. [`labels`] are the closed sets its counters are
 //! split by, so nothing a client sends can create a series (row F9).
 
+mod beat;
 mod catalogue;
 mod collector;
 pub mod discovery;
@@ -12,6 +13,10 @@ pub mod http;
 pub mod labels;
 pub mod link;
 mod listener;
+pub mod memory;
 pub mod metrics;
+pub mod overload;
+pub mod pressure;
 pub mod readiness;
+pub mod watchdog;
 pub mod worker;

@@ -1,8 +1,9 @@
 //! One worker's cells: relaxed atomics on cache lines of their own, summed when scraped.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::beat::Beat;
 use super::histogram::Histogram;
 use super::labels::{
     AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
@@ -70,6 +71,7 @@ pub struct WorkerMetrics {
     pub(super) link_transitions: Counters<{ LinkState::COUNT }>,
     pub(super) zone_fallbacks: Box<[AtomicU64]>,
     pub(super) no_instances: Box<[AtomicU64]>,
+    pub(super) beat: Beat,
 }
 
 impl WorkerMetrics {
@@ -101,6 +103,7 @@ impl WorkerMetrics {
             link_transitions: Counters::default(),
             zone_fallbacks: of_zones(),
             no_instances: of_zones(),
+            beat: Beat::new(Instant::now()),
         }
     }
 
@@ -203,6 +206,26 @@ impl WorkerMetrics {
     pub fn queued(&self, delta_messages: i64, delta_bytes: i64) {
         self.queued_messages.fetch_add(delta_messages, Relaxed);
         self.queued_bytes.fetch_add(delta_bytes, Relaxed);
+    }
+
+    /// Bytes in the outgoing queues of the channels now.
+    pub fn queued_bytes(&self) -> u64 {
+        u64::try_from(self.queued_bytes.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// The worker's loop is at work now; to be said every [`PRESSURE_LOOK`](crate::limits::PRESSURE_LOOK).
+    pub fn beat(&self, now: Instant) {
+        self.beat.beat(now);
+    }
+
+    /// The worker's loop has ended: it is not late any more.
+    pub fn loop_ended(&self) {
+        self.beat.end();
+    }
+
+    /// The worst delay of a beat since this was last asked for, one that has not come yet included.
+    pub(super) fn take_lag(&self, now: Instant) -> Duration {
+        self.beat.take_lag(now)
     }
 
     /// A sign-out reached its end.

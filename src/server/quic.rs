@@ -160,7 +160,7 @@ fn screen(
 async fn serve_one(incoming: Incoming, shared: Rc<Shared>, handshaking: Handshaking) {
     let at = Instant::now();
     let peer = incoming.remote_address().ip();
-    let Some(admitted) = shared.admission.admit(Transport::Quic, &shared.metrics) else {
+    let Some(admitted) = shared.admission.admit(Transport::Quic, peer, at, &shared.metrics) else {
         shared.metrics.reject(Reject::QuicRefused);
         incoming.refuse();
         return;

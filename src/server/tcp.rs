@@ -109,10 +109,11 @@ fn admit(stream: TcpStream, peer: IpAddr, layer: &Layer, shared: &Rc<Shared>, co
         debug!(%peer, %error, "connection ended at once");
         return shared.metrics.reject(Reject::AcceptReset);
     }
-    let Some(admitted) = shared.admission.admit(layer.transport(), &shared.metrics) else {
+    let at = Instant::now();
+    let Some(admitted) = shared.admission.admit(layer.transport(), peer, at, &shared.metrics) else {
         return turn_away(&stream, layer, CloseReason::Overloaded);
     };
-    let accepted = Accepted { admitted, peer, at: Instant::now() };
+    let accepted = Accepted { admitted, peer, at };
     let shared = Rc::clone(shared);
     match layer {
         Layer::Plain => {

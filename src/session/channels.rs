@@ -57,6 +57,13 @@ impl Channels {
         }
     }
 
+    /// Shows every connection with its number, later ones have larger; `visit` must not begin or end one.
+    pub(crate) fn for_each_connection(&self, mut visit: impl FnMut(u64, &Rc<Outgoing>)) {
+        for (number, outgoing) in self.connections.borrow().iter() {
+            visit(*number, outgoing);
+        }
+    }
+
     /// Channels whose login is not answered yet.
     pub(crate) fn opening(&self) -> usize {
         self.opening.get()

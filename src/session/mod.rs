@@ -1,14 +1,16 @@
 //! Who is connected: channels, what is queued for them, what they asked and was not answered, and the sign-outs
 //! their ends owe.
 //!
-//! Everything here belongs to one worker's thread (`Rc`, `Cell`), does no I/O, and gets the time passed in. It
-//! lies below `dispatch`: a link puts a push into a channel and knows nothing of sockets or handlers.
+//! Everything here but [`buckets`] belongs to one worker's thread (`Rc`, `Cell`), does no I/O, and gets the time
+//! passed in. It lies below `dispatch`: a link puts a push into a channel and knows nothing of sockets or handlers.
 
+pub(crate) mod buckets;
 pub(crate) mod channel;
 pub(crate) mod channels;
 pub(crate) mod outgoing;
 pub(crate) mod pending;
 pub(crate) mod relogins;
+pub(crate) mod shedding;
 pub(crate) mod signouts;
 pub(crate) mod spread;
 pub(crate) mod wake;

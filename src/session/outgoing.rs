@@ -90,6 +90,8 @@ struct Queues {
     /// The writer's turn during which the queue was first found full.
     full_in_turn: Option<u64>,
     turn: u64,
+    /// Pushes that were dropped to make room for others.
+    shed_pushes: u64,
 }
 
 /// The outgoing side of one connection, shared by its task, its channel and the worker's drain.
@@ -115,6 +117,7 @@ impl Outgoing {
             bytes: 0,
             full_in_turn: None,
             turn: 0,
+            shed_pushes: 0,
         };
         Self {
             queues: RefCell::new(queues),
@@ -244,6 +247,30 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Bytes waiting to be written.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queues.borrow().bytes
+    }
+
+    /// Ends a client for the sake of the others (row F11). What waits for it is dropped now: its task may get its turn
+    /// only after the next look at what is queued. Returns how many bytes that frees; one that is closing already is
+    /// left to its end.
+    pub(crate) fn shed(&self) -> usize {
+        if self.closing.get().is_some() {
+            return 0;
+        }
+        let pushes = self.unwritten_pushes();
+        let mut queues = self.queues.borrow_mut();
+        queues.shed_pushes = pushes;
+        queues.lanes.iter_mut().for_each(|lane| lane.queue = VecDeque::new());
+        queues.parked = VecDeque::new();
+        let (messages, bytes) = (std::mem::take(&mut queues.messages), std::mem::take(&mut queues.bytes));
+        drop(queues);
+        self.metrics.queued(-signed(messages), -signed(bytes));
+        self.close(CloseReason::SlowConsumer);
+        bytes
+    }
+
     /// Is the queue within its bounds? Reading stops while it is not.
     pub(crate) fn has_room(&self) -> bool {
         let queues = self.queues.borrow();
@@ -330,7 +357,7 @@ impl Outgoing {
     pub(crate) fn unwritten_pushes(&self) -> u64 {
         let queues = self.queues.borrow();
         let queued = queues.lanes.iter().flat_map(|lane| &lane.queue).chain(&queues.parked);
-        queued.filter(|queued| queued.kind == Kind::Push).count() as u64
+        queues.shed_pushes + queued.filter(|queued| queued.kind == Kind::Push).count() as u64
     }
 }
 
@@ -413,6 +440,30 @@ mod tests {
         assert_eq!(books.queued(), (3, 30));
         let lanes: Vec<_> = (0..4).map_while(|position| outgoing.lane_at(position)).collect();
         assert_eq!(lanes, [LaneId::LOGIN, STREAM, LaneId::PUSH]);
+    }
+
+    #[test]
+    fn f11_a_client_that_is_shed_frees_everything_at_once_and_one_that_ends_is_left_alone() {
+        let books = Books::new();
+        let shed = outgoing(&books, 10, 1000);
+        shed.add_lane(STREAM);
+        shed.push(frame(1, 10)).unwrap();
+        shed.set_push_lane(LaneId::LOGIN);
+        for _ in 0..2 {
+            shed.push(frame(2, 20)).unwrap();
+        }
+        shed.reply(STREAM, frame(3, 30)).unwrap();
+        shed.advance(LaneId::LOGIN, 4);
+        assert_eq!(shed.queued_bytes(), 76);
+        assert_eq!(shed.shed(), 76);
+        assert!(shed.is_empty() && waiting(&shed, STREAM).is_empty());
+        assert_eq!((shed.closing(), shed.unwritten_pushes()), (Some(CloseReason::SlowConsumer), 3));
+        assert_eq!((books.queued(), shed.shed()), ((0, 0), 0));
+
+        let draining = outgoing(&books, 10, 1000);
+        draining.reply(LaneId::LOGIN, frame(1, 10)).unwrap();
+        draining.close(CloseReason::Draining);
+        assert_eq!((draining.shed(), draining.queued_bytes()), (0, 10), "its last answers are flushed");
     }
 
     #[test]

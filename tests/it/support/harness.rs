@@ -54,7 +54,12 @@ pub(crate) fn config() -> Config {
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,
         log: Log { format: LogFormat::Text, level: tracing::Level::ERROR },
-        limits: Limits { frames_per_second: 0, bytes_per_second: 0, ..Limits::default() },
+        limits: Limits {
+            frames_per_second: 0,
+            bytes_per_second: 0,
+            account_logins_per_second: 0,
+            ..Limits::default()
+        },
     }
 }
 

@@ -16,10 +16,12 @@ use super::*;
 use crate::auth::{Verifier, mint};
 use crate::config::{Auth, ExpectedClaims, Secret};
 use crate::dispatch::fixtures::{GATE, House, house};
-use crate::handler::ChannelIds;
+use crate::handler::{ChannelIds, Gate, Handler};
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
+use crate::monitor::pressure::Pressure;
 use crate::server::reaper::reap;
 use crate::server::transport::Flushed;
+use crate::session::buckets::Buckets;
 use crate::session::fixtures::{header, logic_packet, meta, millis, packet};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{self, Opcode};
@@ -70,13 +72,14 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let verifier =
             Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default()));
         let ids = ChannelIds::new(GATE.to_owned(), SystemTime::now());
+        let gate = Gate { pressure: Pressure::none(), accounts: Arc::new(Buckets::new(0, 1)) };
         let dispatch = Rc::clone(&house.dispatch);
         let shared = Rc::new(Shared {
             channels: Rc::clone(&dispatch.channels),
-            admission: Arc::new(Admission::new(100)),
+            admission: Arc::new(Admission::new(100, &limits, Instant::now())),
             metrics: Arc::clone(&dispatch.metrics),
             log: CloseLog::new(),
-            handler: Handler::new(dispatch, verifier, ids, Instant::now()),
+            handler: Handler::new(dispatch, verifier, gate, ids, Instant::now()),
             limits,
             wall_clock,
         });
@@ -87,8 +90,9 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
 impl Worker {
     fn connect(&mut self) -> Client {
         let (client, transport) = Client::connect();
-        let admitted = self.shared.admission.admit(TransportLabel::Quic, &self.shared.metrics).unwrap();
-        let accepted = Accepted { admitted, peer: [127, 0, 0, 1].into(), at: Instant::now() };
+        let (peer, at) = ([127, 0, 0, 1].into(), Instant::now());
+        let admitted = self.shared.admission.admit(TransportLabel::Quic, peer, at, &self.shared.metrics);
+        let accepted = Accepted { admitted: admitted.unwrap(), peer, at };
         self.tasks.spawn_local(Connection::new(transport, Rc::clone(&self.shared), accepted).run());
         client
     }

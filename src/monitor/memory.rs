@@ -1,0 +1,224 @@
+//! How much memory there is for the process, and how much it has. Both are Linux's to say; elsewhere the budget is
+//! assumed and resident memory is not watched.
+
+use std::fmt;
+use std::fs;
+
+use super::overload::Budget;
+use crate::limits::{KIB, Limits};
+
+/// Share of the cgroup's limit or of the machine's memory that is used, percent (reliability §2.0).
+const MEMORY_SHARE: u64 = 80;
+
+/// Share of the budget that may wait to be written to clients, percent.
+const QUEUED_SHARE: u64 = 25;
+
+/// Taken where nobody says how much memory there is, bytes.
+const ASSUMED: u64 = 1 << 30;
+
+/// Where cgroups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Reads a small file; none if that is not possible.
+type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Where the memory budget comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Configured,
+    Cgroup,
+    Machine,
+    Assumed,
+}
+
+/// What may be used, and why so much. Displayed it is a line for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryBudget {
+    /// What may be used.
+    pub budget: Budget,
+    source: Source,
+    queued_is_configured: bool,
+}
+
+impl MemoryBudget {
+    /// The budget of `limits.memory` and `limits.queued_bytes`; what is 0 there follows from this machine as it is now.
+    pub fn of(limits: &Limits) -> Self {
+        Self::from(limits, &|path| fs::read_to_string(path).ok())
+    }
+
+    fn from(limits: &Limits, read: Read<'_>) -> Self {
+        let (memory, source) = match limits.memory {
+            0 => available(read),
+            configured => (configured as u64, Source::Configured),
+        };
+        let queued_is_configured = limits.queued_bytes != 0;
+        let queued =
+            if queued_is_configured { limits.queued_bytes as u64 } else { percent(memory, QUEUED_SHARE) };
+        Self { budget: Budget { memory, queued }, source, queued_is_configured }
+    }
+}
+
+impl fmt::Display for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Budget { memory, queued } = self.budget;
+        let source = match self.source {
+            Source::Configured => "as configured".to_owned(),
+            Source::Cgroup => format!("{MEMORY_SHARE} % of the cgroup's limit"),
+            Source::Machine => format!("{MEMORY_SHARE} % of the machine's memory"),
+            Source::Assumed => "assumed, the system does not say how much there is".to_owned(),
+        };
+        let share = if self.queued_is_configured {
+            "as configured".to_owned()
+        } else {
+            format!("{QUEUED_SHARE} % of it")
+        };
+        write!(f, "limits.memory is {memory} ({source}), limits.queued_bytes is {queued} ({share})")
+    }
+}
+
+/// Bytes the process has in memory now; none where the system does not tell.
+pub(super) fn resident() -> Option<u64> {
+    kib_field(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+fn available(read: Read<'_>) -> (u64, Source) {
+    let machine = read("/proc/meminfo").and_then(|text| kib_field(&text, "MemTotal:"));
+    let cgroup = read("/proc/self/cgroup").and_then(|text| cgroup_limit(&text, read));
+    match (cgroup, machine) {
+        // A cgroup without a limit says a number beyond all memory, or nothing.
+        (Some(limit), Some(machine)) if limit < machine => (percent(limit, MEMORY_SHARE), Source::Cgroup),
+        (_, Some(machine)) => (percent(machine, MEMORY_SHARE), Source::Machine),
+        (Some(limit), None) => (percent(limit, MEMORY_SHARE), Source::Cgroup),
+        (None, None) => (ASSUMED, Source::Assumed),
+    }
+}
+
+/// The least limit of the process's cgroup and of those above it. Within a container they are mounted so that only the
+/// topmost may be there.
+fn cgroup_limit(memberships: &str, read: Read<'_>) -> Option<u64> {
+    let limits = memberships.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next().unwrap_or_default();
+        let group = fields.next().unwrap_or_default().trim_end_matches('/');
+        let (root, file) = match controllers {
+            "" => (CGROUPS.to_owned(), "memory.max"),
+            v1 if v1.split(',').any(|name| name == "memory") => {
+                (format!("{CGROUPS}/memory"), "memory.limit_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        let ends = group.match_indices('/').map(|(at, _)| at).chain([group.len()]);
+        let limit = |end: usize| read(&format!("{root}{}/{file}", &group[..end]))?.trim().parse().ok();
+        ends.filter_map(limit).collect::<Vec<u64>>()
+    });
+    limits.min()
+}
+
+/// The value of a line such as `MemTotal:  16384 kB`, bytes.
+fn kib_field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(KIB as u64)
+}
+
+const fn percent(of: u64, percent: u64) -> u64 {
+    of / 100 * percent + of % 100 * percent / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMINFO: &str = "MemTotal:        1000 kB\nMemFree:          500 kB\n";
+
+    fn budget(limits: &Limits, files: &[(&str, &str)]) -> MemoryBudget {
+        let read =
+            |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
+        MemoryBudget::from(limits, &read)
+    }
+
+    fn found(files: &[(&str, &str)]) -> (u64, Source) {
+        let found = budget(&Limits::default(), files);
+        assert_eq!(found.budget.queued, found.budget.memory / 4);
+        (found.budget.memory, found.source)
+    }
+
+    #[test]
+    fn f11_the_cgroup_limit_counts_before_the_memory_of_the_machine() {
+        let proc = |cgroup| [("/proc/meminfo", MEMINFO), ("/proc/self/cgroup", cgroup)];
+        let with = |cgroup, path, text| found(&[&proc(cgroup)[..], &[(path, text)]].concat());
+        let machine = (819_200, Source::Machine);
+        assert_eq!(found(&[("/proc/meminfo", MEMINFO)]), machine);
+        assert_eq!(found(&proc("0::/\n")), machine);
+        for (cgroup, path, text, expected) in [
+            ("0::/\n", "/sys/fs/cgroup/memory.max", "max\n", machine),
+            ("0::/\n", "/sys/fs/cgroup/memory.max", "1000\n", (800, Source::Cgroup)),
+            ("0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max", "1000\n", (800, Source::Cgroup)),
+            ("0::/a/b\n", "/sys/fs/cgroup/a/memory.max", "1000\n", (800, Source::Cgroup)),
+            ("0::/a/b\n", "/sys/fs/cgroup/memory.max", "1000\n", (800, Source::Cgroup)),
+            ("0::/a\n", "/sys/fs/cgroup/b/memory.max", "1000\n", machine),
+            (
+                "4:memory:/x\n0::/\n",
+                "/sys/fs/cgroup/memory/x/memory.limit_in_bytes",
+                "2000\n",
+                (1_600, Source::Cgroup),
+            ),
+            (
+                "4:cpu,memory:/x\n",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "2000\n",
+                (1_600, Source::Cgroup),
+            ),
+            ("4:memory:/\n", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n", machine),
+            ("4:cpu:/x\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "2000\n", machine),
+        ] {
+            assert_eq!(with(cgroup, path, text), expected, "{cgroup:?} {path}");
+        }
+    }
+
+    #[test]
+    fn f11_the_least_of_nested_limits_counts() {
+        let files = [
+            ("/proc/meminfo", MEMINFO),
+            ("/proc/self/cgroup", "0::/a/b\n"),
+            ("/sys/fs/cgroup/a/memory.max", "500\n"),
+            ("/sys/fs/cgroup/a/b/memory.max", "1000\n"),
+        ];
+        assert_eq!(found(&files), (400, Source::Cgroup));
+        assert_eq!(found(&files[1..]), (400, Source::Cgroup), "without the machine's word");
+    }
+
+    #[test]
+    fn without_anybodys_word_something_is_assumed_and_said() {
+        let assumed = budget(&Limits::default(), &[]);
+        assert_eq!(assumed.budget, Budget { memory: ASSUMED, queued: ASSUMED / 4 });
+        assert_eq!(
+            assumed.to_string(),
+            "limits.memory is 1073741824 (assumed, the system does not say how much there is), limits.queued_bytes is \
+             268435456 (25 % of it)"
+        );
+        assert_eq!(found(&[("/proc/meminfo", "MemTotal: lots\n")]).1, Source::Assumed);
+    }
+
+    #[test]
+    fn what_is_configured_stands() {
+        let limits = Limits { memory: 1_000, queued_bytes: 10, ..Limits::default() };
+        let configured = budget(&limits, &[("/proc/meminfo", MEMINFO)]);
+        assert_eq!(configured.budget, Budget { memory: 1_000, queued: 10 });
+        assert_eq!(
+            configured.to_string(),
+            "limits.memory is 1000 (as configured), limits.queued_bytes is 10 (as configured)"
+        );
+        let limits = Limits { memory: 1_000, ..Limits::default() };
+        assert_eq!(budget(&limits, &[]).budget.queued, 250);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_says_how_much_there_is_and_how_much_this_test_has() {
+        let budget = MemoryBudget::of(&Limits::default());
+        assert_ne!(budget.source, Source::Assumed);
+        let resident = resident().unwrap();
+        assert!(resident > 1 << 20 && resident < budget.budget.memory, "{resident} of {budget}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Making room when the process has none: the clients with the largest queues go, or the newest (row F11). Costs as
+//! much as there are connections, and is done only when overload demands it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use crate::session::channels::Channels;
+use crate::session::outgoing::Outgoing;
+use crate::wire::close::CloseReason;
+
+/// Closes the clients with the largest queues, the largest first, until so many bytes are free. Returns how many.
+pub(crate) fn shed_largest(channels: &Channels, bytes: u64) -> usize {
+    let mut candidates: Vec<Rc<Outgoing>> = Vec::new();
+    let mut queues = Vec::new();
+    channels.for_each_connection(|_, outgoing| {
+        let queued = outgoing.queued_bytes();
+        if queued > 0 && outgoing.closing().is_none() {
+            queues.push((queued, candidates.len()));
+            candidates.push(Rc::clone(outgoing));
+        }
+    });
+    // Sorting all of them would cost more than the few that are taken.
+    let mut queues = BinaryHeap::from(queues);
+    let (mut freed, mut shed) = (0, 0);
+    while freed < bytes
+        && let Some((_, candidate)) = queues.pop()
+    {
+        freed += candidates[candidate].shed() as u64;
+        shed += 1;
+    }
+    shed
+}
+
+/// Closes this many of the connections that came last. Returns how many there were.
+pub(crate) fn close_newest(channels: &Channels, count: usize) -> usize {
+    let mut open = Vec::new();
+    channels.for_each_connection(|number, outgoing| {
+        if outgoing.closing().is_none() {
+            open.push((Reverse(number), Rc::clone(outgoing)));
+        }
+    });
+    if count < open.len() {
+        open.select_nth_unstable_by_key(count, |(number, _)| *number);
+        open.truncate(count);
+    }
+    for (_, outgoing) in &open {
+        outgoing.close(CloseReason::Overloaded);
+    }
+    open.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::monitor::metrics::PushDrop;
+    use crate::session::channel::Channel;
+    use crate::session::channels::{ChannelGuard, ConnectionGuard};
+    use crate::session::fixtures::{Books, channel};
+    use crate::session::outgoing::{Full, LaneId};
+    use crate::session::signouts::{Bounds, SignOuts};
+    use crate::wire::packet::Encoded;
+
+    fn frame() -> Encoded {
+        Encoded { head: vec![1; 4].into(), body: vec![2; 6].into() }
+    }
+
+    struct Crowd {
+        books: Books,
+        channels: Rc<Channels>,
+        members: Vec<(Rc<Channel>, ChannelGuard, ConnectionGuard)>,
+    }
+
+    impl Crowd {
+        /// Connections with so many bytes queued, in messages of 10.
+        fn of(queues: &[usize]) -> Self {
+            let books = Books::new();
+            let bounds = Bounds { places: 100, hold: Duration::from_secs(4), retry: Duration::from_secs(60) };
+            let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&books.worker));
+            let channels = Channels::new(signouts, Arc::clone(&books.worker));
+            let members = queues.iter().enumerate().map(|(n, bytes)| {
+                let channel = channel(&books, "alice");
+                // The others are still signing in: their pushes are parked.
+                if n % 2 == 0 {
+                    channel.outgoing.set_push_lane(LaneId::LOGIN);
+                }
+                let connected = channels.connect(&channel.outgoing);
+                let guard = channels.register(Rc::clone(&channel));
+                for _ in 0..bytes / 10 {
+                    channel.outgoing.push(frame()).unwrap();
+                }
+                (channel, guard, connected)
+            });
+            let members = members.collect();
+            Self { books, channels, members }
+        }
+
+        fn closing(&self) -> Vec<Option<CloseReason>> {
+            self.members.iter().map(|(channel, ..)| channel.outgoing.closing()).collect()
+        }
+    }
+
+    const SLOW: Option<CloseReason> = Some(CloseReason::SlowConsumer);
+    const FULL: Option<CloseReason> = Some(CloseReason::Overloaded);
+
+    #[test]
+    fn f11_the_largest_queues_are_shed_first_until_there_is_room_and_no_other() {
+        let mut crowd = Crowd::of(&[30, 200, 0, 100, 90]);
+        assert_eq!(crowd.books.queued(), (42, 420));
+        assert_eq!(shed_largest(&crowd.channels, 201), 2);
+        assert_eq!(crowd.closing(), [None, SLOW, None, SLOW, None]);
+        assert_eq!(crowd.books.queued(), (12, 120), "at once, not when their tasks get a turn");
+        assert_eq!(shed_largest(&crowd.channels, 0), 0);
+        assert_eq!(shed_largest(&crowd.channels, 10_000), 2, "only where something is queued");
+        assert_eq!(crowd.closing(), [SLOW, SLOW, None, SLOW, SLOW]);
+        assert_eq!(shed_largest(&crowd.channels, 10_000), 0);
+        assert_eq!(crowd.books.queued(), (0, 0));
+        for (channel, guard, _) in &mut crowd.members {
+            assert_eq!(channel.outgoing.unwritten_pushes() > 0, channel.outgoing.closing() == SLOW);
+            guard.set_reason(CloseReason::SlowConsumer);
+        }
+        crowd.members.clear();
+        assert_eq!(crowd.books.queued(), (0, 0), "counted off once");
+        assert_eq!(crowd.books.push_drops(PushDrop::SlowConsumer), 42, "every push is accounted for (G9)");
+    }
+
+    #[test]
+    fn f11_one_that_is_ending_already_is_left_to_its_end() {
+        let crowd = Crowd::of(&[100, 50]);
+        crowd.members[0].0.outgoing.close(CloseReason::Draining);
+        assert_eq!(shed_largest(&crowd.channels, 10), 1);
+        assert_eq!(crowd.closing(), [Some(CloseReason::Draining), SLOW]);
+        assert_eq!(crowd.books.queued(), (10, 100), "its last answers are flushed");
+        let (shed, ..) = &crowd.members[1];
+        assert_eq!(shed.outgoing.push(frame()), Err(Full::Closing));
+    }
+
+    #[test]
+    fn f11_the_newest_connections_are_closed_first() {
+        let crowd = Crowd::of(&[10, 10, 10, 10, 10]);
+        assert_eq!(close_newest(&crowd.channels, 2), 2);
+        assert_eq!(crowd.closing(), [None, None, None, FULL, FULL]);
+        assert_eq!(close_newest(&crowd.channels, 1), 1);
+        assert_eq!(crowd.closing(), [None, None, FULL, FULL, FULL]);
+        assert_eq!(close_newest(&crowd.channels, 10), 2);
+        assert_eq!(close_newest(&crowd.channels, 10), 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! What a worker does when the process is overloaded, and the beat that shows that its loop turns (rows F11, F16).
+
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::limits::{NEWEST_SHARE, PRESSURE_LOOK};
+use crate::monitor::metrics::{Reject, WorkerMetrics};
+use crate::monitor::pressure::{Pressure, Told};
+use crate::session::channels::Channels;
+use crate::session::shedding::{close_newest, shed_largest};
+
+/// Does what is demanded, for as long as it is polled.
+pub(super) async fn relieve(mut pressure: Pressure, channels: Rc<Channels>, metrics: Arc<WorkerMetrics>) {
+    while let Some(told) = pressure.next().await {
+        answer(told, &channels, &metrics);
+    }
+    // Nobody looks any more: the process is ending, and a task that ended would be a fault of the worker.
+    pending().await
+}
+
+fn answer(told: Told, channels: &Channels, metrics: &WorkerMetrics) {
+    let share = share(told, metrics.queued_bytes());
+    if share > 0 {
+        count(metrics, Reject::OverloadShed, shed_largest(channels, share));
+    }
+    if told.demand.close_newest {
+        let mut open = 0usize;
+        channels.for_each_connection(|_, _| open += 1);
+        count(metrics, Reject::OverloadNewest, close_newest(channels, open.div_ceil(NEWEST_SHARE)));
+    }
+}
+
+/// A worker's part of what all are to shed is that of what all have queued, rounded up.
+fn share(told: Told, own: u64) -> u64 {
+    if told.queued == 0 {
+        return 0;
+    }
+    let share = (u128::from(told.demand.shed) * u128::from(own)).div_ceil(u128::from(told.queued));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+fn count(metrics: &WorkerMetrics, reason: Reject, times: usize) {
+    for _ in 0..times {
+        metrics.reject(reason);
+    }
+}
+
+/// Says again and again that the loop turns. A beat that was held up comes late, and the next one in its own time.
+pub(super) async fn beat(metrics: Arc<WorkerMetrics>) {
+    let beating = Beating(metrics);
+    let mut ticks = interval(PRESSURE_LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        beating.0.beat(Instant::now());
+    }
+}
+
+/// However the loop ends, it is not late afterwards.
+struct Beating(Arc<WorkerMetrics>);
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.0.loop_ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::overload::Demand;
+
+    #[test]
+    fn f11_workers_shed_in_proportion_to_what_they_have_queued() {
+        let told = |shed, queued| Told { demand: Demand { shed, ..Demand::default() }, queued };
+        assert_eq!(share(told(100, 1_000), 1_000), 100);
+        assert_eq!((share(told(100, 1_000), 750), share(told(100, 1_000), 250)), (75, 25));
+        assert_eq!(share(told(1, 1_000), 3), 1, "together at least what is demanded");
+        assert_eq!((share(told(100, 1_000), 0), share(told(0, 1_000), 10), share(told(5, 0), 10)), (0, 0, 0));
+        assert_eq!(share(told(u64::MAX, 1), u64::MAX), u64::MAX, "what came meanwhile");
+    }
+}
