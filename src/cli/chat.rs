@@ -12,12 +12,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gateway::client::{Client, ConnectError, Connected, LoginError, Transport};
+use gateway::client::{
+    ConnectError, End, LoginError, Need, NoToken, Phase, ResilientClient, ResilientOptions, Server, Tokens,
+    Transport,
+};
 use gateway::wire::close::CloseReason;
 
 use crate::cli::chat::session::{Outcome, Session};
 use crate::cli::connect::{ServerArgs, Wanted};
-use crate::cli::mint::SignerArgs;
+use crate::cli::mint::{Signer, SignerArgs};
 
 /// The login was refused.
 const EXIT_REFUSED: u8 = 2;
@@ -42,7 +45,9 @@ Lines on standard output, one per event, `text=` always last:
   members group=G count=N accounts=A,B
   joined group=G account=A, quit group=G account=A        (oneself, or another member)
   failed command=/… group=G status=N reason=…
-  closed reason=R                                         (the gateway ended the session)
+  draining within=D                                       (the gateway goes away; the chat moves to another one)
+  reconnecting reason=R attempt=N after=D server=S        (then online again)
+  closed reason=R                                         (the session is over: it must not come back, or --once)
   done sent=N stored=N received=N
 A value with blanks stands in quotes. Times are UTC. Backslashes, line ends, control and invisible
 characters are written as escapes.
@@ -71,6 +76,12 @@ pub(crate) struct ChatArgs {
     pub(crate) allow_plain: bool,
     #[command(flatten)]
     pub(crate) gateway: ServerArgs,
+    /// Another gateway for the same accounts, where to go when the one at hand goes away; may be given several times.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) also: Vec<String>,
+    /// End when the connection does, in place of coming back.
+    #[arg(long)]
+    pub(crate) once: bool,
     /// A token; without it one is signed with the secret file or the key.
     #[arg(long)]
     pub(crate) token: Option<String>,
@@ -96,32 +107,27 @@ pub(crate) fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
-    let token = match &args.token {
-        Some(token) => token.clone(),
-        None => args.signer.signer()?.mint(&args.account, &args.app),
+    let purse = Purse::new(&args)?;
+    let parts = match ResilientClient::connect(options(&args)?, purse).await {
+        Ok(parts) => parts,
+        Err(end) => return Ok(not_begun(&end)),
     };
-    let Connected { client, pushes, failed } = match connect(&args).await? {
-        Ok(connected) => connected,
-        Err(error) => return Ok(give_up(&error, EXIT_NO_CONNECTION)),
-    };
-    let transport = client.transport();
-    let server = args.gateway.address(transport);
-    if let Some(line) = detour(&failed, transport) {
-        say(&line);
+    let client = parts.0.clone();
+    if let Phase::Online(online) = &*client.phase().borrow() {
+        greet(&args, online.transport, &online.server);
     }
-    if let Err(error) = client.login(&token).await {
-        return Ok(login_failed(&error, &client).await);
-    }
-    greet(&args, transport, &server);
     let wait = Duration::from_secs(args.wait);
-    let mut session = Session::new(client.clone(), pushes, args.account.clone(), args.to.clone());
-    let outcome = session.run(transport, &server, args.expect, wait).await;
+    let mut session = Session::new(parts, args.account.clone(), args.to.clone());
+    let outcome = session.run(args.expect, wait).await;
     client.close().await;
     Ok(match outcome {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
         Ok(Outcome::Incomplete) => ExitCode::FAILURE,
-        Ok(Outcome::Closed(reason)) => {
-            say(&explain(reason, &args.account));
+        Ok(Outcome::Over(end)) => {
+            match &*end {
+                End::Closed(reason) => say(&explain(*reason, &args.account)),
+                end => say(&format!("gateway chat: {end}")),
+            }
             ExitCode::FAILURE
         }
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -129,23 +135,54 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Connects as the arguments say.
+/// Where the tokens of a chat come from: the one that was given, or a new one for every login.
+struct Purse {
+    given: Option<String>,
+    signer: Option<Signer>,
+    account: String,
+    app: String,
+}
+
+impl Purse {
+    fn new(args: &ChatArgs) -> anyhow::Result<Self> {
+        let signer = if args.token.is_none() { Some(args.signer.signer()?) } else { None };
+        let (account, app) = (args.account.clone(), args.app.clone());
+        Ok(Self { given: args.token.clone(), signer, account, app })
+    }
+}
+
+impl Tokens for Purse {
+    async fn token(&self, need: Need) -> Result<String, NoToken> {
+        match (&self.given, &self.signer) {
+            (Some(given), _) => given.token(need).await,
+            (None, Some(signer)) => Ok(signer.mint(&self.account, &self.app)),
+            (None, None) => Err(NoToken::Never("nothing to sign one with".to_owned())),
+        }
+    }
+}
+
+/// Connects as the arguments say, and keeps to that.
 ///
 /// # Errors
-/// The outer ones are of the CA file.
-async fn connect(args: &ChatArgs) -> anyhow::Result<Result<Connected, ConnectError>> {
-    Ok(match args.transport {
-        // A process connects once, so there is nothing to remember.
-        Wanted::Auto => args.gateway.auto(args.allow_plain)?.connect().await,
-        Wanted::Only(transport) => {
-            let connected = Client::connect(args.gateway.options(transport)?).await;
-            connected.map(|(client, pushes)| Connected { client, pushes, failed: Vec::new() })
-        }
-    })
+/// Those of the CA file.
+fn options(args: &ChatArgs) -> anyhow::Result<ResilientOptions> {
+    // What gets through to one gateway does so to its neighbours: each remembers for itself, under its name.
+    let server = |at: &ServerArgs| -> anyhow::Result<Server> {
+        Ok(match args.transport {
+            Wanted::Auto => at.auto(args.allow_plain)?.into(),
+            Wanted::Only(transport) => at.options(transport)?.into(),
+        })
+    };
+    let mut options = ResilientOptions::new(server(&args.gateway)?);
+    for other in &args.also {
+        options = options.or(server(&args.gateway.at(other))?);
+    }
+    options.once = args.once;
+    Ok(options)
 }
 
 /// What failed before this transport was taken, for the person; nothing when nothing did.
-fn detour(failed: &[(Transport, ConnectError)], taken: Transport) -> Option<String> {
+pub(super) fn detour(failed: &[(Transport, ConnectError)], taken: Transport) -> Option<String> {
     if failed.is_empty() {
         return None;
     }
@@ -155,24 +192,19 @@ fn detour(failed: &[(Transport, ConnectError)], taken: Transport) -> Option<Stri
     Some(format!("{}. Connected over {taken}{clear}.", causes.join("; ")))
 }
 
-async fn login_failed(error: &LoginError, client: &Client) -> ExitCode {
-    let code = match error {
-        LoginError::Refused { .. } => EXIT_REFUSED,
-        LoginError::Closed(reason) if !reason.may_retry() => EXIT_REFUSED,
-        LoginError::Closed(_) | LoginError::TimedOut | LoginError::BadAnswer => EXIT_NO_CONNECTION,
+/// Says why the chat did not begin. The library gives tokens, connections and logins that failed.
+fn not_begun(end: &End) -> ExitCode {
+    let code = match end {
+        End::Login(LoginError::Refused { .. }) | End::Token(_) => EXIT_REFUSED,
+        End::Login(LoginError::Closed(reason)) | End::Closed(reason) if !reason.may_retry() => EXIT_REFUSED,
+        _ => EXIT_NO_CONNECTION,
     };
-    client.close().await;
-    let code = give_up(error, code);
-    if matches!(error, LoginError::Refused { status: 105, .. }) {
+    say(&format!("gateway chat: {end}"));
+    if matches!(end, End::Login(LoginError::Refused { status: 105, .. })) {
         say(
             "Was the token made with this gateway's secret (--secret-file) or key (--key), and has it not run out?",
         );
     }
-    code
-}
-
-fn give_up(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    say(&format!("gateway chat: {error}"));
     ExitCode::from(code)
 }
 

@@ -43,6 +43,11 @@ impl ServerArgs {
         })
     }
 
+    /// The same gateway settings for another `HOST:PORT`.
+    pub(crate) fn at(&self, server: &str) -> Self {
+        Self { server: server.to_owned(), ..self.clone() }
+    }
+
     /// A connection over whatever gets through.
     pub(crate) fn auto(&self, allow_plain: bool) -> Result<Auto, CaError> {
         let auto = Auto::new(self.server.clone(), TrustedCa::from_pem_file(&self.ca)?);

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::client::calls::CallError;
+use crate::client::claim::Claim;
 use crate::client::pending::Place;
 use crate::client::state::State;
 use crate::wire::close::CloseReason;
@@ -84,6 +85,30 @@ pub enum RequestError {
     /// The body is larger than any gateway takes.
     #[error("a body of {0} bytes is more than any gateway takes")]
     TooLarge(usize),
+    /// Nothing of it was sent, and nothing will be ([`ResilientClient`](crate::client::ResilientClient)).
+    #[error("not sent: {0}")]
+    NotSent(NotSent),
+}
+
+/// Why a request was never sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// There was no connection before its time was over.
+    #[error("there was no connection in time")]
+    TimedOut,
+    /// Too many requests wait already, and there is no connection; or they waited until its time was over.
+    #[error("too many requests are waiting")]
+    QueueFull,
+    /// The session is over for good.
+    #[error("the session is over")]
+    Over,
+}
+
+impl RequestError {
+    /// May the request have been carried out all the same? Then it must not be sent again blindly.
+    pub const fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Closed(_) | Self::StreamEnded)
+    }
 }
 
 /// A login failed.
@@ -113,7 +138,9 @@ impl From<RequestError> for LoginError {
         match error {
             RequestError::Closed(reason) => Self::Closed(reason),
             RequestError::StreamEnded => Self::Closed(CloseReason::PeerClosed),
-            RequestError::TimedOut | RequestError::SequenceInUse(_) => Self::TimedOut,
+            RequestError::TimedOut | RequestError::SequenceInUse(_) | RequestError::NotSent(_) => {
+                Self::TimedOut
+            }
             RequestError::TooLarge(_) => Self::Closed(CloseReason::FrameTooBig),
         }
     }
@@ -126,13 +153,25 @@ pub struct PendingAnswer {
     ticket: u64,
     answer: oneshot::Receiver<Answer>,
     deadline: Pin<Box<Sleep>>,
+    claim: Arc<Claim>,
     state: Arc<State>,
 }
 
 impl PendingAnswer {
     pub(super) fn new(place: Place, state: Arc<State>, deadline: Instant) -> Self {
         let Place { sequence, ticket, answer } = place;
-        Self { sequence, ticket, answer, deadline: Box::pin(sleep_until(deadline)), state }
+        let deadline = Box::pin(sleep_until(deadline));
+        Self { sequence, ticket, answer, deadline, claim: Arc::default(), state }
+    }
+
+    /// For the writer.
+    pub(super) fn claim(&self) -> Arc<Claim> {
+        Arc::clone(&self.claim)
+    }
+
+    /// Takes the request back; false when it may have been written.
+    pub(super) fn withdraw(&self) -> bool {
+        self.claim.withdraw()
     }
 
     /// The sequence the request went out with.

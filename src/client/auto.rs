@@ -172,6 +172,11 @@ impl Auto {
         Connected { client, pushes, failed }
     }
 
+    /// Where a connection over this transport goes, `host:port`.
+    pub(super) fn address(&self, transport: Transport) -> String {
+        self.over(transport).server
+    }
+
     /// The options of one attempt.
     fn over(&self, transport: Transport) -> ConnectOptions {
         let mut options = ConnectOptions { transport, ..self.options.clone() };

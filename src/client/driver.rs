@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use crate::wire::packet::Encoded;
 
 /// Heartbeat intervals without a byte after which the gateway is gone: before the third, two pings went unanswered.
 const SILENT_BEATS: u32 = 3;
+
+/// Close codes after which a client must not come back as it is (protocol §8).
+const FOR_GOOD: RangeInclusive<u64> = 3500..=3999;
 
 /// What the frames travel on.
 pub(super) enum Wire {
@@ -65,11 +69,15 @@ impl Drop for Wire {
     }
 }
 
+/// The reason for a code, also one this version does not know: what must not be tried again stays so.
+pub(super) fn reason_of_code(code: u64) -> CloseReason {
+    let unknown = if FOR_GOOD.contains(&code) { CloseReason::ProtocolError } else { CloseReason::PeerClosed };
+    CloseReason::from_code(code).unwrap_or(unknown)
+}
+
 fn reason_of(error: &ConnectionError) -> CloseReason {
     match error {
-        ConnectionError::ApplicationClosed(close) => {
-            CloseReason::from_code(close.error_code.into_inner()).unwrap_or(CloseReason::PeerClosed)
-        }
+        ConnectionError::ApplicationClosed(close) => reason_of_code(close.error_code.into_inner()),
         ConnectionError::LocallyClosed => CloseReason::Bye,
         ConnectionError::ConnectionClosed(_)
         | ConnectionError::TransportError(_)

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
+use crate::client::go_away::{GO_AWAY_TAG, GoAway};
 use crate::client::options::{Heartbeat, Transport};
 use crate::client::pending::Refusal;
 use crate::client::state::{Counts, State};
@@ -23,6 +24,9 @@ use crate::wire::{command, pb};
 
 /// Room kept for the header in the largest frame, bytes.
 const HEADER_ROOM: usize = 64 * KIB;
+
+/// Largest body of a request, bytes.
+pub(super) const MAX_BODY: usize = MAX_FRAME - HEADER_ROOM;
 
 /// The parts of an orderly close, each bounded by [`LINGER`]: what is queued is written, the peer closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -44,6 +48,13 @@ pub(super) struct Inner {
     pub(super) transport: Transport,
     pub(super) connection: Option<quinn::Connection>,
     pub(super) _driver: AbortOnDropHandle<()>,
+}
+
+/// The right to queue one request.
+pub(super) struct Room {
+    slot: OwnedSemaphorePermit,
+    place: mpsc::OwnedPermit<Write>,
+    stream: usize,
 }
 
 /// Which of the client's streams something goes out on. With one stream, and on TCP, all are the same.
@@ -76,12 +87,14 @@ impl Client {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Signs in with a token, without isp, zone or tags. See [`login_with`](Self::login_with).
+    /// Signs in with a token, without isp and zone; the tag `goaway` says that this library understands it. See
+    /// [`login_with`](Self::login_with), which adds no tag.
     ///
     /// # Errors
     /// [`LoginError`].
     pub async fn login(&self, token: &str) -> Result<Login, LoginError> {
-        self.login_with(pb::LoginReq { token: token.to_owned(), ..Default::default() }).await
+        let tags = vec![GO_AWAY_TAG.to_owned()];
+        self.login_with(pb::LoginReq { token: token.to_owned(), tags, ..Default::default() }).await
     }
 
     /// Signs in. Not cancel safe: a login that is dropped halfway leaves a connection without use.
@@ -119,7 +132,7 @@ impl Client {
     }
 
     /// Sends a request; the answer is awaited through what it returns, or not at all. Requests sent one after the
-    /// other by one task leave in that order. Cancel safe: cancelled, the request may or may not have been sent.
+    /// other by one task leave in that order. Cancel safe: cancelled, the request was not sent.
     ///
     /// # Errors
     /// [`RequestError`] when it cannot be sent within the request timeout.
@@ -141,34 +154,64 @@ impl Client {
     pub async fn send_header(
         &self,
         lane: Lane,
-        mut header: pb::Header,
+        header: pb::Header,
         body: impl Into<Bytes>,
     ) -> Result<PendingAnswer, RequestError> {
         let inner = &self.inner;
         let body = body.into();
-        if body.len() > MAX_FRAME - HEADER_ROOM {
+        if body.len() > MAX_BODY {
             return Err(RequestError::TooLarge(body.len()));
         }
         let login = header.command == command::LOGIN_SIGNIN;
         let deadline = Instant::now() + if login { inner.login_timeout } else { inner.request_timeout };
-        let slot =
-            timeout_at(deadline, inner.state.pending.slot()).await.map_err(|_| RequestError::TimedOut)?;
-        let stream = inner.lanes.index(lane);
-        let registered = slot
-            .and_then(|slot| inner.state.pending.register(slot, header.sequence, &header.command, stream));
-        let place = match registered {
+        let room = timeout_at(deadline, self.room(lane)).await.map_err(|_| RequestError::TimedOut)??;
+        match self.send_in(room, header, body, deadline) {
+            Err(RequestError::StreamEnded) => Err(self.closed_or_ended().await),
+            sent => sent,
+        }
+    }
+
+    /// Waits until one more request can be queued. Cancel safe.
+    pub(super) async fn room(&self, lane: Lane) -> Result<Room, RequestError> {
+        let inner = &self.inner;
+        let (Ok(slot), Ok(place)) =
+            (inner.state.pending.slot().await, inner.lanes.of(lane).clone().reserve_owned().await)
+        else {
+            return Err(self.closed_or_ended().await);
+        };
+        Ok(Room { slot, place, stream: inner.lanes.index(lane) })
+    }
+
+    /// Queues a request. [`RequestError::StreamEnded`] also when the whole connection is over.
+    pub(super) fn send_in(
+        &self,
+        room: Room,
+        mut header: pb::Header,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<PendingAnswer, RequestError> {
+        let state = &self.inner.state;
+        let place = match state.pending.register(room.slot, header.sequence, &header.command, room.stream) {
             Ok(place) => place,
             Err(Refusal::InUse) => return Err(RequestError::SequenceInUse(header.sequence)),
-            Err(Refusal::Ended) => return Err(self.closed_or_ended().await),
+            Err(Refusal::Ended) => return Err(RequestError::StreamEnded),
         };
         header.sequence = place.sequence;
-        let pending = PendingAnswer::new(place, Arc::clone(&inner.state), deadline);
-        let frame = encode_message(inner.state.dialect, &header, body);
-        let queued = timeout_at(deadline, inner.lanes.of(lane).send(Write::Packet(frame))).await;
-        match queued.map_err(|_| RequestError::TimedOut)? {
-            Ok(()) => Ok(pending),
-            Err(_) => Err(self.closed_or_ended().await),
-        }
+        let pending = PendingAnswer::new(place, Arc::clone(state), deadline);
+        let frame = encode_message(state.dialect, &header, body);
+        room.place.send(Write::Request { frame, claim: pending.claim() });
+        Ok(pending)
+    }
+
+    /// What a request may wait for its answer.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.inner.request_timeout
+    }
+
+    /// Waits until the gateway says that it will close this connection; until it does, requests are served. Cancel
+    /// safe. Most gateways never say it: wait for it beside other things.
+    pub async fn going_away(&self) -> GoAway {
+        self.inner.state.going_away().await
     }
 
     /// Sends bytes as they stand: for tests of a gateway.

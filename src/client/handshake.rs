@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::auto::NoTransport;
+use crate::client::driver::reason_of_code;
 use crate::client::options::{ConnectOptions, Streams, Transport};
 use crate::wire::close::CloseReason;
 
@@ -299,8 +300,7 @@ fn quic_error(options: &ConnectOptions, error: ConnectionError) -> ConnectError 
             _ => ConnectError::Quic { server, error },
         },
         ConnectionError::ApplicationClosed(close) => {
-            let reason = CloseReason::from_code(close.error_code.into_inner());
-            ConnectError::Closed { server, reason: reason.unwrap_or(CloseReason::PeerClosed) }
+            ConnectError::Closed { server, reason: reason_of_code(close.error_code.into_inner()) }
         }
         error => ConnectError::Quic { server, error },
     }

@@ -13,8 +13,10 @@
 mod answer;
 mod auto;
 mod calls;
+mod claim;
 mod connect;
 mod driver;
+mod go_away;
 mod handle;
 mod handshake;
 mod memory;
@@ -22,19 +24,25 @@ mod options;
 mod pending;
 mod pushes;
 mod race;
+mod resilient;
 mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod trust;
 
-pub use answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
+pub use answer::{Answer, Login, LoginError, NotSent, PendingAnswer, RequestError};
 pub use auto::{Auto, Connected, NoTransport, Plain, default_tls_port};
 pub use calls::CallError;
+pub use go_away::{GO_AWAY_TAG, GoAway};
 pub use handle::{Client, Lane};
 pub use handshake::{ConnectError, quic_endpoint};
 pub use memory::Memory;
 pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
 pub use pushes::{GroupNotice, Push, Pushes};
+pub use resilient::{
+    Backoff, End, Event, Events, Need, NoToken, Online, PendingReply, Phase, ResilientClient,
+    ResilientOptions, ResilientPushes, Server, Tokens,
+};
 pub use state::Counts;
 pub use trust::{CaError, TrustedCa};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 use crate::client::answer::{Answer, Login};
+use crate::client::go_away::GoAway;
 use crate::client::pending::Pending;
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::Dialect;
@@ -33,6 +34,7 @@ pub(super) struct State {
     login: OnceLock<Login>,
     opened: watch::Sender<bool>,
     closed: watch::Sender<Option<CloseReason>>,
+    go_away: watch::Sender<Option<GoAway>>,
     counts: watch::Sender<Counts>,
     /// Reads that brought bytes, on any stream.
     reads: AtomicU64,
@@ -48,6 +50,7 @@ impl State {
             login: OnceLock::new(),
             opened: watch::Sender::new(false),
             closed: watch::Sender::new(None),
+            go_away: watch::Sender::new(None),
             counts: watch::Sender::new(Counts::default()),
             reads: AtomicU64::new(0),
             held: AtomicUsize::new(0),
@@ -102,6 +105,24 @@ impl State {
             first
         });
         self.pending.end();
+    }
+
+    /// The gateway said that it will close; the first word stands.
+    pub(super) fn go_away(&self, told: GoAway) {
+        self.go_away.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(told);
+            first
+        });
+    }
+
+    pub(super) async fn going_away(&self) -> GoAway {
+        let mut told = self.go_away.subscribe();
+        match told.wait_for(Option::is_some).await.ok().and_then(|told| *told) {
+            Some(told) => told,
+            // The sender lives in self, so this is never reached.
+            None => std::future::pending().await,
+        }
     }
 
     pub(super) fn close_reason(&self) -> Option<CloseReason> {

@@ -9,12 +9,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::answer::Answer;
+use crate::client::claim::Claim;
+use crate::client::driver::reason_of_code;
+use crate::client::go_away::GoAway;
 use crate::client::pushes::{Push, PushSender};
 use crate::client::state::State;
 use crate::limits::{KIB, READ_CHUNK};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Frame, FrameDecoder, Opcode};
-use crate::wire::packet::{self, BASIC_PING, BASIC_PONG, Encoded, LogicPacket, Packet};
+use crate::wire::packet::{self, BASIC_GO_AWAY, BASIC_PING, BASIC_PONG, Encoded, LogicPacket, Packet};
 use crate::wire::pb;
 
 /// Largest frame a client accepts, bytes: what a logic service may send (reliability §2.0).
@@ -47,6 +50,8 @@ pub(super) enum Ended {
 pub(super) enum Write {
     /// One frame, or any bytes.
     Packet(Encoded),
+    /// A request, unless its sender has taken it back.
+    Request { frame: Encoded, claim: Arc<Claim> },
     /// The last bytes. `done` is told when they, and all before them, were handed to the transport.
     Last { bytes: Bytes, done: oneshot::Sender<()> },
 }
@@ -92,13 +97,19 @@ async fn take(
         Opcode::Ping => pong(frame::encode(Opcode::Pong, &frame.payload), state, replies),
         Opcode::Pong => state.count(|counts| counts.frame_pongs += 1),
         Opcode::Close => {
-            let reason = CloseReason::from_payload(&frame.payload).unwrap_or(CloseReason::PeerClosed);
+            let code = frame.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+            let reason = code.map_or(CloseReason::PeerClosed, |code| reason_of_code(code.into()));
             return Some(Ended::Closed(reason));
         }
         Opcode::Text | Opcode::Continuation | Opcode::Unknown => return Some(Ended::Violated),
         Opcode::Binary => match Packet::decode(&frame.payload) {
             Ok(Packet::Basic { dialect, code: BASIC_PING, .. }) => {
                 pong(packet::encode_basic(dialect, BASIC_PONG), state, replies);
+            }
+            Ok(Packet::Basic { code: BASIC_GO_AWAY, body, .. }) => {
+                if let Some(told) = GoAway::from_body(&body) {
+                    state.go_away(told);
+                }
             }
             Ok(Packet::Basic { code: BASIC_PONG, .. }) => state.count(|counts| counts.basic_pongs += 1),
             // Other codes are for clients that know more than this one.
@@ -143,17 +154,10 @@ pub(super) async fn write(
     while queue.recv_many(&mut batch, WRITE_BATCH).await > 0 {
         for order in batch.drain(..) {
             match order {
-                Write::Packet(frame) => {
-                    for piece in [frame.head, frame.body] {
-                        if gathered.len() + piece.len() > WRITE_GATHER {
-                            to.write_all(&gathered).await?;
-                            gathered.clear();
-                        }
-                        if piece.len() > WRITE_GATHER {
-                            to.write_all(&piece).await?;
-                        } else {
-                            gathered.extend_from_slice(&piece);
-                        }
+                Write::Packet(frame) => gather(&mut to, &mut gathered, frame).await?,
+                Write::Request { frame, claim } => {
+                    if claim.hand_over() {
+                        gather(&mut to, &mut gathered, frame).await?;
                     }
                 }
                 Write::Last { bytes, done } => {
@@ -171,6 +175,26 @@ pub(super) async fn write(
         to.write_all(&gathered).await?;
         to.flush().await?;
         gathered.clear();
+    }
+    Ok(())
+}
+
+/// Puts a frame behind what is gathered, which is written when there is no room for it.
+async fn gather(
+    to: &mut (impl AsyncWrite + Unpin),
+    gathered: &mut Vec<u8>,
+    frame: Encoded,
+) -> io::Result<()> {
+    for piece in [frame.head, frame.body] {
+        if gathered.len() + piece.len() > WRITE_GATHER {
+            to.write_all(gathered).await?;
+            gathered.clear();
+        }
+        if piece.len() > WRITE_GATHER {
+            to.write_all(&piece).await?;
+        } else {
+            gathered.extend_from_slice(&piece);
+        }
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod metrics;
 mod overload;
 mod program;
 mod pushes;
+mod reconnect;
 mod refusals;
 mod requests;
 mod slow_clients;

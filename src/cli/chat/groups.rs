@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gateway::client::{CallError, Client, GroupNotice};
+use gateway::client::{CallError, GroupNotice, ResilientClient};
 use gateway::wire::pb::{self, Status};
 use tokio::task::{JoinError, JoinSet};
 
@@ -20,7 +20,7 @@ const MAX_LOOKS: usize = 16;
 /// of which only the id is known, beside that.
 #[derive(Debug)]
 pub(super) struct Groups {
-    client: Client,
+    client: ResilientClient,
     known: Known,
     tasks: JoinSet<Done>,
     /// One of `tasks` is an order; the others are looks.
@@ -43,7 +43,7 @@ struct Found {
 }
 
 impl Groups {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: ResilientClient) -> Self {
         Self { client, known: Known::default(), tasks: JoinSet::new(), is_ordering: false }
     }
 
@@ -170,8 +170,8 @@ impl Groups {
     }
 }
 
-async fn carry_out(client: &Client, order: &Order) -> Result<Found, CallError> {
-    let own = client.session().map(|login| login.account.as_str()).unwrap_or_default();
+async fn carry_out(client: &ResilientClient, order: &Order) -> Result<Found, CallError> {
+    let own = &client.account().unwrap_or_default();
     let changed = |event, id: &str| Line::new(event).field("group", id).field("account", own);
     Ok(match order {
         Order::Create { name, members } => {

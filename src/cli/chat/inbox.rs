@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use gateway::client::{CallError, Client, RequestError};
+use gateway::client::{CallError, RequestError, ResilientClient};
 use gateway::wire::pb;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -37,13 +37,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// come meanwhile wait for the next round together, so a busy chat makes no more requests than its round trips allow.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    client: Client,
+    client: ResilientClient,
     seen: Seen,
     /// The request under way; at most one.
     request: JoinSet<Result<Step, CallError>>,
     round: Round,
     /// All that was missed before the session was listed and shown once.
     caught_up: bool,
+    /// Signed in again since the round under way began: what was missed is to be listed once more.
+    again: bool,
     /// The highest id shown that no round has acknowledged.
     shown: Option<i64>,
     /// Since the last success: how long to pause, and until when.
@@ -76,13 +78,14 @@ pub(super) enum Step {
 }
 
 impl Inbox {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: ResilientClient) -> Self {
         Self {
             client,
             seen: Seen::default(),
             request: JoinSet::new(),
             round: Round::default(),
             caught_up: false,
+            again: false,
             shown: None,
             pause: None,
         }
@@ -98,12 +101,20 @@ impl Inbox {
         self.shown = self.shown.max(Some(id));
     }
 
+    /// Signed in again: there may be more that was missed.
+    pub(super) const fn start_over(&mut self) {
+        self.again = true;
+        self.pause = None;
+    }
+
     /// Starts a round when there is something to do, none is under way, and no pause lasts.
     pub(super) fn begin(&mut self) {
-        let wanted = !self.caught_up || self.shown.is_some();
+        let wanted = self.again || !self.caught_up || self.shown.is_some();
         if !wanted || !self.request.is_empty() || self.retry_at().is_some_and(|at| Instant::now() < at) {
             return;
         }
+        self.caught_up &= !self.again;
+        self.again = false;
         let ack = self.shown.take().unwrap_or(0);
         let upto = if self.caught_up { ack } else { i64::MAX };
         self.round = Round { upto, ack, ..Round::default() };
@@ -149,7 +160,7 @@ impl Inbox {
 
     /// The first attempt to fetch what was missed is still under way.
     pub(super) fn is_starting(&self) -> bool {
-        !self.caught_up && self.pause.is_none()
+        (self.again || !self.caught_up) && self.pause.is_none()
     }
 
     /// No request is under way, and none will be before [`retry_at`](Self::retry_at) or the next push.
@@ -196,7 +207,7 @@ impl Inbox {
         };
         let first = self.pause.is_none();
         self.pause = Some((pause, Instant::now() + pause));
-        if first && !matches!(error, CallError::Request(RequestError::Closed(_))) {
+        if first && !matches!(error, CallError::Request(RequestError::Closed(_) | RequestError::NotSent(_))) {
             let what = if acknowledging { "acknowledge what was shown" } else { "fetch what was missed" };
             say(&format!("cannot {what}, will try again: {error}"));
         }

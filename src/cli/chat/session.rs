@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::client::{CallError, Client, Push, Pushes, Transport};
+use gateway::client::{CallError, End, Event, Push, ResilientClient, ResilientPushes};
 use gateway::wire::close::CloseReason;
 use gateway::wire::{command, pb};
 use tokio::task::JoinSet;
@@ -15,7 +16,7 @@ use crate::cli::chat::groups::{Done, Groups};
 use crate::cli::chat::inbox::{Inbox, Step};
 use crate::cli::chat::input::{Input, Lines};
 use crate::cli::chat::instruction::{HELP, Instruction, To, parse};
-use crate::cli::chat::say;
+use crate::cli::chat::{detour, say};
 
 /// Lines sent and not answered; then no more input is read. Far below what the gateway takes from one channel.
 const MAX_UNANSWERED: usize = 64;
@@ -24,14 +25,14 @@ const MAX_UNANSWERED: usize = 64;
 const MAX_EARLY: usize = 4096;
 
 /// How a session went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Outcome {
     /// All answered with status 0, and as many messages came as were expected.
     Complete,
     /// Something was refused or not answered, or messages did not come.
     Incomplete,
-    /// The gateway ended it.
-    Closed(CloseReason),
+    /// It was ended, and does not come back.
+    Over(Arc<End>),
 }
 
 /// A line that was sent, and what became of it.
@@ -39,11 +40,14 @@ type Talked = (To, String, Result<pb::MessageResp, CallError>);
 
 /// A running chat.
 pub(super) struct Session {
-    client: Client,
-    pushes: Pushes,
+    client: ResilientClient,
+    pushes: ResilientPushes,
+    news: gateway::client::Events,
     account: String,
     to: Option<String>,
     events: Events,
+    /// Why the last connection ended.
+    lost: Option<CloseReason>,
     /// Pushes that came while what was missed was fetched.
     early: VecDeque<Push>,
     inbox: Inbox,
@@ -57,15 +61,21 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, pushes: Pushes, account: String, to: Option<String>) -> Self {
+    pub(super) fn new(
+        (client, pushes, news): (ResilientClient, ResilientPushes, gateway::client::Events),
+        account: String,
+        to: Option<String>,
+    ) -> Self {
         Self {
             inbox: Inbox::new(client.clone()),
             groups: Groups::new(client.clone()),
             client,
             pushes,
+            news,
             account,
             to,
             events: Events::new(),
+            lost: None,
             early: VecDeque::new(),
             talks: JoinSet::new(),
             sent: 0,
@@ -79,25 +89,22 @@ impl Session {
     ///
     /// # Errors
     /// Standard output's only.
-    pub(super) async fn run(
-        &mut self,
-        transport: Transport,
-        server: &str,
-        expect: Option<u64>,
-        wait: Duration,
-    ) -> io::Result<Outcome> {
-        let channel = self.client.session().map(|login| login.channel_id.clone()).unwrap_or_default();
-        let online = Line::new("online").field("account", &self.account).field("channel", channel);
-        self.events.emit(online.field("transport", transport).field("server", server)).await?;
-        let closed = self.attend(expect.unwrap_or(0), wait).await?;
+    pub(super) async fn run(&mut self, expect: Option<u64>, wait: Duration) -> io::Result<Outcome> {
+        let over = match self.news.recv().await {
+            Some(first) => match self.take_event(first).await? {
+                Some(end) => Some(self.over(end).await?),
+                None => self.attend(expect.unwrap_or(0), wait).await?,
+            },
+            None => Some(Arc::new(End::Stopped)),
+        };
         self.show_early().await?;
-        if let Some(reason) = closed {
-            self.events.emit(Line::new("closed").field("reason", reason)).await?;
+        if let Some(end) = &over {
+            self.events.emit(Line::new("closed").field("reason", reason_of(end))).await?;
         }
         let done = Line::new("done").field("sent", self.sent).field("stored", self.stored);
         self.events.emit(done.field("received", self.received)).await?;
-        Ok(match closed {
-            Some(reason) => Outcome::Closed(reason),
+        Ok(match over {
+            Some(end) => Outcome::Over(end),
             None if self.is_complete(expect.unwrap_or(0)) => Outcome::Complete,
             None => Outcome::Incomplete,
         })
@@ -112,8 +119,8 @@ impl Session {
             && self.received >= expect
     }
 
-    /// The loop: input, answers, messages. Returns why the gateway closed, if it did.
-    async fn attend(&mut self, expect: u64, wait: Duration) -> io::Result<Option<CloseReason>> {
+    /// The loop: input, answers, messages. Returns why the session is over, if it is.
+    async fn attend(&mut self, expect: u64, wait: Duration) -> io::Result<Option<Arc<End>>> {
         let mut lines = Lines::of_stdin();
         // When input ended, and with it how long expected messages may still take.
         let mut until = None;
@@ -148,12 +155,14 @@ impl Session {
                 Some(Ok(talked)) = self.talks.join_next() => self.show_answer(talked).await?,
                 Some(Ok(done)) = self.groups.answer() => self.show_done(done).await?,
                 Some(Ok(step)) = self.inbox.answer() => self.take_step(step).await?,
-                push = self.pushes.recv() => match push {
+                Some(event) = self.news.recv() => if let Some(end) = self.take_event(event).await? {
+                    return self.over(end).await.map(Some);
+                },
+                Some(push) = self.pushes.recv() => match push {
                     // What was missed is older. Put aside and not left in the connection, where on TCP it stands
                     // in the way of answers.
-                    Some(push) if starting && self.early.len() < MAX_EARLY => self.early.push_back(push),
-                    Some(push) => self.show_push(&push).await?,
-                    None => return self.closed().await.map(Some),
+                    push if starting && self.early.len() < MAX_EARLY => self.early.push_back(push),
+                    push => self.show_push(&push).await?,
                 },
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && idle => {}
                 () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
@@ -162,9 +171,45 @@ impl Session {
         }
     }
 
-    /// The connection is over: what was sent and not answered never will be.
-    async fn closed(&mut self) -> io::Result<CloseReason> {
-        let reason = self.client.closed().await;
+    /// Shows what happened to the session; its end is left to [`over`](Self::over).
+    async fn take_event(&mut self, event: Event) -> io::Result<Option<Arc<End>>> {
+        let line = match event {
+            Event::Connected(online) => {
+                if let Some(line) = detour(&online.failed, online.transport) {
+                    say(&line);
+                }
+                // The first time there is nothing to do over.
+                self.inbox.start_over();
+                let line = Line::new("online").field("account", &self.account);
+                let line =
+                    line.field("channel", &online.login.channel_id).field("transport", online.transport);
+                line.field("server", &online.server)
+            }
+            Event::Draining(told) => {
+                Line::new("draining").field("within", humantime::format_duration(told.within))
+            }
+            Event::Reconnecting { attempt, after, server } => {
+                let reason = self.lost.map_or("draining", CloseReason::token);
+                let after = humantime::format_duration(Duration::from_millis(after.as_millis() as u64));
+                let line = Line::new("reconnecting").field("reason", reason).field("attempt", attempt);
+                line.field("after", after).field("server", server)
+            }
+            Event::Lost(reason) => {
+                self.lost = Some(reason);
+                return Ok(None);
+            }
+            Event::Over(end) => return Ok(Some(end)),
+            Event::Kicked | Event::Missed(_) => return Ok(None),
+        };
+        self.events.emit(line).await?;
+        Ok(None)
+    }
+
+    /// The session is over: what arrived before is shown, and what was sent and not answered never will be.
+    async fn over(&mut self, end: Arc<End>) -> io::Result<Arc<End>> {
+        while let Some(push) = self.pushes.recv().await {
+            self.show_push(&push).await?;
+        }
         while let Some(talked) = self.talks.join_next().await {
             if let Ok(talked) = talked {
                 self.show_answer(talked).await?;
@@ -175,7 +220,7 @@ impl Session {
                 self.show_done(done).await?;
             }
         }
-        Ok(reason)
+        Ok(end)
     }
 
     /// Does what a line asks for.
@@ -330,6 +375,16 @@ impl Session {
             self.show(line.time(index.send_time).field("via", "offline").text(&content.body)).await?;
         }
         Ok(())
+    }
+}
+
+/// One word for the end of a session.
+fn reason_of(end: &End) -> CloseReason {
+    match end {
+        End::Stopped => CloseReason::Bye,
+        End::Closed(reason) => *reason,
+        End::Login(_) | End::Token(_) => CloseReason::Unauthenticated,
+        End::Connect(_) => CloseReason::PeerLost,
     }
 }
 

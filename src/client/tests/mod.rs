@@ -26,6 +26,7 @@ use crate::wire::{command, pb};
 mod auto;
 mod connecting;
 mod pushes;
+mod resilient;
 mod session;
 
 /// Far above what anything here takes; a test that needs it has failed.

@@ -11,13 +11,14 @@ use crate::support::fake_logic::Event;
 /// A gateway between two scripted services, and bob's chat.
 struct Scene {
     chat: FakeLogic,
-    _login: FakeLogic,
+    login: FakeLogic,
     /// The channel of bob.
     channel: String,
     bob: Option<Child>,
     stdout: Option<BufReader<ChildStdout>>,
-    _gateway: Dev,
-    _place: Place,
+    gateway: Dev,
+    tcp: SocketAddr,
+    place: Place,
 }
 
 impl Scene {
@@ -25,21 +26,26 @@ impl Scene {
         let place = Place::new();
         let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
         script(&chat);
-        let config = serve_config(&place, login.address, chat.address);
-        let mut child = place.gateway(&["serve", "--config", &config]).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let gateway = Dev { child: Some(child), _stdout: stdout, page: String::new() };
-        let tcp = started(&mut log).to_string();
-        // A log that nobody reads must not stop it.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let mut all = vec!["chat", "--account", "bob", "--transport", "tcp", "--server", &tcp];
+        serve_config(&place, login.address, chat.address);
+        let (gateway, tcp) = serve(&place, "127.0.0.1:0");
+        let server = tcp.to_string();
+        let mut all = vec!["chat", "--account", "bob", "--transport", "tcp", "--server", &server];
         all.extend(["--secret-file", "jwt.secret"]);
         all.extend(arguments);
         let mut bob = place.gateway(&all).spawn().unwrap();
         let stdout = Some(BufReader::new(bob.stdout.take().unwrap()));
         let channel = login.signin("bob").await.header.channel_id;
-        Self { chat, _login: login, channel, bob: Some(bob), stdout, _gateway: gateway, _place: place }
+        Self { chat, login, channel, bob: Some(bob), stdout, gateway, tcp, place }
+    }
+
+    fn kill(&mut self) {
+        let child = self.gateway.child.as_mut().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.gateway = serve(&self.place, &self.tcp.to_string()).0;
     }
 
     /// Alice's message, pushed to bob.
@@ -96,6 +102,19 @@ impl Drop for Scene {
             let _gone = bob.wait();
         }
     }
+}
+
+/// A gateway of its own process that listens here.
+fn serve(place: &Place, listen: &str) -> (Dev, SocketAddr) {
+    let mut command = place.gateway(&["serve", "--config", "gateway.toml"]);
+    let mut child = command.env("GATEWAY__TCP__LISTEN", listen).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let gateway = Dev { child: Some(child), _stdout: stdout, page: String::new() };
+    let tcp = started(&mut log);
+    // A log that nobody reads must not stop it.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (gateway, tcp)
 }
 
 /// From now on these messages of alice are listed and their texts are there.
@@ -191,4 +210,47 @@ async fn an_interrupt_with_a_line_unanswered_ends_a_chat_with_1() {
         drop(input);
         assert_eq!(ended.status.code(), Some(code), "{ended:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f3_a_chat_comes_back_with_what_was_missed_and_what_was_written_meanwhile() {
+    let mut scene = Scene::start(|_| {}, &["--to", "alice", "--expect", "1", "--wait", "25"]).await;
+    scene.event("online account=bob").await;
+    scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
+    scene.kill();
+    let away = scene.event("reconnecting").await;
+    assert!(away.starts_with("reconnecting reason=peer_closed attempt=1 after="), "{away}");
+    let stdin = scene.bob.as_mut().unwrap().stdin.as_mut().unwrap();
+    stdin.write_all(b"written meanwhile\n").unwrap();
+    list(&scene.chat, &[54]);
+    scene.restart();
+    let online = scene.event("online").await;
+    assert!(!online.contains(&scene.channel), "a new channel: {online}");
+    // The two come in any order.
+    scene.chat.packet(CHAT_USER_TALK, 0).await;
+    scene.chat.packet(CHAT_TALK_ACK, 0).await;
+    assert_eq!(scene.end().await, 0);
+    assert!(scene.event("done").await.contains("sent=1 stored=1 received=1"));
+    assert_eq!(scene.chat.packets(CHAT_USER_TALK).len(), 1);
+    assert_eq!(scene.login.packets("login.signin").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_that_is_told_once_ends_with_its_connection() {
+    let mut scene = Scene::start(|_| {}, &["--once"]).await;
+    scene.event("online account=bob").await;
+    scene.kill();
+    assert_eq!(scene.event("closed").await, "closed reason=peer_closed\n");
+    assert_eq!(scene.end().await, 1);
+}
+
+/// A kick is no accident: the chat says so and stays away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_that_was_kicked_stays_away_and_ends_with_1() {
+    let mut scene = Scene::start(|_| {}, &[]).await;
+    scene.event("online account=bob").await;
+    scene.login.kick(&scene.channel).await;
+    assert_eq!(scene.event("closed").await, "closed reason=kicked\n");
+    assert_eq!(scene.end().await, 1);
+    assert_eq!(scene.login.packets("login.signin").len(), 1);
 }

@@ -1,0 +1,389 @@
+//! The task that keeps a session up: it does what the [`Course`] decides, and carries requests.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::client::answer::{Answer, Login, LoginError, NotSent, RequestError};
+use crate::client::auto::Connected;
+use crate::client::go_away::{GO_AWAY_TAG, GoAway};
+use crate::client::handle::{Client, Lane, Room};
+use crate::client::handshake::ConnectError;
+use crate::client::resilient::backoff::{Backoff, Dice};
+use crate::client::resilient::course::Course;
+use crate::client::resilient::events::{End, Event, Online, Teller};
+use crate::client::resilient::line::{Line, Order};
+use crate::client::resilient::options::ResilientOptions;
+use crate::client::resilient::pushes::PushShelf;
+use crate::client::resilient::step::{Act, Input, Why};
+use crate::client::resilient::tokens::{Need, NoToken, Tokens};
+use crate::client::resilient::verdict::{Verdict, of_connect, of_login};
+use crate::wire::close::CloseReason;
+use crate::wire::pb::{self, Status};
+
+/// What a token may take.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between an answer 300 and the next try: an instance that comes back is up within seconds.
+const REFUSED: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
+
+/// Something that takes time, and of which one goes on at once.
+type Doing = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// How it ended.
+enum Done {
+    Connected(Result<Made, NotMade>),
+    SignedIn(Result<Login, LoginError>),
+    Left,
+}
+
+/// A connection that has not signed in, and the token it will do so with.
+struct Made {
+    connected: Connected,
+    token: String,
+}
+
+enum NotMade {
+    Token(NoToken),
+    Connect(ConnectError),
+}
+
+/// A request that went out, and what came of it.
+struct Outcome {
+    ticket: u64,
+    order: Order,
+    result: Result<Answer, RequestError>,
+    /// Nothing of it was written, and nothing will be.
+    is_withdrawn: bool,
+}
+
+/// What the keeper wakes up for.
+enum Wake {
+    Done(Done),
+    /// `None`: no handle is left.
+    Order(Option<Order>),
+    Room(Result<Room, RequestError>),
+    Outcome(Outcome),
+    Closed(CloseReason),
+    GoAway(GoAway),
+    Alarm,
+    Stop,
+}
+
+/// See the module. Dropped, it drops its connections.
+pub(super) struct Keeper<T> {
+    options: Arc<ResilientOptions>,
+    tokens: Arc<T>,
+    course: Course,
+    dice: Dice,
+    orders: mpsc::Receiver<Order>,
+    stop: Arc<Notify>,
+    line: Line,
+    under_way: JoinSet<Outcome>,
+    /// Signed in.
+    current: Option<Client>,
+    /// It has said that it goes away.
+    is_told: bool,
+    /// Made, and not signed in.
+    made: Option<Made>,
+    doing: Option<Doing>,
+    last_error: Option<End>,
+    teller: Teller,
+    pushes: PushShelf,
+    account: Arc<OnceLock<String>>,
+}
+
+/// What comes from the handle.
+pub(super) struct Desk {
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) stop: Arc<Notify>,
+    pub(super) teller: Teller,
+    pub(super) pushes: PushShelf,
+    pub(super) account: Arc<OnceLock<String>>,
+}
+
+impl<T: Tokens> Keeper<T> {
+    pub(super) fn new(
+        options: Arc<ResilientOptions>,
+        tokens: T,
+        course: Course,
+        dice: Dice,
+        desk: Desk,
+    ) -> Self {
+        let Desk { orders, stop, teller, pushes, account } = desk;
+        Self {
+            options,
+            tokens: Arc::new(tokens),
+            course,
+            dice,
+            orders,
+            stop,
+            line: Line::default(),
+            under_way: JoinSet::new(),
+            current: None,
+            is_told: false,
+            made: None,
+            doing: None,
+            last_error: None,
+            teller,
+            pushes,
+            account,
+        }
+    }
+
+    /// Runs until the session is over for good.
+    pub(super) async fn run(mut self) {
+        self.input(Input::Begin);
+        while !self.course.is_over() {
+            if self.course.awaits_idle() && self.under_way.is_empty() {
+                self.input(Input::Idle);
+                continue;
+            }
+            match self.wake().await {
+                Wake::Done(done) => self.done(done).await,
+                Wake::Order(Some(order)) => self.line.accept(order),
+                Wake::Order(None) | Wake::Stop => self.input(Input::Stop),
+                Wake::Room(Ok(room)) => self.send(room),
+                Wake::Room(Err(RequestError::Closed(reason))) | Wake::Closed(reason) => {
+                    self.closed(reason).await
+                }
+                Wake::Room(Err(_)) => self.input(Input::Broken),
+                Wake::Outcome(outcome) => self.settle(outcome),
+                Wake::GoAway(told) => {
+                    self.is_told = true;
+                    self.input(Input::GoAway(told));
+                }
+                Wake::Alarm => {
+                    self.line
+                        .expire(Instant::now())
+                        .into_iter()
+                        .for_each(|order| order.give_up(NotSent::TimedOut));
+                    self.input(Input::Alarm);
+                }
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let sends = self.course.may_send() && self.line.is_ready();
+        let alarm = self.course.alarm().into_iter().chain(self.line.alarm()).min();
+        let current = self.current.as_ref();
+        let doing = async {
+            match &mut self.doing {
+                Some(doing) => doing.await,
+                None => pending().await,
+            }
+        };
+        let (closed, going) = (
+            async { if let Some(client) = current { client.closed().await } else { pending().await } },
+            async { if let Some(client) = current { client.going_away().await } else { pending().await } },
+        );
+        let room = async {
+            if let Some(client) = current { client.room(Lane::Messages).await } else { pending().await }
+        };
+        // Leaving, the close is our own.
+        let is_watched = !self.course.is_leaving();
+        tokio::select! {
+            () = self.stop.notified() => Wake::Stop,
+            done = doing => Wake::Done(done),
+            order = self.orders.recv() => Wake::Order(order),
+            Some(Ok(outcome)) = self.under_way.join_next() => Wake::Outcome(outcome),
+            reason = closed, if is_watched => Wake::Closed(reason),
+            told = going, if !self.is_told => Wake::GoAway(told),
+            room = room, if sends => Wake::Room(room),
+            () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Wake::Alarm,
+        }
+    }
+
+    /// Tells the course, and does what it says.
+    fn input(&mut self, input: Input) {
+        for act in self.course.take(Instant::now(), input) {
+            match act {
+                Act::Connect { server, renew } => self.connect(server, renew),
+                Act::SignIn => self.sign_in(),
+                Act::Leave => {
+                    // A handshake that is under way was for the move that is not made now.
+                    self.doing = self.current.clone().map(|client| -> Doing {
+                        Box::pin(async move {
+                            client.close().await;
+                            Done::Left
+                        })
+                    });
+                }
+                Act::Draining(told) => self.teller.say(Event::Draining(told)),
+                Act::Lost(reason) => self.teller.say(Event::Lost(reason)),
+                Act::Kicked => self.teller.say(Event::Kicked),
+                Act::Reconnecting { attempt, after, server } => {
+                    let server = self.options.server(server).name().to_owned();
+                    self.teller.say(Event::Reconnecting { attempt, after, server });
+                }
+                Act::Over(why) => {
+                    let end = match why {
+                        Why::Stopped => End::Stopped,
+                        Why::Closed(reason) => End::Closed(reason),
+                        Why::LastError => self.last_error.take().unwrap_or(End::Stopped),
+                    };
+                    self.last_error = Some(end);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, server: usize, renew: bool) {
+        self.made = None;
+        let (options, tokens) = (Arc::clone(&self.options), Arc::clone(&self.tokens));
+        let need = if renew { Need::Renewed } else { Need::Login };
+        self.doing = Some(Box::pin(async move {
+            let late = |_| Err(NoToken::NotNow("it took too long".to_owned()));
+            let token = timeout(TOKEN_TIMEOUT, tokens.token(need)).await.unwrap_or_else(late);
+            Done::Connected(match token {
+                Err(error) => Err(NotMade::Token(error)),
+                Ok(token) => match options.server(server).connect().await {
+                    Ok(connected) => Ok(Made { connected, token }),
+                    Err(error) => Err(NotMade::Connect(error)),
+                },
+            })
+        }));
+    }
+
+    fn sign_in(&mut self) {
+        let Some(made) = &self.made else { return };
+        let client = made.connected.client.clone();
+        let mut request = pb::LoginReq { token: made.token.clone(), ..self.options.login.clone() };
+        if !request.tags.iter().any(|tag| tag == GO_AWAY_TAG) {
+            request.tags.push(GO_AWAY_TAG.to_owned());
+        }
+        self.doing = Some(Box::pin(async move { Done::SignedIn(client.login_with(request).await) }));
+    }
+
+    async fn done(&mut self, done: Done) {
+        self.doing = None;
+        match done {
+            Done::Connected(Ok(made)) => {
+                self.made = Some(made);
+                self.input(Input::Connected);
+            }
+            Done::Connected(Err(NotMade::Connect(error))) => {
+                let verdict = of_connect(&error);
+                self.last_error = Some(End::Connect(error));
+                self.input(Input::ConnectFailed(verdict));
+            }
+            Done::Connected(Err(NotMade::Token(error))) => {
+                let verdict =
+                    if matches!(error, NoToken::Never(_)) { Verdict::Never } else { Verdict::Again };
+                // A token that was refused says more than that there is no other.
+                let is_known = matches!(self.last_error, Some(End::Login(_) | End::Closed(_)));
+                if verdict != Verdict::Never || !is_known {
+                    self.last_error = Some(End::Token(error));
+                }
+                self.input(Input::NoToken(verdict));
+            }
+            Done::SignedIn(Ok(login)) => self.signed_in(login),
+            Done::SignedIn(Err(error)) => {
+                self.made = None;
+                let verdict = of_login(&error);
+                self.last_error = Some(End::Login(error));
+                self.input(Input::SignInFailed(verdict));
+            }
+            Done::Left => {
+                self.current = None;
+                self.collect().await;
+                self.input(Input::Left);
+            }
+        }
+    }
+
+    fn signed_in(&mut self, login: Login) {
+        let Some(Made { connected: Connected { client, pushes, failed }, .. }) = self.made.take() else {
+            return;
+        };
+        let transport = client.transport();
+        let server = self.options.server(self.course.server()).address(transport);
+        self.input(Input::SignedIn);
+        self.current = Some(client);
+        (self.is_told, self.last_error) = (false, None);
+        let _ = self.account.set(login.account.clone());
+        self.pushes.put(pushes);
+        self.teller.say(Event::Connected(Arc::new(Online { login, transport, server, failed })));
+    }
+
+    async fn closed(&mut self, reason: CloseReason) {
+        self.current = None;
+        self.collect().await;
+        self.last_error = Some(End::Closed(reason));
+        self.input(Input::Closed(reason));
+    }
+
+    /// The connection is over: everything that was under way on it has ended, or ends in this turn.
+    async fn collect(&mut self) {
+        while let Some(outcome) = self.under_way.join_next().await {
+            if let Ok(outcome) = outcome {
+                self.settle(outcome);
+            }
+        }
+    }
+
+    /// Queues the oldest request on the connection.
+    fn send(&mut self, room: Room) {
+        let Some(client) = &self.current else { return };
+        let Some((ticket, order)) = self.line.take() else { return };
+        let deadline = order.deadline.min(Instant::now() + client.request_timeout());
+        match client.send_in(room, order.header.clone(), order.body.clone(), deadline) {
+            Ok(mut answer) => {
+                self.under_way.spawn(async move {
+                    let result = (&mut answer).await;
+                    let is_withdrawn = result.is_err() && answer.withdraw();
+                    Outcome { ticket, order, result, is_withdrawn }
+                });
+            }
+            // Nothing was queued; the end of the connection is seen next.
+            Err(_) => self.line.put_back(ticket, order),
+        }
+    }
+
+    /// Ends a request, or lets it wait for another try.
+    fn settle(&mut self, outcome: Outcome) {
+        let Outcome { ticket, mut order, result, is_withdrawn } = outcome;
+        let is_lost = matches!(result, Err(RequestError::StreamEnded));
+        match result {
+            Ok(answer) if answer.status == Status::SystemException as i32 && self.options.retry_refused => {
+                let at = Instant::now() + REFUSED.pause(order.refusals, &mut self.dice);
+                order.refusals = order.refusals.saturating_add(1);
+                if at < order.deadline {
+                    order.refused = Some(answer);
+                    self.line.put_off(ticket, order, at);
+                } else {
+                    order.end(Ok(answer));
+                }
+            }
+            // Its time may be over: then it ends with the next alarm, which is at once.
+            Err(_) if is_withdrawn => self.line.put_back(ticket, order),
+            result => order.end(result),
+        }
+        if is_lost && self.current.as_ref().is_some_and(|client| client.close_reason().is_none()) {
+            self.input(Input::Broken);
+        }
+    }
+
+    /// Leaves, and tells everyone who waits.
+    async fn finish(mut self) {
+        (self.doing, self.made) = (None, None);
+        if let Some(client) = self.current.take() {
+            client.close().await;
+        }
+        self.collect().await;
+        self.orders.close();
+        while let Some(order) = self.orders.recv().await {
+            order.give_up(NotSent::Over);
+        }
+        self.line.clear().for_each(|order| order.give_up(NotSent::Over));
+        let end = self.last_error.take().unwrap_or(End::Stopped);
+        self.teller.say(Event::Over(Arc::new(end)));
+    }
+}

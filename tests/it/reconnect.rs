@@ -1,0 +1,244 @@
+//! The session that lasts of the client library, through real gateways: it moves, comes back, stays away, and every
+//! request is carried out once or its caller knows better (rows F1, F3).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use gateway::client::{
+    Backoff, ConnectOptions, End, Event, Events, LoginError, PendingReply, RequestError, ResilientClient,
+    ResilientOptions, Streams, TrustedCa,
+};
+use gateway::wire::close::CloseReason;
+use gateway::wire::command::{CHAT_USER_TALK, LOGIN_SIGNIN};
+use gateway::wire::dialect::Dialect;
+use rstest::rstest;
+
+use crate::support::fake_logic::FakeLogic;
+use crate::support::harness::Bench;
+use crate::support::identity::{CERTIFICATES, token};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Target;
+use crate::support::soon;
+
+/// Pauses that tests need not wait for.
+const SHORT: Backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_millis(200) };
+
+fn server(kind: Kind, target: &Target) -> ConnectOptions {
+    let ca = || TrustedCa::from_der(vec![CERTIFICATES.ca.clone()]).unwrap();
+    let mut options = match kind {
+        Tcp => ConnectOptions::tcp(target.tcp.to_string()),
+        Tls => ConnectOptions::tls(target.tls.to_string(), ca()),
+        QuicOne | QuicMany => ConnectOptions::quic(target.quic.to_string(), ca()),
+    };
+    options.streams = if kind == QuicOne { Streams::Single } else { Streams::Separate };
+    options
+}
+
+fn options(kind: Kind, bench: &Bench) -> ResilientOptions {
+    ResilientOptions { backoff: SHORT, ..ResilientOptions::new(server(kind, &bench.target)) }
+}
+
+/// Takes events up to one for which `wanted` gives something.
+async fn event<T>(events: &mut Events, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    loop {
+        let event = soon("an event", events.recv()).await.expect("the session goes on");
+        if let Some(found) = wanted(&event) {
+            return found;
+        }
+    }
+}
+
+/// Awaits the next sign-in; returns the server.
+async fn online(events: &mut Events) -> String {
+    event(events, |event| match event {
+        Event::Connected(online) => Some(online.server.clone()),
+        _ => None,
+    })
+    .await
+}
+
+/// Numbered requests and their answers to come.
+struct Ledger {
+    made: Vec<PendingReply>,
+}
+
+impl Ledger {
+    const fn new() -> Self {
+        Self { made: Vec::new() }
+    }
+
+    async fn make(&mut self, client: &ResilientClient, count: usize) {
+        for _ in 0..count {
+            let number = self.made.len().to_string();
+            self.made.push(soon("room", client.send(CHAT_USER_TALK, "bob", number)).await.unwrap());
+        }
+    }
+
+    /// Awaits every answer and compares it with what the services got; returns how many have an unknown outcome.
+    async fn balance(self, services: &[&FakeLogic]) -> usize {
+        let mut results = Vec::new();
+        for reply in self.made {
+            results.push(soon("the end of a request", reply).await);
+        }
+        let mut seen: HashMap<usize, usize> = HashMap::new();
+        for service in services {
+            let numbers = service
+                .packets(CHAT_USER_TALK)
+                .into_iter()
+                .map(|packet| String::from_utf8(packet.body.to_vec()).unwrap().parse::<usize>().unwrap());
+            let numbers: Vec<usize> = numbers.collect();
+            assert!(numbers.is_sorted(), "G3: in the order in which they were made: {numbers:?}");
+            numbers.into_iter().for_each(|number| *seen.entry(number).or_default() += 1);
+        }
+        let mut unknown = 0;
+        for (number, result) in results.into_iter().enumerate() {
+            let times = seen.get(&number).copied().unwrap_or(0);
+            match result {
+                Ok(answer) => {
+                    assert!(answer.is_success(), "{number}: {}", answer.status);
+                    assert_eq!(times, 1, "request {number}");
+                }
+                Err(error) => {
+                    assert!(error.is_outcome_unknown(), "{number}: {error}");
+                    assert!(times <= 1, "request {number} was carried out {times} times");
+                    unknown += 1;
+                }
+            }
+        }
+        unknown
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn f1_when_its_gateway_drains_a_client_moves_to_the_other_and_no_request_is_lost_or_repeated(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let mut old = Bench::start().await;
+    let new = Bench::start().await;
+    let two = options(kind, &old).or(server(kind, &new.target));
+    let there = server(kind, &new.target).server;
+    let connecting = ResilientClient::connect(two, token("alice"));
+    let (client, _pushes, mut events) = soon("a session", connecting).await.unwrap();
+    online(&mut events).await;
+    let channel = client.session().unwrap().channel_id;
+    let mut ledger = Ledger::new();
+    ledger.make(&client, 50).await;
+    old.chat.packet(CHAT_USER_TALK, 49).await;
+    old.drain();
+    let told = |event: &Event| {
+        matches!(event, Event::Draining(_) | Event::Lost(CloseReason::Draining)).then_some(())
+    };
+    event(&mut events, told).await;
+    ledger.make(&client, 50).await;
+    assert_eq!(online(&mut events).await, there);
+    ledger.make(&client, 50).await;
+    assert_eq!(ledger.balance(&[&old.chat, &new.chat]).await, 0, "none is unknown");
+    assert!(new.chat.packets(CHAT_USER_TALK).len() >= 50);
+    old.login.signout(&channel).await;
+    old.ended().await;
+    assert_eq!(old.login.packets(LOGIN_SIGNIN).len(), 1);
+    assert_eq!(new.login.packets(LOGIN_SIGNIN).len(), 1);
+    assert!(new.login.packets(LOGIN_SIGNIN)[0].session().tags.contains(&"goaway".to_owned()));
+}
+
+#[rstest]
+#[tokio::test]
+async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_what_they_had_waiting(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    let connecting = ResilientClient::connect(options(kind, &bench), token("alice"));
+    let (client, _pushes, mut events) = soon("a session", connecting).await.unwrap();
+    online(&mut events).await;
+    let before = client.session().unwrap().channel_id;
+    bench.chat.hold(CHAT_USER_TALK);
+    let lost = client.send(CHAT_USER_TALK, "bob", "lost").await.unwrap();
+    bench.chat.packet(CHAT_USER_TALK, 0).await;
+    let Target { tcp, tls, quic } = bench.target;
+    drop(bench);
+    event(&mut events, |event| matches!(event, Event::Lost(_)).then_some(())).await;
+    let error = soon("its end", lost).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    let mut ledger = Ledger::new();
+    ledger.make(&client, 20).await;
+    event(&mut events, |event| matches!(event, Event::Reconnecting { attempt: 2.., .. }).then_some(())).await;
+
+    let bench = Bench::with(|config| {
+        config.tcp = vec![tcp];
+        config.tls.as_mut().unwrap().listen = vec![tls];
+        config.quic.as_mut().unwrap().listen = vec![quic];
+    })
+    .await;
+    online(&mut events).await;
+    assert_ne!(client.session().unwrap().channel_id, before);
+    assert_eq!(ledger.balance(&[&bench.chat]).await, 0);
+    assert_eq!(bench.chat.packets(CHAT_USER_TALK).len(), 20, "and not the one that was lost");
+}
+
+#[rstest]
+#[tokio::test]
+async fn who_was_kicked_stays_away(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::start().await;
+    let connecting = ResilientClient::connect(options(kind, &bench), token("alice"));
+    let (client, mut pushes, mut events) = soon("a session", connecting).await.unwrap();
+    bench.login.kick(&client.session().unwrap().channel_id).await;
+    assert!(soon("the notice", pushes.recv()).await.unwrap().kick().is_some());
+    event(&mut events, |event| matches!(event, Event::Kicked).then_some(())).await;
+    let end = soon("the end", client.over()).await;
+    assert!(matches!(*end, End::Closed(CloseReason::Kicked)), "{end}");
+    let late = client.request(CHAT_USER_TALK, "bob", "late").await.unwrap_err();
+    assert!(matches!(late, RequestError::NotSent(_)));
+    // Its task has ended, so nobody can come back.
+    soon("the last event", async { while events.recv().await.is_some() {} }).await;
+    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_wrong_token_ends_it(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::start().await;
+    let (client, _pushes, _events) =
+        ResilientClient::start(options(kind, &bench), "no.such.token".to_owned());
+    let end = soon("the end", client.over()).await;
+    assert!(matches!(*end, End::Login(LoginError::Refused { status: 105, .. })), "{end}");
+    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn b20_a_request_for_a_service_that_comes_late_is_carried_out_once(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let (chat, waker) = FakeLogic::dormant(Dialect::XIm);
+    let bench = Bench::unready(FakeLogic::start(Dialect::XIm), chat, Dialect::XIm, |config| {
+        config.limits.backoff_first = Duration::from_millis(20);
+        config.limits.backoff_max = Duration::from_millis(50);
+    });
+    bench.login.handshake(0).await;
+    let (client, _pushes, _events) = ResilientClient::start(options(kind, &bench), token("alice"));
+    soon("a session", client.online()).await.unwrap();
+    let reply = client.send(CHAT_USER_TALK, "bob", "late").await.unwrap();
+    soon("two refusals", async {
+        while bench.metric("gateway_answers_total", &["status=\"300\""]).await < 2.0 {}
+    })
+    .await;
+    waker.wake();
+    assert!(soon("the answer", reply).await.unwrap().is_success());
+    assert_eq!(bench.chat.packets(CHAT_USER_TALK).len(), 1);
+}
+
+/// The login service is not there when the client is: it is tried again until it is.
+#[tokio::test]
+async fn b21_a_login_that_is_not_possible_yet_is_tried_again() {
+    let (login, waker) = FakeLogic::dormant(Dialect::XIm);
+    let bench = Bench::unready(login, FakeLogic::start(Dialect::XIm), Dialect::XIm, |config| {
+        config.limits.backoff_first = Duration::from_millis(20);
+        config.limits.backoff_max = Duration::from_millis(50);
+    });
+    let (client, _pushes, mut events) = ResilientClient::start(options(Tcp, &bench), token("alice"));
+    event(&mut events, |event| matches!(event, Event::Reconnecting { attempt: 2.., .. }).then_some(())).await;
+    waker.wake();
+    soon("a session", client.online()).await.unwrap();
+    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1);
+}
