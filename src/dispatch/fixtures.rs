@@ -113,6 +113,10 @@ impl House {
     /// The instance takes so many bytes.
     pub(crate) fn write(&self, id: &str, bytes: usize) {
         let link = self.link(id);
+        let announced = self.dispatch.announce_signins(&link);
+        if bytes == 0 {
+            return SignOuts::retract(&announced);
+        }
         link.advance(bytes, |progress| self.dispatch.progressed(&link, progress));
     }
 

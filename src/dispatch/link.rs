@@ -11,7 +11,7 @@ use crate::config::Instance;
 use crate::dispatch::queue::{Bounds, Cargo, Item, Progress, SendQueue};
 use crate::dispatch::supervision::{Event, Rule, Standing, Supervision, Transition};
 use crate::monitor::metrics::LinkMetrics;
-use crate::session::pending::{InstanceKey, Load};
+use crate::session::pending::{InstanceKey, Load, Ticket};
 use crate::session::wake::Wake;
 use crate::wire::packet::Encoded;
 
@@ -193,6 +193,11 @@ impl Link {
     /// Shows the queued frames to a writer.
     pub(crate) fn write_with<R>(&self, write: impl FnOnce(&mut dyn Iterator<Item = &Encoded>) -> R) -> R {
         write(&mut self.queue.borrow().frames())
+    }
+
+    /// Shows the sign-ins that one write may begin.
+    pub(crate) fn each_fresh_signin(&self, items: usize, each: impl FnMut(&Rc<Ticket>)) {
+        self.queue.borrow().fresh_signins(items).for_each(each);
     }
 
     /// The socket took `written` bytes.

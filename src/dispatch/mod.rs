@@ -33,7 +33,7 @@ use crate::dispatch::queue::{Bounds, Cargo, Progress};
 use crate::dispatch::selector::ZoneIndex;
 use crate::dispatch::services::{Chosen, Purpose, Services};
 use crate::dispatch::supervision::{Event, Rule, Standing};
-use crate::limits::Limits;
+use crate::limits::{Limits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
 };
@@ -43,6 +43,7 @@ use crate::session::channel::{Channel, State};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;
 use crate::session::pending::{Stage, Ticket};
+use crate::session::relogins::Mark;
 use crate::session::signouts::{Placed, SignOut, SignOuts};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
@@ -259,6 +260,20 @@ impl Dispatch {
         self.metrics.reject(if full == Full::Gone { Reject::StreamReset } else { Reject::AnswerLost });
     }
 
+    /// A write may begin these sign-ins: sign-outs that wait are superseded, on whichever worker. Returns what is to be
+    /// [retracted](SignOuts::retract) if it takes nothing.
+    pub(crate) fn announce_signins(&self, link: &Link) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        if self.signouts.is_any_owed() {
+            link.each_fresh_signin(SLICES_PER_WRITE, |ticket| {
+                if let Some(channel) = ticket.channel.upgrade() {
+                    marks.extend(self.signouts.supersede(&channel.identity));
+                }
+            });
+        }
+        marks
+    }
+
     /// What a write to a link meant.
     pub(crate) fn progressed(&self, link: &Link, progress: Progress) {
         match progress {
@@ -267,9 +282,6 @@ impl Dispatch {
                 self.metrics.request_forwarded();
                 if ticket.is_signin {
                     ticket.restart(Instant::now());
-                    if let Some(channel) = ticket.channel.upgrade() {
-                        self.signouts.supersede(&channel.identity);
-                    }
                 }
             }
             Progress::SignedOut(signout) => {

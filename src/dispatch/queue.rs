@@ -122,6 +122,14 @@ impl SendQueue {
         self.items.iter().map(|item| &item.frame)
     }
 
+    /// The sign-ins among the next `items` of which nothing was written yet.
+    pub(crate) fn fresh_signins(&self, items: usize) -> impl Iterator<Item = &Rc<Ticket>> {
+        self.items.iter().take(items).filter_map(|item| match &item.cargo {
+            Cargo::Request(ticket) if ticket.is_signin && !item.begun => Some(ticket),
+            _ => None,
+        })
+    }
+
     /// `written` bytes were taken by the socket; reports what that means, in order.
     pub(crate) fn advance(&mut self, mut written: usize, mut report: impl FnMut(Progress)) {
         while written > 0

@@ -20,6 +20,7 @@ use crate::dispatch::link::Link;
 use crate::dispatch::supervision::{Event, Loss};
 use crate::limits::{DELIVERIES_PER_TURN, PRESSURE_LOOK, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics::{PushDrop, Reject};
+use crate::session::signouts::SignOuts;
 use crate::timer::Timer;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Packet};
@@ -301,6 +302,7 @@ impl Traffic {
     /// Offers everything queued in vectored writes until the socket takes no more.
     fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
         while !self.link.is_drained() {
+            let announced = self.dispatch.announce_signins(&self.link);
             let stream = Pin::new(&mut self.stream);
             let polled = self.link.write_with(|frames| {
                 let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
@@ -314,7 +316,10 @@ impl Traffic {
                 stream.poll_write_vectored(cx, &slices[..used])
             });
             match polled {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    SignOuts::retract(&announced);
+                    return Ok(());
+                }
                 Poll::Ready(Ok(0)) => return Err(LinkEnd::Eof),
                 Poll::Ready(Ok(written)) => {
                     let (link, dispatch) = (&self.link, &self.dispatch);

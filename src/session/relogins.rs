@@ -42,16 +42,21 @@ impl Relogins {
         }
     }
 
-    /// A sign-in of this app and account was forwarded: what is owed for it must not be written behind it.
-    pub(crate) fn supersede(&self, identity: &Identity) {
-        if self.owed.load(Ordering::Acquire) == 0 {
-            return;
+    /// Is anything owed at all? One load: what a link asks before every write.
+    pub(crate) fn is_any_owed(&self) -> bool {
+        self.owed.load(Ordering::Acquire) > 0
+    }
+
+    /// A sign-in of this app and account is forwarded: what is owed for it must not be written behind it. Returns the
+    /// marks that were made, to be taken back if nothing of it was written after all.
+    pub(crate) fn supersede(&self, identity: &Identity) -> Vec<Mark> {
+        if !self.is_any_owed() {
+            return Vec::new();
         }
         self.with(|marks| {
-            for mark in marks.get(identity).into_iter().flatten() {
-                mark.store(true, Ordering::Release);
-            }
-        });
+            let of_account = marks.get(identity).into_iter().flatten();
+            of_account.filter(|mark| !mark.swap(true, Ordering::AcqRel)).cloned().collect()
+        })
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut HashMap<Identity, Vec<Mark>>) -> R) -> R {
@@ -73,7 +78,8 @@ mod tests {
         relogins.owe(&identity("bob"), &other);
         relogins.settle(&identity("alice"), &second);
         relogins.settle(&identity("alice"), &second);
-        relogins.supersede(&identity("alice"));
+        assert_eq!(relogins.supersede(&identity("alice")).len(), 1);
+        assert_eq!(relogins.supersede(&identity("alice")).len(), 0, "it was marked before");
         let marked = |mark: &Mark| mark.load(Ordering::Relaxed);
         assert_eq!((marked(&first), marked(&second), marked(&other)), (true, false, false));
         relogins.settle(&identity("alice"), &first);

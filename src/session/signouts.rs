@@ -230,8 +230,23 @@ impl SignOuts {
 
     /// A sign-in of this app and account was forwarded: sign-outs that have to wait after this are superseded, on every
     /// worker.
-    pub(crate) fn supersede(&self, identity: &Identity) {
-        self.relogins.supersede(identity);
+    ///
+    /// To be told before the write: the login service may answer, and another worker act on it, while the write returns.
+    /// [`retract`](Self::retract) takes back what it returns if nothing was written.
+    pub(crate) fn supersede(&self, identity: &Identity) -> Vec<Mark> {
+        self.relogins.supersede(identity)
+    }
+
+    /// Nothing was written of the sign-ins that made these marks.
+    pub(crate) fn retract(marks: &[Mark]) {
+        for mark in marks {
+            mark.store(false, Ordering::Release);
+        }
+    }
+
+    /// Is a sign-out owed anywhere in the process?
+    pub(crate) fn is_any_owed(&self) -> bool {
+        self.relogins.is_any_owed()
     }
 
     /// When a wait ends although nothing happens.

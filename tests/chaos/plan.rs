@@ -1,0 +1,144 @@
+//! [`Plan`]: what a run is to do, from its command line, and the timers that go with it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// How long the long run goes on; none: the short one, every fault once.
+    pub(crate) seconds: Option<u64>,
+    pub(crate) clients: usize,
+    /// Requests per second of all clients.
+    pub(crate) rate: u32,
+    /// Pushes per request.
+    pub(crate) pushes: u32,
+    /// Only faults whose name holds this.
+    pub(crate) only: Option<String>,
+    /// Already in a network namespace of its own.
+    pub(crate) is_inside: bool,
+}
+
+/// Sizes of the two runs: clients, requests per second.
+const SHORT: (usize, u32) = (45, 300);
+const LONG: (usize, u32) = (200, 2000);
+
+/// What the flags are for.
+pub(crate) const USAGE: &str = "chaos [--seconds N] [--seed N] [--clients N] [--rate REQUESTS_PER_SECOND] \
+     [--pushes PER_REQUEST] [--only PART_OF_A_FAULT]";
+
+impl Plan {
+    /// Reads the command line. Flags of cargo's own test runner are passed over.
+    pub(crate) fn parse(words: &[String], default_seed: u64) -> anyhow::Result<Self> {
+        let mut plan = Self {
+            seed: default_seed,
+            seconds: None,
+            clients: 0,
+            rate: 0,
+            pushes: 1,
+            only: None,
+            is_inside: false,
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let (flag, given) =
+                word.split_once('=').map_or((word.as_str(), None), |(flag, v)| (flag, Some(v)));
+            let mut value = || {
+                given
+                    .or_else(|| words.next().map(String::as_str))
+                    .with_context(|| format!("{flag} needs a value"))
+            };
+            match flag {
+                "--seconds" => plan.seconds = Some(value()?.parse()?),
+                "--seed" => plan.seed = value()?.parse()?,
+                "--clients" => plan.clients = value()?.parse()?,
+                "--rate" => plan.rate = value()?.parse()?,
+                "--pushes" => plan.pushes = value()?.parse()?,
+                "--only" => plan.only = Some(value()?.to_owned()),
+                "--inside" => plan.is_inside = true,
+                "--test-threads" | "--color" | "--format" | "--skip" | "--logfile" => drop(value()?),
+                "--help" => bail!("{USAGE}"),
+                _ => {}
+            }
+        }
+        let (clients, rate) = if plan.seconds.is_some() { LONG } else { SHORT };
+        plan.clients = if plan.clients == 0 { clients } else { plan.clients };
+        plan.rate = if plan.rate == 0 { rate } else { plan.rate };
+        Ok(plan)
+    }
+
+    /// Is it the long run, with the timers of production?
+    pub(crate) fn is_long(&self) -> bool {
+        self.seconds.is_some()
+    }
+
+    pub(crate) fn timers(&self) -> Timers {
+        Timers::scaled(if self.is_long() { 1 } else { 10 })
+    }
+}
+
+/// Settings of the gateway that a fault waits for, and how much later than on time is still on time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timers {
+    pub(crate) ping: Duration,
+    pub(crate) misses: u32,
+    pub(crate) request: Duration,
+    pub(crate) stall: Duration,
+    pub(crate) read_idle: Duration,
+    pub(crate) quic_idle: Duration,
+    pub(crate) young: Duration,
+    pub(crate) returned: Duration,
+    pub(crate) dial: Duration,
+    pub(crate) backoff: (Duration, Duration),
+    /// An instance that left requests unanswered gets none for so long, times how often, and at most the second.
+    pub(crate) ejected: (Duration, Duration),
+    pub(crate) retry: Duration,
+    pub(crate) window: Duration,
+    /// Asked of a drain; the gateway is left with its own default, which is production's.
+    pub(crate) hard_stop: Duration,
+    /// What a machine that is busy with everything at once may add to any of them.
+    pub(crate) slack: Duration,
+    /// From the death of an instance to its leaving selection.
+    pub(crate) out: Duration,
+    /// From a restart until all clients are back.
+    pub(crate) back: Duration,
+}
+
+impl Timers {
+    /// Those of production, divided.
+    fn scaled(by: u32) -> Self {
+        let ms = |ms: u64| Duration::from_millis(ms) / by;
+        Self {
+            ping: ms(2000),
+            misses: 3,
+            request: ms(4500),
+            stall: ms(10_000),
+            read_idle: ms(130_000),
+            quic_idle: ms(120_000),
+            young: ms(10_000),
+            returned: ms(5000),
+            dial: ms(3000),
+            backoff: (ms(200), ms(5000)),
+            ejected: (ms(10_000), ms(60_000)),
+            retry: ms(60_000),
+            window: ms(20_000),
+            hard_stop: ms(30_000),
+            // A scaled run shares its cores with the other tests, and with a compiler that did not optimise.
+            slack: if by == 1 { Duration::from_millis(500) } else { Duration::from_millis(1500) },
+            out: if by == 1 { Duration::from_millis(100) } else { Duration::from_millis(400) },
+            back: Duration::from_secs(3),
+        }
+    }
+
+    /// A hung instance is found within this.
+    pub(crate) fn silence(&self) -> Duration {
+        self.ping * self.misses
+    }
+
+    /// Clients give up after this.
+    pub(crate) fn patience(&self) -> Duration {
+        self.request + self.slack
+    }
+}
