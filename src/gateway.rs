@@ -4,19 +4,23 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{error, info, warn};
+use tracing::error;
 
 use crate::auth::Verifier;
 use crate::config::{Config, TlsIdentity};
 use crate::discovery::{self, Discovery, Feed, Listening};
 use crate::handler::Gate;
-use crate::limits::{DISCOVERED_INSTANCES, MIN_CONNECTIONS, RESERVED_FILES, WORKER_FILES};
+use crate::http_client::EndpointError as WebhookError;
+use crate::limits::EVENTS_FLUSH;
+use crate::monitor::events::courier::{self, Courier};
+use crate::monitor::events::event::{Event, Severity, Subject};
+use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::memory::MemoryBudget;
 use crate::monitor::metrics::Metrics;
@@ -29,8 +33,12 @@ use crate::session::buckets::Buckets;
 use crate::session::relogins::Relogins;
 use crate::worker::{self, AtWork, Plan};
 
+use self::events::start_courier;
+use self::open_files::{open_file_limit, own_files};
 use self::sockets::Groups;
 
+mod events;
+mod open_files;
 mod sockets;
 
 /// Where a running gateway can be reached; with port 0 in the configuration, the ports that were chosen.
@@ -76,6 +84,12 @@ pub enum StartError {
     /// The source of instances could not start.
     #[error(transparent)]
     Discovery(#[from] discovery::StartError),
+    /// Nobody would look after events.
+    #[error(transparent)]
+    Events(#[from] courier::StartError),
+    /// The webhook has an address or roots that are of no use.
+    #[error("events.webhook: {0}")]
+    Webhook(WebhookError),
 }
 
 /// A running gateway. Dropping it ends it at once; [`Gateway::drain`] ends it orderly.
@@ -88,6 +102,10 @@ pub struct Gateway {
     ended: CancellationToken,
     failed: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
+    /// When the process must be gone, once it drains.
+    gone_by: OnceLock<Instant>,
+    config: Arc<Config>,
+    courier: Option<Courier>,
     /// A second handle to each UDP socket that workers share. The kernel renumbers a group when one of its sockets is
     /// closed, and would steer packets astray: none is, before all workers have ended.
     _udp: Vec<UdpSocket>,
@@ -126,13 +144,10 @@ impl Gateway {
         let config = Arc::new(config);
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
-        let zones = config.route.zones().iter().map(|zone| zone.id.clone());
-        let metrics = Metrics::new(&config.id, config.workers, zones.collect());
-        show_certificate(&config, &metrics);
+        let metrics = new_metrics(&config);
         let readiness = Arc::new(Readiness::new(config.workers, config.services()));
-        let monitor = bound.monitor.next_worker().pop();
-        let serve = |listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness));
-        let monitor = monitor.map(serve).transpose()?;
+        let courier = start_courier(&config, &metrics, &readiness)?;
+        let monitor = bound.serve_monitor(&metrics, &readiness)?;
         let drain = CancellationToken::new();
         let discovery = discover(
             feed,
@@ -156,6 +171,9 @@ impl Gateway {
             ended: CancellationToken::new(),
             failed: Arc::default(),
             workers: Vec::new(),
+            gone_by: OnceLock::new(),
+            config: Arc::clone(&config),
+            courier: Some(courier),
             _udp: bound.udp.handles(),
             discovery,
             _monitor: monitor,
@@ -197,6 +215,7 @@ impl Gateway {
             _ended: ended,
             leave: self.discovery.leave(),
             readiness: Arc::clone(&self.readiness),
+            events: self.metrics.events().clone(),
             failed: Arc::clone(&self.failed),
         };
         let thread = std::thread::Builder::new()
@@ -228,11 +247,9 @@ impl Gateway {
     /// their last answers, sign-outs are written. Returns at once; [`Gateway::ended`] or [`Gateway::wait`] tell when it is done.
     pub fn drain(&self) {
         self.readiness.draining();
-        let leave = self.discovery.leave();
-        if !leave.is_cancelled() {
-            info!(event = "drain", "draining: channels are closed with 3000, sign-outs are written");
-        }
-        leave.cancel();
+        self.gone_by.get_or_init(|| Instant::now() + self.config.drain_hard_stop);
+        self.metrics.events().raise(PROCESS, Event::drain(Severity::Info, "asked to"));
+        self.discovery.leave().cancel();
     }
 
     /// Resolves when the workers have ended, by a drain or by a fault. Cancel safe.
@@ -240,9 +257,16 @@ impl Gateway {
         self.ended.cancelled().await;
     }
 
-    /// Blocks until the workers have ended; true if they ended orderly.
+    /// Blocks until the workers have ended; true if they ended orderly. What is left of the events is posted for a
+    /// moment more, and never beyond the end of the drain.
     pub fn wait(mut self) -> bool {
-        self.join()
+        let orderly = self.join();
+        self.metrics.events().clear(PROCESS, &Subject::drain());
+        let left = self.gone_by.get().map(|by| by.saturating_duration_since(Instant::now()));
+        if let Some(courier) = self.courier.take() {
+            courier.finish(left.unwrap_or(EVENTS_FLUSH).min(EVENTS_FLUSH));
+        }
+        orderly
     }
 
     fn join(&mut self) -> bool {
@@ -268,6 +292,7 @@ struct WorkerEnd {
     /// Begins the drain.
     leave: CancellationToken,
     readiness: Arc<Readiness>,
+    events: Events,
     failed: Arc<AtomicBool>,
 }
 
@@ -284,6 +309,8 @@ impl WorkerEnd {
             error!(event = "worker_failed", %reason, "a worker failed; the others are drained, then the gateway ends");
             self.failed.store(true, Ordering::Release);
             self.readiness.draining();
+            let detail = format_args!("a worker failed: {reason}");
+            self.events.raise(PROCESS, Event::drain(Severity::Error, detail));
             self.leave.cancel();
         }
     }
@@ -310,6 +337,16 @@ impl Bound {
         Ok(Self { udp, quic_workers, tcp, tls, monitor })
     }
 
+    fn serve_monitor(
+        &mut self,
+        metrics: &Metrics,
+        readiness: &Arc<Readiness>,
+    ) -> Result<Option<MonitorServer>, StartError> {
+        let listener = self.monitor.next_worker().pop();
+        let serve = |listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(readiness));
+        Ok(listener.map(serve).transpose()?)
+    }
+
     fn addresses(&self) -> Addresses {
         Addresses {
             quic: self.udp.addresses(),
@@ -327,50 +364,19 @@ fn discover(given: Option<Feed>, gate: discovery::Gate) -> Result<Discovery, Sta
     })
 }
 
-fn show_certificate(config: &Config, metrics: &Metrics) {
+fn new_metrics(config: &Config) -> Metrics {
+    let zones = config.route.zones().iter().map(|zone| zone.id.clone());
+    let metrics = Metrics::new(&config.id, config.workers, zones.collect());
     if let Some(end) = certificate(config).and_then(TlsIdentity::not_after) {
         metrics.certificate_ends(end);
     }
+    metrics
 }
 
 /// What encrypted listeners show their clients.
 fn certificate(config: &Config) -> Option<&TlsIdentity> {
     let quic = config.quic.as_ref().map(|quic| &quic.identity);
     quic.or(config.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
-}
-
-/// Files the process needs for itself. Each worker has a link to every instance.
-fn own_files(config: &Config) -> u64 {
-    let listeners = config.tcp.len()
-        + config.tls.as_ref().map_or(0, |tls| tls.listen.len())
-        + config.quic.as_ref().map_or(0, |quic| quic.listen.len());
-    let instances = if config.consul.is_some() { DISCOVERED_INSTANCES } else { config.instances.len() };
-    let of_worker = WORKER_FILES + (listeners + instances) as u64;
-    RESERVED_FILES + config.workers as u64 * of_worker
-}
-
-/// Files the process may open for connections beside its `own`; the soft limit is raised to the hard one first.
-fn open_file_limit(own: u64) -> usize {
-    #[cfg(unix)]
-    {
-        use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            // Some systems refuse their own hard limit; the soft one stands then.
-            let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-            let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(hard, |(soft, _)| soft);
-            let usable = if raised { hard } else { soft };
-            let spare = usable.saturating_sub(own);
-            if spare < MIN_CONNECTIONS {
-                warn!(
-                    event = "few_files",
-                    limit = usable,
-                    "the open-file limit leaves no room for clients; raise it"
-                );
-            }
-            return usize::try_from(spare.max(MIN_CONNECTIONS)).unwrap_or(usize::MAX);
-        }
-    }
-    usize::MAX
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
-//! * [`monitor`]: metrics, readiness, and the HTTP server that shows them.
+//! * [`http_client`]: one HTTP request on a connection of its own.
+//! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
 //! * [`client`] and [`logic`]: the other ends of the wire, as libraries.
 
 pub mod auth;
@@ -25,6 +26,7 @@ pub mod dispatch;
 pub mod faults;
 pub mod gateway;
 mod handler;
+pub mod http_client;
 pub mod limits;
 pub mod logic;
 pub mod monitor;

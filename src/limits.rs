@@ -319,6 +319,9 @@ pub const MAX_INCOMING_BYTES: u64 = 8 * 1024 * KIB as u64;
 /// Between two stateless resets of one endpoint: quinn's 20 ms would need 40 s to tell 2,000 former peers (row C19).
 pub const MIN_RESET_INTERVAL: Duration = Duration::from_micros(100);
 
+/// How long the end of the process waits for the webhook to take what is left: one answer of one that is well.
+pub const EVENTS_FLUSH: Duration = Duration::from_secs(1);
+
 /// How long a stopping worker waits for its last QUIC packets to leave.
 pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);
 

@@ -1,10 +1,12 @@
 //! What starts the gateway elsewhere agrees with itself and with the gateway: Dockerfile, docker-compose.yml,
-//! prometheus.yml, the Grafana files, config/ and README. Nothing here needs Docker.
+//! prometheus.yml, alerts.yml, the Grafana files, config/ and README. Nothing here needs Docker.
 //!
 //! Each check is shown to find a fault that was planted for it.
 
 #![allow(unreachable_pub)] // the modules below are private to this test
 
+#[path = "deploy/alerts.rs"]
+mod alerts;
 #[path = "deploy/compose.rs"]
 mod compose;
 #[path = "deploy/dashboard.rs"]
@@ -13,6 +15,8 @@ mod dashboard;
 mod files;
 #[path = "deploy/image.rs"]
 mod image;
+#[path = "deploy/query.rs"]
+mod query;
 #[path = "deploy/scrape.rs"]
 mod scrape;
 
@@ -25,6 +29,7 @@ fn problems(files: &Files) -> Vec<String> {
     compose::check(files, &mut found);
     image::check(files, &mut found);
     dashboard::check(files, scrape::families(), &mut found);
+    alerts::check(files, scrape::families(), &mut found);
     found
 }
 
@@ -103,6 +108,46 @@ fn the_files_agree() {
 )]
 #[case::value("grafana/dashboards/gateway.json", "direction=\\\"in\\\"", "direction=\\\"into\\\"", "into")]
 #[case::legend("grafana/dashboards/gateway.json", "{{transport}}", "{{carrier}}", "carrier")]
+#[case::state("grafana/dashboards/gateway.json", "adult|young", "adult|yuong", "yuong")]
+#[case::alert_metric(
+    "alerts.yml",
+    "gateway_webhook_queued{",
+    "gateway_webhook_waiting{",
+    "gateway_webhook_waiting"
+)]
+#[case::alert_value("alerts.yml", "event=\"overload\"", "event=\"overlaod\"", "never has event=\"overlaod\"")]
+#[case::alert_state("alerts.yml", "adult|young", "up|young", "never has state=\"up\"")]
+#[case::alert_label(
+    "alerts.yml",
+    "job=\"gateway\",outcome=",
+    "job=\"gateway\",result=",
+    "has no label result"
+)]
+#[case::alert_job("alerts.yml", "up{job=\"gateway\"}", "up", "asks for no metric")]
+#[case::alert_bare(
+    "alerts.yml",
+    "gateway_webhook_queued{job=\"gateway\"}",
+    "gateway_webhook_queued",
+    "without job"
+)]
+#[case::alert_group(
+    "alerts.yml",
+    "by (instance, service, exported_instance, zone)",
+    "by (instance, service)",
+    "names exported_instance"
+)]
+#[case::alert_text("alerts.yml", "$labels.instance }} sheds", "$labels.gateway }} sheds", "names gateway")]
+#[case::alert_severity("alerts.yml", "severity: info", "severity: low", "its severity is")]
+#[case::alert_missing("alerts.yml", "event: drain", "event: overload", "no alert tells of the event drain")]
+#[case::alert_of_nothing("alerts.yml", "event: drain", "event: drained", "no event drained")]
+#[case::alert_twice("alerts.yml", "GatewayCertificateEnds", "GatewayCertificateEnding", "a name of its own")]
+#[case::alerts_unread("prometheus.yml", "  - alerts.yml", "  - other.yml", "rule_files")]
+#[case::alerts_elsewhere(
+    "docker-compose.yml",
+    "/etc/prometheus/alerts.yml",
+    "/etc/alerts.yml",
+    "not mounted beside"
+)]
 #[case::readme_logic(
     "README.md",
     "--serve chat@zone_b=127.0.0.1:9003",

@@ -47,6 +47,7 @@ impl Checker<'_> {
         let (drain_window, drain_hard_stop) = self.drain()?;
         let auth = self.auth()?;
         let expected_claims = self.expected_claims()?;
+        let webhook = self.webhook()?;
         let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
         Ok(Config {
             id: self.file.gateway.id.clone(),
@@ -64,6 +65,7 @@ impl Checker<'_> {
             instances,
             consul,
             monitor,
+            webhook,
             drain_window,
             drain_hard_stop,
             log,

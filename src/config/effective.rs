@@ -5,17 +5,18 @@ use std::fmt;
 use toml::{Table, Value};
 
 use super::error::Origin;
+use super::events;
 use super::file::File;
 use super::sources::Sources;
 
 /// What stands in place of a secret.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// Column of the sources, where values are short enough.
 const SOURCE_COLUMN: usize = 44;
 
 /// The order in which the sections are shown.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "gateway",
     "quic",
     "tcp",
@@ -25,6 +26,7 @@ const SECTIONS: [&str; 12] = [
     "route",
     "discovery",
     "monitor",
+    "events",
     "drain",
     "log",
     "limits",
@@ -90,15 +92,20 @@ impl Effective {
 
 impl Setting {
     fn new(section: String, key: String, value: &Value, origin: Origin) -> Self {
-        let secret = is_secret(&format!("{section}.{key}"));
-        let value = if secret { format!("{MASK:?}") } else { value.to_string() };
+        let name = format!("{section}.{key}");
+        let value = match value.as_str() {
+            _ if is_secret(&name) => format!("{MASK:?}"),
+            // Its path may be what lets one in.
+            Some(url) if name == "events.webhook" => format!("{:?}", events::shown(url)),
+            _ => value.to_string(),
+        };
         Self { section, key, value, origin }
     }
 }
 
 /// Settings whose values are shown nowhere.
 pub(super) fn is_secret(key: &str) -> bool {
-    matches!(key, "auth.secret" | "discovery.consul.token")
+    matches!(key, "auth.secret" | "discovery.consul.token" | "events.webhook_token")
 }
 
 impl fmt::Display for Effective {

@@ -32,6 +32,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) monitor: Monitor,
     #[serde(default)]
+    pub(super) events: Events,
+    #[serde(default)]
     pub(super) drain: Drain,
     #[serde(default)]
     pub(super) log: Log,
@@ -158,6 +160,21 @@ pub(super) struct Instance {
 pub(super) struct Monitor {
     /// Empty: off.
     pub(super) listen: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Events {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) webhook: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) webhook_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) webhook_token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) webhook_ca_file: Option<PathBuf>,
+    #[serde(with = "humantime_serde")]
+    pub(super) timeout: Duration,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -289,6 +306,24 @@ impl fmt::Debug for Consul {
 impl Default for Register {
     fn default() -> Self {
         Self { enabled: true, name: "tgateway".to_owned(), check_url: None }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            webhook: None,
+            webhook_token: None,
+            webhook_token_file: None,
+            webhook_ca_file: None,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 

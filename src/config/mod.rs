@@ -10,6 +10,7 @@ mod check;
 mod consul;
 mod effective;
 mod error;
+mod events;
 mod file;
 mod instances;
 mod keys;
@@ -32,6 +33,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub use self::consul::{Advertise, Consul, ConsulAddress, Register};
 pub use self::effective::{Effective, Setting};
 pub use self::error::{ConfigError, Origin};
+pub use self::events::{Webhook, WebhookAddress};
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::keys::{NoRandomness, QuicKeysError};
 pub use self::pem::{Label, PemError};
@@ -96,6 +98,7 @@ pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, Config
     let mut file = sources.extract()?;
     prefer_overriding_key(&mut file.auth, &sources);
     prefer_overriding_token(&mut file.discovery.consul, &sources);
+    prefer_overriding_webhook_token(&mut file.events, &sources);
     let mut checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
     let config = checker.config()?;
     let warnings = checker.warnings;
@@ -143,6 +146,16 @@ fn prefer_overriding_token(consul: &mut file::Consul, sources: &Sources) {
     }
 }
 
+/// The same for `webhook_token` and `webhook_token_file`.
+fn prefer_overriding_webhook_token(events: &mut file::Events, sources: &Sources) {
+    let overrides = |key| matches!(sources.origin(key), Origin::Variable(_));
+    let [token, token_file] = ["events.webhook_token", "events.webhook_token_file"].map(overrides);
+    if token || token_file {
+        events.webhook_token = events.webhook_token.take().filter(|_| token);
+        events.webhook_token_file = events.webhook_token_file.take().filter(|_| token_file);
+    }
+}
+
 fn read_file(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
 }
@@ -181,6 +194,8 @@ pub struct Config {
     pub consul: Option<Consul>,
     /// Where `/health`, `/ready` and `/metrics` are served; none: nowhere.
     pub monitor: Option<SocketAddr>,
+    /// Where events are posted, beside the log; none: nowhere.
+    pub webhook: Option<Webhook>,
     /// Time over which a drain spreads its closes; zero: all at once.
     pub drain_window: Duration,
     /// From the signal to the exit of a draining process; longer than `drain_window`.

@@ -10,6 +10,7 @@ use super::*;
 use crate::limits::{DRAIN_HARD_STOP, DRAIN_WINDOW};
 
 mod consul;
+mod events;
 mod public_keys;
 
 /// A directory of its own with everything a configuration names, removed at the end.
@@ -144,7 +145,7 @@ fn a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
         assert!(message.ends_with("(from gateway.toml)"), "{message}");
         planted += 1;
     }
-    assert_eq!(planted, 17);
+    assert_eq!(planted, 18);
     let message = home.refused(&format!("{text}\n[bogus]\na = 1\n"), &[]);
     assert!(message.starts_with("bogus: is not a known key; allowed are gateway, quic,"), "{message}");
 

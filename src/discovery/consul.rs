@@ -4,7 +4,6 @@
 mod client;
 mod contact;
 mod entries;
-mod http;
 mod known;
 mod publisher;
 mod registration;
@@ -26,6 +25,7 @@ use self::registration::Registration;
 use self::watcher::Watcher;
 use super::{Discovery, Gate, StartError};
 use crate::config::Consul;
+use crate::http_client::EndpointError;
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
 
 /// Before a task that panicked is begun again.
@@ -33,9 +33,9 @@ const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts to watch, and to register if that is configured.
 pub(super) fn start(consul: &Consul, gate: &Gate) -> Result<Discovery, StartError> {
-    let client = Client::new(consul).map_err(|error| StartError::Agent(error.to_string()))?;
+    let client = Client::new(consul).map_err(|error| bad_agent(&error))?;
     let metrics = gate.metrics.discovery(gate.config.services());
-    let contact = Arc::new(Contact::new(Arc::clone(&metrics)));
+    let contact = Arc::new(Contact::new(Arc::clone(&metrics), gate.metrics.events().clone()));
     let (publisher, feed) = Publisher::new(Arc::clone(&metrics));
     let publisher = Arc::new(publisher);
     let stop = CancellationToken::new();
@@ -63,6 +63,14 @@ pub(super) fn start(consul: &Consul, gate: &Gate) -> Result<Discovery, StartErro
         runtime.shutdown_background();
     })?;
     Ok(Discovery { feed, leave, stop, thread: Some(thread) })
+}
+
+fn bad_agent(error: &EndpointError) -> StartError {
+    let setting = match error {
+        EndpointError::Host(_) => "address",
+        EndpointError::Tls(_) => "ca_file",
+    };
+    StartError::Agent(format!("discovery.consul.{setting}: {error}"))
 }
 
 /// Runs what never ends, and begins it again if it panics.

@@ -18,6 +18,7 @@ pub(crate) mod services;
 pub(crate) mod supervision;
 pub(crate) mod supervisor;
 pub(crate) mod traffic;
+mod zones;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -105,6 +106,7 @@ pub(crate) struct Parts {
 impl Dispatch {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
         let Parts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
+        services.report_to(&metrics);
         let limits = &settings.limits;
         let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
         let (links, rule) = (Links::new(bounds, cells), Rule::of(limits));
@@ -154,7 +156,7 @@ impl Dispatch {
     fn choose(&self, service: &str, app: &str, account: &str) -> Option<Rc<Link>> {
         let Chosen { link, fallback_of, .. } =
             self.services.choose(service, app, account, Purpose::Notice)?;
-        self.count_fallback(fallback_of);
+        self.count_fallback(service, fallback_of);
         Some(link)
     }
 
@@ -173,13 +175,14 @@ impl Dispatch {
             self.metrics.no_instance(self.services.zone(app, account).index());
             return Err(Refused::NoInstance);
         };
-        self.count_fallback(chosen.fallback_of);
+        self.count_fallback(service, chosen.fallback_of);
         Ok(chosen)
     }
 
-    fn count_fallback(&self, of: Option<ZoneIndex>) {
+    fn count_fallback(&self, service: &str, of: Option<ZoneIndex>) {
         if let Some(zone) = of {
             self.metrics.zone_fallback(zone.index());
+            self.services.fell_back(service, zone);
         }
     }
 

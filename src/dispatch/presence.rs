@@ -99,13 +99,24 @@ impl Dispatch {
     pub(crate) fn forget(&self, link: &Link) {
         self.services.remove(link);
         self.links.remove(link.key);
+        let Instance { service, id, zone, .. } = &link.instance;
+        let is_named = |other: &Rc<Link>| {
+            let other = &other.instance;
+            (&other.service, &other.id, &other.zone) == (service, id, zone)
+        };
+        // One of its name that came since may be lost itself.
+        if !self.links.all().iter().any(is_named) {
+            self.metrics.instance_settled(service, id, zone);
+        }
     }
 
     /// The link's first sign of life: its instance may be chosen from now on if it is adult, or its service has no
     /// adult. Young ones that served for want of an adult keep what stands in their queues.
     pub(crate) fn link_up(&self, link: &Link, now: Instant) {
         self.on(link, Event::Alive, now);
-        self.readiness.service_linked(self.settings.worker, &link.instance.service);
+        let Instance { service, id, zone, .. } = &link.instance;
+        self.metrics.instance_settled(service, id, zone);
+        self.readiness.service_linked(self.settings.worker, service);
         self.signouts.nudge();
     }
 

@@ -7,12 +7,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::dispatch::balance::Loads;
 use crate::dispatch::link::Link;
 use crate::dispatch::selector::{Candidates, RouteSelector, ZoneIndex};
 use crate::dispatch::supervision::Standing;
+use crate::dispatch::zones::Zones;
+use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::{Channel, ServiceNumber};
 use crate::session::pending::InstanceKey;
 
@@ -66,6 +69,7 @@ pub(crate) struct Services {
     by_name: BTreeMap<String, Service>,
     /// Channels keep their instances, and new ones avoid those that are overloaded.
     is_bounded: bool,
+    zones: Zones,
 }
 
 impl Services {
@@ -86,7 +90,17 @@ impl Services {
             }
         };
         let by_name = names.into_iter().enumerate().map(|(number, name)| (name, empty(number))).collect();
-        Self { selector, by_name, is_bounded }
+        Self { selector, by_name, is_bounded, zones: Zones::default() }
+    }
+
+    /// Zones that become empty, and requests that leave them, are reported there from now on.
+    pub(crate) fn report_to(&self, metrics: &Arc<WorkerMetrics>) {
+        self.zones.report_to(metrics);
+    }
+
+    /// A request of an account of this zone was given to another zone's instance.
+    pub(crate) fn fell_back(&self, service: &str, zone: ZoneIndex) {
+        self.zones.fell_back(service, self.selector.zone_name(zone));
     }
 
     /// Do channels keep their instances?
@@ -228,8 +242,8 @@ impl Services {
     }
 
     /// A link came, changed its standing or went: its service's snapshot is made anew.
-    pub(crate) fn refresh(&self, service: &str) {
-        let Some(service) = self.by_name.get(service) else { return };
+    pub(crate) fn refresh(&self, name: &str) {
+        let Some(service) = self.by_name.get(name) else { return };
         let links = service.links.borrow();
         let best = links.iter().filter_map(|link| link.standing()).min();
         let is_candidate = |standing| match best {
@@ -246,6 +260,10 @@ impl Services {
         let entries =
             chosen().map(|link| (link.instance.id.as_str(), link.instance.zone.as_str(), Rc::clone(link)));
         *service.candidates.borrow_mut() = Candidates::new(&self.selector, entries);
+        let zone = |link: &Rc<Link>| link.instance.zone.clone();
+        // One on trial serves nobody but its trial, where others are well.
+        let served = chosen().filter(|link| !is_any_well || is_well(link)).map(zone).collect();
+        self.zones.changed(name, links.iter().map(zone).collect(), &served);
     }
 }
 
@@ -507,12 +525,23 @@ mod tests {
         let chat = chat(&[("a1", "za"), ("b1", "zb")]);
         chat.up("a1", secs(0));
         chat.up("b1", secs(0));
+        let metrics = Metrics::new("gate01", 1, Vec::new());
+        chat.services.report_to(&metrics.worker(0));
+        let is_empty = |count: u8| {
+            let line = format!("gateway_events_active{{event=\"zone_empty\"}} {count}");
+            metrics.render().lines().any(|shown| shown == line)
+        };
         eject(&chat, "b1", secs(0));
         assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
+        assert!(is_empty(1));
         chat.time(secs(10));
         assert_eq!(chat.chosen(), set(["za:a1", "zb:b1"]));
+        assert!(is_empty(1), "one trial is no service");
         chat.on("b1", Event::Asked, secs(10));
         assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
+        assert!(is_empty(1));
+        chat.on("b1", Event::Answered, secs(11));
+        assert!(is_empty(0));
     }
 
     #[test]

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use crate::config::Instance;
 use crate::dispatch::Dispatch;
 use crate::dispatch::backoff::Backoff;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::link::Link;
 use crate::dispatch::supervision::{Event, Loss};
 use crate::dispatch::traffic::{LinkEnd, Traffic};
+use crate::monitor::events::event;
 use crate::monitor::metrics::Reject;
 
 /// Runs until its instance has left. Not cancel safe for what is queued: only the end of the worker drops it.
@@ -40,7 +42,7 @@ pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc
             Ok(stream) => stream,
             Err(error) => {
                 dispatch.on(&link, Event::Lost(Loss::NotReached), Instant::now());
-                report_unreached(&link, &error, &mut reported);
+                report_unreached(&link, &dispatch, &error, &mut reported);
                 backoff.skip_immediate();
                 pause = backoff.next_pause();
                 continue;
@@ -62,9 +64,9 @@ pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc
             reported = false;
         } else {
             if end == LinkEnd::Refused {
-                report_refused(&link, &dispatch, &mut reported);
+                report_refused(&link, &dispatch);
             } else {
-                report_unreached(&link, &end, &mut reported);
+                report_unreached(&link, &dispatch, &end, &mut reported);
             }
             backoff.skip_immediate();
         }
@@ -102,33 +104,32 @@ fn report_left(link: &Link, end: &LinkEnd) {
     );
 }
 
-/// One line per outage; the rest is in the metrics.
-fn report_unreached(link: &Link, error: &dyn Display, reported: &mut bool) {
+/// One line per outage, beside that of the event; the rest is in the metrics.
+fn report_unreached(link: &Link, dispatch: &Dispatch, error: &dyn Display, reported: &mut bool) {
     let instance = &link.instance;
+    raise_lost(link, dispatch, error);
     if !std::mem::replace(reported, true) {
-        let what = "is the service running, and is the address right?";
-        warn!(event = "link_down", service = instance.service, instance = instance.id,
-            address = instance.address, %error, "logic service not reached; {what} Trying again");
+        info!(event = "link_down", service = instance.service, instance = instance.id,
+            address = instance.address, %error, "logic service not reached; trying again");
     }
 }
 
-fn report_refused(link: &Link, dispatch: &Dispatch, reported: &mut bool) {
-    let instance = &link.instance;
+fn raise_lost(link: &Link, dispatch: &Dispatch, detail: &dyn Display) {
+    let Instance { service, id, zone, .. } = &link.instance;
+    dispatch.metrics.raise(event::Event::instance_lost(service, id, zone, detail));
+}
+
+fn report_refused(link: &Link, dispatch: &Dispatch) {
     dispatch.metrics.reject(Reject::BackendRejected);
-    if !std::mem::replace(reported, true) {
-        warn!(
-            event = "link_refused",
-            service = instance.service,
-            instance = instance.id,
-            gate_id = dispatch.settings.gate_id,
-            "the logic service knows another link with this gateway id; trying again. If two gateways run, give each its own gateway.id"
-        );
-    }
+    let Instance { service, id, zone, .. } = &link.instance;
+    let detail = format_args!("it knows {} already", dispatch.settings.gate_id);
+    dispatch.metrics.raise(event::Event::link_refused(service, id, zone, detail));
 }
 
 fn report_lost(link: &Link, dispatch: &Dispatch, end: &LinkEnd) {
     let instance = &link.instance;
     dispatch.metrics.reject(Reject::BackendDown);
-    warn!(event = "link_lost", service = instance.service, instance = instance.id, reason = %end,
+    raise_lost(link, dispatch, end);
+    info!(event = "link_lost", service = instance.service, instance = instance.id, reason = %end,
         "logic service lost; its queued requests move, its sent ones are answered 210");
 }

@@ -596,6 +596,31 @@ fn leave(house: &House, ids: &[&str], now: Instant) -> Vec<Rc<Link>> {
 }
 
 #[test]
+fn e11_an_instance_that_left_for_good_is_not_lost_but_another_of_its_name_may_be() {
+    let house = two_chats_unbounded();
+    let is_lost = |count: u8| {
+        let line = format!("gateway_events_active{{event=\"instance_lost\"}} {count}");
+        house.books.metrics.render().lines().any(|shown| shown == line)
+    };
+    let raise = || {
+        let event = crate::monitor::events::event::Event::instance_lost("chat", "c2", "z", "for a test");
+        house.dispatch.metrics.raise(event);
+    };
+    raise();
+    house.up(&["c2"]);
+    assert!(is_lost(0), "it is linked");
+    house.lost("c2");
+    raise();
+    let left = leave(&house, &["c2"], Instant::now());
+    house.dispatch.come(left[0].instance.clone(), false);
+    house.dispatch.forget(&left[0]);
+    assert!(is_lost(1), "the new one is not linked");
+    let left = leave(&house, &["c2"], Instant::now());
+    house.dispatch.forget(&left[0]);
+    assert!(is_lost(0));
+}
+
+#[test]
 fn e11_what_is_queued_for_an_instance_that_leaves_moves_and_what_it_got_is_still_awaited() {
     let house = two_chats_unbounded();
     house.up(&["l1", "c1", "c2"]);

@@ -103,6 +103,14 @@ catalogue! {
         "Instances of a service that are known, linked or not.";
     DISCOVERY_LAST_SUCCESS: GAUGE "gateway_discovery_last_success_timestamp_seconds" []
         "When Consul last answered as it should, seconds since 1970; absent before the first time and with a static list.";
+    EVENTS: COUNTER "gateway_events_total" ["event"]
+        "Times a condition began that the administrator is told about, those not told because they came too often included.";
+    EVENTS_ACTIVE: GAUGE "gateway_events_active" ["event"]
+        "Conditions of that kind that hold now.";
+    WEBHOOK_DELIVERIES: COUNTER "gateway_webhook_deliveries_total" ["outcome"]
+        "Events taken by the webhook, attempts that failed and are made again, and events dropped because 1,000 waited.";
+    WEBHOOK_QUEUED: GAUGE "gateway_webhook_queued" []
+        "Events that wait for the webhook now.";
     X_IM_IN_TOTAL: COUNTER "x_im_message_in_total" ["serviceId", "serviceName", "command"]
         "The original's name for gateway_packets_total of direction in; here sign-ins are counted as well.";
     X_IM_IN_BYTES: COUNTER "x_im_message_in_flow_bytes" ["serviceId", "serviceName", "command"]

@@ -10,11 +10,12 @@ use prometheus::proto::MetricFamily;
 
 use super::catalogue as of;
 use super::discovery::DiscoveryMetrics;
+use super::events::Events;
 use super::family::{Family, Spec};
 use super::histogram::Totals;
 use super::labels::{
-    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PushDrop, Reject,
-    Signout, Transport,
+    AnswerOrigin, Delivery, Direction, DiscoveryError, EventKind, Heartbeat, LinkState, LoginResult, Memory,
+    PushDrop, Reject, Signout, Transport,
 };
 use super::link::LinkMetrics;
 use super::metrics::Cells;
@@ -56,6 +57,7 @@ impl Collector for GatewayCollector {
         families.push(workers.total(&of::SPILLED, |worker| &worker.spilled));
         let states = LinkState::ALL.iter().map(|state| state.label());
         families.push(workers.by_label(&of::LINK_TRANSITIONS, states, |worker| &worker.link_transitions));
+        families.extend(events(&self.cells.events));
         families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));
         families.extend(self.cells.discovery.get().into_iter().flat_map(|cells| discovery(cells)));
@@ -248,6 +250,21 @@ fn overload(cells: &Cells) -> [MetricFamily; 2] {
         }
     }
     [single(&of::OVERLOAD_LEVEL, cells.overload.load(Relaxed) as f64), memory.finish()]
+}
+
+fn events(events: &Events) -> [MetricFamily; 4] {
+    let mut raised = Family::new(&of::EVENTS);
+    let mut active = Family::new(&of::EVENTS_ACTIVE);
+    for (kind, holding) in EventKind::ALL.iter().zip(events.active()) {
+        raised.sample(&[kind.label()], events.raised(*kind) as f64);
+        active.sample(&[kind.label()], holding as f64);
+    }
+    let mut deliveries = Family::new(&of::WEBHOOK_DELIVERIES);
+    for outcome in Delivery::ALL {
+        deliveries.sample(&[outcome.label()], events.deliveries(*outcome) as f64);
+    }
+    let queued = single(&of::WEBHOOK_QUEUED, events.waiting() as f64);
+    [raised.finish(), active.finish(), deliveries.finish(), queued]
 }
 
 fn single(spec: &'static Spec, value: f64) -> MetricFamily {

@@ -305,6 +305,42 @@ label_set! {
     }
 }
 
+label_set! {
+    /// What the administrator is told about: `event` in the log, in the metrics and at the webhook.
+    EventKind {
+        /// A logic instance is not linked, after it was or since the start (E1).
+        InstanceLost = "instance_lost",
+        /// A logic instance refuses this gateway's id (E15).
+        LinkRefused = "link_refused",
+        /// A zone that had instances of a service has none that may be chosen (E13, E14).
+        ZoneEmpty = "zone_empty",
+        /// Requests of such a zone go to another zone's instances (E13).
+        ZoneFallback = "zone_fallback",
+        /// A worker has no link to any login instance: nobody can sign in there.
+        LoginUnreachable = "login_unreachable",
+        /// Consul does not answer as it should; the last good set is kept.
+        ConsulUnreachable = "consul_unreachable",
+        /// Queued bytes or memory are near their limit.
+        Overload = "overload",
+        /// The certificate of QUIC and TLS ends soon.
+        CertificateEnding = "certificate_ending",
+        /// The gateway is going away.
+        Drain = "drain",
+    }
+}
+
+label_set! {
+    /// What became of an attempt to tell the webhook, or of an event that waited for one.
+    Delivery {
+        /// The webhook answered 2xx.
+        Delivered = "delivered",
+        /// An attempt failed; it is made again.
+        Failed = "failed",
+        /// The oldest event was given up because too many waited.
+        Dropped = "dropped",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

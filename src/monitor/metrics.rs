@@ -7,6 +7,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
+use super::events::Events;
 pub use super::labels::{
     AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PushDrop, Reject,
     Signout, Transport,
@@ -38,6 +39,7 @@ pub(super) struct Cells {
     /// Empty until a source of instances begins.
     pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
     links: Mutex<Vec<Weak<LinkMetrics>>>,
+    pub(super) events: Events,
 }
 
 impl Cells {
@@ -52,8 +54,11 @@ impl Metrics {
     /// Cells for `workers` workers. `gateway_id` is the configured `gateway.id`, the same for all of them; `zones` are
     /// the names of the route's zones, in its order.
     pub fn new(gateway_id: &str, workers: usize, zones: Vec<String>) -> Self {
+        let events = Events::new(gateway_id);
+        let worker = |index| Arc::new(WorkerMetrics::new(zones.len(), index, events.clone()));
         let cells = Arc::new(Cells {
-            workers: (0..workers).map(|_| Arc::new(WorkerMetrics::new(zones.len()))).collect(),
+            workers: (0..workers).map(worker).collect(),
+            events,
             zones,
             gateway_id: gateway_id.to_owned(),
             cert_not_after: OnceLock::new(),
@@ -92,6 +97,11 @@ impl Metrics {
     /// How many workers there are.
     pub(super) fn workers(&self) -> usize {
         self.cells.workers.len()
+    }
+
+    /// What the administrator is told about goes here.
+    pub fn events(&self) -> &Events {
+        &self.cells.events
     }
 
     /// The cells of one worker.

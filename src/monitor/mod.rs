@@ -1,4 +1,5 @@
-//! What an operator sees: counters, readiness, and the small HTTP server that shows both.
+//! What an operator sees: counters, readiness, the small HTTP server that shows both, and [`events`], which go to the
+//! log and a webhook.
 //!
 //! [`metrics`] is a struct that is passed in, never a global. [`labels`] are the closed sets its counters are
 //! split by, so nothing a client sends can create a series (row F9).
@@ -7,6 +8,7 @@ mod beat;
 mod catalogue;
 mod collector;
 pub mod discovery;
+pub mod events;
 mod family;
 mod histogram;
 pub mod http;

@@ -24,7 +24,9 @@ struct Worker {
     started: bool,
     /// Configured services that have not had a live link since the start.
     never_linked: BTreeSet<String>,
-    /// Since when no login instance is linked.
+    /// Is any login instance linked?
+    has_login: bool,
+    /// Since when none is, if one was.
     login_lost: Option<Instant>,
 }
 
@@ -49,8 +51,12 @@ impl Verdict {
 impl Readiness {
     /// Not ready: none of the workers has started, and none of these services has had a link.
     pub fn new(workers: usize, services: impl IntoIterator<Item = String>) -> Self {
-        let worker =
-            Worker { started: false, never_linked: services.into_iter().collect(), login_lost: None };
+        let worker = Worker {
+            started: false,
+            never_linked: services.into_iter().collect(),
+            has_login: false,
+            login_lost: None,
+        };
         Self { state: Mutex::new(State { workers: vec![worker; workers], draining: false }) }
     }
 
@@ -70,8 +76,14 @@ impl Readiness {
     /// A worker is linked to this many login instances now.
     pub fn login_links(&self, worker: usize, count: usize, now: Instant) {
         let mut state = self.state();
+        state.workers[worker].has_login = count > 0;
         let lost = &mut state.workers[worker].login_lost;
         *lost = if count == 0 { Some(lost.unwrap_or(now)) } else { None };
+    }
+
+    /// Is every worker that serves linked to a login instance now?
+    pub fn has_login(&self) -> bool {
+        self.state().workers.iter().all(|worker| worker.has_login || !worker.started)
     }
 
     /// The process is going away. There is no way back.

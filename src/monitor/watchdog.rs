@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::events::PROCESS;
+use super::events::event::{Event, Severity, Subject};
 use super::memory::{self, MemoryBudget};
 use super::metrics::{Memory, Metrics};
 use super::overload::{Level, Overload, Reading};
@@ -118,16 +120,21 @@ impl Watch {
         }
     }
 
-    /// The one place where a change of the level is said.
+    /// The one place where a change of the level is said: whether there is overload, and how bad it is, by an event,
+    /// each level by a line beside it.
     fn announce_level(&self, before: Level) {
         let Told { demand, queued } = self.told;
         let (level, was) = (demand.level.label(), before.label());
         let (limit, memory) = (self.budget.budget.queued, self.budget.budget.memory);
-        if demand.level > before {
-            warn!(event = "overload", level, was, queued, limit, memory, "the overload level rose");
-        } else {
-            info!(event = "overload", level, was, queued, limit, memory, "the overload level fell");
-        }
+        info!(event = "overload_level", level, was, queued, limit, memory);
+        let events = self.metrics.events();
+        let severity = match demand.level {
+            Level::Normal => return events.clear(PROCESS, &Subject::overload()),
+            Level::RefuseLogins => Severity::Warning,
+            Level::Shed | Level::CloseNewest => Severity::Error,
+        };
+        let detail = format_args!("level {level}: {queued} of {limit} bytes are queued for clients");
+        events.raise(PROCESS, Event::overload(severity, detail));
     }
 
     fn announce_pause(&self) {

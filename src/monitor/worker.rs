@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::beat::Beat;
+use super::events::Events;
+use super::events::event::{Event, Subject};
 use super::histogram::Histogram;
 use super::labels::{
     AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
@@ -41,7 +43,8 @@ impl<const N: usize> Counters<N> {
     }
 }
 
-/// Counters of one worker. Every method is a few relaxed additions: no lock, no allocation, callable from anywhere.
+/// Counters of one worker. Every method that counts is a few relaxed additions: no lock, no allocation, callable from
+/// anywhere. Those about events are for rare ones and take a short lock.
 ///
 /// Aligned to 128 bytes, the reach of the prefetcher, so that no two workers write to one line.
 #[derive(Debug)]
@@ -72,11 +75,14 @@ pub struct WorkerMetrics {
     pub(super) zone_fallbacks: Box<[AtomicU64]>,
     pub(super) no_instances: Box<[AtomicU64]>,
     pub(super) beat: Beat,
+    /// Its number among the workers.
+    index: usize,
+    events: Events,
 }
 
 impl WorkerMetrics {
-    /// Zeros, with room for `zones` zones.
-    pub(super) fn new(zones: usize) -> Self {
+    /// Zeros, with room for `zones` zones. `index` says which worker's they are when it raises events.
+    pub(super) fn new(zones: usize, index: usize, events: Events) -> Self {
         let of_zones = || (0..zones).map(|_| AtomicU64::new(0)).collect();
         Self {
             opened: Counters::default(),
@@ -104,7 +110,25 @@ impl WorkerMetrics {
             zone_fallbacks: of_zones(),
             no_instances: of_zones(),
             beat: Beat::new(Instant::now()),
+            index,
+            events,
         }
+    }
+
+    /// This worker sees a condition that the administrator is told about; see [`Events::raise`].
+    pub fn raise(&self, event: Event) {
+        self.events.raise(self.index, event);
+    }
+
+    /// And no longer sees it.
+    pub fn clear(&self, subject: &Subject) {
+        self.events.clear(self.index, subject);
+    }
+
+    /// An instance is linked again, or has left for good: neither lost nor refusing.
+    pub fn instance_settled(&self, service: &str, instance: &str, zone: &str) {
+        self.clear(&Subject::instance_lost(service, instance, zone));
+        self.clear(&Subject::link_refused(service, instance, zone));
     }
 
     /// A client connection was accepted. Each must be followed by one [`connection_closed`](Self::connection_closed).

@@ -11,6 +11,7 @@ const NAMES: &[&str] = &[
     "Cargo.toml",
     "Dockerfile",
     "README.md",
+    "alerts.yml",
     "config/compose.toml",
     "config/gateway.toml",
     "docker-compose.yml",

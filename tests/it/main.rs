@@ -9,6 +9,7 @@ mod drain_window;
 mod draining;
 mod embedded;
 mod ends;
+mod events;
 mod faults;
 mod groups;
 mod heartbeats;

@@ -7,8 +7,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::http::{Answer, Endpoint, EndpointError, HttpError};
 use crate::config::Consul;
+use crate::http_client::{Answer, Endpoint, EndpointError, HttpError};
 use crate::monitor::metrics::DiscoveryError;
 
 /// Shows the ACL token.
@@ -16,6 +16,9 @@ const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 
 /// The version of what is watched.
 const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
+
+/// Longest body that is read, bytes: several thousand instances of a service.
+const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// Consul answers an open question up to this share of the wait later.
 const WAIT_JITTER: u32 = 16;
@@ -150,7 +153,7 @@ impl Client {
     ) -> Result<Answer, CallError> {
         let headers: Vec<_> = self.token.iter().map(|token| (TOKEN, token.clone())).collect();
         let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
-        let sent = timeout(patience, self.endpoint.send(method, path, &headers, body));
+        let sent = timeout(patience, self.endpoint.send(method, path, &headers, body, MAX_BODY));
         let answer = sent.await.map_err(|_| CallError::Timeout(patience))??;
         match answer.status {
             200 => Ok(answer),

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::client::CallError;
+use crate::monitor::events::event::{Event, Subject};
+use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
 
 /// Between two requests of the process while Consul fails.
@@ -31,6 +33,7 @@ const JITTER: f64 = 0.2;
 #[derive(Debug)]
 pub(super) struct Contact {
     metrics: Arc<DiscoveryMetrics>,
+    events: Events,
     state: Mutex<State>,
 }
 
@@ -56,8 +59,8 @@ impl State {
 
 impl Contact {
     /// Nothing has been asked yet.
-    pub(super) fn new(metrics: Arc<DiscoveryMetrics>) -> Self {
-        Self { metrics, state: Mutex::default() }
+    pub(super) fn new(metrics: Arc<DiscoveryMetrics>, events: Events) -> Self {
+        Self { metrics, events, state: Mutex::default() }
     }
 
     /// The counters.
@@ -80,12 +83,8 @@ impl Contact {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.metrics.succeeded(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
         let mut state = self.state();
-        if state.failing.remove(name)
-            && state.failing.is_empty()
-            && let Some(since) = state.since.take()
-        {
-            let seconds = since.elapsed().as_secs_f64();
-            info!(event = "consul_back", seconds, "Consul answers again");
+        if state.failing.remove(name) && state.failing.is_empty() && state.since.take().is_some() {
+            self.events.clear(PROCESS, &Subject::consul_unreachable());
         }
     }
 
@@ -98,13 +97,8 @@ impl Contact {
             return;
         }
         state.since = Some(Instant::now());
-        warn!(
-            event = "consul_unreachable",
-            asked_for = name,
-            kind = error.kind().label(),
-            %error,
-            "Consul does not answer as it should; the instances known last stay in use"
-        );
+        // Under the lock, so that its end is not told first. One source for all askers: here they are one already.
+        self.events.raise(PROCESS, Event::consul_unreachable(format_args!("asked for {name}: {error}")));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,7 +164,11 @@ mod tests {
     use crate::monitor::metrics::Metrics;
 
     fn contact() -> Arc<Contact> {
-        Arc::new(Contact::new(Metrics::new("gate01", 1, Vec::new()).discovery([])))
+        contact_of(&Metrics::new("gate01", 1, Vec::new()))
+    }
+
+    fn contact_of(metrics: &Metrics) -> Arc<Contact> {
+        Arc::new(Contact::new(metrics.discovery([]), metrics.events().clone()))
     }
 
     #[test]
@@ -193,17 +191,22 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_begins_with_the_first_failure_and_ends_when_nobody_fails_any_more() {
-        let contact = contact();
+        let metrics = Metrics::new("gate01", 1, Vec::new());
+        let contact = contact_of(&metrics);
         let (chat, login) = (contact.asker("chat"), contact.asker("login"));
         let error = CallError::Status(500);
         contact.failed(&chat.name, &error);
         let began = contact.state().since;
         contact.failed(&login.name, &error);
         contact.failed(&chat.name, &error);
+        let is_active = |count: u8| {
+            let line = format!("gateway_events_active{{event=\"consul_unreachable\"}} {count}");
+            metrics.render().lines().any(|shown| shown == line)
+        };
         contact.succeeded(&chat.name);
-        assert_eq!(contact.state().since, began, "login still fails");
+        assert!(contact.state().since == began && is_active(1), "login still fails");
         contact.succeeded(&login.name);
-        assert_eq!(contact.state().since, None);
+        assert!(contact.state().since.is_none() && is_active(0));
         assert_eq!(contact.metrics.errors(DiscoveryError::Status), 3);
     }
 

@@ -311,3 +311,56 @@ fn a_page_that_does_not_say_200_is_not_healthy() {
     assert!(ready.1.starts_with("503 ") && ready.1.contains("login"), "{ready:?}");
     assert_eq!(health("/nowhere").0, 1);
 }
+
+/// Events with their fields, and a webhook that nobody answers at: neither its token nor its path is ever shown.
+#[test]
+fn events_are_lines_of_the_log_and_no_line_shows_a_secret_of_the_webhook() {
+    let place = shipped();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (logic, instances) = start_logic(&place, &README_SERVES);
+    let mut command = serve_command(&place, "gate01", &instances);
+    let webhook = format!("http://{nobody}/hidden-path?hidden-query");
+    let settings = [("WEBHOOK", webhook.as_str()), ("WEBHOOK_TOKEN", "hidden-token")];
+    for (key, value) in settings {
+        command.env(format!("GATEWAY__EVENTS__{key}"), value);
+    }
+    command.env("GATEWAY__LOG__FORMAT", "json").env("GATEWAY__LOG__LEVEL", "trace");
+    let mut gateway = Running::by_log(command);
+    for _ in &instances {
+        gateway.await_line("\"to\":\"adult\"");
+    }
+    logic.signal(Signal::SIGKILL);
+    drop(logic);
+    let line = gateway.await_line("\"event\":\"instance_lost\"");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let lost =
+        instances.iter().find(|instance| line["instance"] == instance.id.as_str()).expect("one of them");
+    assert_eq!((&line["level"], &line["state"]), (&"WARN".into(), &"raised".into()), "{line}");
+    assert_eq!(
+        (line["service"].as_str(), line["zone"].as_str()),
+        (Some(&*lost.service), Some(&*lost.zone)),
+        "{line}"
+    );
+    assert!(line["id"].as_str().unwrap().starts_with("gate01-"), "{line}");
+    assert!(!line["detail"].as_str().unwrap().is_empty(), "{line}");
+    let failing = gateway.await_line("\"event\":\"webhook_failing\"");
+    assert!(failing.contains(&nobody.to_string()), "{failing}");
+    let unreachable = gateway.await_line("\"event\":\"login_unreachable\"");
+    assert!(unreachable.contains("\"level\":\"ERROR\""), "{unreachable}");
+    gateway.signal(Signal::SIGTERM);
+    gateway.await_line("\"event\":\"drain\"");
+    gateway.await_line("\"event\":\"stopped\"");
+    while let Ok(line) = gateway.lines.recv_timeout(PATIENCE) {
+        gateway.seen.push_str(&line);
+    }
+    assert!(gateway.seen.len() > 1_000 && !gateway.seen.contains("hidden"), "{}", gateway.seen);
+
+    let mut command = place.gateway(&["check"]);
+    for (key, value) in settings {
+        command.env(format!("GATEWAY__EVENTS__{key}"), value);
+    }
+    let output = finish(command.spawn().unwrap());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains(&format!("webhook = \"http://{nobody}/***\"")), "{shown}");
+    assert!(shown.contains("webhook_token = \"***\"") && !shown.contains("hidden"), "{shown}");
+}

@@ -123,6 +123,15 @@ impl FakeLogic {
         Self::bind(dialect, None)
     }
 
+    /// Listens where another one listened until it was stopped.
+    pub(crate) fn start_at(dialect: Dialect, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener = socket.listen(BACKLOG).unwrap();
+        Self::serving(dialect, address, async { listener })
+    }
+
     /// The same with a small receive buffer, for tests in which it stops reading.
     pub(crate) fn start_narrow(dialect: Dialect) -> Self {
         Self::bind(dialect, Some(SMALL_BUFFER))
@@ -146,6 +155,8 @@ impl FakeLogic {
         if let Some(bytes) = buffer {
             socket.set_recv_buffer_size(bytes).unwrap();
         }
+        // So that another one can listen there when this one is gone.
+        socket.set_reuseaddr(true).unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let listener = socket.listen(BACKLOG).unwrap();
         let address = listener.local_addr().unwrap();

@@ -10,6 +10,7 @@ use gateway::config::{
 use gateway::discovery::Snapshot;
 use gateway::gateway::Gateway;
 use gateway::limits::{DRAIN_HARD_STOP, Limits};
+use gateway::monitor::events::Events;
 use gateway::route::Route;
 use gateway::wire::dialect::Dialect;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -51,6 +52,7 @@ pub(crate) fn config() -> Config {
         instances: Vec::new(),
         consul: None,
         monitor: Some(any_port()),
+        webhook: None,
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,
         log: Log { format: LogFormat::Text, level: tracing::Level::ERROR },
@@ -183,6 +185,11 @@ impl Bench {
         let mut raw = self.connect(kind).await;
         let channel = raw.login(account).await;
         (raw, channel)
+    }
+
+    /// Takes events.
+    pub(crate) fn events(&self) -> Events {
+        self.gateway.as_ref().expect("still running").metrics().events().clone()
     }
 
     /// Begins to drain.

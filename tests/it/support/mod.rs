@@ -12,6 +12,7 @@ pub(crate) mod harness;
 pub(crate) mod identity;
 pub(crate) mod lane;
 pub(crate) mod raw;
+pub(crate) mod webhook;
 
 /// How long a test waits for something that must happen; far above anything a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

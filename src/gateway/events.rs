@@ -1,0 +1,34 @@
+//! What looks after events, made from the configuration.
+
+use std::sync::Arc;
+
+use super::{StartError, certificate};
+use crate::config::{Config, TlsIdentity, Webhook as WebhookConfig};
+use crate::http_client::{Endpoint, EndpointError};
+use crate::monitor::events::courier::{Courier, Duties};
+use crate::monitor::events::webhook::Webhook;
+use crate::monitor::metrics::Metrics;
+use crate::monitor::readiness::Readiness;
+
+/// Starts the thread that looks after events.
+pub(super) fn start_courier(
+    config: &Config,
+    metrics: &Metrics,
+    readiness: &Arc<Readiness>,
+) -> Result<Courier, StartError> {
+    Ok(Courier::start(Duties {
+        events: metrics.events().clone(),
+        readiness: Arc::clone(readiness),
+        login_service: config.login_service.clone(),
+        certificate_ends: certificate(config).and_then(TlsIdentity::not_after),
+        webhook: config.webhook.as_ref().map(webhook).transpose().map_err(StartError::Webhook)?,
+    })?)
+}
+
+/// Where events are posted.
+fn webhook(config: &WebhookConfig) -> Result<Webhook, EndpointError> {
+    let WebhookConfig { address, token, roots, timeout } = config;
+    let endpoint = Endpoint::new(&address.host, address.port, address.tls.then_some(&roots[..]))?;
+    let token = token.as_ref().map(|token| token.0.as_slice());
+    Ok(Webhook::new(endpoint, &address.path, token, *timeout))
+}

@@ -1,0 +1,219 @@
+//! One thing an administrator is told about. Every text in it is bounded, whoever wrote it.
+
+use std::fmt::Display;
+
+use crate::monitor::labels::EventKind;
+
+/// Longest name of a service, instance or zone, bytes: what the configuration allows, and room for what Consul may name.
+const MAX_NAME: usize = 128;
+
+/// Longest detail, bytes: an error of the system with the address it is about.
+const MAX_DETAIL: usize = 256;
+
+/// How bad it is, from least to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Meant to happen.
+    Info,
+    /// Users are still served; somebody should look.
+    Warning,
+    /// Users are hurt, or will be soon.
+    Error,
+}
+
+impl Severity {
+    /// Its name in the webhook's body.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What a condition is about: two events of one subject are the same condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    kind: EventKind,
+    service: Option<Box<str>>,
+    instance: Option<Box<str>>,
+    zone: Option<Box<str>>,
+}
+
+/// A condition that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub(super) subject: Subject,
+    pub(super) severity: Severity,
+    pub(super) detail: Box<str>,
+}
+
+impl Subject {
+    fn of(kind: EventKind) -> Self {
+        Self { kind, service: None, instance: None, zone: None }
+    }
+
+    fn instance(kind: EventKind, service: &str, instance: &str, zone: &str) -> Self {
+        let [service, instance, zone] = [service, instance, zone].map(|name| Some(bounded(name, MAX_NAME)));
+        Self { kind, service, instance, zone }
+    }
+
+    fn zone_of(kind: EventKind, service: &str, zone: &str) -> Self {
+        let [service, zone] = [service, zone].map(|name| Some(bounded(name, MAX_NAME)));
+        Self { service, zone, ..Self::of(kind) }
+    }
+
+    /// See [`Event::instance_lost`]; below likewise.
+    pub fn instance_lost(service: &str, instance: &str, zone: &str) -> Self {
+        Self::instance(EventKind::InstanceLost, service, instance, zone)
+    }
+
+    /// A refused link.
+    pub fn link_refused(service: &str, instance: &str, zone: &str) -> Self {
+        Self::instance(EventKind::LinkRefused, service, instance, zone)
+    }
+
+    /// An empty zone.
+    pub fn zone_empty(service: &str, zone: &str) -> Self {
+        Self::zone_of(EventKind::ZoneEmpty, service, zone)
+    }
+
+    /// A zone whose requests go elsewhere.
+    pub fn zone_fallback(service: &str, zone: &str) -> Self {
+        Self::zone_of(EventKind::ZoneFallback, service, zone)
+    }
+
+    /// No login service.
+    pub fn login_unreachable(service: &str) -> Self {
+        Self { service: Some(bounded(service, MAX_NAME)), ..Self::of(EventKind::LoginUnreachable) }
+    }
+
+    /// No Consul.
+    pub fn consul_unreachable() -> Self {
+        Self::of(EventKind::ConsulUnreachable)
+    }
+
+    /// Too much of something.
+    pub fn overload() -> Self {
+        Self::of(EventKind::Overload)
+    }
+
+    /// A certificate near its end.
+    pub fn certificate_ending() -> Self {
+        Self::of(EventKind::CertificateEnding)
+    }
+
+    /// The end of the gateway.
+    pub fn drain() -> Self {
+        Self::of(EventKind::Drain)
+    }
+
+    /// What it is.
+    pub const fn kind(&self) -> EventKind {
+        self.kind
+    }
+
+    /// The service it is about, if it is about one; below likewise.
+    pub fn service(&self) -> Option<&str> {
+        self.service.as_deref()
+    }
+
+    /// The instance.
+    pub fn instance_id(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+
+    /// The zone.
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+}
+
+impl Event {
+    fn new(subject: Subject, severity: Severity, detail: impl Display) -> Self {
+        Self { subject, severity, detail: bounded(&detail.to_string(), MAX_DETAIL) }
+    }
+
+    /// An instance is not linked: it was lost, or could not be reached. `detail` says how.
+    pub fn instance_lost(service: &str, instance: &str, zone: &str, detail: impl Display) -> Self {
+        Self::new(Subject::instance_lost(service, instance, zone), Severity::Warning, detail)
+    }
+
+    /// An instance refuses this gateway's id.
+    pub fn link_refused(service: &str, instance: &str, zone: &str, detail: impl Display) -> Self {
+        Self::new(Subject::link_refused(service, instance, zone), Severity::Warning, detail)
+    }
+
+    /// A zone has no instance of this service any more.
+    pub fn zone_empty(service: &str, zone: &str, detail: impl Display) -> Self {
+        Self::new(Subject::zone_empty(service, zone), Severity::Error, detail)
+    }
+
+    /// The first request of an empty zone went to another one.
+    pub fn zone_fallback(service: &str, zone: &str, detail: impl Display) -> Self {
+        Self::new(Subject::zone_fallback(service, zone), Severity::Warning, detail)
+    }
+
+    /// No instance of the login service is linked.
+    pub fn login_unreachable(service: &str, detail: impl Display) -> Self {
+        Self::new(Subject::login_unreachable(service), Severity::Error, detail)
+    }
+
+    /// Consul does not answer as it should. Each watcher raises it as a source of its own.
+    pub fn consul_unreachable(detail: impl Display) -> Self {
+        Self::new(Subject::consul_unreachable(), Severity::Warning, detail)
+    }
+
+    /// The gateway sheds load; how much is told by the severity. Raised again at each new level.
+    pub fn overload(severity: Severity, detail: impl Display) -> Self {
+        Self::new(Subject::overload(), severity, detail)
+    }
+
+    /// The certificate ends soon or has ended.
+    pub fn certificate_ending(severity: Severity, detail: impl Display) -> Self {
+        Self::new(Subject::certificate_ending(), severity, detail)
+    }
+
+    /// The gateway is going away: on demand ([`Severity::Info`]), or because a worker failed.
+    pub fn drain(severity: Severity, detail: impl Display) -> Self {
+        Self::new(Subject::drain(), severity, detail)
+    }
+}
+
+/// At most so many bytes, whole characters, none of which could pass for a line of the log or command a terminal.
+fn bounded(text: &str, max: usize) -> Box<str> {
+    let end = text.floor_char_boundary(max);
+    text[..end].chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_bounded_and_one_line() {
+        let long = "ü".repeat(1000);
+        let event = Event::instance_lost(&long, "a\nb\x1b[2J", "z", format_args!("x{long}"));
+        assert_eq!(event.subject.service().unwrap().len(), MAX_NAME);
+        assert_eq!(event.subject.instance_id(), Some("a?b?[2J"));
+        assert_eq!(event.detail.len(), MAX_DETAIL - 1, "the last character is whole or not there");
+    }
+
+    #[test]
+    fn the_subject_of_an_event_is_what_clears_it() {
+        for (event, subject) in [
+            (Event::instance_lost("s", "i", "z", "d"), Subject::instance_lost("s", "i", "z")),
+            (Event::link_refused("s", "i", "z", "d"), Subject::link_refused("s", "i", "z")),
+            (Event::zone_empty("s", "z", "d"), Subject::zone_empty("s", "z")),
+            (Event::zone_fallback("s", "z", "d"), Subject::zone_fallback("s", "z")),
+            (Event::login_unreachable("s", "d"), Subject::login_unreachable("s")),
+            (Event::consul_unreachable("d"), Subject::consul_unreachable()),
+            (Event::overload(Severity::Error, "d"), Subject::overload()),
+            (Event::certificate_ending(Severity::Error, "d"), Subject::certificate_ending()),
+            (Event::drain(Severity::Info, "d"), Subject::drain()),
+        ] {
+            assert_eq!(event.subject, subject);
+        }
+    }
+}

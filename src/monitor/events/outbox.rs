@@ -1,0 +1,166 @@
+//! What waits for the webhook: bounded, and whoever puts something in never waits.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::notice::Notice;
+use crate::monitor::labels::Delivery;
+
+/// Notices kept while the webhook does not take them; then the oldest is dropped. Several hours of a bad day, and
+/// below 1 MB.
+pub(super) const CAPACITY: usize = 1_000;
+
+/// The queue between those who notice and the one who posts.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    queue: Mutex<Queue>,
+    outcomes: [AtomicU64; Delivery::COUNT],
+    arrived: Notify,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Arc<Notice>>,
+    /// The first one is being posted: it may have arrived, so it is not the one to drop.
+    in_flight: bool,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: Mutex::default(),
+            outcomes: [const { AtomicU64::new(0) }; Delivery::COUNT],
+            arrived: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// Takes a notice; drops the oldest where there are too many.
+    pub(super) fn push(&self, notice: Arc<Notice>) {
+        let mut queue = self.queue();
+        if queue.waiting.len() >= CAPACITY {
+            let oldest = usize::from(queue.in_flight);
+            queue.waiting.remove(oldest);
+            self.count(Delivery::Dropped);
+        }
+        queue.waiting.push_back(notice);
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    /// The oldest notice, to be posted. It stays here until it is [delivered](Self::delivered).
+    pub(super) fn take(&self) -> Option<Arc<Notice>> {
+        let mut queue = self.queue();
+        let first = queue.waiting.front().cloned();
+        queue.in_flight = first.is_some();
+        first
+    }
+
+    /// The notice that was taken has arrived.
+    pub(super) fn delivered(&self) {
+        self.count(Delivery::Delivered);
+        let mut queue = self.queue();
+        queue.in_flight = false;
+        queue.waiting.pop_front();
+        if queue.waiting.is_empty() {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// The notice that was taken has not arrived, as far as one can tell.
+    pub(super) fn failed(&self) {
+        self.count(Delivery::Failed);
+        self.queue().in_flight = false;
+    }
+
+    /// Something may have come. For one waiter; cancel safe.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Waits until there is nothing. For one waiter; cancel safe.
+    pub(super) async fn empty(&self) {
+        while self.len() > 0 {
+            self.emptied.notified().await;
+        }
+    }
+
+    /// How many wait, the one being posted included.
+    pub(super) fn len(&self) -> usize {
+        self.queue().waiting.len()
+    }
+
+    /// How often this was the outcome.
+    pub(super) fn deliveries(&self, outcome: Delivery) -> u64 {
+        self.outcomes[outcome.index()].load(Relaxed)
+    }
+
+    fn count(&self, outcome: Delivery) {
+        self.outcomes[outcome.index()].fetch_add(1, Relaxed);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::monitor::events::conditions::{State, Told};
+    use crate::monitor::events::event::{Severity, Subject};
+
+    fn notice(number: u64) -> Arc<Notice> {
+        let (subject, state, severity) = (Subject::drain(), State::Raised, Severity::Info);
+        let told = Told { subject, state, severity, detail: "d".into(), suppressed: 0 };
+        Arc::new(Notice::new("g", "0", number, told, SystemTime::UNIX_EPOCH))
+    }
+
+    fn full() -> Outbox {
+        let outbox = Outbox::new();
+        (0..CAPACITY as u64).for_each(|number| outbox.push(notice(number)));
+        outbox
+    }
+
+    fn taken(outbox: &Outbox) -> String {
+        outbox.take().unwrap().id().to_owned()
+    }
+
+    #[test]
+    fn beyond_a_thousand_the_oldest_is_dropped_and_counted() {
+        let outbox = full();
+        assert_eq!((outbox.len(), outbox.deliveries(Delivery::Dropped)), (1_000, 0));
+        outbox.push(notice(5_000));
+        outbox.push(notice(5_001));
+        assert_eq!((outbox.len(), outbox.deliveries(Delivery::Dropped)), (1_000, 2));
+        for expected in (2..1_000).chain([5_000, 5_001]) {
+            assert_eq!(taken(&outbox), format!("g-0-{expected}"));
+            outbox.delivered();
+        }
+        assert!(outbox.take().is_none());
+        assert_eq!(outbox.deliveries(Delivery::Delivered), 1_000);
+    }
+
+    #[test]
+    fn what_is_being_posted_is_not_dropped_and_what_failed_is_the_oldest_again() {
+        let outbox = full();
+        assert_eq!(taken(&outbox), "g-0-0");
+        outbox.push(notice(5_000));
+        outbox.failed();
+        assert_eq!(taken(&outbox), "g-0-0", "the same again");
+        outbox.delivered();
+        assert_eq!(taken(&outbox), "g-0-2", "1 was the oldest that was not on its way");
+        outbox.failed();
+        outbox.push(notice(5_001));
+        outbox.push(notice(5_002));
+        assert_eq!(taken(&outbox), "g-0-3", "2 had its chance");
+        let counts = Delivery::ALL.iter().map(|outcome| outbox.deliveries(*outcome)).collect::<Vec<_>>();
+        assert_eq!(counts, [1, 2, 2], "delivered, failed, dropped");
+    }
+}

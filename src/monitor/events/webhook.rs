@@ -1,0 +1,126 @@
+//! Posts notices to the administrator's webhook, one after the other, each until it is taken.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::notice::Notice;
+use super::outbox::Outbox;
+use crate::http_client::{Endpoint, HttpError};
+
+/// First pause after an attempt that failed, and the longest: each is twice the one before, less up to half of it at
+/// random, so that many gateways do not come back to their webhook at the same moment.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// An attempt failed. No text holds the path, which may be a secret, or the token.
+#[derive(Debug, thiserror::Error)]
+enum PostError {
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("status {0}; 2xx would mean that it was taken")]
+    Status(u16),
+}
+
+/// Where notices are posted.
+#[derive(Debug)]
+pub struct Webhook {
+    endpoint: Endpoint,
+    path: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    timeout: Duration,
+}
+
+impl Webhook {
+    /// `path` begins with a slash; `token` is sent as a bearer's, and one that no header can hold is left out; an attempt
+    /// may take `timeout` in all.
+    pub fn new(endpoint: Endpoint, path: &str, token: Option<&[u8]>, timeout: Duration) -> Self {
+        let agent = concat!("gateway/", env!("CARGO_PKG_VERSION"));
+        let mut headers = vec![
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (USER_AGENT, HeaderValue::from_static(agent)),
+        ];
+        let token = token.and_then(|token| HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok());
+        headers.extend(token.map(|mut value| {
+            value.set_sensitive(true);
+            (AUTHORIZATION, value)
+        }));
+        Self { endpoint, path: path.to_owned(), headers, timeout }
+    }
+
+    /// Posts whatever is in the outbox or comes there. `hurry` ends the pause between two attempts.
+    ///
+    /// Never ends. Dropped in the middle of an attempt, that notice stays in the outbox.
+    pub(super) async fn deliver(&self, outbox: &Outbox, hurry: &Notify) {
+        let (mut pause, mut is_failing) = (PAUSE.0, false);
+        loop {
+            let Some(notice) = outbox.take() else {
+                outbox.arrived().await;
+                continue;
+            };
+            match self.post(&notice).await {
+                Ok(()) => {
+                    outbox.delivered();
+                    pause = PAUSE.0;
+                    if std::mem::take(&mut is_failing) {
+                        info!(event = "webhook_back", to = self.endpoint.authority());
+                    }
+                }
+                Err(error) => {
+                    outbox.failed();
+                    // One line per outage; the rest is in the metrics.
+                    if !std::mem::replace(&mut is_failing, true) {
+                        warn!(event = "webhook_failing", to = self.endpoint.authority(), id = notice.id(), %error,
+                            "the webhook did not take an event; trying again, and keeping those that come");
+                    }
+                    tokio::select! {
+                        () = sleep(shortened(pause)) => pause = (pause * 2).min(PAUSE.1),
+                        () = hurry.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn post(&self, notice: &Notice) -> Result<(), PostError> {
+        // Its status is all that counts.
+        let sent = self.endpoint.send(Method::POST, &self.path, &self.headers, notice.body(), 0);
+        let answer = timeout(self.timeout, sent).await.map_err(|_| PostError::Timeout(self.timeout))??;
+        match answer.status {
+            200..=299 => Ok(()),
+            status => Err(PostError::Status(status)),
+        }
+    }
+}
+
+/// Between half of it and all of it; the standard library's hasher keys are random.
+fn shortened(pause: Duration) -> Duration {
+    let share = f64::from(RandomState::new().hash_one(0u8) as u32) / f64::from(u32::MAX);
+    pause.mul_f64(0.5 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_jittered_within_their_half() {
+        let pauses: Vec<_> = (0..100).map(|_| shortened(PAUSE.1)).collect();
+        assert!(pauses.iter().all(|pause| (PAUSE.1 / 2..=PAUSE.1).contains(pause)));
+        assert!(pauses.iter().max().unwrap().abs_diff(*pauses.iter().min().unwrap()) > PAUSE.1 / 10);
+    }
+
+    #[test]
+    fn nothing_of_a_webhook_that_is_shown_is_secret() {
+        let endpoint = Endpoint::new("hooks.example.org", 443, None).unwrap();
+        let webhook = Webhook::new(endpoint, "/x", Some(b"do-not-show"), Duration::from_secs(1));
+        assert_eq!(webhook.headers[2].1, "Bearer do-not-show");
+        assert!(!format!("{webhook:?}").contains("do-not-show"), "{webhook:?}");
+    }
+}
