@@ -23,6 +23,10 @@ const SIGNOUTS_SHARE: u32 = 6;
 /// The share of the hard stop that belongs to the end of the process itself.
 const END_SHARE: u32 = 10;
 
+/// The share of the window in which nobody is closed: whoever was told to go has time for a handshake elsewhere and for
+/// the answers it is owed. Without it the first to be closed lose what they ask at that moment.
+const NOTICE_SHARE: u32 = 10;
+
 /// How long a drain may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -77,7 +81,8 @@ pub(super) async fn drained(begin: &CancellationToken, dispatch: &Dispatch, time
 
 /// Tells the channels, then closes each at its moment. Those that end before are not missed.
 async fn close_in_turn(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
-    let moments = spread(window, channels.len(), random_share);
+    let notice = window / NOTICE_SHARE;
+    let moments = spread(window - notice, channels.len(), random_share).map(|at| notice + at);
     let mut closes = Vec::with_capacity(channels.len());
     for (number, (channel, at)) in channels.into_iter().zip(moments).enumerate() {
         // With no window there is no time to go in: the close says it all.

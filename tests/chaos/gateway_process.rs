@@ -13,11 +13,12 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::consul::{Agent, GATEWAYS};
 use crate::exposition::Exposition;
 use crate::instance::Instance;
 use crate::plan::Timers;
 
-/// The gateway's id.
+/// The gateway's id, where there is one.
 pub(crate) const GATE: &str = "gate01";
 
 /// Between two looks at what has no event: an exit, a page of the monitor.
@@ -29,6 +30,11 @@ const PAGE: Duration = Duration::from_secs(5);
 /// Every key stands there.
 const SHIPPED: &str = include_str!("../../config/gateway.toml");
 
+/// A question to Consul stays open so long, and so much longer for its answer. Production's are a minute and 5 s: a
+/// stopped Consul would be found no sooner.
+pub(crate) const CONSUL_WAIT: Duration = Duration::from_millis(500);
+pub(crate) const CONSUL_ANSWER: Duration = Duration::from_millis(500);
+
 /// Longest wait for a start.
 const START: Duration = Duration::from_secs(20);
 
@@ -39,10 +45,43 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// See the module. Dropped, it is killed.
 pub(crate) struct GatewayProcess {
     place: PathBuf,
+    id: String,
     pub(crate) clients: SocketAddr,
     pub(crate) tls: SocketAddr,
     monitor: SocketAddr,
     child: Option<Child>,
+}
+
+/// Where a gateway has its instances from: lines of its configuration.
+pub(crate) struct Discovery(String);
+
+impl Discovery {
+    /// From Consul, or from a list.
+    pub(crate) fn of(consul: Option<&Agent>, instances: &[Instance]) -> Self {
+        let Some(Agent { http, .. }) = consul else {
+            let mut text = "[discovery]\nkind = \"static\"\n".to_owned();
+            for Instance { service, name, address, zone, .. } in instances {
+                text += &format!(
+                    "[[discovery.instances]]\nservice = \"{service}\"\nid = \"{name}\"\n\
+                     address = \"{address}\"\nzone = \"{zone}\"\n"
+                );
+            }
+            return Self(text);
+        };
+        let mut services: Vec<_> = instances.iter().map(|instance| instance.service).collect();
+        services.dedup();
+        Self(format!(
+            "[discovery]\nkind = \"consul\"\nservices = {services:?}\n\
+             [discovery.consul]\naddress = \"http://{http}\"\nwait = \"{}\"\nanswer = \"{}\"\n\
+             [discovery.register]\nenabled = true\nname = \"{GATEWAYS}\"\n",
+            ms(CONSUL_WAIT),
+            ms(CONSUL_ANSWER)
+        ))
+    }
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
 }
 
 /// A TCP and UDP port nobody has.
@@ -61,36 +100,35 @@ pub(crate) fn free_port() -> anyhow::Result<SocketAddr> {
 }
 
 impl GatewayProcess {
-    /// Writes the files; starts nothing yet.
-    pub(crate) fn prepare(place: &Path, instances: &[Instance], timers: Timers) -> anyhow::Result<Self> {
+    /// Writes the files; starts nothing yet. Several in one place share its certificates.
+    pub(crate) fn prepare(
+        place: &Path,
+        id: &str,
+        discovery: &Discovery,
+        timers: Timers,
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(place)?;
         certs::ensure(&place.join("certs"))?;
         let (clients, tls, monitor) = (free_port()?, free_port()?, free_port()?);
         let zones =
             r#"{"route_by":"account","zones":[{"id":"zone_a","weight":1},{"id":"zone_b","weight":1}]}"#;
         fs::write(place.join("route.json"), zones)?;
-        let new = Self { place: place.to_owned(), clients, tls, monitor, child: None };
-        fs::write(place.join("gateway.toml"), new.config(instances, timers))?;
+        let new = Self { place: place.to_owned(), id: id.to_owned(), clients, tls, monitor, child: None };
+        fs::write(place.join(format!("{id}.toml")), new.config(discovery, timers))?;
         Ok(new)
     }
 
-    fn config(&self, instances: &[Instance], timers: Timers) -> String {
-        let Self { clients, tls, monitor, .. } = self;
+    fn config(&self, discovery: &Discovery, timers: Timers) -> String {
+        let Self { id, clients, tls, monitor, .. } = self;
         let mut text = format!(
-            "[gateway]\nid = \"{GATE}\"\nworkers = 1\n\
+            "[gateway]\nid = \"{id}\"\nworkers = 1\nadvertise = \"127.0.0.1\"\n\
              [quic]\nlisten = \"{clients}\"\nkey_file = \"certs/quic.keys\"\n\
              [tcp]\nlisten = \"{clients}\"\ntls_listen = \"{tls}\"\n\
              [tls]\ncert = \"certs/server.pem\"\nkey = \"certs/server.key\"\n\
              [auth]\nsecret_file = \"certs/jwt.secret\"\n[route]\nfile = \"route.json\"\n\
-             [monitor]\nlisten = \"{monitor}\"\n[log]\nformat = \"text\"\nlevel = \"info\"\n\
-             [discovery]\nkind = \"static\"\n"
+             [monitor]\nlisten = \"{monitor}\"\n[log]\nformat = \"text\"\nlevel = \"info\"\n"
         );
-        for Instance { service, name, address, zone, .. } in instances {
-            text += &format!(
-                "[[discovery.instances]]\nservice = \"{service}\"\nid = \"{name}\"\naddress = \"{address}\"\n\
-                 zone = \"{zone}\"\n"
-            );
-        }
-        let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+        text += &discovery.0;
         text += &format!("[drain]\nwindow = \"{}\"\n[limits]\n", ms(timers.window));
         for (key, value) in [
             ("backend_ping", timers.ping),
@@ -124,9 +162,13 @@ impl GatewayProcess {
 
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(&mut self) -> anyhow::Result<Duration> {
-        let log = OpenOptions::new().create(true).append(true).open(self.place.join("gateway.log"))?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(self.place.join(format!("{}.log", self.id)))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-        command.args(["serve", "--config", "gateway.toml"]).current_dir(&self.place).env_remove("RUST_LOG");
+        command
+            .args(["serve", "--config", &format!("{}.toml", self.id)])
+            .current_dir(&self.place)
+            .env_remove("RUST_LOG");
         // To look up the names of a backtrace holds a worker up for half a second.
         command.env("RUST_BACKTRACE", "0");
         let errors: File = log.try_clone()?;
@@ -170,6 +212,11 @@ impl GatewayProcess {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// The status of `/ready`.
+    pub(crate) async fn readiness(&self) -> anyhow::Result<u16> {
+        Ok(self.get("/ready").await?.0)
     }
 
     /// What `/metrics` shows now.

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::gateway_process::free_port;
-use crate::ledger::Ledger;
+use crate::ledger::{Judge, Ledger};
 use crate::service::Script;
 
 /// The service that signs users in.
@@ -49,7 +49,12 @@ impl Instance {
     }
 
     /// Starts it and waits until it listens.
-    pub(crate) async fn start(&mut self, ledger: &Ledger, run: u64, pushes: u32) -> anyhow::Result<()> {
+    pub(crate) async fn start<J: Judge>(
+        &mut self,
+        ledger: &Ledger<J>,
+        run: u64,
+        pushes: u32,
+    ) -> anyhow::Result<()> {
         let script = Script {
             instance: self.name.to_owned(),
             listen: self.address,

@@ -20,23 +20,48 @@ use crate::oracle::Oracle;
 /// Orders an instance may be behind.
 const ORDERS_AHEAD: usize = 64;
 
-struct Shared {
-    oracle: Mutex<Oracle>,
+/// Who is told everything, and judges.
+pub(crate) trait Judge: Send + 'static {
+    /// A logic service noted this of one of its links.
+    fn told(&mut self, link: &str, note: &Note, now: Instant);
+
+    /// The link is over, and all its notes were told.
+    fn link_ended(&mut self, link: &str);
+}
+
+impl Judge for Oracle {
+    fn told(&mut self, link: &str, note: &Note, now: Instant) {
+        note.tell(link, self, now);
+    }
+
+    fn link_ended(&mut self, link: &str) {
+        Self::link_ended(self, link);
+    }
+}
+
+struct Shared<J> {
+    oracle: Mutex<J>,
     /// Where the orders for an instance go; one of an instance that is gone stays until its successor says hello.
     orders: Mutex<HashMap<String, mpsc::Sender<String>>>,
     hello: Notify,
 }
 
 /// See the module. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Ledger {
+pub(crate) struct Ledger<J = Oracle> {
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<J>>,
     _server: Arc<AbortOnDropHandle<()>>,
 }
 
-impl Ledger {
-    pub(crate) async fn start(oracle: Oracle) -> anyhow::Result<Self> {
+impl<J> Clone for Ledger<J> {
+    fn clone(&self) -> Self {
+        let Self { address, shared, _server } = self;
+        Self { address: *address, shared: Arc::clone(shared), _server: Arc::clone(_server) }
+    }
+}
+
+impl<J: Judge> Ledger<J> {
+    pub(crate) async fn start(oracle: J) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the ledger cannot listen")?;
         let address = listener.local_addr()?;
         let shared =
@@ -46,7 +71,7 @@ impl Ledger {
     }
 
     /// The oracle; not to be held over an await.
-    pub(crate) fn oracle(&self) -> MutexGuard<'_, Oracle> {
+    pub(crate) fn oracle(&self) -> MutexGuard<'_, J> {
         self.shared.oracle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +105,7 @@ impl Ledger {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept<J: Judge>(listener: TcpListener, shared: Arc<Shared<J>>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -90,7 +115,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// One connection: its first line says whether it takes orders for an instance or brings the notes of a link.
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve<J: Judge>(stream: TcpStream, shared: Arc<Shared<J>>) {
     let (read, write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     let Ok(Some(first)) = lines.next_line().await else { return };
@@ -108,7 +133,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut oracle = shared.oracle.lock().unwrap_or_else(PoisonError::into_inner);
                 match line.parse::<Note>() {
-                    Ok(note) => note.tell(link, &mut oracle, Instant::now()),
+                    Ok(note) => oracle.told(link, &note, Instant::now()),
                     // A service that is killed leaves half a line.
                     Err(error) => eprintln!("chaos: ledger: {link}: {error}"),
                 }

@@ -2,8 +2,12 @@
 //! told of every packet, and a seeded schedule of everything that can go wrong.
 //!
 //! `cargo test --test chaos` is the short run: every fault once, timers a tenth of production's. The long run has
-//! production's timers: `cargo test --release --test chaos -- --seconds 1200 --seed 7`.
+//! production's timers: `cargo test --release --test chaos -- --seconds 1200 --seed 7`. The short run ends with a rolling
+//! restart, which also has a long run: `cargo test --release --test chaos -- --rolling --clients 2000 --rate 500`.
+//!
+//! A Consul is used where there is one: `CONSUL_BIN`, or what `tests/tools/get-consul target/tools` fetched.
 
+mod consul;
 mod exposition;
 mod faults;
 mod gateway_process;
@@ -15,6 +19,7 @@ mod note;
 mod oracle;
 mod plan;
 mod report;
+mod rolling;
 mod seeded;
 mod service;
 mod stamp;
@@ -74,7 +79,7 @@ fn chaos(words: &[String]) -> anyhow::Result<ExitCode> {
     let place = std::env::temp_dir().join(format!("gateway-chaos-{}-{}", now.as_millis(), plan.seed));
     std::fs::create_dir_all(&place).with_context(|| format!("{} cannot be made", place.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let passed = runtime.block_on(run(plan, place.clone()));
+    let passed = runtime.block_on(run_all(plan, place.clone()));
     runtime.shutdown_timeout(RUNTIME_END);
     match passed {
         Ok(true) => {
@@ -82,14 +87,31 @@ fn chaos(words: &[String]) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Ok(false) => {
-            println!("the gateway's log: {}", place.join("gateway.log").display());
+            println!("the gateway's log is in {}", place.display());
             Ok(ExitCode::FAILURE)
         }
-        Err(error) => Err(error.context(format!("see {}", place.join("gateway.log").display()))),
+        Err(error) => Err(error.context(format!("the gateway's log is in {}", place.display()))),
     }
 }
 
-/// The whole run: true if no promise was broken.
+/// The faults, the rolling restart, or both: true if no promise was broken.
+async fn run_all(plan: Plan, place: PathBuf) -> anyhow::Result<bool> {
+    let is_wanted = |only: &String| rolling::NAME.contains(only);
+    let rolls = plan.rolling || (plan.seconds.is_none() && plan.only.as_ref().is_none_or(is_wanted));
+    let mut passed = true;
+    if !plan.rolling
+        && plan.only.as_ref().is_none_or(|only| Fault::ALL.iter().any(|fault| fault.name().contains(only)))
+    {
+        passed &= run(plan.clone(), place.join("faults")).await?;
+    }
+    if rolls {
+        network::Network::new(plan.is_inside)?;
+        passed &= rolling::run(&plan, &place.join(rolling::NAME)).await?;
+    }
+    Ok(passed)
+}
+
+/// The faults: true if no promise was broken.
 async fn run(plan: Plan, place: PathBuf) -> anyhow::Result<bool> {
     let began = Instant::now();
     println!(

@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) pushes: u32,
     /// Only faults whose name holds this.
     pub(crate) only: Option<String>,
+    /// Only the rolling restart, with production's timers.
+    pub(crate) rolling: bool,
     /// Already in a network namespace of its own.
     pub(crate) is_inside: bool,
 }
@@ -27,7 +29,7 @@ const LONG: (usize, u32) = (200, 2000);
 
 /// What the flags are for.
 pub(crate) const USAGE: &str = "chaos [--seconds N] [--seed N] [--clients N] [--rate REQUESTS_PER_SECOND] \
-     [--pushes PER_REQUEST] [--only PART_OF_A_FAULT]";
+     [--pushes PER_REQUEST] [--only PART_OF_A_FAULT] [--rolling]";
 
 impl Plan {
     /// Reads the command line. Flags of cargo's own test runner are passed over.
@@ -39,6 +41,7 @@ impl Plan {
             rate: 0,
             pushes: 1,
             only: None,
+            rolling: false,
             is_inside: false,
         };
         let mut words = words.iter();
@@ -57,21 +60,22 @@ impl Plan {
                 "--rate" => plan.rate = value()?.parse()?,
                 "--pushes" => plan.pushes = value()?.parse()?,
                 "--only" => plan.only = Some(value()?.to_owned()),
+                "--rolling" => plan.rolling = true,
                 "--inside" => plan.is_inside = true,
                 "--test-threads" | "--color" | "--format" | "--skip" | "--logfile" => drop(value()?),
                 "--help" => bail!("{USAGE}"),
                 _ => {}
             }
         }
-        let (clients, rate) = if plan.seconds.is_some() { LONG } else { SHORT };
+        let (clients, rate) = if plan.is_long() { LONG } else { SHORT };
         plan.clients = if plan.clients == 0 { clients } else { plan.clients };
         plan.rate = if plan.rate == 0 { rate } else { plan.rate };
         Ok(plan)
     }
 
-    /// Is it the long run, with the timers of production?
+    /// Is it a long run, with the timers of production?
     pub(crate) fn is_long(&self) -> bool {
-        self.seconds.is_some()
+        self.seconds.is_some() || self.rolling
     }
 
     pub(crate) fn timers(&self) -> Timers {
@@ -130,6 +134,12 @@ impl Timers {
             out: if by == 1 { Duration::from_millis(100) } else { Duration::from_millis(400) },
             back: Duration::from_secs(3),
         }
+    }
+
+    /// Those of a rolling restart: nothing else goes wrong, so only the drain is shorter in the short run.
+    pub(crate) fn of_rolling(plan: &Plan) -> Self {
+        let Self { window, hard_stop, slack, .. } = plan.timers();
+        Self { window, hard_stop, slack, ..Self::scaled(1) }
     }
 
     /// A hung instance is found within this.

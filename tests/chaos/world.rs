@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use gateway::wire::close::CloseReason;
 use nix::sys::signal::Signal;
 
-use crate::gateway_process::{GATE, GatewayProcess, LOOK};
+use crate::consul::Agent;
+use crate::gateway_process::{Discovery, GATE, GatewayProcess, LOOK};
 use crate::instance::{Instance, LOGIN};
 use crate::ledger::Ledger;
 use crate::load::{APP, Load, Mood};
@@ -51,6 +52,8 @@ pub(crate) struct World {
     pub(crate) run: u64,
     pub(crate) ledger: Ledger,
     pub(crate) instances: Vec<Instance>,
+    /// Where there is one, the gateway has its instances from there.
+    pub(crate) consul: Option<Agent>,
     pub(crate) gateway: GatewayProcess,
     pub(crate) load: Load,
     pub(crate) network: Network,
@@ -77,7 +80,9 @@ impl World {
         for instance in &mut instances {
             instance.start(&ledger, run, plan.pushes).await?;
         }
-        let mut gateway = GatewayProcess::prepare(&place, &instances, timers)?;
+        let consul = Agent::start(&place, &instances).await?;
+        let discovery = Discovery::of(consul.as_ref(), &instances);
+        let mut gateway = GatewayProcess::prepare(&place, GATE, &discovery, timers)?;
         gateway.start().await?;
         let load = Load::start(&plan, &gateway, ledger.clone(), run)?;
         let strays = Vec::new();
@@ -87,6 +92,7 @@ impl World {
             run,
             ledger,
             instances,
+            consul,
             gateway,
             load,
             network,
@@ -199,6 +205,11 @@ impl World {
     pub(crate) fn closes_with(&self, reason: CloseReason) -> Vec<tokio::time::Instant> {
         let closes = self.load.shared.closes.lock().unwrap_or_else(PoisonError::into_inner);
         closes.iter().filter(|(why, _)| *why == reason).map(|(_, at)| *at).collect()
+    }
+
+    /// How many connections of the load have ended.
+    pub(crate) fn closes(&self) -> usize {
+        self.load.shared.closes.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     // --- Clients that vanished -------------------------------------------------------------------------------
@@ -328,7 +339,7 @@ impl World {
 }
 
 /// Does a link in this state take requests? A login instance on trial does: it may wait for one until somebody logs in.
-fn is_chosen(name: &str, state: Option<&str>) -> bool {
+pub(crate) fn is_chosen(name: &str, state: Option<&str>) -> bool {
     match state {
         Some("up" | "young" | "adult") => true,
         Some("suspect") => name.starts_with(LOGIN),

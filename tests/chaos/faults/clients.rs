@@ -100,7 +100,9 @@ pub(super) async fn panics(world: &mut World) -> anyhow::Result<Outcome> {
         let shared = &world.load.shared;
         let (client, _pushes) =
             Client::connect(shared.options(TRANSPORTS[number % TRANSPORTS.len()])).await?;
-        let login = client.login(&shared.token(gateway::faults::PANIC_TASK)).await;
+        // No account may sign in again and again.
+        let account = format!("{}-{number}-{}", gateway::faults::PANIC_TASK, world.random.next());
+        let login = client.login(&shared.token(&account)).await;
         match login {
             Err(LoginError::Closed(_)) => {}
             other => anyhow::bail!("a login whose task was to panic ended with {other:?}"),

@@ -54,7 +54,7 @@ pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
     let quiet = percentile(world.load.shared.samples.take().of_others(&[name]), 0.99);
     world.torn(victim);
     world.instances[victim].signal(Signal::SIGSTOP)?;
-    let within = world.timers.silence() + Duration::from_millis(500);
+    let within = world.timers.silence() + world.timers.slack;
     let left = world.left(victim, within).await;
     let during = percentile(world.load.shared.samples.take().of_others(&[name]), 0.99);
     // Whatever came of it, it must not stay stopped.
@@ -71,7 +71,7 @@ pub(super) async fn stop_reading(world: &mut World) -> anyhow::Result<Outcome> {
     world.torn(victim);
     world.ledger.order(name, "stop-reading").await?;
     // It answers no pings either, so it is found as one that hangs.
-    let left = world.left(victim, world.timers.silence() + Duration::from_millis(500)).await;
+    let left = world.left(victim, world.timers.silence() + world.timers.slack).await;
     world.ledger.order(name, "read").await?;
     let left = left?;
     let back = world.linked(victim).await?;
@@ -132,7 +132,7 @@ pub(super) async fn cut(world: &mut World, cut: Cut) -> anyhow::Result<Outcome> 
     let victim = world.any_of(CHAT);
     world.torn(victim);
     world.network.cut(world.instances[victim].address.port(), cut).await?;
-    let left = world.left(victim, world.timers.silence() + Duration::from_millis(500)).await;
+    let left = world.left(victim, world.timers.silence() + world.timers.slack).await;
     world.network.heal().await?;
     let left = left?;
     let back = world.linked(victim).await?;

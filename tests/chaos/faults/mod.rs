@@ -1,6 +1,7 @@
 //! What is done to the gateway and to those around it, and what must come of it.
 
 mod clients;
+mod consul;
 mod instances;
 mod process;
 
@@ -137,9 +138,9 @@ impl Fault {
             Self::CutFromService => instances::cut(world, crate::network::Cut::FromService).await,
             Self::ZoneGone => instances::zone_gone(world).await,
             Self::ServiceGone => instances::service_gone(world).await,
-            Self::ConsulKilled | Self::ConsulStopped | Self::ConsulEmptied => {
-                Ok(Outcome::skipped("discovery by Consul is not built in"))
-            }
+            Self::ConsulKilled => consul::fail(world, consul::What::Killed).await,
+            Self::ConsulStopped => consul::fail(world, consul::What::Stopped).await,
+            Self::ConsulEmptied => consul::fail(world, consul::What::Emptied).await,
             Self::SlowClients => clients::slow(world).await,
             Self::VanishedClients => clients::vanished(world).await,
             Self::ResetClients => clients::reset(world).await,
