@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::logic::directory::{Directory, Identity, MAX_ACCOUNT};
 use crate::logic::links::Target;
+use crate::logic::message;
 use crate::logic::request::Request;
 use crate::logic::server::LogicServer;
 use crate::wire::command::{
@@ -81,17 +82,10 @@ impl Chat {
         let Ok(receipt) = self.directory.store(&sender, request.dest(), message.clone()) else {
             return request.fail(Status::SystemException, "the chat service is full");
         };
-        let pushed = pb::MessagePush {
-            message_id: receipt.message_id,
-            r#type: message.r#type,
-            body: message.body,
-            extra: message.extra,
-            sender: sender.account.to_string(),
-            send_time: receipt.send_time,
-        };
+        let stored = pb::MessageResp { message_id: receipt.message_id, send_time: receipt.send_time };
         let links = request.links().clone();
-        let push = request.as_push(pushed.encode_to_vec());
-        request.succeed(&pb::MessageResp { message_id: receipt.message_id, send_time: receipt.send_time });
+        let push = request.as_push(message::pushed(message, &sender, &stored).encode_to_vec());
+        request.succeed(&stored);
         if let Some(receiver) = receipt.receiver {
             links.push(&push, &[Target { gateway: &receiver.gate_id, channel: &receiver.channel_id }]);
         }

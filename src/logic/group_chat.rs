@@ -11,6 +11,7 @@ use crate::logic::chat::Chat;
 use crate::logic::directory::{Identity, Location};
 use crate::logic::groups::{Change, GroupError};
 use crate::logic::links::{Links, Push, Target};
+use crate::logic::message;
 use crate::logic::request::Request;
 use crate::wire::pb::{self, Status};
 
@@ -25,17 +26,10 @@ impl Chat {
             Ok(receipt) => receipt,
             Err(error) => return refuse(request, error),
         };
-        let pushed = pb::MessagePush {
-            message_id: receipt.message_id,
-            r#type: message.r#type,
-            body: message.body,
-            extra: message.extra,
-            sender: sender.account.to_string(),
-            send_time: receipt.send_time,
-        };
+        let stored = pb::MessageResp { message_id: receipt.message_id, send_time: receipt.send_time };
         let links = request.links().clone();
-        let push = request.as_push(pushed.encode_to_vec());
-        request.succeed(&pb::MessageResp { message_id: receipt.message_id, send_time: receipt.send_time });
+        let push = request.as_push(message::pushed(message, &sender, &stored).encode_to_vec());
+        request.succeed(&stored);
         push_to(&links, &push, &receipt.receivers);
     }
 

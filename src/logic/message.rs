@@ -17,6 +17,22 @@ pub const RECEIVED: i32 = 0;
 /// `MessageIndex.direction` of a sent message.
 pub const SENT: i32 = 1;
 
+/// What the receivers of a stored message get.
+pub(super) fn pushed(
+    message: pb::MessageReq,
+    sender: &Identity,
+    stored: &pb::MessageResp,
+) -> pb::MessagePush {
+    pb::MessagePush {
+        message_id: stored.message_id,
+        r#type: message.r#type,
+        body: message.body,
+        extra: message.extra,
+        sender: sender.account.to_string(),
+        send_time: stored.send_time,
+    }
+}
+
 /// One message in the index of one account.
 #[derive(Debug)]
 pub(super) struct Entry {
