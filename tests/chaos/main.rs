@@ -96,12 +96,9 @@ fn chaos(words: &[String]) -> anyhow::Result<ExitCode> {
 
 /// The faults, the rolling restart, or both: true if no promise was broken.
 async fn run_all(plan: Plan, place: PathBuf) -> anyhow::Result<bool> {
-    let is_wanted = |only: &String| rolling::NAME.contains(only);
-    let rolls = plan.rolling || (plan.seconds.is_none() && plan.only.as_ref().is_none_or(is_wanted));
+    let rolls = plan.rolling || (!plan.is_long() && plan.wants(rolling::NAME));
     let mut passed = true;
-    if !plan.rolling
-        && plan.only.as_ref().is_none_or(|only| Fault::ALL.iter().any(|fault| fault.name().contains(only)))
-    {
+    if !plan.rolling && Fault::ALL.iter().any(|fault| plan.wants(fault.name())) {
         passed &= run(plan.clone(), place.join("faults")).await?;
     }
     if rolls {
@@ -115,12 +112,12 @@ async fn run_all(plan: Plan, place: PathBuf) -> anyhow::Result<bool> {
 async fn run(plan: Plan, place: PathBuf) -> anyhow::Result<bool> {
     let began = Instant::now();
     println!(
-        "chaos: seed {}, {} clients, {} requests/s, {}",
+        "chaos: seed {}, {} clients{}, {} requests/s, {}",
         plan.seed,
         plan.clients,
+        if plan.quic { " over QUIC" } else { "" },
         plan.rate,
-        plan.seconds
-            .map_or_else(|| "timers a tenth, every fault once".to_owned(), |seconds| format!("{seconds} s"))
+        plan.length()
     );
     let mut schedule = Schedule::new(&plan);
     let mut world = World::start(plan, place).await?;
@@ -155,7 +152,7 @@ async fn end(mut world: World, mut report: Report, seen: usize, began: Instant) 
     report.found(Fault::VanishedClients, world.worst_stray);
     world.judge_isolation();
     let found = world.end(seen).await?;
-    print!("{}", report::evidence(&found));
+    print!("{}{}", world.isolation(), report::evidence(&found));
     let oracle = world.ledger.oracle();
     println!(
         "\n{}\n{} in {:.0} s",
@@ -177,19 +174,21 @@ struct Schedule {
     /// The long run draws more of these, again and again.
     again: Vec<Fault>,
     until: Option<Duration>,
+    /// How many more of the long run.
+    times: Option<usize>,
     random: Seeded,
 }
 
 impl Schedule {
     fn new(plan: &Plan) -> Self {
-        let wanted = |fault: &Fault| plan.only.as_ref().is_none_or(|only| fault.name().contains(only));
+        let wanted = |fault: &Fault| plan.wants(fault.name());
         let mut random = Seeded::new(plan.seed ^ 1);
         let mut left: Vec<Fault> = Fault::ALL.into_iter().filter(wanted).collect();
         random.shuffle(&mut left);
         // They take longest, so they go first, and are waited for at the end.
         left.sort_by_key(|fault| *fault == Fault::VanishedClients);
         let again = left.iter().flat_map(|fault| std::iter::repeat_n(*fault, fault.weight())).collect();
-        Self { left, again, until: plan.seconds.map(Duration::from_secs), random }
+        Self { left, again, until: plan.seconds.map(Duration::from_secs), times: plan.times, random }
     }
 
     fn next(&mut self, elapsed: Duration) -> Option<Fault> {
@@ -198,7 +197,11 @@ impl Schedule {
         {
             return None;
         }
-        if self.left.is_empty() && self.until.is_some() && !self.again.is_empty() {
+        if let Some(times) = &mut self.times {
+            *times = times.checked_sub(1)?;
+        }
+        let goes_on = self.until.is_some() || self.times.is_some();
+        if self.left.is_empty() && goes_on {
             self.left.clone_from(&self.again);
             self.random.shuffle(&mut self.left);
         }

@@ -8,15 +8,19 @@ use anyhow::{Context as _, bail};
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// How long the long run goes on; none: the short one, every fault once.
+    /// How long the long run goes on; without this and the next: the short one, every fault once.
     pub(crate) seconds: Option<u64>,
+    /// How many faults the long run has.
+    pub(crate) times: Option<usize>,
     pub(crate) clients: usize,
     /// Requests per second of all clients.
     pub(crate) rate: u32,
     /// Pushes per request.
     pub(crate) pushes: u32,
-    /// Only faults whose name holds this.
+    /// Only faults whose name holds one of these, with commas between.
     pub(crate) only: Option<String>,
+    /// All clients over QUIC, not a third.
+    pub(crate) quic: bool,
     /// Only the rolling restart, with production's timers.
     pub(crate) rolling: bool,
     /// Already in a network namespace of its own.
@@ -28,8 +32,8 @@ const SHORT: (usize, u32) = (45, 300);
 const LONG: (usize, u32) = (200, 2000);
 
 /// What the flags are for.
-pub(crate) const USAGE: &str = "chaos [--seconds N] [--seed N] [--clients N] [--rate REQUESTS_PER_SECOND] \
-     [--pushes PER_REQUEST] [--only PART_OF_A_FAULT] [--rolling]";
+pub(crate) const USAGE: &str = "chaos [--seconds N | --times N] [--seed N] [--clients N] \
+     [--rate REQUESTS_PER_SECOND] [--pushes PER_REQUEST] [--only PART,…] [--quic] [--rolling]";
 
 impl Plan {
     /// Reads the command line. Flags of cargo's own test runner are passed over.
@@ -37,10 +41,12 @@ impl Plan {
         let mut plan = Self {
             seed: default_seed,
             seconds: None,
+            times: None,
             clients: 0,
             rate: 0,
             pushes: 1,
             only: None,
+            quic: false,
             rolling: false,
             is_inside: false,
         };
@@ -55,11 +61,13 @@ impl Plan {
             };
             match flag {
                 "--seconds" => plan.seconds = Some(value()?.parse()?),
+                "--times" => plan.times = Some(value()?.parse()?),
                 "--seed" => plan.seed = value()?.parse()?,
                 "--clients" => plan.clients = value()?.parse()?,
                 "--rate" => plan.rate = value()?.parse()?,
                 "--pushes" => plan.pushes = value()?.parse()?,
                 "--only" => plan.only = Some(value()?.to_owned()),
+                "--quic" => plan.quic = true,
                 "--rolling" => plan.rolling = true,
                 "--inside" => plan.is_inside = true,
                 "--test-threads" | "--color" | "--format" | "--skip" | "--logfile" => drop(value()?),
@@ -75,7 +83,22 @@ impl Plan {
 
     /// Is it a long run, with the timers of production?
     pub(crate) fn is_long(&self) -> bool {
-        self.seconds.is_some() || self.rolling
+        self.seconds.is_some() || self.times.is_some() || self.rolling
+    }
+
+    /// For people.
+    pub(crate) fn length(&self) -> String {
+        match (self.seconds, self.times) {
+            (Some(seconds), Some(times)) => format!("{seconds} s or {times} faults"),
+            (Some(seconds), None) => format!("{seconds} s"),
+            (None, Some(times)) => format!("{times} faults"),
+            (None, None) => "timers a tenth, every fault once".to_owned(),
+        }
+    }
+
+    /// Is the fault of this name wanted?
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|parts| parts.split(',').any(|part| name.contains(part)))
     }
 
     pub(crate) fn timers(&self) -> Timers {

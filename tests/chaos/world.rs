@@ -10,10 +10,11 @@ use gateway::wire::close::CloseReason;
 use nix::sys::signal::Signal;
 
 use crate::consul::Agent;
+use crate::faults::shown;
 use crate::gateway_process::{Discovery, GATE, GatewayProcess, LOOK};
 use crate::instance::{Instance, LOGIN};
 use crate::ledger::Ledger;
-use crate::load::{APP, Load, Mood};
+use crate::load::{APP, Load, Mood, percentile};
 use crate::network::Network;
 use crate::oracle::{Expected, Kind, Oracle, Violation};
 use crate::plan::{Plan, Timers};
@@ -45,6 +46,19 @@ struct Stray {
     by: Instant,
 }
 
+/// A time of those that a fault was not about.
+#[derive(Debug, Clone, Copy)]
+struct Compared {
+    quiet: Duration,
+    during: Duration,
+}
+
+impl Compared {
+    fn is_allowed(&self) -> bool {
+        self.during <= self.quiet.mul_f64(OTHERS.0).max(self.quiet + OTHERS.1)
+    }
+}
+
 /// See the module.
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -58,8 +72,8 @@ pub(crate) struct World {
     pub(crate) load: Load,
     pub(crate) network: Network,
     pub(crate) random: Seeded,
-    /// What was compared, and whether each time was allowed.
-    isolation: BTreeMap<&'static str, Vec<bool>>,
+    /// What was compared.
+    isolation: BTreeMap<&'static str, Vec<Compared>>,
     /// Panics that were asked for, of the present gateway.
     panics: usize,
     strays: Vec<Stray>,
@@ -282,19 +296,30 @@ impl World {
 
     /// Keeps a time of those that a fault was not about, before it and during it (G8).
     pub(crate) fn compare(&mut self, what: &'static str, quiet: Duration, during: Duration) {
-        let allowed = quiet.mul_f64(OTHERS.0).max(quiet + OTHERS.1);
-        self.isolation.entry(what).or_default().push(during <= allowed);
+        self.isolation.entry(what).or_default().push(Compared { quiet, during });
     }
 
     /// The median of what was compared must be allowed; judged where there is enough of it.
     pub(crate) fn judge_isolation(&self) {
         for (what, kept) in self.isolation.iter().filter(|(_, kept)| kept.len() >= ENOUGH) {
-            let (all, good) = (kept.len(), kept.iter().filter(|kept| **kept).count());
+            let (all, good) = (kept.len(), kept.iter().filter(|kept| kept.is_allowed()).count());
             if good * 2 < all {
                 let evidence = format!("G8: {what} grew too much {} times of {all}", all - good);
                 self.violated(Kind::Figure, 1, evidence);
             }
         }
+    }
+
+    /// What was compared, in a line each.
+    pub(crate) fn isolation(&self) -> String {
+        let median = |times: Vec<Duration>| shown(percentile(times, 0.5));
+        let line = |(what, kept): (&&str, &Vec<Compared>)| {
+            let good = kept.iter().filter(|kept| kept.is_allowed()).count();
+            let quiet = median(kept.iter().map(|kept| kept.quiet).collect());
+            let during = median(kept.iter().map(|kept| kept.during).collect());
+            format!("{what}: median {quiet} -> {during}, {good} of {} allowed\n", kept.len())
+        };
+        self.isolation.iter().map(line).collect()
     }
 
     /// Waits for everybody to be back and for a quiet moment, and judges. What was found since the last time.

@@ -11,8 +11,9 @@ use crate::gateway_process::{CONSUL_ANSWER, CONSUL_WAIT, GATE};
 use crate::oracle::Kind;
 use crate::world::World;
 
-/// How long the requests to a failing Consul are counted, in the short run and in the long one.
-const COUNTED: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(15));
+/// How long Consul is away in the short run, and at least and at most in the long one.
+const AWAY: Duration = Duration::from_millis(4000);
+const OUTAGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Between two requests to a failing Consul.
 const PACE: Duration = Duration::from_secs(1);
@@ -56,6 +57,7 @@ pub(super) async fn fail(world: &mut World, what: What) -> anyhow::Result<Outcom
 }
 
 async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Result<Outcome> {
+    let away = away(world);
     world.forget_closes();
     drop(world.load.shared.samples.take());
     let before = world.gateway.metrics().await?;
@@ -65,7 +67,7 @@ async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Re
     } else {
         agent.kill()?;
     }
-    let down = while_down(world, failed(&before)).await;
+    let down = while_down(world, failed(&before), away).await;
     // Whatever came of it, it must not stay stopped.
     match what {
         What::Stopped => agent.signal(Signal::SIGCONT)?,
@@ -75,7 +77,7 @@ async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Re
             agent.run().await?;
         }
     }
-    let (found, asked) = down?;
+    let Down { found, asked, counted } = down?;
     let again = Instant::now();
     if what == What::Emptied {
         emptied(world, agent, &before).await?;
@@ -86,19 +88,37 @@ async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Re
     }
     let recovered = again.elapsed();
     let unknown = unharmed(world, &before, what, began.elapsed()).await?;
-    let note = format!("{asked} requests to it in {}; {unknown} answered 210", shown(counted(world)));
-    Ok(Outcome::of(Some(found), Some(recovered)).with(note))
+    let note = format!(
+        "away for {}; {asked} requests to it in {}; {unknown} answered 210",
+        shown(away),
+        shown(counted)
+    );
+    Ok(Outcome::of(found, Some(recovered)).with(note))
 }
 
-fn counted(world: &World) -> Duration {
-    if world.plan.is_long() { COUNTED.1 } else { COUNTED.0 }
+/// How long it is to be away.
+fn away(world: &mut World) -> Duration {
+    if !world.plan.is_long() {
+        return AWAY;
+    }
+    OUTAGE.0 + world.random.pause(OUTAGE.1 - OUTAGE.0)
 }
 
-/// Waits for the first failure, and then counts: how long that took, and how many requests were made.
-async fn while_down(world: &World, before: f64) -> anyhow::Result<(Duration, f64)> {
+/// What was seen of a Consul that is away.
+struct Down {
+    /// Until a question failed; short outages may pass unnoticed.
+    found: Option<Duration>,
+    /// Requests that failed, and for how long they were counted.
+    asked: f64,
+    counted: Duration,
+}
+
+/// Waits for the first failure, and then counts until so long has passed.
+async fn while_down(world: &World, before: f64, away: Duration) -> anyhow::Result<Down> {
+    let end = Instant::now() + away;
     let within = CONSUL_WAIT * 2 + CONSUL_ANSWER + world.timers.slack;
-    let found = world.gateway.shows(within, |page| failed(page) > before).await?;
-    if found.is_none() {
+    let found = world.gateway.shows(within.min(away), |page| failed(page) > before).await?;
+    if found.is_none() && away >= within {
         world.violated(
             Kind::Figure,
             1,
@@ -106,10 +126,11 @@ async fn while_down(world: &World, before: f64) -> anyhow::Result<(Duration, f64
         );
     }
     // Until all the questions that were open have failed: those were not asked of an agent known to fail.
-    ready_for(world, CONSUL_WAIT + CONSUL_ANSWER + LOOK).await?;
+    let left = end.saturating_duration_since(Instant::now());
+    ready_for(world, left.min(CONSUL_WAIT + CONSUL_ANSWER + LOOK)).await?;
     let first = failed(&world.gateway.metrics().await?);
     let began = Instant::now();
-    ready_for(world, counted(world)).await?;
+    ready_for(world, end.saturating_duration_since(began)).await?;
     let asked = failed(&world.gateway.metrics().await?) - first;
     // Those of whole seconds, and one that was asked before.
     let allowed = began.elapsed().div_duration_f64(PACE).ceil() + 1.0;
@@ -117,11 +138,11 @@ async fn while_down(world: &World, before: f64) -> anyhow::Result<(Duration, f64
         let evidence = format!("E9: {asked} requests to a failing Consul in {:?}", began.elapsed());
         world.violated(Kind::Figure, 1, evidence);
     }
-    if asked < 1.0 {
+    if asked < 1.0 && began.elapsed() >= NOTICED {
         let evidence = format!("E9: a failing Consul was not asked again in {:?}", began.elapsed());
         world.violated(Kind::Figure, 1, evidence);
     }
-    Ok((found.unwrap_or_default(), asked))
+    Ok(Down { found, asked, counted: began.elapsed() })
 }
 
 /// For so long the gateway must be ready.

@@ -14,6 +14,9 @@ use crate::world::World;
 /// Longest time an instance that was killed stays away, beyond what is waited for.
 const AWAY: Duration = Duration::from_millis(600);
 
+/// An instance that hung is chosen again so soon after it goes on (row E2).
+const RESUMED: Duration = Duration::from_secs(10);
+
 /// A refusal for want of any instance comes within this (row E14).
 const REFUSED: Duration = Duration::from_millis(50);
 
@@ -61,6 +64,10 @@ pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
     world.instances[victim].signal(Signal::SIGCONT)?;
     let left = left?;
     let back = world.linked(victim).await?;
+    if world.plan.is_long() && back.is_some_and(|back| back > RESUMED) {
+        let evidence = format!("E2: {name} is chosen again after {back:?}, not {RESUMED:?}");
+        world.violated(Kind::Figure, 1, evidence);
+    }
     world.compare("a stopped instance: others' p99", quiet, during);
     Ok(Outcome::of(left, back).with(format!("{name}; others' p99 {} -> {}", shown(quiet), shown(during))))
 }

@@ -84,10 +84,10 @@ pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
 pub(super) async fn kill(world: &mut World) -> anyhow::Result<Outcome> {
     world.strays_end().await;
     world.end_gateway(Signal::SIGKILL).await?;
-    world.gateway.start().await?;
     let began = Instant::now();
+    world.gateway.start().await?;
     let back = world.timers.back;
-    let quic = world.load.quic_back(back).await;
+    let quic = world.load.quic_back(back.saturating_sub(began.elapsed())).await.map(|_| began.elapsed());
     if let Err(count) = quic {
         let evidence = format!("F3: {count} clients are back {back:?} after the restart, not all over QUIC");
         world.violated(Kind::Figure, 1, evidence);

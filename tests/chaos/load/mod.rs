@@ -130,6 +130,8 @@ impl Shared {
 pub(crate) struct Load {
     pub(crate) shared: Arc<Shared>,
     clients: usize,
+    /// In turn.
+    transports: &'static [Transport],
     tasks: JoinSet<()>,
 }
 
@@ -161,12 +163,13 @@ impl Load {
             closes: std::sync::Mutex::default(),
             failed_logins: AtomicU32::new(0),
         });
+        let transports = if plan.quic { &[Transport::Quic][..] } else { &TRANSPORTS };
         let mut tasks = JoinSet::new();
         for number in 0..plan.clients {
-            let transport = TRANSPORTS[number % TRANSPORTS.len()];
+            let transport = transports[number % transports.len()];
             tasks.spawn(client::live(Arc::clone(&shared), format!("c{number}"), transport));
         }
-        Ok(Self { shared, clients: plan.clients, tasks })
+        Ok(Self { shared, clients: plan.clients, transports, tasks })
     }
 
     /// How many there are.
@@ -192,7 +195,7 @@ impl Load {
 
     /// The same for those over QUIC.
     pub(crate) async fn quic_back(&self, within: Duration) -> Result<Duration, usize> {
-        let wanted = self.clients.div_ceil(TRANSPORTS.len());
+        let wanted = self.clients.div_ceil(self.transports.len());
         self.wait(within, move |connected| connected.counts[place(Transport::Quic)] == wanted).await
     }
 
