@@ -327,6 +327,30 @@ fn g5_a_killed_gateway_owes_nothing_and_a_killed_login_instance_excuses() {
 }
 
 #[test]
+fn g5_an_overtaken_sign_out_may_be_dropped_if_the_gateway_says_so() {
+    let overtaken = |dropped: u64| {
+        let mut story = Story::new();
+        let now = story.tick();
+        story.oracle.ended(BOB, now);
+        let (again, now) = (Identity { channel: "gate01_bob_9", ..identity(BOB) }, story.tick());
+        story.oracle.signin_seen("login01.1", again, "bob", now);
+        story.oracle.opened("gate01_bob_9", "bob");
+        story.oracle.gateway_dropped(dropped);
+        story
+    };
+    let story = overtaken(1);
+    assert_eq!(story.oracle.under_way(RETRY), Vec::<String>::new());
+    assert_eq!(story.judged(), []);
+    let story = overtaken(0);
+    assert_eq!(story.oracle.under_way(RETRY).len(), 1, "it may still come");
+    story.finds(Kind::Lifecycle);
+    let mut story = overtaken(1);
+    story.oracle.gateway_over(false);
+    story.oracle.judge(RETRY);
+    story.finds(Kind::Lifecycle);
+}
+
+#[test]
 fn g7_another_account_app_gateway_or_channel_is_found() {
     let good = identity(ALICE);
     for forged in [

@@ -7,7 +7,10 @@ use super::channel::{Channel, End, Outcome, Pushes};
 use super::{Kind, Link, Oracle, WRITTEN_BEFORE};
 
 /// Why a missing sign-out is not owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Excuse {
+    /// The account signed in again, and the gateway must say that it dropped the sign-out for that.
+    Overtaken,
     Superseded,
     Torn,
 }
@@ -16,6 +19,7 @@ impl Oracle {
     /// What is still under way; empty when the moment is quiet. `retry` is how long a sign-out is retried.
     pub(crate) fn under_way(&self, retry: Duration) -> Vec<String> {
         let mut found = Vec::new();
+        let mut overtaken = self.superseded.seen;
         for (id, channel) in &self.channels {
             if channel.waiting > 0 {
                 found.push(format!("{id}: {} requests", channel.waiting));
@@ -23,9 +27,17 @@ impl Oracle {
             for (link, pushes) in missing(channel, &self.links) {
                 found.push(format!("{id}: {} of {} pushes of {link}", pushes.got, pushes.sent));
             }
-            if self.owes_signout(channel) && self.excuse(channel, retry).is_none() {
-                found.push(format!("{id}: its sign-out"));
+            if self.owes_signout(channel) {
+                match self.excuse(channel, retry) {
+                    None => found.push(format!("{id}: its sign-out")),
+                    Some(Excuse::Overtaken) => overtaken += 1,
+                    Some(Excuse::Superseded | Excuse::Torn) => {}
+                }
             }
+        }
+        if overtaken > self.superseded.said {
+            let said = self.superseded.said;
+            found.push(format!("{overtaken} overtaken sign-outs, of which the gateway dropped {said}"));
         }
         found
     }
@@ -72,6 +84,7 @@ impl Oracle {
     fn settle(&mut self, signouts: Vec<(String, Option<Excuse>)>) {
         for (id, excuse) in signouts {
             match excuse {
+                Some(Excuse::Overtaken) => self.overtaken(&id),
                 Some(Excuse::Superseded) => self.totals.superseded += 1,
                 Some(Excuse::Torn) => self.totals.excused += 1,
                 None => {
@@ -96,6 +109,17 @@ impl Oracle {
         }
     }
 
+    fn overtaken(&mut self, id: &str) {
+        self.totals.superseded += 1;
+        self.superseded.seen += 1;
+        let super::Superseded { said, seen } = self.superseded;
+        if seen > said {
+            let evidence =
+                format!("{id} ended and was never signed out, and the gateway dropped {said}, not {seen}");
+            self.violated(Kind::Lifecycle, 1, evidence);
+        }
+    }
+
     /// Was it handed over, is it over, and is its sign-out missing?
     fn owes_signout(&self, channel: &Channel) -> bool {
         !matches!(channel.end, End::Open | End::Wild)
@@ -111,13 +135,15 @@ impl Oracle {
             let window = (from.checked_sub(WRITTEN_BEFORE).unwrap_or(from), from + retry);
             self.login_torn.iter().any(|at| window.0 <= *at && *at <= window.1)
         };
-        // A sign-out that had to wait is dropped when the account signed in again (protocol §4.9); it has to wait only
-        // where a login instance was away.
-        if !torn(channel.ended_at.unwrap_or(signin)) {
-            return None;
-        }
+        // A sign-out that has to wait is dropped when the account signed in again (protocol §4.9). One that waits for
+        // nothing but its turn is overtaken when the client is back before the gateway knew that it had left.
         let superseded = later.is_some_and(|(life, at)| *life == channel.life && *at > signin);
-        Some(if superseded { Excuse::Superseded } else { Excuse::Torn })
+        match (torn(channel.ended_at.unwrap_or(signin)), superseded) {
+            (true, true) => Some(Excuse::Superseded),
+            (true, false) => Some(Excuse::Torn),
+            (false, true) => Some(Excuse::Overtaken),
+            (false, false) => None,
+        }
     }
 }
 

@@ -90,8 +90,17 @@ pub(crate) struct Oracle {
     /// When a login instance was last killed or stopped, and the last sign-in of each account.
     login_torn: Vec<Instant>,
     last_signin: HashMap<String, (u32, Instant)>,
+    /// Sign-outs that the present gateway says it dropped for a later sign-in, and those that it must have.
+    superseded: Superseded,
     violations: Vec<Violation>,
     totals: Totals,
+}
+
+/// See [`Oracle::gateway_dropped`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Superseded {
+    said: u64,
+    seen: u64,
 }
 
 /// A sign-out may have been written to a login instance so long before that was killed.
@@ -106,6 +115,7 @@ impl Oracle {
             links: HashMap::new(),
             login_torn: Vec::new(),
             last_signin: HashMap::new(),
+            superseded: Superseded::default(),
             violations: Vec::new(),
             totals: Totals::default(),
         }
@@ -269,6 +279,12 @@ impl Oracle {
             link.torn |= killed;
         }
         self.life += 1;
+        self.superseded = Superseded::default();
+    }
+
+    /// The present gateway has counted so many sign-outs that it dropped because their account had signed in again.
+    pub(crate) fn gateway_dropped(&mut self, superseded: u64) {
+        self.superseded.said = superseded;
     }
 
     /// Links of the present gateway that no side has ended.
