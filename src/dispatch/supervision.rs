@@ -3,7 +3,7 @@
 //! ```text
 //!                dial        sign of life         time        timeouts        answer   lost
 //!  dialling      -           adult, young (1)     -           -               -        broken
-//!                            or suspect (2)
+//!                            or on trial (2)
 //!  young         -           -                    adult (3)   suspect (4)     -        broken
 //!  adult         -           -                    -           suspect (4)     -        broken
 //!  suspect:
@@ -17,7 +17,8 @@
 //!    [`Rule::returned_within`]; else young (protocol §6): it warms up, and one that comes and goes does not have accounts
 //!    moved to it and back (row E7).
 //! 2. If it went silent, or was suspect when its link broke. Young is for those that are new or came and went; one that
-//!    hung is on trial instead, however long it was away: what it must show is an answer, not age.
+//!    hung is on trial instead, however long it was away: what it must show is an answer, not age. It waits out no
+//!    ejection: that belonged to the connection which broke, and a trial risks one request (row E2).
 //! 3. After [`Rule::young`] in one piece.
 //! 4. [`Rule::timeouts`] of them without an answer between, if others of its zone remain (passive ejection).
 //! 5. One is enough.
@@ -25,7 +26,8 @@
 //! Ejected, an instance gets nothing for [`Rule::ejected`] times the number of times it was ejected, at most
 //! [`Rule::ejected_max`]; the number is forgotten when it has been well for [`FORGIVEN`]. On trial it gets one request,
 //! the first that hashes there, and is *asked*: its answer makes it adult, its timeout ejects it again. When nobody
-//! learns how that request ended, its client having left, the next one is the trial.
+//! learns how that request ended, its client having left, the next one is the trial. A link that breaks ends an ejection
+//! and leaves the number as it is.
 
 use std::time::{Duration, Instant};
 
@@ -136,7 +138,7 @@ pub(crate) struct Supervision {
     /// Without an answer between.
     timeouts: u32,
     ejections: u32,
-    /// When the last ejection ends, or ended.
+    /// When the last ejection ends, or ended; if its link broke before, when it would have.
     ejected_until: Option<Instant>,
 }
 
@@ -262,8 +264,7 @@ impl Supervision {
                 was_adult && now.saturating_duration_since(at) <= rule.returned_within
             }
             Past::Unproven => {
-                let ejected = self.ejected_until.filter(|until| now < *until);
-                self.stage = ejected.map_or(Stage::OnTrial, |until| Stage::Ejected { until });
+                self.stage = Stage::OnTrial;
                 return Some("unproven");
             }
         };

@@ -131,6 +131,22 @@ fn every_transition_of_the_table() {
     }
 }
 
+/// The row of the table that depends on what came before.
+#[test]
+fn the_first_sign_of_life_means_what_its_past_says() {
+    for (mut dialled, outcome) in [
+        (Life::of(true), Standing::Adult),
+        (Life::of(false), Standing::Young),
+        (adult().after(&[LOST, Event::Dial]), Standing::Adult),
+        (adult().after(&[SILENT, Event::Dial]), Standing::OnTrial),
+        (ejected().after(&[LOST, Event::Dial]), Standing::OnTrial),
+    ] {
+        let told = dialled.on(ALIVE).unwrap();
+        assert_eq!((told.from, told.to), (LinkState::Dialling, dialled.supervision.state()));
+        assert_eq!(dialled.standing(), Some(outcome));
+    }
+}
+
 #[test]
 fn the_first_set_is_adult_at_its_first_sign_of_life_whenever_that_is() {
     let first = Life::of(true);
@@ -293,11 +309,26 @@ fn where_too_few_would_remain_the_ejection_comes_with_the_next_timeout_that_may(
 }
 
 #[test]
-fn an_ejection_outlasts_its_link_and_is_forgotten_after_five_good_minutes() {
-    let returned = ejected().wait(secs(3)).after(&[LOST, Event::Dial]).wait(secs(3)).after(&[ALIVE]);
-    assert_eq!(returned.standing(), Some(Standing::Ejected));
-    assert_eq!(returned.wait(secs(4)).standing(), Some(Standing::OnTrial));
+fn e2_an_ejection_ends_with_its_link_whatever_broke_it_and_its_number_is_kept() {
+    let losses = [Loss::NotReached, Loss::Refused, Loss::Ended, Loss::Silent, Loss::Given];
+    let on_trial = ejected().wait(secs(10));
+    for suspect in [ejected(), ejected().wait(secs(9)), on_trial, on_trial.after(&[Event::Asked])] {
+        for loss in losses {
+            let away = suspect.after(&[Event::Lost(loss), Event::Dial]);
+            assert_eq!(away.standing(), None, "not before it shows life");
+            // Frozen still, the first time it is dialled.
+            let away = away.after(&[Event::Lost(Loss::NotReached), Event::Dial]);
+            let back = away.after(&[ALIVE]);
+            assert_eq!(back.standing(), Some(Standing::OnTrial), "{loss:?}");
+            assert_eq!(back.after(&[Event::Asked, Event::Answered]).standing(), Some(Standing::Adult));
+            let failed = back.after(&[Event::Asked, TIMED_OUT]);
+            assert_eq!(failed.supervision.next_due(), Some(failed.now + secs(20)), "the second one");
+        }
+    }
+}
 
+#[test]
+fn ejections_are_forgotten_after_five_good_minutes() {
     let well = ejected().wait(secs(10)).after(&[Event::Asked, Event::Answered]);
     for (good, again) in [(FORGIVEN, 20), (FORGIVEN + MS, 10)] {
         let life = well.wait(good).after(&[TIMED_OUT; 5]);
