@@ -90,7 +90,8 @@ impl Services {
             }
         };
         let by_name = names.into_iter().enumerate().map(|(number, name)| (name, empty(number))).collect();
-        Self { selector, by_name, is_bounded, zones: Zones::default() }
+        let zones = Zones::new(selector.zones().map(|(_, name)| name.to_owned()).collect());
+        Self { selector, by_name, is_bounded, zones }
     }
 
     /// Zones that become empty, and requests that leave them, are reported there from now on.
@@ -263,7 +264,8 @@ impl Services {
         let zone = |link: &Rc<Link>| link.instance.zone.clone();
         // One on trial serves nobody but its trial, where others are well.
         let served = chosen().filter(|link| !is_any_well || is_well(link)).map(zone).collect();
-        self.zones.changed(name, links.iter().map(zone).collect(), &served);
+        let named = links.iter().filter(|link| !link.is_leaving()).map(zone).collect();
+        self.zones.changed(name, named, &served);
     }
 }
 
@@ -288,6 +290,7 @@ mod tests {
 
     use super::*;
     use crate::config::Instance;
+    use crate::dispatch::link::Leave;
     use crate::dispatch::queue::{Bounds, Cargo};
     use crate::dispatch::supervision::{Event, Loss, Rule};
     use crate::limits::Limits;
@@ -542,6 +545,37 @@ mod tests {
         assert!(is_empty(1));
         chat.on("b1", Event::Answered, secs(11));
         assert!(is_empty(0));
+    }
+
+    #[test]
+    fn a_zone_that_all_have_left_stays_empty_only_if_the_route_knows_it() {
+        let chat = chat(&[("a1", "za"), ("b1", "zb"), ("s1", "spare"), ("s2", "spare")]);
+        let metrics = Metrics::new("gate01", 1, Vec::new());
+        chat.services.report_to(&metrics.worker(0));
+        let empty = || {
+            let page = metrics.render();
+            let line = page
+                .lines()
+                .find_map(|line| line.strip_prefix("gateway_events_active{event=\"zone_empty\"} "));
+            line.unwrap().to_owned()
+        };
+        let leave = |id| {
+            let by = chat.start + secs(9);
+            chat.link(id).leave(Leave { follow_until: chat.start, by });
+            chat.services.refresh("chat");
+        };
+        for id in ["a1", "b1", "s1", "s2"] {
+            chat.up(id, secs(0));
+        }
+        leave("s1");
+        chat.lost("s2", secs(1));
+        assert_eq!(empty(), "1", "s2 is named and not served");
+        leave("s2");
+        assert_eq!(empty(), "0", "before their links have ended");
+        leave("b1");
+        assert_eq!(empty(), "1", "its accounts have no home");
+        chat.services.remove(chat.link("b1"));
+        assert_eq!(empty(), "1");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Which zones of which services have an instance that may be chosen, for the administrator: a zone that had one and
 //! has none is empty, and the first request that leaves it says so.
 //!
-//! A zone that no instance of a service was ever named for is meant to be served from elsewhere, and is not reported.
+//! A zone that no instance of a service was ever named for is meant to be served from elsewhere, and is not reported. One
+//! of the route that all have left is empty however they left: its accounts have no home until somebody serves them
+//! there, or the route gives them another. A zone that the route does not know has no accounts, so when nobody is named
+//! for it any more there is nothing left to tell.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +14,10 @@ use crate::monitor::events::event::{Event, Subject};
 use crate::monitor::metrics::WorkerMetrics;
 
 /// Zones by service and name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Zones {
+    /// Those of the route: accounts belong to them.
+    routed: BTreeSet<String>,
     metrics: OnceCell<Arc<WorkerMetrics>>,
     by_service: RefCell<BTreeMap<String, BTreeMap<String, Zone>>>,
 }
@@ -26,15 +31,27 @@ struct Zone {
 }
 
 impl Zones {
+    /// The route's zones are these.
+    pub(super) fn new(routed: BTreeSet<String>) -> Self {
+        Self { routed, metrics: OnceCell::new(), by_service: RefCell::default() }
+    }
+
     /// Where events go; only the first call counts.
     pub(super) fn report_to(&self, metrics: &Arc<WorkerMetrics>) {
         let _set = self.metrics.set(Arc::clone(metrics));
     }
 
-    /// The instances of a service are named for the zones `named`, and those that may be chosen are in `served`.
+    /// The instances of a service that have not left are named for the zones `named`, and those that may be chosen are in `served`.
     pub(super) fn changed(&self, service: &str, named: BTreeSet<String>, served: &BTreeSet<String>) {
         let mut by_service = self.by_service.borrow_mut();
         let zones = by_service.entry(service.to_owned()).or_default();
+        zones.retain(|name, _| {
+            let is_kept = named.contains(name) || self.routed.contains(name);
+            if !is_kept && let Some(metrics) = self.metrics.get() {
+                metrics.clear(&Subject::zone_empty(service, name));
+            }
+            is_kept
+        });
         for zone in named {
             zones.entry(zone).or_default();
         }
@@ -51,8 +68,11 @@ impl Zones {
             } else if served.is_empty() {
                 let detail = "nor has any other zone: its requests are refused with 300";
                 metrics.raise(Event::zone_empty(service, name, detail));
-            } else {
+            } else if self.routed.contains(name) {
                 metrics.raise(Event::zone_empty(service, name, "other zones take its accounts"));
+            } else {
+                let detail = "the route does not know it: it stood in for zones that have none";
+                metrics.raise(Event::zone_empty(service, name, detail));
             }
         }
     }
@@ -90,7 +110,7 @@ mod tests {
 
     fn zones() -> (Metrics, Zones) {
         let metrics = Metrics::new("gate01", 1, Vec::new());
-        let zones = Zones::default();
+        let zones = Zones::new(set(&["a", "b"]));
         zones.report_to(&metrics.worker(0));
         (metrics, zones)
     }
@@ -132,6 +152,24 @@ mod tests {
         assert_eq!(value(&metrics, "total", "zone_fallback"), 0, "b is meant to be served from a");
         zones.changed("login", set(&[]), &set(&[]));
         assert_eq!(value(&metrics, "active", "zone_empty"), 1, "its instances left discovery");
+    }
+
+    #[test]
+    fn a_zone_outside_the_route_is_empty_until_nobody_is_named_for_it() {
+        let (metrics, zones) = zones();
+        let active = || value(&metrics, "active", "zone_empty");
+        zones.changed("chat", set(&["a", "spare"]), &set(&["a", "spare"]));
+        zones.changed("chat", set(&["a", "spare"]), &set(&["a"]));
+        assert_eq!(active(), 1, "its instance was lost");
+        zones.changed("chat", set(&["a"]), &set(&["a"]));
+        assert_eq!(active(), 0, "and taken out");
+        zones.changed("chat", set(&["a", "spare"]), &set(&["a", "spare"]));
+        zones.changed("chat", set(&["a"]), &set(&["a"]));
+        assert_eq!((active(), value(&metrics, "total", "zone_empty")), (0, 1), "taken out while it served");
+        zones.changed("login", set(&["spare"]), &set(&["spare"]));
+        zones.changed("login", set(&["spare"]), &set(&[]));
+        zones.changed("chat", set(&["a"]), &set(&["a"]));
+        assert_eq!(active(), 1, "that of another service");
     }
 
     #[test]
