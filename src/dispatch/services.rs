@@ -5,7 +5,7 @@
 //! answer before is better than none.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +28,8 @@ struct Service {
     has_trials: Cell<bool>,
     /// No instance is adult, so young ones serve.
     has_only_young: Cell<bool>,
+    /// Zones of the route without an instance that serves.
+    unserved: RefCell<Vec<ZoneIndex>>,
     /// Names it in the memory of channels.
     number: ServiceNumber,
 }
@@ -86,6 +88,7 @@ impl Services {
                 candidates: RefCell::new(Candidates::new(&selector, none)),
                 has_trials: Cell::new(false),
                 has_only_young: Cell::new(false),
+                unserved: RefCell::default(),
                 number: ServiceNumber(number),
             }
         };
@@ -156,20 +159,33 @@ impl Services {
         if let Some(link) = &home
             && (!service.has_trials.get() || channel.is_waiting_for(link.key))
         {
-            return Some(Chosen { link: Rc::clone(link), fallback_of: None, home: None, is_spilled: false });
+            return Some(self.kept(service, Rc::clone(link), app, account));
         }
         let chosen = self.choose_in(service, app, account, Purpose::Request)?;
         if chosen.link.standing() == Some(Standing::OnTrial) && service.has_trials.get() {
             return Some(chosen);
         }
         if let Some(link) = home {
-            return Some(Chosen { link, fallback_of: None, home: None, is_spilled: false });
+            return Some(self.kept(service, link, app, account));
         }
         let home = Some(service.number);
         Some(match self.spill(service, app, account, &chosen) {
             Some(link) => Chosen { link, home, is_spilled: true, ..chosen },
             None => Chosen { home, ..chosen },
         })
+    }
+
+    /// The instance a channel stays with. Its requests count as a fallback while that is of another zone than their own,
+    /// and that has nobody.
+    fn kept(&self, service: &Service, link: Rc<Link>, app: &str, account: &str) -> Chosen {
+        let unserved = service.unserved.borrow();
+        let has_zone = !unserved.is_empty() && !app.is_empty() && !account.is_empty();
+        let zone = has_zone.then(|| self.selector.zone(app, account));
+        let is_left = |zone: &ZoneIndex| {
+            unserved.contains(zone) && self.selector.zone_name(*zone) != link.instance.zone
+        };
+        let fallback_of = zone.filter(is_left);
+        Chosen { link, fallback_of, home: None, is_spilled: false }
     }
 
     fn choose_in(&self, service: &Service, app: &str, account: &str, purpose: Purpose) -> Option<Chosen> {
@@ -263,7 +279,9 @@ impl Services {
         *service.candidates.borrow_mut() = Candidates::new(&self.selector, entries);
         let zone = |link: &Rc<Link>| link.instance.zone.clone();
         // One on trial serves nobody but its trial, where others are well.
-        let served = chosen().filter(|link| !is_any_well || is_well(link)).map(zone).collect();
+        let served: BTreeSet<_> = chosen().filter(|link| !is_any_well || is_well(link)).map(zone).collect();
+        let unserved = self.selector.zones().filter(|(_, zone)| !served.contains(*zone));
+        *service.unserved.borrow_mut() = unserved.map(|(index, _)| index).collect();
         let named = links.iter().filter(|link| !link.is_leaving()).map(zone).collect();
         self.zones.changed(name, named, &served);
     }
@@ -285,7 +303,6 @@ fn keeps(service: &Service, link: &Link, channel: &Channel) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
@@ -297,6 +314,7 @@ mod tests {
     use crate::monitor::metrics::Metrics;
     use crate::route::Route;
     use crate::session::fixtures::{Books, channel, ticket};
+    use crate::session::pending::Stage;
     use crate::wire::dialect::Dialect;
     use crate::wire::packet::Encoded;
 
@@ -618,6 +636,41 @@ mod tests {
         assert!(!may("a4"), "one that is away is no help");
     }
 
+    #[test]
+    fn e13_requests_of_a_channel_count_while_its_zone_has_nobody_and_no_longer() {
+        let books = Books::new();
+        let mut chat = chat(&[("a1", "za"), ("b1", "zb")]);
+        chat.services.is_bounded = true;
+        chat.up("a1", secs(0));
+        // Of zone zb, by crc32.
+        let alice = channel(&books, "alice");
+        let ask = || {
+            let Chosen { link, fallback_of, home, .. } =
+                chat.services.choose_for("chat", "app", "alice", Some(&alice)).unwrap();
+            if let Some(service) = home {
+                alice.set_home(service, link.key);
+            }
+            (link.instance.id.clone(), fallback_of.map(|zone| chat.services.selector.zone_name(zone)))
+        };
+        for _ in 0..3 {
+            assert_eq!(ask(), ("a1".to_owned(), Some("zb")));
+        }
+        chat.up("b1", secs(1));
+        assert_eq!(ask(), ("a1".to_owned(), None), "it stays, and its zone is served");
+        chat.on("b1", Event::Lost(Loss::Ended), secs(2));
+        assert_eq!(ask(), ("a1".to_owned(), Some("zb")));
+        // Its instance leaves, and has a request of it still.
+        chat.up("b1", secs(2));
+        let (waiting, b1) = (ticket(&alice, "chat.user.talk", 1), chat.link("b1").key);
+        waiting.set_stage(Stage::Sent(b1));
+        alice.pending.borrow_mut().push(waiting);
+        alice.set_home(chat.services.by_name["chat"].number, b1);
+        let follow_until = Instant::now() + secs(3600);
+        chat.link("b1").leave(Leave { follow_until, by: follow_until });
+        chat.services.refresh("chat");
+        assert_eq!(ask(), ("b1".to_owned(), None), "that is no other zone");
+    }
+
     /// The vectors hold for channels, with bounded load and without, while nobody is overloaded.
     #[test]
     fn every_lookup_of_the_vectors_for_a_channel() {
@@ -644,8 +697,9 @@ mod tests {
                     let chosen = services.choose_for("chat", app, account, Some(&channel)).unwrap();
                     assert_eq!(chosen.link.instance.id, case["service"].as_str().unwrap(), "{case}");
                     assert!(!chosen.is_spilled);
+                    // Of the one that is kept as well.
+                    assert_eq!(chosen.fallback_of.is_some(), case["fallback"].as_bool().unwrap());
                     if let Some(service) = chosen.home {
-                        assert_eq!(chosen.fallback_of.is_some(), case["fallback"].as_bool().unwrap());
                         channel.set_home(service, chosen.link.key);
                     }
                     seen += 1;

@@ -85,7 +85,7 @@ impl Zones {
             return;
         }
         if let Some(metrics) = self.metrics.get() {
-            let detail = "how many go elsewhere is counted by gateway_zone_fallback_total";
+            let detail = "gateway_zone_fallback_total counts its requests that go elsewhere";
             metrics.raise(Event::zone_fallback(service, zone, detail));
         }
     }

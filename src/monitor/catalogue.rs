@@ -78,7 +78,7 @@ catalogue! {
     SIGNOUTS_WAITING: GAUGE "gateway_signouts_waiting" []
         "Sign-outs owed to the login service and not written yet.";
     ZONE_FALLBACK: COUNTER "gateway_zone_fallback_total" ["zone"]
-        "Packets whose zone had no instance of the service linked, so that another zone's instance was chosen.";
+        "Requests, sign-ins and sign-outs whose zone had no instance of the service, so that another zone's was chosen; one that moves on from a lost instance counts again.";
     SPILLED: COUNTER "gateway_spilled_total" []
         "Channels that were new to a service and went to the next instance of the zone, because that of their account was overloaded.";
     LINK_STATE: GAUGE "gateway_link_state" ["service", "instance", "zone", "state"]

@@ -262,7 +262,7 @@ impl WorkerMetrics {
         self.signouts_waiting.fetch_add(delta, Relaxed);
     }
 
-    /// A zone had no instance of the service and another zone's was chosen (row E13). `zone` is its position among
+    /// A zone had no instance of the service and another zone's was chosen for a packet (row E13). `zone` is its position among
     /// the names given to [`Metrics::new`](super::metrics::Metrics::new); an unknown one is not counted.
     pub fn zone_fallback(&self, zone: usize) {
         if let Some(cell) = self.zone_fallbacks.get(zone) {

@@ -8,6 +8,7 @@ use gateway::config::Config;
 use gateway::monitor::events::PROCESS;
 use gateway::monitor::events::event::{Event, Severity, Subject};
 use gateway::wire::dialect::Dialect;
+use rstest::rstest;
 
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{Bench, GATE, instance, route};
@@ -78,16 +79,18 @@ async fn e1_an_instance_that_is_killed_is_told_within_a_second_and_so_is_its_ret
     assert_eq!(ids.len(), webhook.posts().len(), "each event has an id of its own");
 }
 
+#[rstest]
 #[tokio::test]
-async fn e13_the_last_instance_of_a_zone_is_zone_empty_and_the_first_request_elsewhere_is_fallback() {
+async fn e13_the_last_instance_of_a_zone_is_zone_empty_and_the_first_request_elsewhere_is_fallback(
+    #[values(true, false)] bounded: bool,
+) {
     let webhook = Webhook::start();
     let mut far = FakeLogic::start(Dialect::XIm);
     let (tell, address) = (telling(&webhook), far.address);
     let bench = Bench::with(|config| {
         tell(config);
         config.route = Arc::new(route(&["zone_a", "zone_b"]));
-        // Else she would stay with the one that took her first.
-        config.bounded_load = false;
+        config.bounded_load = bounded;
         let mut other = instance("chat", "chat02", address, Dialect::XIm);
         other.zone = "zone_b".into();
         config.instances.push(other);
