@@ -1,10 +1,25 @@
-//! The oracle of tests/chaos against violations that were planted: each must be found, and a clean run must be clean.
+//! The oracle of tests/chaos against violations that were planted: each must be found, and a clean run must be clean. So
+//! must the tally of its rolling restart.
 
 #![allow(dead_code)] // what only the runner uses
 
 mod exposition;
+mod ledger;
+mod note;
 mod oracle;
 mod stamp;
+
+/// The part that needs no gateway.
+mod load {
+    mod samples;
+    pub(crate) use samples::percentile;
+}
+
+/// The same.
+mod rolling {
+    mod planted;
+    mod tally;
+}
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,7 @@ use crate::consul::Agent;
 use crate::gateway_process::{Discovery, GatewayProcess, LOOK};
 use crate::instance::Instance;
 use crate::ledger::Ledger;
+use crate::load::APP;
 use crate::plan::{Plan, Timers};
 use crate::seeded::Seeded;
 use crate::world::is_chosen;
@@ -115,7 +116,7 @@ impl Rolling {
     async fn start(plan: &Plan, place: &Path) -> anyhow::Result<Self> {
         let timers = Timers::of_rolling(plan);
         let run = Seeded::new(plan.seed).next() >> 1;
-        let ledger = Ledger::start(Tally::new(run, &GATES)).await?;
+        let ledger = Ledger::start(Tally::new(run, APP, &GATES)).await?;
         let mut instances = Instance::all()?;
         for instance in &mut instances {
             instance.start(&ledger, run, 0).await?;

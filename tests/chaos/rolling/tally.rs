@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::ledger::Judge;
-use crate::load::{APP, percentile};
+use crate::load::percentile;
 use crate::note::{Note, Sender};
 use crate::stamp::Stamp;
 
@@ -44,6 +44,7 @@ struct Channel {
 #[derive(Debug)]
 pub(super) struct Tally {
     run: u64,
+    app: String,
     gates: Vec<String>,
     requests: HashMap<(String, u64), Request>,
     channels: HashMap<String, Channel>,
@@ -51,10 +52,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(run: u64, gates: &[&str]) -> Self {
+    pub(super) fn new(run: u64, app: &str, gates: &[&str]) -> Self {
         let gates = gates.iter().map(|gate| (*gate).to_owned()).collect();
         let (requests, channels) = (HashMap::new(), HashMap::new());
-        Self { run, gates, requests, channels, violations: Vec::new() }
+        Self { run, app: app.to_owned(), gates, requests, channels, violations: Vec::new() }
     }
 
     pub(super) fn violated(&mut self, evidence: String) {
@@ -88,7 +89,7 @@ impl Tally {
     }
 
     fn check(&mut self, link: &str, sender: &Sender) {
-        if sender.app != APP || !self.gates.contains(&sender.gate) {
+        if sender.app != self.app || !self.gates.contains(&sender.gate) {
             self.violations.push(format!("{link}: a packet of {sender}"));
         }
     }
