@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::resilient::backoff::{Backoff, Dice};
+use crate::client::resilient::hush::Hush;
 use crate::client::resilient::servers::Servers;
 use crate::client::resilient::step::{Act, Input, Why};
 use crate::client::resilient::verdict::{Verdict, of_close};
@@ -90,6 +91,8 @@ pub(super) struct Course {
     dice: Dice,
     stage: Stage,
     servers: Servers,
+    /// Of the connection that is signed in.
+    hush: Hush,
     /// Failures in a row, for the pause.
     failures: u32,
     /// Tries since the session was online, for the program.
@@ -106,6 +109,7 @@ impl Course {
             dice,
             stage: Stage::Connecting { server: 0 },
             servers: Servers::new(plan.servers),
+            hush: Hush::default(),
             failures: 0,
             attempt: 0,
             renewal: Renewal::No,
@@ -116,20 +120,22 @@ impl Course {
     }
 
     /// When to call with [`Input::Alarm`].
-    pub(super) const fn alarm(&self) -> Option<Instant> {
+    pub(super) fn alarm(&self) -> Option<Instant> {
         match self.stage {
             Stage::Pausing { until, .. }
-            | Stage::Online {
-                departure: Departure::Ready { until, .. } | Departure::At { at: until, .. },
-                ..
-            } => Some(until),
+            | Stage::Online { departure: Departure::Ready { until, .. }, .. } => Some(until),
+            Stage::Online { departure: Departure::At { at, .. }, .. } => {
+                Some(self.hush.alarm().map_or(at, |hush| at.min(hush)))
+            }
+            Stage::Online { .. } => self.hush.alarm(),
             _ => None,
         }
     }
 
     /// May requests be sent?
-    pub(super) const fn may_send(&self) -> bool {
-        matches!(self.stage, Stage::Online { departure, .. } if !matches!(departure, Departure::Ready { .. }))
+    pub(super) fn may_send(&self) -> bool {
+        let is_open = matches!(self.stage, Stage::Online { departure, .. } if !matches!(departure, Departure::Ready { .. }));
+        is_open && !self.hush.is_on()
     }
 
     /// Is [`Input::Idle`] waited for?
@@ -160,6 +166,7 @@ impl Course {
 
     /// What follows from what happened. Inputs that do not fit the stage change nothing: they were overtaken.
     pub(super) fn take(&mut self, now: Instant, input: Input) -> Vec<Act> {
+        self.hush = self.hush.at(now);
         match (self.stage, input) {
             (Stage::Over, _) => Vec::new(),
             (_, Input::Stop) => self.over(Why::Stopped),
@@ -172,6 +179,7 @@ impl Course {
             (Stage::Connecting { server }, Input::NoToken(verdict)) => self.no_token(now, server, verdict),
             (Stage::SigningIn { server }, Input::SignedIn) => {
                 (self.attempt, self.renewal, self.was_online) = (0, Renewal::No, true);
+                self.hush = Hush::Never;
                 self.stage = Stage::Online { server, since: now, departure: Departure::None };
                 Vec::new()
             }
@@ -202,6 +210,9 @@ impl Course {
             (Departure::None, Input::GoAway(told)) => {
                 // One half is left for the handshake and for the answers that are owed.
                 let at = now + self.dice.within(told.within / 2);
+                if !self.plan.once && of_close(told.reason) != Verdict::Never {
+                    self.hush = Hush::before(now, told.within);
+                }
                 if !self.plan.once && matches!(of_close(told.reason), Verdict::Moved) {
                     let to = self.servers.elsewhere(now, server, &mut self.dice);
                     self.stage = next(Departure::At { to, at });

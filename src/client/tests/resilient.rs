@@ -293,16 +293,8 @@ async fn f1_on_go_away_answers_are_waited_for_and_new_requests_go_to_the_other_g
     let moved = client.send_talk("bob", "moved").await.unwrap();
     first.answer(&owed_header, 0, Vec::new()).await;
     assert!(soon(owed).await.unwrap().is_success());
-    let bye = loop {
-        let frame = first.frame().await.expect("a close");
-        if frame.opcode == Opcode::Close {
-            break frame;
-        }
-        // Until the handshake is known to be done, requests are still served here.
-        let Packet::Logic(packet) = Packet::decode(&frame.payload).unwrap() else { panic!("a LogicPkt") };
-        let header = pb::Header::decode(packet.header).unwrap();
-        first.answer(&header, 0, Vec::new()).await;
-    };
+    let bye = first.frame().await.expect("a close");
+    assert_eq!(bye.opcode, Opcode::Close, "the close is near: nothing new is sent here");
     assert_eq!(CloseReason::from_payload(&bye.payload), Some(CloseReason::Bye));
     drop(first);
     second.sign_in().await;
@@ -321,6 +313,34 @@ async fn f1_on_go_away_answers_are_waited_for_and_new_requests_go_to_the_other_g
     for id in [1, 2] {
         assert_eq!(soon(pushes.recv()).await.unwrap().message().unwrap().message_id, id);
     }
+}
+
+#[tokio::test]
+async fn f1_who_finds_no_other_gateway_in_time_has_nothing_under_way_when_the_close_comes() {
+    let gate = Gate::new().await;
+    // Bound, so that nobody else gets the port, and nobody listens.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = ConnectOptions::tcp(taken.local_addr().unwrap().to_string());
+    let (client, _pushes, mut events) = ResilientClient::start(options(&gate).or(nobody), token());
+    let mut first = gate.signed_in().await;
+    connected(&mut events).await;
+    let before = client.send_talk("bob", "before").await.unwrap();
+    let header = talks(&mut first, 1).await.remove(0).0;
+    first.write(&go_away(0, 3000)).await;
+    event(&mut events, |event| matches!(event, Event::Draining(_)).then_some(())).await;
+    let after = client.send_talk("bob", "after").await.unwrap();
+    first.write(&frame::encode(Opcode::Ping, &[])).await;
+    // Had it been sent, it would stand before this.
+    assert_eq!(first.frame().await.unwrap().opcode, Opcode::Pong);
+    first.answer(&header, 0, Vec::new()).await;
+    assert!(soon(before).await.unwrap().is_success(), "what it owes is still taken");
+    first.write(&close(CloseReason::Draining)).await;
+    let mut second = gate.signed_in().await;
+    let sent = talks(&mut second, 1).await;
+    assert_eq!(texts(&sent), ["after"]);
+    second.answer(&sent[0].0, 0, Vec::new()).await;
+    assert!(soon(after).await.unwrap().is_success());
 }
 
 #[rstest]

@@ -191,6 +191,64 @@ fn f1_while_no_other_gateway_answers_the_one_at_hand_serves() {
 }
 
 #[test]
+fn f1_who_finds_no_other_gateway_sends_nothing_shortly_before_the_close_and_goes_on_if_none_comes() {
+    let mut drive = Drive::online(1);
+    drive.go_away(2);
+    let close = drive.now + 2 * SECOND;
+    let mut quiet = None;
+    while drive.now < close {
+        if drive.alarm() == [Act::Connect { server: 0, renew: false }] {
+            drive.take(Input::ConnectFailed(Verdict::Elsewhere));
+        }
+        if !drive.course.may_send() {
+            quiet.get_or_insert(drive.now);
+        }
+        assert_eq!(drive.course.may_send(), quiet.is_none(), "and it stays so");
+    }
+    assert_eq!(close - quiet.unwrap(), SECOND / 2);
+    while !drive.course.may_send() {
+        if drive.alarm() == [Act::Connect { server: 0, renew: false }] {
+            drive.take(Input::ConnectFailed(Verdict::Elsewhere));
+        }
+    }
+    assert_eq!(drive.now - close, 6 * SECOND);
+    drive.take(Input::Closed(CloseReason::Draining));
+    drive.alarm();
+    drive.connected();
+}
+
+#[test]
+fn f1_a_handshake_that_takes_too_long_is_waited_for_in_silence() {
+    let mut drive = Drive::online(2);
+    drive.go_away(2);
+    let close = drive.now + 2 * SECOND;
+    assert_eq!(drive.alarm(), [Act::Connect { server: 1, renew: false }]);
+    assert!(drive.course.may_send());
+    assert_eq!(drive.alarm(), []);
+    assert!(!drive.course.may_send());
+    assert_eq!(close - drive.now, SECOND / 2);
+    assert!(!drive.course.awaits_idle(), "the move has not begun");
+    drive.now = close;
+    assert_eq!(pause(&drive.take(Input::Closed(CloseReason::Draining))), (1, Duration::ZERO, 1));
+    drive.connected();
+    assert_eq!(drive.course.alarm(), None, "the new connection is not hushed");
+}
+
+#[test]
+fn f1_a_session_that_would_not_come_back_sends_to_the_end() {
+    for (reason, once) in [(CloseReason::Draining, true), (CloseReason::Abuse, false)] {
+        let mut drive = Drive::new(2, |plan| plan.once = once);
+        drive.take(Input::Begin);
+        drive.connected();
+        drive.take(Input::GoAway(GoAway { within: Duration::ZERO, reason }));
+        assert!(drive.course.may_send() && drive.course.alarm().is_none(), "{reason}");
+    }
+    let mut drive = Drive::online(2);
+    drive.take(Input::GoAway(GoAway { within: Duration::ZERO, reason: CloseReason::Overloaded }));
+    assert!(!drive.course.may_send(), "this one comes back, if not elsewhere beforehand");
+}
+
+#[test]
 fn f1_a_close_in_the_middle_of_a_move_goes_on_with_it() {
     let mut drive = Drive::online(2);
     drive.go_away(20);
