@@ -92,6 +92,12 @@ impl Pushes {
         }
         self.queue.try_recv().ok().map(|(push, _room)| push)
     }
+
+    /// Has reading stopped until some of them are taken?
+    #[cfg(test)]
+    pub(super) fn is_behind(&self) -> bool {
+        self.state.is_held()
+    }
 }
 
 /// The readers' end.

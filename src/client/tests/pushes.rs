@@ -2,6 +2,11 @@
 
 use super::*;
 use rstest::rstest;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::task::{JoinHandle, yield_now};
 
 #[rstest]
 #[tokio::test]
@@ -64,34 +69,55 @@ async fn without_a_push_stream_pushes_come_on_the_login_stream() {
     assert_eq!(soon(pair.pushes.recv()).await.unwrap().message().unwrap().message_id, 4);
 }
 
+/// Writes pushes until all of `ids` are out, and shows whether it waits for room. A task's share of the time, when it is
+/// used up, is no waiting.
+fn write_pushes<W: AsyncWrite + Unpin + Send + 'static>(
+    mut to: W,
+    ids: Range<i64>,
+) -> (JoinHandle<W>, Arc<AtomicBool>) {
+    let is_waiting = Arc::new(AtomicBool::new(false));
+    let shown = Arc::clone(&is_waiting);
+    let writer = tokio::spawn(tokio::task::unconstrained(async move {
+        let text = "x".repeat(1000);
+        for id in ids {
+            let (push, mut at) = (push(id, &text), 0);
+            while at < push.len() {
+                at += poll_fn(|cx| {
+                    let written = Pin::new(&mut to).poll_write(cx, &push[at..]);
+                    shown.store(written.is_pending(), Ordering::Relaxed);
+                    written
+                })
+                .await
+                .unwrap();
+            }
+        }
+        to
+    }));
+    (writer, is_waiting)
+}
+
+/// Waits until the client reads no further, for its consumer, and then until the gateway has no room to write. Nothing
+/// changes that but the consumer.
+async fn stalled(pushes: &Pushes, is_waiting: &AtomicBool) {
+    soon(async {
+        while !pushes.is_behind() {
+            yield_now().await;
+        }
+        while !is_waiting.load(Ordering::Relaxed) {
+            yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_consumer_that_does_not_read_stops_tcp_and_loses_nothing() {
+    // 20 MB do not fit the sockets' buffers and the client's megabyte.
     const COUNT: i64 = 20_000;
     let mut pair = Pair::signed_in(Kind::Tcp, |_| {}).await;
-    let text = "x".repeat(1000);
-    let mut login = pair.login;
-    let written = Arc::new(std::sync::atomic::AtomicI64::new(0));
-    let progress = Arc::clone(&written);
-    let writer = tokio::spawn(async move {
-        for id in 0..COUNT {
-            login.io.write_all(&push(id, &text)).await.unwrap();
-            progress.store(id, std::sync::atomic::Ordering::Relaxed);
-        }
-        login
-    });
-    // 20 MB do not fit the sockets' buffers and the client's megabyte: the writer gets stuck.
-    let stuck = async {
-        let mut last = -1;
-        loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let now = written.load(std::sync::atomic::Ordering::Relaxed);
-            if now == last {
-                return now;
-            }
-            last = now;
-        }
-    };
-    assert!(soon(stuck).await < COUNT - 1, "nothing held the gateway back");
+    let (writer, is_waiting) = write_pushes(pair.login.io, 0..COUNT);
+    stalled(&pair.pushes, &is_waiting).await;
+    assert!(!writer.is_finished(), "nothing held the gateway back");
     for id in 0..COUNT {
         assert_eq!(soon(pair.pushes.recv()).await.unwrap().message().unwrap().message_id, id);
     }
@@ -101,25 +127,20 @@ async fn a_consumer_that_does_not_read_stops_tcp_and_loses_nothing() {
 #[tokio::test]
 async fn a_consumer_that_does_not_read_stops_the_push_stream_and_answers_still_flow() {
     let mut pair = Pair::signed_in(Kind::QuicMany, |_| {}).await;
-    let mut uni = pair.connection().open_uni().await.unwrap();
-    let text = "x".repeat(1000);
-    let stalled = async {
-        for id in 0.. {
-            if timeout(Duration::from_millis(200), uni.write_all(&push(id, &text))).await.is_err() {
-                return;
-            }
-        }
-    };
-    soon(stalled).await;
+    let uni = pair.connection().open_uni().await.unwrap();
+    let (writer, is_waiting) = write_pushes(uni, 0..i64::MAX);
+    stalled(&pair.pushes, &is_waiting).await;
     let client = pair.client.clone();
     let ack = tokio::spawn(async move { client.ack(5).await });
     let mut messages = pair.messages(Kind::QuicMany).await.unwrap();
     let (header, _) = messages.request().await;
     messages.answer(&header, 0, Vec::new()).await;
     soon(ack).await.unwrap().unwrap();
+    // More than the client held: it reads on.
     for id in 0..500 {
         assert_eq!(soon(pair.pushes.recv()).await.unwrap().message().unwrap().message_id, id);
     }
+    writer.abort();
 }
 
 #[tokio::test]
