@@ -21,8 +21,9 @@ const PACE: Duration = Duration::from_secs(1);
 /// Between two looks at the readiness.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// It is noticed that Consul is back within this: the longest pause of one asker, its jitter, and its turn among four.
-const NOTICED: Duration = Duration::from_secs(10);
+/// It is noticed that Consul is back within this: the longest pause of one asker and its jitter, 6 s, its turn among four,
+/// 4 s, and what an agent that has just begun refuses.
+const NOTICED: Duration = Duration::from_secs(12);
 
 /// The three of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
