@@ -7,7 +7,7 @@
 //!  young         -           -                    adult (3)   suspect (4)     -        broken
 //!  adult         -           -                    -           suspect (4)     -        broken
 //!  suspect:
-//!    ejected     -           -                    on trial    -               -        broken
+//!    ejected     -           on trial (6)         on trial    -               -        broken
 //!    on trial    -           -                    -           ejected (5)     adult    broken
 //!    asked       -           -                    on trial    ejected (5)     adult    broken
 //!  broken        dialling    -                    -           -               -        -
@@ -22,6 +22,8 @@
 //! 3. After [`Rule::young`] in one piece.
 //! 4. [`Rule::timeouts`] of them without an answer between, if others of its zone remain (passive ejection).
 //! 5. One is enough.
+//! 6. If its link had been silent for so long that a ping is without its pong: it hung as a whole, and that is over
+//!    (row E2). One that went on to answer pings waits.
 //!
 //! Ejected, an instance gets nothing for [`Rule::ejected`] times the number of times it was ejected, at most
 //! [`Rule::ejected_max`]; the number is forgotten when it has been well for [`FORGIVEN`]. On trial it gets one request,
@@ -108,6 +110,8 @@ pub(crate) enum Event {
     Dial,
     /// The first sign of life on a connection.
     Alive,
+    /// A sign of life on a connection that had missed a pong.
+    Resumed,
     /// The connection is gone.
     Lost(Loss),
     /// Time has passed.
@@ -231,6 +235,12 @@ impl Supervision {
         let reason = match event {
             Event::Dial => self.dial(),
             Event::Alive => self.come_up(now, rule),
+            Event::Resumed => {
+                if matches!(self.stage, Stage::Ejected { .. }) {
+                    self.stage = Stage::OnTrial;
+                }
+                None
+            }
             Event::Lost(loss) => self.lose(loss, now),
             Event::Time => self.grow(now),
             Event::Asked => {

@@ -98,8 +98,9 @@ pub(crate) struct Traffic {
     /// When the last byte came: any byte counts as a pong.
     last_byte: Instant,
     silence: Duration,
-    /// Pings wake the task, so it has a turn at least this often unless the worker, or the machine, stands still.
-    turns_within: Duration,
+    /// Pings wake the task, so it has a turn at least this often unless the worker, or the machine, stands still; and
+    /// an instance that is well says something this often.
+    two_pings: Duration,
     last_turn: Instant,
     timer: Timer,
     /// Has any byte come?
@@ -119,12 +120,11 @@ impl Traffic {
     /// Takes over a connection on which hands were shaken.
     pub(crate) fn new(stream: TcpStream, link: Rc<Link>, dispatch: Rc<Dispatch>) -> Self {
         let limits = &dispatch.settings.limits;
-        let now = Instant::now();
+        let (now, two_pings) = (Instant::now(), limits.backend_ping * 2);
         let silence = limits.backend_ping * limits.backend_misses;
         let mut pings = interval_at((now + limits.backend_ping).into(), limits.backend_ping);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let decoder = FrameDecoder::new(limits.backend_max_frame).ignoring_unknown_opcodes();
-        let turns_within = limits.backend_ping * 2;
         Self {
             stream,
             link,
@@ -135,7 +135,7 @@ impl Traffic {
             pings,
             last_byte: now,
             silence,
-            turns_within,
+            two_pings,
             last_turn: now,
             timer: Timer::new(now + silence),
             proven: false,
@@ -165,7 +165,7 @@ impl Traffic {
         };
         let now = Instant::now();
         let is_paused = self.is_paused();
-        let stood_still = now.saturating_duration_since(self.last_turn) > self.turns_within;
+        let stood_still = now.saturating_duration_since(self.last_turn) > self.two_pings;
         self.last_turn = now;
         if step == Step::Yield || is_paused || stood_still {
             // What it sent meanwhile is not read, or it was not asked: the pause is the gateway's own, and no silence of
@@ -233,7 +233,11 @@ impl Traffic {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(()) if buffer.filled().is_empty() => Err(LinkEnd::Eof),
             Poll::Ready(()) => {
-                self.last_byte = Instant::now();
+                let now = Instant::now();
+                if now.saturating_duration_since(std::mem::replace(&mut self.last_byte, now)) > self.two_pings
+                {
+                    self.dispatch.on(&self.link, Event::Resumed, now);
+                }
                 self.decoder.push(Bytes::copy_from_slice(buffer.filled()));
                 Ok(Poll::Ready(()))
             }

@@ -99,7 +99,7 @@ impl Note {
             Self::Request { sender, stamp } => oracle.request_seen(link, sender.identity(), stamp),
             Self::SignIn { sender, account } => oracle.signin_seen(link, sender.identity(), account, now),
             Self::SignOut { sender, reason } => oracle.signout_seen(link, sender.identity(), reason, now),
-            Self::Push { channel, n } => oracle.pushed(link, channel, *n),
+            Self::Push { channel, n } => oracle.pushed(link, channel, *n, now),
             Self::Fault { text } => oracle.violated(Kind::Identity, 1, format!("{link}: {text}")),
         }
     }

@@ -100,7 +100,8 @@ impl Story {
     }
 
     fn push(&mut self, channel: &str, n: u64) {
-        self.oracle.pushed("chat01.1", channel, n);
+        let now = self.tick();
+        self.oracle.pushed("chat01.1", channel, n, now);
     }
 
     fn got(&mut self, channel: &str, n: u64) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use gateway::client::{Client, Pushes, Transport};
+use gateway::client::{Client, ConnectOptions, Pushes, Transport};
 use gateway::wire::command;
 use gateway::wire::dialect::Dialect;
 use gateway::wire::frame::{FrameDecoder, Opcode};
@@ -14,7 +14,7 @@ use gateway::wire::packet::{Packet, encode_message};
 use gateway::wire::pb;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -26,19 +26,56 @@ const LOGIN: Duration = Duration::from_secs(10);
 /// Largest frame a login brings back, bytes.
 const MAX_FRAME: usize = 64 * 1024;
 
+/// Flow control window of a stream of a QUIC client that stalls, bytes.
+const NARROW_WINDOW: u32 = 16 * 1024;
+
+/// Receive buffer and segments of a TCP client that stalls, bytes: the sender's buffer grows with the segments.
+const NARROW_BUFFER: usize = 4096;
+const NARROW_SEGMENT: u32 = 536;
+
 /// A client that signs in and then takes nothing more.
 pub(crate) struct Slow {
     pub(crate) channel: String,
-    _client: Client,
-    _pushes: Pushes,
+    _connection: Connection,
+}
+
+/// What must not be dropped.
+enum Connection {
+    Library { _client: Client, _pushes: Pushes },
+    Socket { _stream: TcpStream },
 }
 
 /// Connects one.
 pub(crate) async fn slow(shared: &Shared, account: &str, transport: Transport) -> anyhow::Result<Slow> {
-    let (client, pushes) = Client::connect(shared.options(transport)).await?;
+    slow_with(shared, account, shared.options(transport)).await
+}
+
+/// Connects one over QUIC whose buffers on the way to it are small.
+pub(crate) async fn narrow_quic(shared: &Shared, account: &str) -> anyhow::Result<Slow> {
+    let mut options = shared.options(Transport::Quic);
+    options.stream_window = NARROW_WINDOW;
+    slow_with(shared, account, options).await
+}
+
+async fn slow_with(shared: &Shared, account: &str, options: ConnectOptions) -> anyhow::Result<Slow> {
+    let (client, pushes) = Client::connect(options).await?;
     let login = client.login(&shared.token(account)).await?;
     shared.ledger.oracle().wild(&login.channel_id, account);
-    Ok(Slow { channel: login.channel_id, _client: client, _pushes: pushes })
+    Ok(Slow {
+        channel: login.channel_id,
+        _connection: Connection::Library { _client: client, _pushes: pushes },
+    })
+}
+
+/// Connects one over plain TCP whose buffers on the way to it are small.
+pub(crate) async fn narrow_tcp(shared: &Shared, server: SocketAddr, account: &str) -> anyhow::Result<Slow> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_recv_buffer_size(NARROW_BUFFER)?;
+    socket.set_tcp_mss(NARROW_SEGMENT)?;
+    socket.set_nonblocking(true)?;
+    let mut stream = TcpSocket::from_std_stream(socket.into()).connect(server).await?;
+    let (channel, _) = sign_in(shared, &mut stream, account).await?;
+    Ok(Slow { channel, _connection: Connection::Socket { _stream: stream } })
 }
 
 /// Signs clients in on a thread of their own, which then never runs again: their sockets stay open, and nothing is read,
@@ -73,15 +110,21 @@ fn sign_in_and_freeze(shared: &Shared, accounts: &[(String, Transport)]) -> anyh
 /// Signs in over plain TCP and resets the connection in the middle of a frame. Its channel.
 pub(crate) async fn reset(shared: &Shared, server: SocketAddr, account: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(server).await?;
-    let header = pb::Header { command: command::LOGIN_SIGNIN.into(), sequence: 1, ..Default::default() };
-    let login = pb::LoginReq { token: shared.token(account), ..Default::default() };
-    let frame = encode_message(Dialect::XIm, &header, login.encode_to_vec());
-    stream.write_all(&frame.to_bytes()).await?;
-    let channel = timeout(LOGIN, login_answer(&mut stream)).await.context("no answer to a login")??;
-    shared.ledger.oracle().wild(&channel, account);
-    stream.write_all(&frame.to_bytes()[..7]).await?;
+    let (channel, frame) = sign_in(shared, &mut stream, account).await?;
+    stream.write_all(&frame[..7]).await?;
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Ok(channel)
+}
+
+/// Signs in without the library. The channel, and the frame that was sent.
+async fn sign_in(shared: &Shared, stream: &mut TcpStream, account: &str) -> anyhow::Result<(String, Bytes)> {
+    let header = pb::Header { command: command::LOGIN_SIGNIN.into(), sequence: 1, ..Default::default() };
+    let login = pb::LoginReq { token: shared.token(account), ..Default::default() };
+    let frame = encode_message(Dialect::XIm, &header, login.encode_to_vec()).to_bytes();
+    stream.write_all(&frame).await?;
+    let channel = timeout(LOGIN, login_answer(stream)).await.context("no answer to a login")??;
+    shared.ledger.oracle().wild(&channel, account);
+    Ok((channel, frame))
 }
 
 async fn login_answer(stream: &mut TcpStream) -> anyhow::Result<String> {

@@ -346,10 +346,8 @@ impl World {
             let connected = clients + self.strays_left();
             let page = self.gateway.metrics().await?;
             let dropped = page.sum("gateway_signouts_total", &["outcome=\"superseded\""]);
-            let mut oracle = self.ledger.oracle();
-            oracle.gateway_dropped(dropped as u64);
-            let under_way = oracle.under_way(self.timers.retry);
-            drop(oracle);
+            self.ledger.oracle().gateway_dropped(dropped as u64);
+            let under_way = self.ledger.oracle().under_way(self.timers.retry);
             let unbalanced = page.imbalances(connected, self.panics);
             if under_way.is_empty() && page.is_quiet() && unbalanced.is_empty() {
                 break Vec::new();

@@ -715,6 +715,40 @@ async fn e2_an_instance_that_answers_pings_and_nothing_else_is_ejected_and_tried
 
 #[rstest]
 #[tokio::test]
+async fn e2_an_instance_that_was_ejected_while_it_hung_is_tried_as_soon_as_it_speaks_again(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let second = FakeLogic::start(Dialect::XIm);
+    let address = second.address;
+    let bench = Bench::with(|config| {
+        eager(config);
+        config.limits.request_deadline = Duration::from_secs(1);
+        config.limits.backend_ping = Duration::from_millis(300);
+        // The timeouts come long before the silence, and the ejection would last longer than this test.
+        config.limits.backend_misses = 100;
+        config.limits.backend_ejected = Duration::from_secs(60);
+        config.instances.push(instance("chat", "chat02", address, Dialect::XIm));
+    })
+    .await;
+    state_is(&bench, "chat02", "adult").await;
+    let mut alice = client_of(&bench, &second, kind).await;
+    second.stop_reading();
+    for _ in 0..5 {
+        alice.talk("bob", "never answered in time").await;
+    }
+    for sequence in 3..8 {
+        assert_eq!(alice.response(sequence).await.header.status, OUTCOME_UNKNOWN);
+    }
+    state_is(&bench, "chat02", "suspect").await;
+    second.read_on();
+    second.packet("chat.user.talk", 4).await;
+    until_asked(&bench, &second, kind).await;
+    state_is(&bench, "chat02", "adult").await;
+    assert_eq!(bench.metric("gateway_reject_total", &["backend_down"]).await, 0.0);
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_client_keeps_its_instance_when_another_comes_and_new_ones_get_their_share(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] bounded: bool,

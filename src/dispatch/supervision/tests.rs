@@ -88,6 +88,7 @@ fn every_transition_of_the_table() {
     let table = [
         (Event::Dial, secs(0), [same, same, same, same, same, same, "dialling"]),
         (ALIVE, secs(0), ["adult", same, same, same, same, same, "adult"]),
+        (Event::Resumed, secs(0), [same, same, same, "on trial", same, same, same]),
         (LOST, secs(0), ["broken", "broken", "broken", "broken", "broken", "broken", same]),
         (SILENT, secs(0), ["broken", "broken", "broken", "broken", "broken", "broken", same]),
         (Event::Time, secs(10), [same, "adult", same, "on trial", same, "on trial", same]),
@@ -325,6 +326,14 @@ fn e2_an_ejection_ends_with_its_link_whatever_broke_it_and_its_number_is_kept() 
             assert_eq!(failed.supervision.next_due(), Some(failed.now + secs(20)), "the second one");
         }
     }
+}
+
+#[test]
+fn e2_one_that_hung_as_a_whole_is_on_trial_when_it_goes_on_and_its_number_is_kept() {
+    let back = ejected().wait(secs(1)).after(&[Event::Resumed]);
+    assert_eq!((back.standing(), back.supervision.next_due()), (Some(Standing::OnTrial), None));
+    let failed = back.after(&[Event::Asked, TIMED_OUT]);
+    assert_eq!(failed.supervision.next_due(), Some(failed.now + secs(20)), "the second one");
 }
 
 #[test]

@@ -7,14 +7,26 @@ use gateway::client::Transport;
 use super::{Outcome, WATCH, shown};
 use crate::instance::CHAT;
 use crate::load::percentile;
-use crate::wild;
+use crate::oracle::Kind;
+use crate::wild::{self, Slow};
 use crate::world::World;
 
 /// Slow clients at once, in the short run and in the long one.
 const SLOW: (usize, usize) = (6, 100);
 
-/// Large pushes for each: more than all buffers between two processes hold.
-const FLOOD: u64 = 2000;
+/// Large pushes for each, by what becomes of it. Over QUIC and over TCP, more than all buffers between two processes hold:
+/// its queue overflows. Over narrow QUIC and narrow TCP, more than those hold and less than its queue takes beyond that:
+/// the writing stalls.
+const OVERFLOW_QUIC: u64 = 400;
+const OVERFLOW_TCP: u64 = 2000;
+const STALL_QUIC: u64 = 155;
+const STALL_TCP: u64 = 24;
+
+/// A stall is noticed so soon after its time.
+const STALL_SLACK: Duration = Duration::from_millis(500);
+
+/// All floods are written within this.
+const FLOODED: Duration = Duration::from_secs(10);
 
 /// Clients that vanish, and that reset, at once.
 const WILD: usize = 6;
@@ -37,31 +49,59 @@ pub(super) async fn slow(world: &mut World) -> anyhow::Result<Outcome> {
     let count = if world.plan.is_long() { SLOW.1 } else { SLOW.0 };
     let mut clients = Vec::new();
     for number in 0..count {
-        let account = account(world, "slow");
-        clients.push(wild::slow(&world.load.shared, &account, TRANSPORTS[number % TRANSPORTS.len()]).await?);
+        clients.push(one_slow(world, number).await?);
     }
+    // The floods of those that are to stall are short, and first.
+    clients.sort_by_key(|(_, pushes)| *pushes);
     drop(world.load.shared.samples.take());
     tokio::time::sleep(WATCH).await;
     let quiet = percentile(world.load.shared.samples.take().of_pushes(), 0.99);
     let flooding = world.any_name_of(CHAT);
-    let within = world.timers.stall + Duration::from_millis(500) + world.timers.slack;
-    let mut worst = None;
+    let limit = world.timers.stall + STALL_SLACK;
     let began = Instant::now();
-    for client in &clients {
-        world.ledger.order(flooding, &format!("flood {} {FLOOD}", client.channel)).await?;
+    for (client, pushes) in &clients {
+        world.ledger.order(flooding, &format!("flood {} {pushes}", client.channel)).await?;
     }
-    for client in &clients {
-        let left = within.saturating_sub(began.elapsed());
-        worst = worst.max(world.signed_out(&client.channel, left).await.map(|_| began.elapsed()));
+    let mut lives = Vec::new();
+    for (client, _) in &clients {
+        let left = (limit + FLOODED + world.timers.slack).saturating_sub(began.elapsed());
+        world.signed_out(&client.channel, left).await;
+        lives.extend(world.ledger.oracle().lived_after_pushes(&client.channel));
     }
     let during = percentile(world.load.shared.samples.take().of_pushes(), 0.99);
     world.compare("slow clients: others' push p99", quiet, during);
+    let worst = lives.iter().max().copied();
+    if world.plan.is_long() && worst.is_some_and(|worst| worst > limit) {
+        world.violated(Kind::Figure, 1, format!("C8, D4: a slow client lived for {worst:?}, not {limit:?}"));
+    }
+    let stalled = lives.iter().filter(|life| **life >= world.timers.stall / 2).count();
+    if stalled == 0 || stalled == lives.len() {
+        let evidence = format!("C8, D4: of {} slow clients {stalled} stalled; some must", lives.len());
+        world.violated(Kind::Figure, 1, evidence);
+    }
     let note = format!(
-        "{count} clients, flooded by {flooding}; others' push p99 {} -> {}",
+        "{count} clients, flooded by {flooding}, {stalled} stalled; others' push p99 {} -> {}",
         shown(quiet),
         shown(during)
     );
     Ok(Outcome::of(worst, None).with(note))
+}
+
+/// A slow client of one of four kinds, and how many pushes it is to get.
+async fn one_slow(world: &mut World, number: usize) -> anyhow::Result<(Slow, u64)> {
+    let account = account(world, "slow");
+    let (shared, server) = (&world.load.shared, world.gateway.clients);
+    Ok(match number % 6 {
+        0 | 1 => (wild::narrow_quic(shared, &account).await?, STALL_QUIC),
+        2 | 3 => (wild::narrow_tcp(shared, server, &account).await?, STALL_TCP),
+        4 => (wild::slow(shared, &account, Transport::Quic).await?, OVERFLOW_QUIC),
+        // Few of them: each takes what a connection's kernel buffers can grow to.
+        _ if number.is_multiple_of(5) => {
+            let transport = if number % 4 == 1 { Transport::Tls } else { Transport::Tcp };
+            (wild::slow(shared, &account, transport).await?, OVERFLOW_TCP)
+        }
+        _ => (wild::slow(shared, &account, Transport::Quic).await?, OVERFLOW_QUIC),
+    })
 }
 
 pub(super) async fn vanished(world: &mut World) -> anyhow::Result<Outcome> {

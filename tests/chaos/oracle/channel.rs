@@ -75,6 +75,8 @@ pub(crate) struct Channel {
     /// Its missing sign-out was reported, or is excused.
     pub(crate) signout_settled: bool,
     pub(crate) pushes: HashMap<String, Pushes>,
+    /// When a link was last about to write one.
+    pub(crate) last_push: Option<Instant>,
 }
 
 impl Channel {
@@ -94,6 +96,7 @@ impl Channel {
             signout: None,
             signout_settled: false,
             pushes: HashMap::new(),
+            last_push: None,
         }
     }
 

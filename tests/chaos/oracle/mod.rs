@@ -249,9 +249,11 @@ impl Oracle {
     }
 
     /// A link is about to write push `n` for a channel.
-    pub(crate) fn pushed(&mut self, link: &str, channel: &str, n: u64) {
+    pub(crate) fn pushed(&mut self, link: &str, channel: &str, n: u64, now: Instant) {
         self.totals.pushes += 1;
-        let pushes = self.channel(channel, "").pushes.entry(link.to_owned()).or_default();
+        let channel = self.channel(channel, "");
+        channel.last_push = Some(now);
+        let pushes = channel.pushes.entry(link.to_owned()).or_default();
         pushes.sent = pushes.sent.max(n);
     }
 
@@ -290,6 +292,12 @@ impl Oracle {
     /// Links of the present gateway that no side has ended.
     pub(crate) fn live_links(&self) -> usize {
         self.links.values().filter(|link| !link.ended && !link.torn && link.life == self.life).count()
+    }
+
+    /// From the last push that was written for a channel until its sign-out; nothing for one that was signed out first.
+    pub(crate) fn lived_after_pushes(&self, id: &str) -> Option<Duration> {
+        let channel = self.channels.get(id)?;
+        Some(channel.signout.as_ref()?.at.saturating_duration_since(channel.last_push?))
     }
 
     /// Was the sign-out of this channel seen?

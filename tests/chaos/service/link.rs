@@ -16,6 +16,7 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
@@ -36,8 +37,9 @@ const GROUP_EVERY: usize = 8;
 /// Body of a push of a flood, bytes.
 const FLOOD_BODY: usize = 8 * 1024;
 
-/// Pushes of a flood written at once.
+/// Pushes of a flood written at once, and how long it pauses then: what goes to others is on the same link.
 const FLOOD_BATCH: u64 = 16;
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long an answer is held back.
 const HELD: Duration = Duration::from_millis(150);
@@ -67,6 +69,9 @@ pub(super) struct Link {
     answered: HashMap<String, u64>,
     /// Answers that are held back, oldest first.
     held: VecDeque<(Instant, pb::Header, Vec<u8>)>,
+    /// Channels to be flooded, one after the other, and the pushes that are left.
+    floods: VecDeque<(String, u64)>,
+    flood_at: Instant,
     random: Seeded,
     /// To the ledger, then to the gateway.
     notes: String,
@@ -93,6 +98,8 @@ impl Link {
             pushed,
             answered,
             held: VecDeque::new(),
+            floods: VecDeque::new(),
+            flood_at: Instant::now(),
             random,
             notes,
             out,
@@ -116,7 +123,6 @@ impl Link {
         let mut decoder = FrameDecoder::new(MAX_FRAME);
         let mut buffer = vec![0; READ];
         loop {
-            let mut flood = None;
             let mut fine = Ok(());
             tokio::select! {
                 len = read.read(&mut buffer), if *self.reading.borrow() => {
@@ -127,9 +133,10 @@ impl Link {
                 }
                 order = self.orders.recv() => {
                     match order {
-                        Ok(Order::Flood(channel, count)) => flood = Some((channel, count)),
+                        Ok(Order::Flood(channel, count)) => self.floods.push_back((channel, count)),
                         Ok(order) => self.obey(&order),
-                        Err(_) => return Ok(()),
+                        Err(RecvError::Lagged(lost)) => self.fault(format_args!("{lost} orders came too fast")),
+                        Err(RecvError::Closed) => return Ok(()),
                     }
                 }
                 () = due(self.held.front().map(|(at, ..)| *at)) => {
@@ -137,17 +144,22 @@ impl Link {
                         self.answer_request(&header, body);
                     }
                 }
+                () = due(self.floods.front().map(|_| self.flood_at)) => self.flood(),
                 changed = self.reading.changed() => changed?,
             }
             self.flush(&mut ledger, &mut write).await?;
             fine?;
-            if let Some((channel, count)) = flood {
-                for _ in 0..count.div_ceil(FLOOD_BATCH) {
-                    (0..FLOOD_BATCH).for_each(|_| self.push(std::slice::from_ref(&channel), FLOOD_BODY));
-                    self.flush(&mut ledger, &mut write).await?;
-                }
-            }
         }
+    }
+
+    fn flood(&mut self) {
+        let Some((channel, left)) = self.floods.pop_front() else { return };
+        let now = FLOOD_BATCH.min(left);
+        (0..now).for_each(|_| self.push(std::slice::from_ref(&channel), FLOOD_BODY));
+        if left > now {
+            self.floods.push_front((channel, left - now));
+        }
+        self.flood_at = Instant::now() + FLOOD_PAUSE;
     }
 
     async fn flush(&mut self, ledger: &mut TcpStream, write: &mut OwnedWriteHalf) -> anyhow::Result<()> {

@@ -17,8 +17,8 @@ use link::Link;
 /// Links waiting to be accepted.
 const BACKLOG: u32 = 64;
 
-/// Orders a link may be behind.
-const ORDERS_AHEAD: usize = 64;
+/// Orders a link may be behind: one for each slow client of the long run, and some.
+const ORDERS_AHEAD: usize = 256;
 
 /// What a service is told on its command line.
 #[derive(Debug, Clone)]
