@@ -83,6 +83,11 @@ impl Handler {
         Self { dispatch, channels, gate, verifier, ids, header_limits, epoch, metrics }
     }
 
+    /// Is nothing more to be read of large frames that have begun?
+    pub(crate) fn frames_wait(&self) -> bool {
+        self.gate.pressure.frames_wait()
+    }
+
     /// Signs a client in as far as the gateway can: token, channel id, registration, forward (protocol §4.1–§4.3).
     /// The login service's answer opens the channel.
     ///

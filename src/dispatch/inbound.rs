@@ -12,6 +12,7 @@ use prost::Message as _;
 use crate::dispatch::Dispatch;
 use crate::dispatch::link::Link;
 use crate::dispatch::supervision::Event;
+use crate::limits::READ_CHUNK;
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, PushDrop, Reject};
 use crate::session::channel::{Channel, State};
 use crate::session::outgoing::Full;
@@ -222,10 +223,31 @@ impl Delivery {
     fn frame(&mut self, dialect: Dialect) -> Encoded {
         let packet = &self.packet;
         let encode = || match HeaderView::scan(&packet.header, &HeaderLimits::BACKEND) {
-            Ok(view) => rewrite::deliver(&view, dialect, packet.body.clone()),
+            Ok(view) => rewrite::deliver(&view, dialect, own(&packet.body)),
             // Unreachable: parse() has scanned the same bytes.
             Err(_) => Encoded::whole(Bytes::new()),
         };
         self.frames[dialect.index()].get_or_insert_with(encode).clone()
+    }
+}
+
+/// What may wait for a client for long: a small body would keep the whole read alive that it came with, of which nobody
+/// would know (row C8).
+fn own(body: &Bytes) -> Bytes {
+    if body.len() < READ_CHUNK / 2 { Bytes::copy_from_slice(body) } else { body.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c8_what_waits_keeps_no_read_alive_that_is_much_larger() {
+        let read = Bytes::from(vec![7; READ_CHUNK]);
+        let small = read.slice(..READ_CHUNK / 2 - 1);
+        let large = read.slice(..READ_CHUNK / 2);
+        assert_eq!((own(&small), own(&large)), (small.clone(), large.clone()));
+        assert_ne!(own(&small).as_ptr(), small.as_ptr());
+        assert_eq!(own(&large).as_ptr(), large.as_ptr());
     }
 }

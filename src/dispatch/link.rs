@@ -87,6 +87,11 @@ impl Link {
         self.supervision.borrow().awaits_proof()
     }
 
+    /// See [`Supervision::is_about_now`].
+    pub(crate) fn is_about_now(&self, arrived: Instant) -> bool {
+        self.supervision.borrow().is_about_now(arrived)
+    }
+
     /// Lets something happen to it; tells what of it is worth a word.
     pub(crate) fn on(&self, event: Event, now: Instant, rule: &Rule) -> Option<Transition> {
         let mut supervision = self.supervision.borrow_mut();

@@ -18,6 +18,7 @@ pub(crate) mod services;
 pub(crate) mod supervision;
 pub(crate) mod supervisor;
 pub(crate) mod traffic;
+mod trickle;
 mod zones;
 
 use std::cell::Cell;

@@ -138,6 +138,9 @@ impl Dispatch {
     /// An instance did not answer a request in its time. Too many of them eject it.
     pub(crate) fn timed_out(&self, ticket: &Ticket, now: Instant) {
         let Some(link) = ticket.placed_with().and_then(|key| self.links.get(key)) else { return };
+        if !link.is_about_now(ticket.arrived()) {
+            return;
+        }
         let may_eject = self.services.may_eject(&link);
         self.on(&link, Event::TimedOut { may_eject }, now);
     }

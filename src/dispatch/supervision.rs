@@ -120,7 +120,7 @@ pub(crate) enum Event {
     Asked,
     /// It answered a request.
     Answered,
-    /// It did not answer a request in its time. Do enough others of its zone remain if it is ejected?
+    /// It did not answer a request in its time, one that [is about now](Supervision::is_about_now). Do enough others of its zone remain if it is ejected?
     TimedOut { may_eject: bool },
 }
 
@@ -144,6 +144,8 @@ pub(crate) struct Supervision {
     ejections: u32,
     /// When the last ejection ends, or ended; if its link broke before, when it would have.
     ejected_until: Option<Instant>,
+    /// When it last went on after it had hung.
+    resumed: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +187,14 @@ impl Supervision {
             timeouts: 0,
             ejections: 0,
             ejected_until: None,
+            resumed: None,
         }
+    }
+
+    /// Does it say anything of the instance as it is now that a request was not answered which arrived then? What it
+    /// left lying while it hung goes on timing out after it is back.
+    pub(crate) fn is_about_now(&self, arrived: Instant) -> bool {
+        self.resumed.is_none_or(|resumed| arrived >= resumed)
     }
 
     /// Its state, as log and metrics name it.
@@ -235,12 +244,7 @@ impl Supervision {
         let reason = match event {
             Event::Dial => self.dial(),
             Event::Alive => self.come_up(now, rule),
-            Event::Resumed => {
-                if matches!(self.stage, Stage::Ejected { .. }) {
-                    self.stage = Stage::OnTrial;
-                }
-                None
-            }
+            Event::Resumed => self.resume(now),
             Event::Lost(loss) => self.lose(loss, now),
             Event::Time => self.grow(now),
             Event::Asked => {
@@ -261,6 +265,14 @@ impl Supervision {
         }
         self.stage = Stage::Dialling;
         Some("dialled")
+    }
+
+    fn resume(&mut self, now: Instant) -> Option<&'static str> {
+        (self.resumed, self.timeouts) = (Some(now), 0);
+        if matches!(self.stage, Stage::Ejected { .. }) {
+            self.stage = Stage::OnTrial;
+        }
+        None
     }
 
     /// A young instance that was lost begins its time anew, however soon it is back: it has to hold in one piece.

@@ -18,6 +18,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::inbound::{Delivery, Step};
 use crate::dispatch::link::Link;
 use crate::dispatch::supervision::{Event, Loss};
+use crate::dispatch::trickle::Trickle;
 use crate::limits::{DELIVERIES_PER_TURN, PRESSURE_LOOK, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics::{PushDrop, Reject};
 use crate::session::signouts::SignOuts;
@@ -98,6 +99,7 @@ pub(crate) struct Traffic {
     /// When the last byte came: any byte counts as a pong.
     last_byte: Instant,
     silence: Duration,
+    trickle: Trickle,
     /// Pings wake the task, so it has a turn at least this often unless the worker, or the machine, stands still; and
     /// an instance that is well says something this often.
     two_pings: Duration,
@@ -135,6 +137,7 @@ impl Traffic {
             pings,
             last_byte: now,
             silence,
+            trickle: Trickle::default(),
             two_pings,
             last_turn: now,
             timer: Timer::new(now + silence),
@@ -164,7 +167,7 @@ impl Traffic {
             Err(end) => return Poll::Ready(end),
         };
         let now = Instant::now();
-        let is_paused = self.is_paused();
+        let is_paused = self.is_paused(now);
         let stood_still = now.saturating_duration_since(self.last_turn) > self.two_pings;
         self.last_turn = now;
         if step == Step::Yield || is_paused || stood_still {
@@ -211,15 +214,15 @@ impl Traffic {
             if let Some(frame) = self.decoder.next_frame().map_err(|error| self.bad_frame(error))? {
                 packets -= 1;
                 self.take_frame(frame, now)?;
-            } else if self.is_paused() || self.poll_read(cx)?.is_pending() {
+            } else if self.is_paused(now) || self.poll_read(cx)?.is_pending() {
                 return Ok(Step::Done);
             }
         }
     }
 
-    /// Nothing is read from it, because the clients of this process have more queued than they may (row E19).
-    fn is_paused(&self) -> bool {
-        self.dispatch.settings.pressure.backends_paused()
+    /// Nothing more is read from it for now, because the clients of this process have more queued than they may (row E19).
+    fn is_paused(&mut self, now: Instant) -> bool {
+        self.dispatch.settings.pressure.backends_paused() && self.trickle.is_used_up(now)
     }
 
     fn bad_frame(&self, error: FrameError) -> LinkEnd {
@@ -238,6 +241,7 @@ impl Traffic {
                 {
                     self.dispatch.on(&self.link, Event::Resumed, now);
                 }
+                self.trickle.took(buffer.filled().len());
                 self.decoder.push(Bytes::copy_from_slice(buffer.filled()));
                 Ok(Poll::Ready(()))
             }

@@ -65,6 +65,8 @@ catalogue! {
         "Messages waiting to be written to clients now.";
     QUEUED_BYTES: GAUGE "gateway_queued_bytes" []
         "Bytes waiting to be written to clients now.";
+    PARTIAL_BYTES: GAUGE "gateway_partial_bytes" []
+        "Bytes of frames of clients whose end has not come; with the queued bytes they may be as many as queue_limit.";
     OVERLOAD_LEVEL: GAUGE "gateway_overload_level" []
         "What overload demands now: 0 nothing, 1 logins are refused, 2 the largest queues are shed as well, 3 the newest connections are closed as well.";
     MEMORY: GAUGE "gateway_memory_bytes" ["kind"]

@@ -155,7 +155,7 @@ impl Workers<'_> {
         ]
     }
 
-    fn pushes_and_queues(&self) -> [MetricFamily; 8] {
+    fn pushes_and_queues(&self) -> [MetricFamily; 9] {
         [
             self.total(&of::PUSHES_DELIVERED, |worker| &worker.pushes_delivered),
             self.total(&of::PUSHES_RECEIVED, |worker| &worker.pushes_received),
@@ -165,6 +165,7 @@ impl Workers<'_> {
             self.by_label(&of::REJECTS, Reject::ALL.iter().map(|l| l.label()), |worker| &worker.rejects),
             self.gauge(&of::QUEUED_MESSAGES, |worker| &worker.queued_messages),
             self.gauge(&of::QUEUED_BYTES, |worker| &worker.queued_bytes),
+            self.gauge(&of::PARTIAL_BYTES, |worker| &worker.partial_bytes),
             self.by_label(&of::SIGNOUTS, Signout::ALL.iter().map(|l| l.label()), |worker| &worker.signouts),
             self.gauge(&of::SIGNOUTS_WAITING, |worker| &worker.signouts_waiting),
         ]

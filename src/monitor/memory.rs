@@ -16,6 +16,9 @@ const QUEUED_SHARE: u64 = 25;
 /// Taken where nobody says how much memory there is, bytes.
 const ASSUMED: u64 = 1 << 30;
 
+/// More than the allocator keeps for itself when it is freed, bytes.
+const PURGING: usize = 64 * 1024 * KIB;
+
 /// Where cgroups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -79,6 +82,16 @@ impl fmt::Display for MemoryBudget {
 /// Bytes the process has in memory now; none where the system does not tell.
 pub(super) fn resident() -> Option<u64> {
     kib_field(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// Has the allocator give back what was freed a while ago. It does so only when a large part of it is freed, and for all
+/// threads: a worker with little to do would keep what it had in its worst moment. The part is never touched, so it costs
+/// no memory.
+pub(super) fn purge() {
+    let mut part = Vec::<u8>::new();
+    // Where there is no room for it there is nothing to be done.
+    let _refused = part.try_reserve_exact(PURGING);
+    drop(std::hint::black_box(part));
 }
 
 fn available(read: Read<'_>) -> (u64, Source) {

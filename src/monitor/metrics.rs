@@ -94,6 +94,11 @@ impl Metrics {
         self.cells.workers.iter().map(|worker| worker.queued_bytes()).sum()
     }
 
+    /// Bytes of frames of clients whose end has not come, of all workers.
+    pub(super) fn partial_bytes(&self) -> u64 {
+        self.cells.workers.iter().map(|worker| worker.partial_bytes()).sum()
+    }
+
     /// How many workers there are.
     pub(super) fn workers(&self) -> usize {
         self.cells.workers.len()
@@ -192,6 +197,7 @@ mod tests {
         worker.push_dropped(PushDrop::NoChannel, 2);
         worker.reject(Reject::TaskPanic);
         worker.queued(4, 400);
+        worker.partial(30);
         worker.signout(Signout::Superseded);
         worker.signouts_waiting(3);
         worker.zone_fallback(1);
@@ -224,6 +230,7 @@ mod tests {
             ("gateway_reject_total{reason=\"task_panics\"}", 1.0),
             ("gateway_queued_messages", 4.0),
             ("gateway_queued_bytes", 400.0),
+            ("gateway_partial_bytes", 30.0),
             ("gateway_signouts_total{outcome=\"superseded\"}", 1.0),
             ("gateway_signouts_waiting", 3.0),
             ("gateway_zone_fallback_total{zone=\"zone_b\"}", 1.0),

@@ -1,6 +1,6 @@
 //! How overloaded the process is: a pure state machine over queued bytes and resident memory (row F11).
 //!
-//! Queued bytes count at once. Resident memory follows late what is freed, so it counts only when it has been high for
+//! Queued bytes count at once, and so do the parts of frames whose end has not come (row A15). Resident memory follows late what is freed, so it counts only when it has been high for
 //! a while, and after the allocator had one more chance to give memory back.
 
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ const fn share(budget: u64, percent: u64) -> u64 {
 pub struct Budget {
     /// By the process.
     pub memory: u64,
-    /// By what waits to be written to clients.
+    /// By what waits to be written to clients, and by the frames of theirs whose end has not come.
     pub queued: u64,
 }
 
@@ -75,8 +75,17 @@ pub struct Budget {
 pub struct Reading {
     /// By what waits to be written to clients.
     pub queued: u64,
+    /// By frames of clients whose end has not come.
+    pub partial: u64,
     /// By the process, where that was read this time; queued bytes are read more often.
     pub resident: Option<u64>,
+}
+
+impl Reading {
+    /// By what closing clients makes free at once.
+    pub const fn held(&self) -> u64 {
+        self.queued.saturating_add(self.partial)
+    }
 }
 
 /// What follows from a reading.
@@ -135,7 +144,7 @@ impl Overload {
     /// Takes a reading in.
     pub fn observe(&mut self, now: Instant, reading: Reading) -> Demand {
         let purge = reading.resident.is_some_and(|resident| self.observe_resident(now, resident));
-        let by_queues = Level::of(reading.queued, self.budget.queued);
+        let by_queues = Level::of(reading.held(), self.budget.queued);
         let by_memory = match self.resident {
             Resident::Counts(resident) => Level::of(resident, self.budget.memory).max(Level::RefuseLogins),
             _ => Level::Normal,
@@ -188,15 +197,15 @@ impl Overload {
         }
     }
 
-    /// What is above the mark of shedding. Memory can be made free only by what is queued.
+    /// What is above the mark of shedding. Memory can be made free only by what is held.
     fn to_shed(&self, reading: Reading, by_queues: Level, by_memory: Level) -> u64 {
         let above = |used: u64, budget: u64| (used + 1).saturating_sub(share(budget, SHED_AT));
-        let queues = if by_queues >= Level::Shed { above(reading.queued, self.budget.queued) } else { 0 };
+        let queues = if by_queues >= Level::Shed { above(reading.held(), self.budget.queued) } else { 0 };
         let memory = match reading.resident {
             Some(resident) if by_memory >= Level::Shed => above(resident, self.budget.memory),
             _ => 0,
         };
-        queues.max(memory).min(reading.queued)
+        queues.max(memory).min(reading.held())
     }
 
     fn pause(&mut self, now: Instant, queued: u64) -> bool {
@@ -236,13 +245,13 @@ mod tests {
         /// At this many milliseconds.
         fn queued(&mut self, at: u64, queued: u64) -> Demand {
             let now = self.start + Duration::from_millis(at);
-            self.overload.observe(now, Reading { queued, resident: None })
+            self.overload.observe(now, Reading { queued, ..Reading::default() })
         }
 
         /// At this second, with so much queued.
         fn resident(&mut self, at: u64, resident: u64, queued: u64) -> Demand {
             let now = self.start + Duration::from_secs(at);
-            self.overload.observe(now, Reading { queued, resident: Some(resident) })
+            self.overload.observe(now, Reading { queued, resident: Some(resident), ..Reading::default() })
         }
     }
 
@@ -262,6 +271,20 @@ mod tests {
             let expected = Demand { level, shed, close_newest, ..Demand::default() };
             assert_eq!(demand, expected, "{queued}");
         }
+    }
+
+    #[test]
+    fn f11_a15_parts_of_frames_count_as_what_is_queued_but_are_not_the_fault_of_the_services() {
+        let mut bench = Bench::new();
+        let mut at = |at, queued, partial| {
+            let now = bench.start + Duration::from_millis(at);
+            bench.overload.observe(now, Reading { queued, partial, resident: None })
+        };
+        assert_eq!(at(0, 449, 450).level, Normal);
+        assert_eq!(at(1, 450, 450).level, RefuseLogins);
+        let worst = at(2, 0, 5_000);
+        assert_eq!((worst.level, worst.shed, worst.close_newest), (CloseNewest, 4_051, true));
+        assert!(!at(500, 1_000, 5_000).pause_backends);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::overload::{Demand, Level};
 pub struct Told {
     /// What is demanded of all workers together.
     pub demand: Demand,
-    /// Bytes that waited to be written to clients, of all workers.
-    pub queued: u64,
+    /// Bytes that waited to be written to clients, or came from them as parts of frames, of all workers.
+    pub held: u64,
 }
 
 #[derive(Debug, Default)]
@@ -64,9 +64,20 @@ impl Pressure {
         pressure().1
     }
 
+    /// Puts a level there; nobody is woken for it.
+    #[cfg(test)]
+    pub(crate) fn set_level(&self, level: Level) {
+        self.published.level.store(level as u8, Relaxed);
+    }
+
     /// Are logins to be answered 300 and closed 3003 (row F11)?
     pub fn refuses_logins(&self) -> bool {
         self.published.level.load(Relaxed) >= Level::RefuseLogins as u8
+    }
+
+    /// Is nothing more to be read of large frames that have begun, because others are closed for want of room (row A15)?
+    pub fn frames_wait(&self) -> bool {
+        self.published.level.load(Relaxed) >= Level::Shed as u8
     }
 
     /// Is nothing to be read from logic services, because more is queued than clients may have queued (row E19)?
@@ -97,7 +108,7 @@ mod tests {
 
     fn told(shed: u64, pause_backends: bool) -> Told {
         let demand = Demand { level: Level::Shed, shed, pause_backends, ..Demand::default() };
-        Told { demand, queued: 7 }
+        Told { demand, held: 7 }
     }
 
     #[test]
@@ -134,7 +145,7 @@ mod tests {
         let Poll::Ready(Some(newest)) = pin!(pressure.next()).poll(&mut cx) else {
             panic!("something to do")
         };
-        assert_eq!((newest.demand.shed, newest.queued), (4, 7));
+        assert_eq!((newest.demand.shed, newest.held), (4, 7));
         assert!(pin!(pressure.next()).poll(&mut cx).is_pending());
         drop(teller);
         assert!(matches!(pin!(pressure.next()).poll(&mut cx), Poll::Ready(None)));

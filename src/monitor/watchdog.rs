@@ -84,22 +84,24 @@ impl Watch {
     }
 
     fn look(&mut self, now: Instant) {
-        let queued = self.metrics.queued_bytes();
         let due = self.resident_at.is_none_or(|at| now.saturating_duration_since(at) >= RESIDENT_LOOK);
-        let resident = due.then(memory::resident).flatten();
+        let mut resident = None;
         if due {
             self.resident_at = Some(now);
+            memory::purge();
+            resident = memory::resident();
         }
         if let Some(resident) = resident {
             self.metrics.memory(Memory::Resident, resident);
         }
-        let demand = self.overload.observe(now, Reading { queued, resident });
+        let (queued, partial) = (self.metrics.queued_bytes(), self.metrics.partial_bytes());
+        let reading = Reading { queued, partial, resident };
+        let demand = self.overload.observe(now, reading);
         self.metrics.overload(demand.level);
-        let before = std::mem::replace(&mut self.told, Told { demand, queued });
+        let before = std::mem::replace(&mut self.told, Told { demand, held: reading.held() });
         self.teller.tell(self.told);
         if demand.purge {
-            // mimalloc offers no safe call to purge it. It gives back what was freed within its own delay, far below
-            // the time that memory must be high; the next reading judges.
+            // The allocator was asked before this reading, and is asked before the next one, which judges.
             warn!(
                 event = "memory_high",
                 resident,
@@ -108,10 +110,10 @@ impl Watch {
             );
         }
         if before.demand.level != demand.level {
-            self.announce_level(before.demand.level);
+            self.announce_level(before.demand.level, reading);
         }
         if before.demand.pause_backends != demand.pause_backends {
-            self.announce_pause();
+            self.announce_pause(queued);
         }
         for (worker, alarm) in self.alarms.iter_mut().enumerate() {
             if let Some(late) = alarm.observe(now, self.metrics.worker(worker).take_lag(now)) {
@@ -122,25 +124,27 @@ impl Watch {
 
     /// The one place where a change of the level is said: whether there is overload, and how bad it is, by an event,
     /// each level by a line beside it.
-    fn announce_level(&self, before: Level) {
-        let Told { demand, queued } = self.told;
-        let (level, was) = (demand.level.label(), before.label());
+    fn announce_level(&self, before: Level, reading: Reading) {
+        let now = self.told.demand.level;
+        let Reading { queued, partial, .. } = reading;
+        let (level, was) = (now.label(), before.label());
         let (limit, memory) = (self.budget.budget.queued, self.budget.budget.memory);
-        info!(event = "overload_level", level, was, queued, limit, memory);
+        info!(event = "overload_level", level, was, queued, partial, limit, memory);
         let events = self.metrics.events();
-        let severity = match demand.level {
+        let severity = match now {
             Level::Normal => return events.clear(PROCESS, &Subject::overload()),
             Level::RefuseLogins => Severity::Warning,
             Level::Shed | Level::CloseNewest => Severity::Error,
         };
-        let detail = format_args!("level {level}: {queued} of {limit} bytes are queued for clients");
+        let detail = format_args!(
+            "level {level}: {queued} bytes are queued for clients, {partial} came as parts of frames, of {limit}"
+        );
         events.raise(PROCESS, Event::overload(severity, detail));
     }
 
-    fn announce_pause(&self) {
-        let Told { demand, queued } = self.told;
+    fn announce_pause(&self, queued: u64) {
         let limit = self.budget.budget.queued;
-        if demand.pause_backends {
+        if self.told.demand.pause_backends {
             warn!(event = "backends_paused", queued, limit, "logic services push more than clients take");
         } else {
             info!(event = "backends_resumed", queued, limit);
@@ -228,7 +232,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let next = async { tokio::time::timeout(Duration::from_secs(10), pressure.next()).await };
         let told = runtime.block_on(next).unwrap().unwrap();
-        assert_eq!((told.demand.level, told.demand.shed, told.queued), (Level::CloseNewest, 5, 99));
+        assert_eq!((told.demand.level, told.demand.shed, told.held), (Level::CloseNewest, 5, 99));
         drop(watchdog);
         let ended = async {
             tokio::time::timeout(Duration::from_secs(10), async { while pressure.next().await.is_some() {} })

@@ -68,6 +68,7 @@ pub struct WorkerMetrics {
     pub(super) rejects: Counters<{ Reject::COUNT }>,
     pub(super) queued_messages: AtomicI64,
     pub(super) queued_bytes: AtomicI64,
+    pub(super) partial_bytes: AtomicI64,
     pub(super) signouts: Counters<{ Signout::COUNT }>,
     pub(super) signouts_waiting: AtomicI64,
     pub(super) spilled: AtomicU64,
@@ -103,6 +104,7 @@ impl WorkerMetrics {
             rejects: Counters::default(),
             queued_messages: AtomicI64::new(0),
             queued_bytes: AtomicI64::new(0),
+            partial_bytes: AtomicI64::new(0),
             signouts: Counters::default(),
             signouts_waiting: AtomicI64::new(0),
             spilled: AtomicU64::new(0),
@@ -235,6 +237,16 @@ impl WorkerMetrics {
     /// Bytes in the outgoing queues of the channels now.
     pub fn queued_bytes(&self) -> u64 {
         u64::try_from(self.queued_bytes.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Frames of clients whose end has not come hold so many bytes more, or less.
+    pub fn partial(&self, delta_bytes: i64) {
+        self.partial_bytes.fetch_add(delta_bytes, Relaxed);
+    }
+
+    /// Bytes of frames of clients whose end has not come.
+    pub fn partial_bytes(&self) -> u64 {
+        u64::try_from(self.partial_bytes.load(Relaxed)).unwrap_or_default()
     }
 
     /// The worker's loop is at work now; to be said every [`PRESSURE_LOOK`](crate::limits::PRESSURE_LOOK).

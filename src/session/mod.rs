@@ -8,6 +8,7 @@ pub(crate) mod buckets;
 pub(crate) mod channel;
 pub(crate) mod channels;
 pub(crate) mod outgoing;
+pub(crate) mod partial;
 pub(crate) mod pending;
 pub(crate) mod relogins;
 pub(crate) mod shedding;

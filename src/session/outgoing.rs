@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use crate::monitor::metrics::WorkerMetrics;
+use crate::session::partial::Partial;
 use crate::session::wake::Wake;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::Encoded;
@@ -101,6 +102,8 @@ pub(crate) struct Outgoing {
     closing: Cell<Option<CloseReason>>,
     /// The connection's task is at work and will look at everything itself before it waits.
     in_turn: Cell<bool>,
+    /// Of what it sends.
+    pub(crate) partial: Partial,
     wake: Wake,
     bounds: Bounds,
     metrics: Arc<WorkerMetrics>,
@@ -123,6 +126,7 @@ impl Outgoing {
             queues: RefCell::new(queues),
             closing: Cell::new(None),
             in_turn: Cell::new(false),
+            partial: Partial::new(Arc::clone(&metrics)),
             wake: Wake::default(),
             bounds,
             metrics,
@@ -247,14 +251,14 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Bytes waiting to be written.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.queues.borrow().bytes
+    /// Bytes that its end makes free: those waiting to be written, and the parts of frames.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.queues.borrow().bytes + self.partial.bytes()
     }
 
-    /// Ends a client for the sake of the others (row F11). What waits for it is dropped now: its task may get its turn
-    /// only after the next look at what is queued. Returns how many bytes that frees; one that is closing already is
-    /// left to its end.
+    /// Ends a client for the sake of the others (row F11). What it holds is dropped or counted off now: its task may get
+    /// its turn only after the next look. Returns how many bytes that frees; one that is closing already is left to its
+    /// end. One that sends more than it was to read was not slow to read.
     pub(crate) fn shed(&self) -> usize {
         if self.closing.get().is_some() {
             return 0;
@@ -267,8 +271,10 @@ impl Outgoing {
         let (messages, bytes) = (std::mem::take(&mut queues.messages), std::mem::take(&mut queues.bytes));
         drop(queues);
         self.metrics.queued(-signed(messages), -signed(bytes));
-        self.close(CloseReason::SlowConsumer);
-        bytes
+        let partial = self.partial.bytes();
+        self.close(if partial > bytes { CloseReason::Overloaded } else { CloseReason::SlowConsumer });
+        self.partial.set(0);
+        bytes + partial
     }
 
     /// Is the queue within its bounds? Reading stops while it is not.
@@ -454,7 +460,7 @@ mod tests {
         }
         shed.reply(STREAM, frame(3, 30)).unwrap();
         shed.advance(LaneId::LOGIN, 4);
-        assert_eq!(shed.queued_bytes(), 76);
+        assert_eq!(shed.held_bytes(), 76);
         assert_eq!(shed.shed(), 76);
         assert!(shed.is_empty() && waiting(&shed, STREAM).is_empty());
         assert_eq!((shed.closing(), shed.unwritten_pushes()), (Some(CloseReason::SlowConsumer), 3));
@@ -463,7 +469,7 @@ mod tests {
         let draining = outgoing(&books, 10, 1000);
         draining.reply(LaneId::LOGIN, frame(1, 10)).unwrap();
         draining.close(CloseReason::Draining);
-        assert_eq!((draining.shed(), draining.queued_bytes()), (0, 10), "its last answers are flushed");
+        assert_eq!((draining.shed(), draining.held_bytes()), (0, 10), "its last answers are flushed");
     }
 
     #[test]

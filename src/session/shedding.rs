@@ -1,4 +1,4 @@
-//! Making room when the process has none: the clients with the largest queues go, or the newest (row F11). Costs as
+//! Making room when the process has none: the clients that hold most go, or the newest (row F11). Costs as
 //! much as there are connections, and is done only when overload demands it.
 
 use std::cmp::Reverse;
@@ -9,20 +9,23 @@ use crate::session::channels::Channels;
 use crate::session::outgoing::Outgoing;
 use crate::wire::close::CloseReason;
 
-/// Closes the clients with the largest queues, the largest first, until so many bytes are free. Returns how many.
+/// Closes the clients that hold most, the largest first, until so many bytes are free. What those hold that are ending
+/// already is as good as free: nobody else goes for it. Returns how many.
 pub(crate) fn shed_largest(channels: &Channels, bytes: u64) -> usize {
     let mut candidates: Vec<Rc<Outgoing>> = Vec::new();
-    let mut queues = Vec::new();
+    let (mut queues, mut freed) = (Vec::new(), 0);
     channels.for_each_connection(|_, outgoing| {
-        let queued = outgoing.queued_bytes();
-        if queued > 0 && outgoing.closing().is_none() {
+        let queued = outgoing.held_bytes();
+        if outgoing.closing().is_some() {
+            freed += queued as u64;
+        } else if queued > 0 {
             queues.push((queued, candidates.len()));
             candidates.push(Rc::clone(outgoing));
         }
     });
     // Sorting all of them would cost more than the few that are taken.
     let mut queues = BinaryHeap::from(queues);
-    let (mut freed, mut shed) = (0, 0);
+    let mut shed = 0;
     while freed < bytes
         && let Some((_, candidate)) = queues.pop()
     {
@@ -128,10 +131,28 @@ mod tests {
     }
 
     #[test]
+    fn f11_a15_who_sends_parts_of_frames_is_shed_by_their_size_and_was_not_slow() {
+        let crowd = Crowd::of(&[100, 50, 10]);
+        for ((channel, ..), bytes) in crowd.members.iter().zip([20, 500, 0]) {
+            channel.outgoing.partial.set(bytes);
+        }
+        let partial = || crowd.books.value("gateway_partial_bytes");
+        assert_eq!(partial(), 520);
+        assert_eq!(shed_largest(&crowd.channels, 551), 2);
+        assert_eq!(crowd.closing(), [SLOW, FULL, None]);
+        assert_eq!((partial(), crowd.books.queued().1), (0, 10), "at once");
+        crowd.members[2].0.outgoing.partial.set(7);
+        drop(crowd.members);
+        drop(crowd.channels);
+        assert_eq!(crowd.books.value("gateway_partial_bytes"), 0);
+    }
+
+    #[test]
     fn f11_one_that_is_ending_already_is_left_to_its_end() {
         let crowd = Crowd::of(&[100, 50]);
         crowd.members[0].0.outgoing.close(CloseReason::Draining);
-        assert_eq!(shed_largest(&crowd.channels, 10), 1);
+        assert_eq!(shed_largest(&crowd.channels, 100), 0, "that much is about to be free");
+        assert_eq!(shed_largest(&crowd.channels, 101), 1);
         assert_eq!(crowd.closing(), [Some(CloseReason::Draining), SLOW]);
         assert_eq!(crowd.books.queued(), (10, 100), "its last answers are flushed");
         let (shed, ..) = &crowd.members[1];

@@ -23,7 +23,7 @@ pub(super) async fn relieve(mut pressure: Pressure, channels: Rc<Channels>, metr
 }
 
 fn answer(told: Told, channels: &Channels, metrics: &WorkerMetrics) {
-    let share = share(told, metrics.queued_bytes());
+    let share = share(told, metrics.queued_bytes() + metrics.partial_bytes());
     if share > 0 {
         count(metrics, Reject::OverloadShed, shed_largest(channels, share));
     }
@@ -34,12 +34,12 @@ fn answer(told: Told, channels: &Channels, metrics: &WorkerMetrics) {
     }
 }
 
-/// A worker's part of what all are to shed is that of what all have queued, rounded up.
+/// A worker's part of what all are to shed is that of what all hold, rounded up.
 fn share(told: Told, own: u64) -> u64 {
-    if told.queued == 0 {
+    if told.held == 0 {
         return 0;
     }
-    let share = (u128::from(told.demand.shed) * u128::from(own)).div_ceil(u128::from(told.queued));
+    let share = (u128::from(told.demand.shed) * u128::from(own)).div_ceil(u128::from(told.held));
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
@@ -75,8 +75,8 @@ mod tests {
     use crate::monitor::overload::Demand;
 
     #[test]
-    fn f11_workers_shed_in_proportion_to_what_they_have_queued() {
-        let told = |shed, queued| Told { demand: Demand { shed, ..Demand::default() }, queued };
+    fn f11_workers_shed_in_proportion_to_what_they_hold() {
+        let told = |shed, held| Told { demand: Demand { shed, ..Demand::default() }, held };
         assert_eq!(share(told(100, 1_000), 1_000), 100);
         assert_eq!((share(told(100, 1_000), 750), share(told(100, 1_000), 250)), (75, 25));
         assert_eq!(share(told(1, 1_000), 3), 1, "together at least what is demanded");

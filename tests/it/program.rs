@@ -21,6 +21,8 @@ mod auto;
 mod chat;
 mod groups;
 mod logic;
+mod memory_group;
+mod pressure;
 mod restart;
 
 /// Longest wait for anything a program of ours does.

@@ -337,6 +337,19 @@ fn e2_one_that_hung_as_a_whole_is_on_trial_when_it_goes_on_and_its_number_is_kep
 }
 
 #[test]
+fn e2_what_was_left_lying_while_it_hung_is_not_counted_after_it_is_back() {
+    for hung in [adult().after(&[TIMED_OUT; 4]), ejected()] {
+        assert!(hung.supervision.is_about_now(hung.now), "while it hangs all is about it");
+        let back = hung.wait(secs(1)).after(&[Event::Resumed, Event::Asked]);
+        assert!(!back.supervision.is_about_now(back.now.checked_sub(MS).unwrap()));
+        assert!(back.supervision.is_about_now(back.now));
+    }
+    let back = adult().after(&[TIMED_OUT; 4]).after(&[Event::Resumed]);
+    assert_eq!(back.after(&[TIMED_OUT; 4]).standing(), Some(Standing::Adult), "a row of its own");
+    assert_eq!(back.after(&[TIMED_OUT; 5]).standing(), Some(Standing::Ejected));
+}
+
+#[test]
 fn ejections_are_forgotten_after_five_good_minutes() {
     let well = ejected().wait(secs(10)).after(&[Event::Asked, Event::Answered]);
     for (good, again) in [(FORGIVEN, 20), (FORGIVEN + MS, 10)] {

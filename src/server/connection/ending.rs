@@ -19,6 +19,9 @@ impl<T: Transport> Connection<T> {
     pub(super) async fn end(mut self, reason: CloseReason) {
         self.outgoing.close(reason);
         let reason = self.outgoing.closing().unwrap_or(reason);
+        // Nothing is read any more, and the end may take its time.
+        self.lanes.clear();
+        self.outgoing.partial.set(0);
         self.admitted.set_reason(reason);
         let flushed = is_worth_a_flush(reason)
             && matches!(timeout(FLUSH, poll_fn(|cx| self.poll_flushed(cx))).await, Ok(Ok(())));

@@ -156,6 +156,7 @@ impl<T: Transport> Connection<T> {
         self.check_deadlines()?;
         self.write_turn(cx)?;
         self.check_stalls()?;
+        self.outgoing.partial.set(self.lanes.iter().map(|lane| lane.decoder.buffered()).sum());
         if self.is_done() {
             return Err(CloseReason::Draining);
         }

@@ -41,6 +41,17 @@ impl<T: Transport> Connection<T> {
         self.phase != Phase::Opening && self.outgoing.has_room()
     }
 
+    /// A frame of which a large part has come waits for its end until the process has room again (row A15). Its clock
+    /// runs on, or those who keep the room could keep it for ever. The small ones of everybody else are read.
+    fn waits_for_room(&self, position: usize) -> bool {
+        let kept = self.shared.limits.max_frame_before_login;
+        self.lanes[position].decoder.buffered() > kept && self.shared.handler.frames_wait()
+    }
+
+    pub(super) fn a_frame_waits_for_room(&self) -> bool {
+        (0..self.lanes.len()).any(|position| self.waits_for_room(position))
+    }
+
     pub(super) fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
         if !self.may_read() || self.rate.resume_at(self.now).is_some() {
             // The clocks of the client's silence do not run while it is the gateway that does not listen.
@@ -69,6 +80,10 @@ impl<T: Transport> Connection<T> {
         if !self.may_read() {
             // It became so within this turn: nothing else would wake the task at the client's end.
             self.listen_for_the_end(cx)?;
+        } else if self.a_frame_waits_for_room()
+            && let Poll::Ready(reason) = self.transport.poll_gone(cx)
+        {
+            return Err(reason);
         }
         Ok(false)
     }
@@ -119,6 +134,9 @@ impl<T: Transport> Connection<T> {
                 Ok(None) if lane.finished => return Ok(false),
                 Ok(None) => lane.note_progress(self.now),
                 Err(error) => return Err(self.refuse_frame(error)),
+            }
+            if self.waits_for_room(position) {
+                return Ok(false);
             }
             match self.transport.poll_read(id, cx) {
                 Poll::Pending => return Ok(false),

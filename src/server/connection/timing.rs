@@ -76,8 +76,8 @@ impl<T: Transport> Connection<T> {
         let frames = self.lanes.iter().filter_map(|lane| Some(lane.mid_frame_since? + limits.frame_deadline));
         let writes = self.stalled.iter().map(|(_, since)| *since + limits.write_stall);
         let reading = (self.phase != Phase::Opening).then(|| self.rate.resume_at(self.now)).flatten();
-        // The end of a client that is not read from shows only when it is looked for.
-        let look = (!self.may_read()).then(|| self.now + PAUSED_LOOK);
+        // The end of a client that is not read from shows only when it is looked for, and so does room.
+        let look = (!self.may_read() || self.a_frame_waits_for_room()).then(|| self.now + PAUSED_LOOK);
         let open_frames = (self.phase == Phase::Open).then_some(frames).into_iter().flatten();
         phase
             .into_iter()

@@ -17,18 +17,32 @@ use crate::support::soon;
 const LINES_AHEAD: usize = 10_000;
 
 /// A running `gateway serve`, killed at the end of its test.
-struct Serve {
-    child: Child,
-    log: events::Receiver<String>,
+pub(super) struct Serve {
+    pub(super) child: Child,
+    /// The lines until it was ready.
+    pub(super) early: String,
+    pub(super) log: events::Receiver<String>,
     quic: SocketAddr,
     tcp: SocketAddr,
 }
 
 impl Serve {
     /// Starts the configuration of a place with these overrides; returns when clients can sign in on every worker.
-    async fn start(place: &Place, config: &str, workers: usize, overrides: &[(&str, &str)]) -> Self {
-        let mut command = place.gateway(&["serve", "--config", config]);
-        command.stdout(Stdio::null()).env("GATEWAY__GATEWAY__WORKERS", workers.to_string());
+    pub(super) async fn start(
+        place: &Place,
+        config: &str,
+        workers: usize,
+        overrides: &[(&str, &str)],
+    ) -> Self {
+        Self::run(place.gateway(&["serve", "--config", config]), workers, overrides).await
+    }
+
+    /// The same by a command that ends in `gateway serve`.
+    pub(super) async fn run(mut command: Command, workers: usize, overrides: &[(&str, &str)]) -> Self {
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .env("GATEWAY__GATEWAY__WORKERS", workers.to_string());
         let mut child = command.envs(overrides.iter().copied()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = events::channel(LINES_AHEAD);
@@ -36,13 +50,14 @@ impl Serve {
             stderr.lines().map_while(Result::ok).try_for_each(|line| lines.blocking_send(line))
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut serve = Self { child, log, quic: nowhere, tcp: nowhere };
+        let mut serve = Self { child, early: String::new(), log, quic: nowhere, tcp: nowhere };
         // Each worker links itself to both services, before or after the listeners are named.
         let mut links = 0;
         while links < 2 * workers || serve.quic.port() == 0 || serve.tcp.port() == 0 {
             let line = serve.line("event=").await;
             let address = || line.trim_end().rsplit("address=").next().unwrap().parse().unwrap();
             links += usize::from(is_linked(&line));
+            serve.early.push_str(&line);
             if line.contains("what=\"quic\"") {
                 serve.quic = address();
             } else if line.contains("what=\"tcp\"") {
@@ -53,7 +68,7 @@ impl Serve {
     }
 
     /// The next line that holds this text.
-    async fn line(&mut self, text: &str) -> String {
+    pub(super) async fn line(&mut self, text: &str) -> String {
         loop {
             let line = soon(format!("a line with {text}"), self.log.recv()).await;
             let line = line.unwrap_or_else(|| panic!("it ended without a line with {text}"));
@@ -63,7 +78,7 @@ impl Serve {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
@@ -73,7 +88,7 @@ impl Serve {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
     }
 
-    fn target(&self) -> Target {
+    pub(super) fn target(&self) -> Target {
         Target { tcp: self.tcp, tls: self.tcp, quic: self.quic }
     }
 }
@@ -86,7 +101,7 @@ impl Drop for Serve {
 }
 
 /// Two services, and the configuration of a gateway that all transports reach.
-fn home() -> (Place, FakeLogic, FakeLogic, String) {
+pub(super) fn home() -> (Place, FakeLogic, FakeLogic, String) {
     let place = Place::new();
     let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
     let config = serve_config(&place, login.address, chat.address);
@@ -105,7 +120,7 @@ fn home() -> (Place, FakeLogic, FakeLogic, String) {
     (place, login, chat, config)
 }
 
-async fn sign_in(kind: Kind, target: &Target, account: &str, login: &FakeLogic) -> (Raw, String) {
+pub(super) async fn sign_in(kind: Kind, target: &Target, account: &str, login: &FakeLogic) -> (Raw, String) {
     let mut raw = Raw::connect(kind, target).await;
     let channel = raw.login(account).await;
     assert!(login.packets("login.signin").iter().any(|packet| packet.header.channel_id == channel));

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use gateway::wire::dialect::Dialect;
 use gateway::wire::frame::{FrameDecoder, Opcode, encode};
 use gateway::wire::packet::{Packet, encode_message};
@@ -88,6 +89,8 @@ struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     reading: watch::Sender<bool>,
+    /// Bytes that its sockets took, of all links.
+    sent: AtomicU64,
 }
 
 /// See the module. Dropping it closes its listener and its links.
@@ -173,6 +176,7 @@ impl FakeLogic {
             state: Mutex::new(State::default()),
             changed: watch::channel(()).0,
             reading: watch::channel(true).0,
+            sent: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
         let accepting = Arc::clone(&shared);
@@ -373,6 +377,11 @@ impl FakeLogic {
         self.send(self.push_frame(&gate, &[channel], push_header("login.signin", 0), &body));
     }
 
+    /// Bytes that its sockets took so far; it stands while the gateway does not read.
+    pub(crate) fn sent(&self) -> u64 {
+        self.shared.sent.load(Relaxed)
+    }
+
     /// Ends the newest link with a FIN behind everything sent so far.
     pub(crate) fn finish_link(&self) {
         self.order(self.last_link(), Order::Finish);
@@ -500,18 +509,22 @@ async fn serve(
     let (read, write) = stream.into_split();
     tokio::select! {
         () = read_link(link, read, &shared, &orders) => {}
-        () = write_link(write, from_test) => {}
+        () = write_link(write, &shared, from_test) => {}
     }
     shared.record(Event::Ended { link });
 }
 
-async fn write_link(mut write: OwnedWriteHalf, mut from_test: mpsc::Receiver<Order>) {
+async fn write_link(mut write: OwnedWriteHalf, shared: &Shared, mut from_test: mpsc::Receiver<Order>) {
     while let Some(order) = from_test.recv().await {
         match order {
-            Order::Bytes(bytes) => {
-                if write.write_all(&bytes).await.is_err() {
-                    // The reading side sees the end as well and records it.
-                    return std::future::pending().await;
+            Order::Bytes(mut bytes) => {
+                while !bytes.is_empty() {
+                    let Ok(written @ 1..) = write.write(&bytes).await else {
+                        // The reading side sees the end as well and records it.
+                        return std::future::pending().await;
+                    };
+                    bytes.advance(written);
+                    shared.sent.fetch_add(written as u64, Relaxed);
                 }
             }
             Order::Finish => {

@@ -18,6 +18,7 @@ use crate::config::{Auth, ExpectedClaims, Secret};
 use crate::dispatch::fixtures::{GATE, House, house};
 use crate::handler::{ChannelIds, Gate, Handler};
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
+use crate::monitor::overload::Level;
 use crate::monitor::pressure::Pressure;
 use crate::server::reaper::reap;
 use crate::server::transport::Flushed;
@@ -38,6 +39,7 @@ const STREAM: LaneId = LaneId(4);
 struct Worker {
     house: House,
     shared: Rc<Shared>,
+    pressure: Pressure,
     tasks: JoinSet<()>,
 }
 
@@ -72,7 +74,8 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let verifier =
             Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default()));
         let ids = ChannelIds::new(GATE.to_owned(), SystemTime::now());
-        let gate = Gate { pressure: Pressure::none(), accounts: Arc::new(Buckets::new(0, 1)) };
+        let pressure = Pressure::none();
+        let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(Buckets::new(0, 1)) };
         let dispatch = Rc::clone(&house.dispatch);
         let shared = Rc::new(Shared {
             channels: Rc::clone(&dispatch.channels),
@@ -83,7 +86,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             limits,
             wall_clock,
         });
-        test(Worker { house, shared, tasks: JoinSet::new() }).await;
+        test(Worker { house, shared, pressure, tasks: JoinSet::new() }).await;
     });
 }
 
@@ -147,6 +150,7 @@ impl Worker {
         let books = &self.house.books;
         assert_eq!(books.pending(), 0);
         assert_eq!(books.queued(), (0, 0));
+        assert_eq!(books.value("gateway_partial_bytes"), 0);
         assert_eq!(books.signouts_waiting(), 0);
         assert_eq!(books.value("gateway_connections{transport=\"quic\"}"), 0);
         assert_eq!(self.shared.channels.opening(), 0);
@@ -291,6 +295,72 @@ fn a4_a_slow_frame_on_stream_0_ends_the_connection() {
         assert_eq!(alice.client.until_closed().await, (CloseReason::ReadTimeout, true));
         assert!(worker.ended().await.is_ok());
         assert_eq!(worker.signouts(), [Some("read_timeout".to_owned())]);
+        worker.assert_baseline();
+    });
+}
+
+/// The bytes of a large frame, all but its last.
+fn large(limits: &Limits) -> Vec<u8> {
+    let mut frame = ping(&vec![0; limits.max_frame]).to_vec();
+    frame.pop();
+    frame
+}
+
+#[test]
+fn a15_a_large_frame_that_has_begun_waits_for_room_and_small_ones_do_not() {
+    let limits = no_rates();
+    run(limits.clone(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        alice.client.open(STREAM);
+        let (begin, rest) = (limits.max_frame_before_login, &large(&limits)[..]);
+        worker.pressure.set_level(Level::Shed);
+        alice.client.send(STREAM, rest[..begin].to_vec());
+        alice.client.send(STREAM, rest[begin..=begin].to_vec());
+        alice.client.send(STREAM, rest[begin + 1..].to_vec());
+        alice.client.send(STREAM, vec![0]);
+        alice.client.send(LOGIN, ping(b"a small one"));
+        alice.client.until("the small one", |client| client.pongs(LOGIN).len() == 1).await;
+        worker.quiet().await;
+        let partial = || worker.house.books.value("gateway_partial_bytes");
+        let held = i64::try_from(begin).unwrap();
+        assert!((held..held * 2 + 2).contains(&partial()), "{} bytes", partial());
+        worker.pressure.set_level(Level::RefuseLogins);
+        alice.client.until("the large one", |client| client.pongs(STREAM).len() == 1).await;
+        worker.quiet().await;
+        assert_eq!(partial(), 0);
+    });
+}
+
+#[test]
+fn a15_the_clock_of_a_frame_that_waits_for_room_runs_and_its_end_counts_it_off() {
+    let limits = Limits { frame_deadline: millis(60), ..no_rates() };
+    run(limits.clone(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        alice.client.open(STREAM);
+        alice.client.send(STREAM, large(&limits));
+        worker.quiet().await;
+        assert!(
+            worker.house.books.value("gateway_partial_bytes") >= i64::try_from(limits.max_frame).unwrap()
+        );
+        worker.pressure.set_level(Level::CloseNewest);
+        alice.client.until("the reset", |c| c.events().iter().any(|e| matches!(e, Event::Reset(..)))).await;
+        worker.quiet().await;
+        assert_eq!(worker.house.books.value("gateway_partial_bytes"), 0);
+        assert_eq!(alice.client.closed(), None);
+    });
+}
+
+#[test]
+fn a15_a_client_that_goes_while_its_frame_waits_for_room_is_seen_to_go() {
+    let limits = no_rates();
+    run(limits.clone(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        alice.client.send(LOGIN, large(&limits));
+        worker.quiet().await;
+        worker.pressure.set_level(Level::CloseNewest);
+        alice.client.vanish(CloseReason::PeerClosed);
+        assert!(worker.ended().await.is_ok());
+        assert_eq!(worker.signouts(), [Some("peer_closed".to_owned())]);
         worker.assert_baseline();
     });
 }
