@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Instance;
 use crate::dispatch::queue::{Bounds, Cargo, Item, Progress, SendQueue};
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     lives: Cell<u64>,
     /// Its instance has left.
     leave: Cell<Option<Leave>>,
+    /// When its connection's task was last at work.
+    last_turn: Cell<Option<Instant>>,
     wake: Wake,
 }
 
@@ -58,6 +60,7 @@ impl Link {
             supervision: RefCell::new(Supervision::new(is_of_first_set)),
             lives: Cell::new(0),
             leave: Cell::new(None),
+            last_turn: Cell::new(None),
             wake: Wake::default(),
         })
     }
@@ -85,6 +88,22 @@ impl Link {
     /// Would an answer change anything? Asked with every response.
     pub(crate) fn awaits_proof(&self) -> bool {
         self.supervision.borrow().awaits_proof()
+    }
+
+    /// The task of its connection is at work; how long it was not. Nothing for a connection that begins.
+    pub(crate) fn turn(&self, now: Instant) -> Duration {
+        let last = self.last_turn.replace(Some(now));
+        last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last))
+    }
+
+    /// The connection is over, or not there yet.
+    pub(crate) fn rest(&self) {
+        self.last_turn.set(None);
+    }
+
+    /// Was the task of its connection not at work for longer than this? Then what came is not read.
+    pub(crate) fn stands_still(&self, now: Instant, limit: Duration) -> bool {
+        self.last_turn.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
     }
 
     /// See [`Supervision::is_about_now`].

@@ -138,7 +138,9 @@ impl Dispatch {
     /// An instance did not answer a request in its time. Too many of them eject it.
     pub(crate) fn timed_out(&self, ticket: &Ticket, now: Instant) {
         let Some(link) = ticket.placed_with().and_then(|key| self.links.get(key)) else { return };
-        if !link.is_about_now(ticket.arrived()) {
+        // Where this worker stood still, the answer may lie unread.
+        let stood_still = link.stands_still(now, self.settings.limits.backend_ping * 2);
+        if stood_still || !link.is_about_now(ticket.arrived()) {
             return;
         }
         let may_eject = self.services.may_eject(&link);

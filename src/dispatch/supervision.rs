@@ -110,7 +110,7 @@ pub(crate) enum Event {
     Dial,
     /// The first sign of life on a connection.
     Alive,
-    /// A sign of life on a connection that had missed a pong.
+    /// A sign of life on a connection that had missed a pong, or the end of a pause of this worker.
     Resumed,
     /// The connection is gone.
     Lost(Loss),

@@ -806,6 +806,34 @@ fn one_ejected(house: House) -> (House, Instant) {
 }
 
 #[test]
+fn e2_what_times_out_because_this_worker_stood_still_ejects_nobody() {
+    let house = two_chats_unbounded();
+    house.up(&["l1", "c1", "c2"]);
+    let guard = sign_in(&house, &account_of(&house, "chat", "c2"), "l1");
+    let two_pings = house.dispatch.settings.limits.backend_ping * 2;
+    let (link, asked) = (house.link("c2"), Instant::now());
+    let time_out = |sequence, now| {
+        forward(&house, &guard, TALK, sequence).unwrap();
+        house.take_all("c2");
+        let ticket = guard.channel.pending.borrow_mut().take_oldest().unwrap();
+        house.dispatch.timed_out(&ticket, now);
+    };
+    link.turn(asked);
+    let awake = asked + two_pings + millis(1);
+    for sequence in 1..=5 {
+        time_out(sequence, awake);
+    }
+    assert_eq!(link_state(&house, "c2"), "adult", "its answers may lie unread");
+    assert_eq!(link.turn(awake), two_pings + millis(1));
+    for sequence in 6..=10 {
+        time_out(sequence, awake + two_pings);
+    }
+    assert_eq!(link_state(&house, "c2"), "suspect", "the worker had its turns, and nothing came");
+    link.rest();
+    assert_eq!(link.turn(awake + two_pings * 9), millis(0), "no connection, no pause");
+}
+
+#[test]
 fn e2_an_ejected_instance_gets_one_request_when_its_time_is_over_and_the_answer_restores_it() {
     let (house, now) = one_ejected(two_chats_unbounded());
     let guards: Vec<_> = (0..40).map(|n| sign_in(&house, &format!("v{n}"), "l1")).collect();

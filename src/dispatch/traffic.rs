@@ -103,7 +103,6 @@ pub(crate) struct Traffic {
     /// Pings wake the task, so it has a turn at least this often unless the worker, or the machine, stands still; and
     /// an instance that is well says something this often.
     two_pings: Duration,
-    last_turn: Instant,
     timer: Timer,
     /// Has any byte come?
     proven: bool,
@@ -127,6 +126,7 @@ impl Traffic {
         let mut pings = interval_at((now + limits.backend_ping).into(), limits.backend_ping);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let decoder = FrameDecoder::new(limits.backend_max_frame).ignoring_unknown_opcodes();
+        link.rest();
         Self {
             stream,
             link,
@@ -139,7 +139,6 @@ impl Traffic {
             silence,
             trickle: Trickle::default(),
             two_pings,
-            last_turn: now,
             timer: Timer::new(now + silence),
             proven: false,
             loss: LinkEnd::Panicked.loss(),
@@ -168,8 +167,10 @@ impl Traffic {
         };
         let now = Instant::now();
         let is_paused = self.is_paused(now);
-        let stood_still = now.saturating_duration_since(self.last_turn) > self.two_pings;
-        self.last_turn = now;
+        let stood_still = self.link.turn(now) > self.two_pings;
+        if stood_still {
+            self.dispatch.on(&self.link, Event::Resumed, now);
+        }
         if step == Step::Yield || is_paused || stood_still {
             // What it sent meanwhile is not read, or it was not asked: the pause is the gateway's own, and no silence of
             // the instance.

@@ -189,6 +189,21 @@ fn g1_a_second_answer_a_foreign_one_and_a_late_one_are_found() {
 }
 
 #[test]
+fn g1_a_pause_of_the_gateway_excuses_its_own_length_and_no_more() {
+    for (paused, found) in [(2, vec![]), (1, vec![Kind::Late])] {
+        let mut story = Story::new();
+        let n = story.send(ALICE);
+        story.see("chat01.1", ALICE, n);
+        let stopped = story.now;
+        story.oracle.paused(stopped, stopped + Duration::from_secs(paused));
+        story.oracle.paused(stopped - Duration::from_secs(60), stopped - Duration::from_secs(50));
+        story.now += Duration::from_secs(6);
+        story.answer(ALICE, n, 0);
+        assert_eq!(story.judged(), found, "paused for {paused} s");
+    }
+}
+
+#[test]
 fn g1_an_answer_that_says_what_did_not_happen_is_found() {
     for (status, seen) in [(0, false), (300, true), (404, true), (103, false)] {
         let mut story = Story::new();

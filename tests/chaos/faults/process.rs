@@ -68,11 +68,13 @@ fn close_rate(world: &World) -> (f64, usize) {
 pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
     let lost = |page: &Exposition| page.sum("gateway_reject_total", &["reason=\"backend_down\""]);
     let before = lost(&world.gateway.metrics().await?);
+    let stopped = std::time::Instant::now();
     world.gateway.signal(Signal::SIGSTOP)?;
     let asleep = world.timers.silence() + world.random.pause(world.timers.silence());
     tokio::time::sleep(asleep).await;
     world.gateway.signal(Signal::SIGCONT)?;
     let began = Instant::now();
+    world.ledger.oracle().paused(stopped, began.into_std());
     for index in 0..world.instances.len() {
         world.linked(index).await?;
     }

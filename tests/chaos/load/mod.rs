@@ -26,8 +26,8 @@ pub(crate) use samples::{PUSHES, Samples, percentile};
 /// The app of every account.
 pub(crate) const APP: &str = "x_im";
 
-/// The library's own patience, above the oracle's: that one says what is late.
-const GIVE_UP: Duration = Duration::from_secs(8);
+/// The library's own patience, above the oracle's and the longest pause of a gateway: that one says what is late.
+const GIVE_UP: Duration = Duration::from_secs(20);
 
 /// How long a token of the run is good, seconds.
 const TOKEN_LIFE: u64 = 24 * 60 * 60;

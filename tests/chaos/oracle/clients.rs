@@ -1,6 +1,6 @@
 //! What clients tell the oracle.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::channel::{End, Outcome, Request};
 use super::{Kind, Oracle, Reply};
@@ -46,7 +46,6 @@ impl Oracle {
     /// An answer came. A client reports them in the order in which it asked.
     pub(crate) fn answered(&mut self, id: &str, reply: Reply<'_>) {
         let Reply { n, status, echo, written, at } = reply;
-        let patience = self.expected.patience;
         let Some(channel) = self.channels.get_mut(id) else { return };
         let signed_out = channel.signout.as_ref().map(|signout| signout.at);
         let Some(request) = channel.request(n) else {
@@ -80,9 +79,22 @@ impl Oracle {
             );
         }
         let took = at.saturating_duration_since(sent);
-        if took > patience {
+        if took > self.expected.patience + self.asleep(sent, at) {
             self.violated(Kind::Late, 1, format!("{id}: request {n} was answered {status} after {took:?}"));
         }
+    }
+
+    /// How much of this time the gateway was stopped.
+    fn asleep(&self, from: Instant, to: Instant) -> Duration {
+        let part = |&(stopped, went_on): &(Instant, Instant)| {
+            to.min(went_on).saturating_duration_since(from.max(stopped))
+        };
+        self.pauses.iter().map(part).sum()
+    }
+
+    /// The gateway process was stopped for this time: nobody can be answered then.
+    pub(crate) fn paused(&mut self, from: Instant, to: Instant) {
+        self.pauses.push((from, to));
     }
 
     /// What a link wrote first came first, in whichever order the requests were asked.

@@ -92,6 +92,8 @@ pub(crate) struct Oracle {
     last_signin: HashMap<String, (u32, Instant)>,
     /// Sign-outs that the present gateway says it dropped for a later sign-in, and those that it must have.
     superseded: Superseded,
+    /// When a gateway process was stopped, and when it went on.
+    pauses: Vec<(Instant, Instant)>,
     violations: Vec<Violation>,
     totals: Totals,
 }
@@ -116,6 +118,7 @@ impl Oracle {
             login_torn: Vec::new(),
             last_signin: HashMap::new(),
             superseded: Superseded::default(),
+            pauses: Vec::new(),
             violations: Vec::new(),
             totals: Totals::default(),
         }
