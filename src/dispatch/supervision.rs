@@ -120,7 +120,8 @@ pub(crate) enum Event {
     Asked,
     /// It answered a request.
     Answered,
-    /// It did not answer a request in its time, one that [is about now](Supervision::is_about_now). Do enough others of its zone remain if it is ejected?
+    /// It did not answer a request in its time, one that [is about now](Supervision::is_about_now). Do enough others of
+    /// its zone remain if it is ejected?
     TimedOut { may_eject: bool },
 }
 

@@ -41,7 +41,8 @@ impl Zones {
         let _set = self.metrics.set(Arc::clone(metrics));
     }
 
-    /// The instances of a service that have not left are named for the zones `named`, and those that may be chosen are in `served`.
+    /// The instances of a service that have not left are named for the zones `named`, and those that may be chosen are
+    /// in `served`.
     pub(super) fn changed(&self, service: &str, named: BTreeSet<String>, served: &BTreeSet<String>) {
         let mut by_service = self.by_service.borrow_mut();
         let zones = by_service.entry(service.to_owned()).or_default();

@@ -69,6 +69,8 @@ catalogue! {
         "Bytes of frames of clients whose end has not come; with the queued bytes they may be as many as queue_limit.";
     OVERLOAD_LEVEL: GAUGE "gateway_overload_level" []
         "What overload demands now: 0 nothing, 1 logins are refused, 2 the largest queues are shed as well, 3 the newest connections are closed as well.";
+    BACKENDS_PAUSED: GAUGE "gateway_backends_paused" []
+        "1 while logic services are read slowly, because more is queued for clients than may be; else 0.";
     MEMORY: GAUGE "gateway_memory_bytes" ["kind"]
         "Bytes the process has in memory (resident), may have (limit), and may queue for all clients (queue_limit).";
     WORKER_CONNECTIONS: GAUGE "gateway_worker_connections" ["worker"]

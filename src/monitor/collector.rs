@@ -242,7 +242,7 @@ fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
     families
 }
 
-fn overload(cells: &Cells) -> [MetricFamily; 2] {
+fn overload(cells: &Cells) -> [MetricFamily; 3] {
     let mut memory = Family::new(&of::MEMORY);
     for kind in Memory::ALL {
         match cells.memory[kind.index()].load(Relaxed) {
@@ -250,7 +250,11 @@ fn overload(cells: &Cells) -> [MetricFamily; 2] {
             bytes => memory.sample(&[kind.label()], bytes as f64),
         }
     }
-    [single(&of::OVERLOAD_LEVEL, cells.overload.load(Relaxed) as f64), memory.finish()]
+    [
+        single(&of::OVERLOAD_LEVEL, cells.overload.load(Relaxed) as f64),
+        single(&of::BACKENDS_PAUSED, cells.backends_paused.load(Relaxed).into()),
+        memory.finish(),
+    ]
 }
 
 fn events(events: &Events) -> [MetricFamily; 4] {

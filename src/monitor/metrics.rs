@@ -1,6 +1,6 @@
 //! The whole set of metrics: made once at start and handed to whoever counts.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use prometheus::{Registry, TextEncoder};
@@ -34,6 +34,7 @@ pub(super) struct Cells {
     pub(super) cert_not_after: OnceLock<i64>,
     /// [`Level`] as a number.
     pub(super) overload: AtomicU64,
+    pub(super) backends_paused: AtomicBool,
     /// In the order of [`Memory`]; 0: not known.
     pub(super) memory: [AtomicU64; Memory::COUNT],
     /// Empty until a source of instances begins.
@@ -64,6 +65,7 @@ impl Metrics {
             cert_not_after: OnceLock::new(),
             discovery: OnceLock::new(),
             overload: AtomicU64::new(0),
+            backends_paused: AtomicBool::new(false),
             memory: Default::default(),
             links: Mutex::new(Vec::new()),
         });
@@ -82,6 +84,11 @@ impl Metrics {
     /// How overloaded the process is now.
     pub(super) fn overload(&self, level: Level) {
         self.cells.overload.store(level as u64, Relaxed);
+    }
+
+    /// Are logic services read slowly now?
+    pub(super) fn backends_paused(&self, paused: bool) {
+        self.cells.backends_paused.store(paused, Relaxed);
     }
 
     /// Bytes of this kind, now.

@@ -98,6 +98,7 @@ impl Watch {
         let reading = Reading { queued, partial, resident };
         let demand = self.overload.observe(now, reading);
         self.metrics.overload(demand.level);
+        self.metrics.backends_paused(demand.pause_backends);
         let before = std::mem::replace(&mut self.told, Told { demand, held: reading.held() });
         self.teller.tell(self.told);
         if demand.purge {
@@ -212,12 +213,12 @@ mod tests {
         metrics.worker(0).queued(0, 200);
         watch.look(now + PRESSURE_LOOK * 2);
         assert!(shows(&metrics, "gateway_overload_level 3"));
-        assert!(!pressure.backends_paused());
+        assert!(!pressure.backends_paused() && shows(&metrics, "gateway_backends_paused 0"));
         watch.look(now + PRESSURE_LOOK * 3);
-        assert!(pressure.backends_paused());
+        assert!(pressure.backends_paused() && shows(&metrics, "gateway_backends_paused 1"));
         metrics.worker(0).queued(-1, -600);
         watch.look(now + PRESSURE_LOOK * 4);
-        assert!(!pressure.backends_paused());
+        assert!(!pressure.backends_paused() && shows(&metrics, "gateway_backends_paused 0"));
         watch.look(now + PRESSURE_LOOK * 14);
         assert!(shows(&metrics, "gateway_overload_level 0"));
         assert!(!pressure.refuses_logins());
