@@ -69,10 +69,21 @@ pub struct Limits {
     pub bytes_per_second: u32,
     /// Requests of one channel without an answer; further ones are answered 300.
     pub max_pending: usize,
-    /// Outgoing queue of a channel, messages.
+    /// Pushes that may wait for a channel for longer than `max_queued_time`, messages. A stream with as many replies
+    /// waiting is not read from.
     pub max_queued_messages: usize,
-    /// Outgoing queue of a channel, bytes.
+    /// The same in bytes, without the push that is being written.
     pub max_queued_bytes: usize,
+    /// For so long more pushes may wait than that: a burst, or a line of 40 ms and 1 MB/s that catches up.
+    #[serde(with = "humantime_serde")]
+    pub max_queued_time: Duration,
+    /// Pushes that may wait for a channel at all, messages; one more makes its client a slow consumer at once.
+    pub max_queued_messages_hard: usize,
+    /// The same in bytes, without the push that is being written; one that is alone may be as large as `max_push`.
+    pub max_queued_bytes_hard: usize,
+    /// Largest push taken from a logic service, bytes of its packet; a larger one is dropped. Responses are bounded by
+    /// `backend_max_frame`.
+    pub max_push: usize,
 
     /// Memory the process may use, bytes. 0: 80 % of the cgroup's limit, else of the machine's memory.
     pub memory: usize,
@@ -174,6 +185,10 @@ impl Default for Limits {
             max_pending: 256,
             max_queued_messages: 256,
             max_queued_bytes: 256 * KIB,
+            max_queued_time: Duration::from_secs(3),
+            max_queued_messages_hard: 1024,
+            max_queued_bytes_hard: 1024 * KIB,
+            max_push: 1024 * KIB,
             memory: 0,
             queued_bytes: 0,
             connections_per_second: 2500,
@@ -242,6 +257,13 @@ pub const DELIVERIES_PER_TURN: usize = 1024;
 /// Slices handed to one vectored write; the kernel takes up to 1,024.
 pub const SLICES_PER_WRITE: usize = 64;
 
+/// Bytes offered to one QUIC stream at once: so that none takes all the room that an acknowledgement made while others
+/// wait.
+pub const STREAM_SHARE: usize = 16 * KIB;
+
+/// An instance that sent a push above [`Limits::max_push`] is told of until it has sent none for so long.
+pub const PUSH_TOO_LARGE_HOLDS: Duration = Duration::from_secs(60);
+
 /// Bytes asked of a socket at once. A partial frame is copied out, so this is no cost per connection.
 pub const READ_CHUNK: usize = 16 * KIB;
 
@@ -261,17 +283,24 @@ pub const DRAIN_WINDOW: Duration = Duration::from_secs(20);
 /// From the signal to the exit of a draining process, unless `drain.hard_stop` says otherwise.
 pub const DRAIN_HARD_STOP: Duration = Duration::from_secs(30);
 
-/// How long a closing channel may take to write what is queued.
-pub const FLUSH: Duration = Duration::from_secs(1);
+/// How long a QUIC client that says goodbye waits until what it sent is acknowledged (row D9).
+pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
+
+/// How long a closing channel may take to write what is queued, and over QUIC to have it acknowledged: after that it is
+/// dropped, so that the reason for the close can leave.
+pub const FLUSH: Duration = Duration::from_millis(800);
+
+/// And after that, how long the close of a QUIC connection may wait until nothing is ahead of it.
+pub const CLOSE_LEAVES: Duration = Duration::from_millis(200);
+
+/// Between two looks whether it is.
+pub const CLOSE_LOOK: Duration = Duration::from_millis(5);
 
 /// After the last answer of a closing TCP channel: how long its peer may take to close (row D9).
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// And how many bytes it may still send meanwhile.
 pub const LINGER_BYTES: usize = 64 * KIB;
-
-/// How long a closing QUIC channel waits for its last answers to be acknowledged (row D9).
-pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
 
 /// A silent TCP client is probed by the kernel after the first of these, and again after the second (row D1): sooner
 /// than [`Limits::read_idle`] a client that is gone is found, and NATs keep the connection.

@@ -57,7 +57,11 @@ fn check_client_sizes(limits: &Limits) -> Checked {
     number("max_token", limits.max_token, 64..=limits.max_frame_before_login)?;
     number("max_account", limits.max_account, 1..=LONGEST_ACCOUNT)?;
     number("max_queued_messages", limits.max_queued_messages, 1..=MOST)?;
-    number("max_queued_bytes", limits.max_queued_bytes, 1..=LARGEST_BUFFER)
+    number("max_queued_bytes", limits.max_queued_bytes, 1..=LARGEST_BUFFER)?;
+    let hard = limits.max_queued_messages_hard;
+    number("max_queued_messages_hard", hard, limits.max_queued_messages..=MOST)?;
+    let hard = limits.max_queued_bytes_hard;
+    number("max_queued_bytes_hard", hard, limits.max_queued_bytes..=LARGEST_BUFFER)
 }
 
 fn check_counts(limits: &Limits) -> Checked {
@@ -86,6 +90,7 @@ fn check_durations(limits: &Limits) -> Checked {
         ("frame_deadline", limits.frame_deadline),
         ("read_idle", limits.read_idle),
         ("write_stall", limits.write_stall),
+        ("max_queued_time", limits.max_queued_time),
         ("tcp_user_timeout", limits.tcp_user_timeout),
         ("quic_idle", limits.quic_idle),
         ("backend_ping", limits.backend_ping),
@@ -114,7 +119,7 @@ fn check_quic_and_links(limits: &Limits) -> Checked {
     ] {
         number(key, value, SMALLEST_WINDOW..=LARGEST_BUFFER)?;
     }
-    Ok(())
+    number("max_push", limits.max_push, KIB..=limits.backend_max_frame)
 }
 
 /// What bounds the process as a whole; 0 leaves a size to the machine and switches a rate off.

@@ -150,7 +150,9 @@ impl House {
         let metas = vec![text(dialect.gateway_key(), GATE), text("dest.channels", channels)];
         let header = pb::Header { meta: metas, ..header };
         let packet = logic_packet(&packet::encode_message(dialect, &header, body));
-        let mut delivery = Delivery::parse(packet, GATE, 1000, self.dispatch.next_serial()).unwrap();
+        let mut delivery =
+            Delivery::parse(packet, GATE, &self.dispatch.settings.limits, self.dispatch.next_serial())
+                .unwrap();
         delivery.run(&self.dispatch, &link, &mut 1000, Instant::now())
     }
 

@@ -12,7 +12,7 @@ use prost::Message as _;
 use crate::dispatch::Dispatch;
 use crate::dispatch::link::Link;
 use crate::dispatch::supervision::Event;
-use crate::limits::READ_CHUNK;
+use crate::limits::{Limits, READ_CHUNK};
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, PushDrop, Reject};
 use crate::session::channel::{Channel, State};
 use crate::session::outgoing::Full;
@@ -57,14 +57,14 @@ pub(crate) enum Step {
 }
 
 impl Delivery {
-    /// Reads who is to get the packet. `serial` tells pushes apart.
+    /// Reads who is to get the packet, within these bounds. `serial` tells pushes apart.
     ///
     /// # Errors
     /// Why it is dropped whole.
     pub(crate) fn parse(
         packet: LogicPacket,
         gate_id: &str,
-        max_channels: usize,
+        limits: &Limits,
         serial: u64,
     ) -> Result<Self, PushDrop> {
         let view =
@@ -74,8 +74,12 @@ impl Delivery {
             return Err(PushDrop::WrongGateway);
         }
         let channels = channels.filter(|list| !list.is_empty()).ok_or(PushDrop::NoDestination)?;
-        if channels.bytes().filter(|byte| *byte == b',').count() >= max_channels {
+        if channels.bytes().filter(|byte| *byte == b',').count() >= limits.backend_max_channels {
             return Err(PushDrop::TooMany);
+        }
+        let is_response = view.flag == pb::Flag::Response as i32;
+        if !is_response && packet.frame_len() > limits.max_push {
+            return Err(PushDrop::TooLarge);
         }
         let kicks = (view.command == command::LOGIN_SIGNIN && view.flag == pb::Flag::Push as i32)
             .then(|| pb::KickOutNotify::decode(packet.body.clone()).ok())
@@ -85,7 +89,7 @@ impl Delivery {
             command: packet.header.slice_ref(view.command.as_bytes()),
             sequence: view.sequence,
             status: view.status,
-            is_response: view.flag == pb::Flag::Response as i32,
+            is_response,
             channels: packet.header.slice_ref(channels.as_bytes()),
             position: 0,
             frames: [None, None],
@@ -140,7 +144,9 @@ impl Delivery {
         if !channel.is_first_of_push(self.serial) {
             return Step::Done;
         }
-        let queued = channel.outgoing.push(frame);
+        let outgoing = &channel.outgoing;
+        let is_kicked = self.kicks.as_deref() == Some(&*channel.id);
+        let queued = if is_kicked { outgoing.kick(frame) } else { outgoing.push(frame) };
         if queued != Err(Full::TryAgain) {
             dispatch.metrics.push_received(1);
         }
@@ -152,9 +158,6 @@ impl Delivery {
             }
             Err(Full::Slow) => dispatch.metrics.push_dropped(PushDrop::SlowConsumer, 1),
             Err(Full::Closing | Full::Gone) => dispatch.metrics.push_dropped(PushDrop::Closing, 1),
-        }
-        if self.kicks.as_deref() == Some(&*channel.id) {
-            channel.outgoing.close(CloseReason::Kicked);
         }
         Step::Done
     }

@@ -922,7 +922,7 @@ async fn e19_a_link_that_we_paused_ourselves_is_not_silent() {
         ..pb::Header::default()
     };
     let push = crate::wire::packet::encode_message(XIm, &header, "x").to_bytes();
-    for _ in 0..300 {
+    for _ in 0..1100 {
         service.write_all(&push).await.unwrap();
     }
     let mut running = std::pin::pin!(Traffic::new(ours, house.link("c1"), Rc::clone(&house.dispatch)).run());

@@ -19,7 +19,10 @@ use crate::dispatch::inbound::{Delivery, Step};
 use crate::dispatch::link::Link;
 use crate::dispatch::supervision::{Event, Loss};
 use crate::dispatch::trickle::Trickle;
-use crate::limits::{DELIVERIES_PER_TURN, PRESSURE_LOOK, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE};
+use crate::limits::{
+    DELIVERIES_PER_TURN, PRESSURE_LOOK, PUSH_TOO_LARGE_HOLDS, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE,
+};
+use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
 use crate::session::signouts::SignOuts;
 use crate::timer::Timer;
@@ -100,6 +103,8 @@ pub(crate) struct Traffic {
     last_byte: Instant,
     silence: Duration,
     trickle: Trickle,
+    /// Until when the administrator is told of pushes that were too large.
+    oversized_until: Option<Instant>,
     /// Pings wake the task, so it has a turn at least this often unless the worker, or the machine, stands still; and
     /// an instance that is well says something this often.
     two_pings: Duration,
@@ -113,6 +118,7 @@ pub(crate) struct Traffic {
 impl Drop for Traffic {
     /// However the connection ends, its instance leaves selection, and nothing of its queue is left for the next one.
     fn drop(&mut self) {
+        self.end_oversized();
         self.dispatch.link_lost(&self.link, self.loss, Instant::now());
     }
 }
@@ -138,6 +144,7 @@ impl Traffic {
             last_byte: now,
             silence,
             trickle: Trickle::default(),
+            oversized_until: None,
             two_pings,
             timer: Timer::new(now + silence),
             proven: false,
@@ -183,6 +190,9 @@ impl Traffic {
         if self.link.next_due().is_some_and(|due| due <= now) {
             self.dispatch.on(&self.link, Event::Time, now);
         }
+        if self.oversized_until.is_some_and(|until| until <= now) {
+            self.end_oversized();
+        }
         if let Err(end) = self.write_turn(cx) {
             return Poll::Ready(end);
         }
@@ -190,7 +200,8 @@ impl Traffic {
             return Poll::Ready(LinkEnd::Left);
         }
         let look = is_paused.then_some(now + PRESSURE_LOOK);
-        let due = [self.link.next_due(), self.link.leaves_by(), look].into_iter().flatten();
+        let due =
+            [self.link.next_due(), self.link.leaves_by(), look, self.oversized_until].into_iter().flatten();
         self.timer.arm(due.fold(silent_at, Instant::min), cx);
         if step == Step::Yield {
             cx.waker().wake_by_ref();
@@ -291,7 +302,8 @@ impl Traffic {
     fn begin_delivery(&mut self, packet: packet::LogicPacket) {
         let settings = &self.dispatch.settings;
         let serial = self.dispatch.next_serial();
-        match Delivery::parse(packet, &settings.gate_id, settings.limits.backend_max_channels, serial) {
+        let bytes = packet.frame_len();
+        match Delivery::parse(packet, &settings.gate_id, &settings.limits, serial) {
             Ok(delivery) => {
                 if delivery.is_push() {
                     self.link.metrics.push_received();
@@ -304,7 +316,33 @@ impl Traffic {
                 self.dispatch.metrics.push_received(1);
                 self.dispatch.metrics.push_dropped(reason, 1);
                 report_bad(&self.link, reason.label());
+                if reason == PushDrop::TooLarge {
+                    self.tell_oversized(bytes);
+                }
             }
+        }
+    }
+
+    /// Its pushes are lost, and only its own administrator can mend that.
+    fn tell_oversized(&mut self, bytes: usize) {
+        self.oversized_until = Some(Instant::now() + PUSH_TOO_LARGE_HOLDS);
+        let instance = &self.link.instance;
+        let detail = format_args!(
+            "a push of {bytes} bytes was dropped: limits.max_push is {}",
+            self.dispatch.settings.limits.max_push
+        );
+        let event = event::Event::push_too_large(&instance.service, &instance.id, &instance.zone, detail);
+        self.dispatch.metrics.raise(event);
+    }
+
+    fn end_oversized(&mut self) {
+        if self.oversized_until.take().is_some() {
+            let instance = &self.link.instance;
+            self.dispatch.metrics.clear(&Subject::push_too_large(
+                &instance.service,
+                &instance.id,
+                &instance.zone,
+            ));
         }
     }
 

@@ -108,6 +108,8 @@ label_set! {
         WrongGateway = "wrong_gateway",
         /// More channel ids than one push may name; dropped whole.
         TooMany = "too_many",
+        /// Larger than `limits.max_push`; dropped whole.
+        TooLarge = "too_large",
         /// It could not be read (row E4).
         BadPacket = "bad_packet",
     }
@@ -316,6 +318,8 @@ label_set! {
         ZoneEmpty = "zone_empty",
         /// Requests of such a zone go to another zone's instances (E13).
         ZoneFallback = "zone_fallback",
+        /// A logic instance sends pushes above `limits.max_push`, which are dropped (H1).
+        PushTooLarge = "push_too_large",
         /// A worker has no link to any login instance: nobody can sign in there.
         LoginUnreachable = "login_unreachable",
         /// Consul does not answer as it should; the last good set is kept.

@@ -5,12 +5,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout_at};
 
-use crate::limits::{QUIC_FLUSH, READ_CHUNK, SLICES_PER_WRITE};
+use crate::limits::{CLOSE_LEAVES, CLOSE_LOOK, READ_CHUNK, SLICES_PER_WRITE, STREAM_SHARE};
 use crate::monitor::metrics;
 use crate::server::transport::{Farewell, Read, Transport, Wrote};
 use crate::session::outgoing::LaneId;
@@ -58,7 +59,7 @@ impl QuicTransport {
     }
 
     /// Finishes what was written to and waits, bounded, until the client has it all: closing drops what is not sent.
-    async fn flush(&mut self) {
+    async fn flush(&mut self, by: Instant) {
         let acknowledged = async {
             for stream in &mut self.streams {
                 // A stream that was reset has nothing left to flush.
@@ -68,7 +69,23 @@ impl QuicTransport {
                 let _stopped_or_acknowledged = stream.send.stopped().await;
             }
         };
-        let _bounded = timeout(QUIC_FLUSH, acknowledged).await;
+        let _bounded = timeout_at(by.into(), acknowledged).await;
+    }
+
+    /// quinn-proto 0.11 holds a close back behind pending frames while the congestion window is full (its `poll_transmit`
+    /// asks for room whenever anything is pending), and a connection that is closed takes no more acknowledgements, so
+    /// the close would never leave. What the client has not got by now is given up: resets take its place, and they leave
+    /// with the next acknowledgement.
+    async fn clear_the_way(&mut self, code: VarInt, by: Instant) {
+        let sent = |connection: &Connection| connection.stats().frame_tx.reset_stream;
+        let before = sent(&self.connection);
+        let resets = self.streams.iter_mut().filter_map(|stream| stream.send.reset(code).ok()).count() as u64;
+        while sent(&self.connection) < before + resets
+            && self.connection.close_reason().is_none()
+            && Instant::now() < by
+        {
+            sleep(CLOSE_LOOK).await;
+        }
     }
 }
 
@@ -141,7 +158,14 @@ impl Transport for QuicTransport {
         PARTS.with_borrow_mut(|parts| {
             let pieces = frames.flat_map(|frame| [&frame.head, &frame.body]).filter(|part| !part.is_empty());
             parts.clear();
-            parts.extend(pieces.take(SLICES_PER_WRITE).cloned());
+            let mut room = STREAM_SHARE;
+            for piece in pieces.take(SLICES_PER_WRITE) {
+                parts.push(piece.slice(..piece.len().min(room)));
+                room = room.saturating_sub(piece.len());
+                if room == 0 {
+                    break;
+                }
+            }
             let polled = pin!(stream.send.write_chunks(parts)).poll(cx);
             parts.clear();
             polled.map(|wrote| match wrote {
@@ -181,10 +205,13 @@ impl Transport for QuicTransport {
 
     async fn close(mut self, farewell: Farewell) {
         let reason = farewell.reason;
-        if farewell.flushed && self.ended.is_none() {
-            self.flush().await;
-        }
         let code = VarInt::from_u32(reason.code().unwrap_or_default().into());
+        if self.ended.is_none() {
+            if farewell.flushed {
+                self.flush(farewell.flush_by).await;
+            }
+            self.clear_the_way(code, farewell.flush_by + CLOSE_LEAVES).await;
+        }
         let token = if reason.code().is_some() { reason.token() } else { CloseReason::Bye.token() };
         self.connection.close(code, token.as_bytes());
     }

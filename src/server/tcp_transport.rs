@@ -288,7 +288,12 @@ mod tests {
         // Unread input would turn a careless close into a reset.
         theirs.write_all(b"not read by anybody").await.unwrap();
         theirs.flush().await.unwrap();
-        let farewell = Farewell { reason: CloseReason::Draining, flushed: true, say_why: true };
+        let farewell = Farewell {
+            reason: CloseReason::Draining,
+            flushed: true,
+            flush_by: std::time::Instant::now(),
+            say_why: true,
+        };
         let mut closing = pin!(ours.close(farewell));
         let mut got = Vec::new();
         tokio::select! {
@@ -315,7 +320,12 @@ mod tests {
     #[tokio::test]
     async fn d4_a_slow_consumer_is_reset_and_what_it_did_not_take_is_thrown_away() {
         let frame = Encoded::whole(Bytes::from(vec![b'x'; 100_000]));
-        let slow = Farewell { reason: CloseReason::SlowConsumer, flushed: false, say_why: false };
+        let slow = Farewell {
+            reason: CloseReason::SlowConsumer,
+            flushed: false,
+            flush_by: std::time::Instant::now(),
+            say_why: false,
+        };
         let mut sink = Vec::new();
 
         let (mut ours, mut theirs) = plain().await;
@@ -334,7 +344,12 @@ mod tests {
 
     #[tokio::test]
     async fn d9_a_peer_that_does_not_close_is_waited_for_in_time_and_in_bytes() {
-        let farewell = Farewell { reason: CloseReason::Draining, flushed: true, say_why: true };
+        let farewell = Farewell {
+            reason: CloseReason::Draining,
+            flushed: true,
+            flush_by: std::time::Instant::now(),
+            say_why: true,
+        };
         // Silent, with its side open.
         let (ours, mut theirs) = plain().await;
         let since = std::time::Instant::now();

@@ -1,6 +1,7 @@
 //! What the driver asks of a transport: streams of bytes, polled from one task.
 
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -46,6 +47,8 @@ pub(crate) struct Farewell {
     pub(crate) reason: CloseReason,
     /// Everything queued was handed to the transport: it must reach the client before the end does.
     pub(crate) flushed: bool,
+    /// Until when it is waited for: what has not reached the client then is given up, so that the reason does.
+    pub(crate) flush_by: Instant,
     /// The client is told why, where the transport has to write that: it did not say goodbye itself (protocol §8).
     pub(crate) say_why: bool,
 }
@@ -65,7 +68,8 @@ pub(crate) trait Transport {
     /// Has the client gone, although nothing is being read from it?
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason>;
 
-    /// Takes as much of these frames as fits, in one vectored write.
+    /// Takes as much of these frames as fits, in one vectored write. Where streams share what the network takes, a write
+    /// takes no more than one's share ([`STREAM_SHARE`](crate::limits::STREAM_SHARE)).
     fn poll_write(
         &mut self,
         lane: LaneId,

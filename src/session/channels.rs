@@ -218,6 +218,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::limits::Limits;
     use crate::session::channel::State;
     use crate::session::fixtures::{Bell, Books, channel, ticket};
     use crate::session::outgoing::{Bounds, Full, LaneId};
@@ -375,7 +376,7 @@ mod tests {
     fn f1_every_connection_is_asked_to_end_and_the_last_end_is_seen() {
         let books = Books::new();
         let channels = registry(&books);
-        let bounds = Bounds { messages: 1, bytes: 1 };
+        let bounds = Bounds::of(&Limits::default());
         let connections: Vec<_> =
             (0..3).map(|_| Rc::new(Outgoing::new(bounds, Arc::clone(&books.worker)))).collect();
         let mut guards: Vec<_> = connections.iter().map(|outgoing| channels.connect(outgoing)).collect();

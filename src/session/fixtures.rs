@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message as _;
 
+use crate::limits::Limits;
 use crate::monitor::metrics::{Metrics, PushDrop, Reject, Signout, WorkerMetrics};
 use crate::session::channel::{Channel, Identity};
 use crate::session::outgoing::{Bounds, LaneId, Outgoing};
@@ -123,7 +124,7 @@ pub(crate) fn outgoing(books: &Books, bounds: Bounds) -> Rc<Outgoing> {
 pub(crate) fn channel(books: &Books, account: &str) -> Rc<Channel> {
     thread_local!(static NEXT: Cell<u64> = const { Cell::new(1) });
     let number = NEXT.replace(NEXT.get() + 1);
-    let outgoing = outgoing(books, Bounds { messages: 256, bytes: 256 * 1024 });
+    let outgoing = outgoing(books, Bounds::of(&Limits::default()));
     Channel::new(format!("g_{account}_{number}").into(), identity(account), Dialect::XIm, outgoing)
 }
 

@@ -138,7 +138,7 @@ async fn c8_d4_a_hundred_stalled_clients_are_each_closed_when_the_stall_is_over(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let large = |limits: &mut Limits| {
-        limits.max_queued_bytes = 2 * LARGE_BODY;
+        limits.max_push = 2 * LARGE_BODY;
         limits.queued_bytes = usize::MAX;
     };
     let mut crowd = Crowd::of(kind, large).await;

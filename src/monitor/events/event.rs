@@ -84,6 +84,11 @@ impl Subject {
         Self::zone_of(EventKind::ZoneFallback, service, zone)
     }
 
+    /// Pushes that are too large.
+    pub fn push_too_large(service: &str, instance: &str, zone: &str) -> Self {
+        Self::instance(EventKind::PushTooLarge, service, instance, zone)
+    }
+
     /// No login service.
     pub fn login_unreachable(service: &str) -> Self {
         Self { service: Some(bounded(service, MAX_NAME)), ..Self::of(EventKind::LoginUnreachable) }
@@ -155,6 +160,11 @@ impl Event {
         Self::new(Subject::zone_fallback(service, zone), Severity::Warning, detail)
     }
 
+    /// An instance sends pushes that are too large to be taken. They are lost: their receivers' services must split them.
+    pub fn push_too_large(service: &str, instance: &str, zone: &str, detail: impl Display) -> Self {
+        Self::new(Subject::push_too_large(service, instance, zone), Severity::Warning, detail)
+    }
+
     /// No instance of the login service is linked.
     pub fn login_unreachable(service: &str, detail: impl Display) -> Self {
         Self::new(Subject::login_unreachable(service), Severity::Error, detail)
@@ -207,6 +217,7 @@ mod tests {
             (Event::link_refused("s", "i", "z", "d"), Subject::link_refused("s", "i", "z")),
             (Event::zone_empty("s", "z", "d"), Subject::zone_empty("s", "z")),
             (Event::zone_fallback("s", "z", "d"), Subject::zone_fallback("s", "z")),
+            (Event::push_too_large("s", "i", "z", "d"), Subject::push_too_large("s", "i", "z")),
             (Event::login_unreachable("s", "d"), Subject::login_unreachable("s")),
             (Event::consul_unreachable("d"), Subject::consul_unreachable()),
             (Event::overload(Severity::Error, "d"), Subject::overload()),

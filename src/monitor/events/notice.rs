@@ -99,6 +99,9 @@ const fn headline(kind: EventKind) -> &'static str {
         }
         EventKind::ZoneEmpty => "a zone has no instance of a service any more; start one there",
         EventKind::ZoneFallback => "requests of an empty zone go to instances of another one",
+        EventKind::PushTooLarge => {
+            "a logic instance sends pushes above limits.max_push, which are dropped; split them there, or raise the limit"
+        }
         EventKind::LoginUnreachable => "no login instance is linked, so nobody can sign in; start one",
         EventKind::ConsulUnreachable => "Consul does not answer; the instances known last are kept",
         EventKind::Overload => "the gateway sheds load; add gateways or memory",

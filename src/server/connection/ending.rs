@@ -4,12 +4,12 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::{Connection, Phase};
 use crate::handler::get_ip;
 use crate::limits::FLUSH;
-use crate::monitor::metrics::LoginResult;
+use crate::monitor::metrics::{LoginResult, Transport as Label};
 use crate::server::transport::{Farewell, Flushed, Transport};
 use crate::wire::close::CloseReason;
 
@@ -18,13 +18,15 @@ impl<T: Transport> Connection<T> {
     /// takes no push from its first line on.
     pub(super) async fn end(mut self, reason: CloseReason) {
         self.outgoing.close(reason);
-        let reason = self.outgoing.closing().unwrap_or(reason);
+        let flush_by = Instant::now() + FLUSH;
         // Nothing is read any more, and the end may take its time.
         self.lanes.clear();
         self.outgoing.partial.set(0);
+        self.admitted.set_reason(self.outgoing.closing().unwrap_or(reason));
+        let flushed = self.flush_until(flush_by).await;
+        // A kick that came meanwhile stands above a drain.
+        let reason = self.outgoing.closing().unwrap_or(reason);
         self.admitted.set_reason(reason);
-        let flushed = is_worth_a_flush(reason)
-            && matches!(timeout(FLUSH, poll_fn(|cx| self.poll_flushed(cx))).await, Ok(Ok(())));
         let peer = get_ip(self.peer);
         let channel = self.guard.as_ref().map(|guard| &*guard.channel);
         let (log, kind) = (&self.shared.log, self.transport.kind());
@@ -36,7 +38,24 @@ impl<T: Transport> Connection<T> {
             guard.set_reason(reason);
             drop(guard);
         }
-        self.transport.close(Farewell { reason, flushed, say_why: flushed && !self.said_goodbye }).await;
+        let say_why = flushed && !self.said_goodbye;
+        self.transport.close(Farewell { reason, flushed, flush_by, say_why }).await;
+    }
+
+    /// Writes all that is queued, or at least what the reason for the close can follow. Is it written?
+    async fn flush_until(&mut self, by: Instant) -> bool {
+        if !self.outgoing.closing().is_none_or(is_worth_a_flush) || self.outgoing.is_torn() {
+            return false;
+        }
+        match timeout_at(by.into(), poll_fn(|cx| self.poll_flushed(cx))).await {
+            Ok(flushed) => flushed.is_ok(),
+            // Its close does not go behind what is queued.
+            Err(_late) if self.transport.kind() == Label::Quic => false,
+            Err(_late) => {
+                self.outgoing.discard_unbegun();
+                matches!(timeout(FLUSH, poll_fn(|cx| self.poll_flushed(cx))).await, Ok(Ok(())))
+            }
+        }
     }
 
     /// Writes until nothing is queued, nor held back by the transport.

@@ -71,6 +71,10 @@ pub(crate) struct Connection<T> {
     lanes: Vec<Lane>,
     /// Streams whose client takes nothing, and since when.
     stalled: Vec<(LaneId, Instant)>,
+    /// Since when more pushes wait than should.
+    over_soft_bound: Option<Instant>,
+    /// Position of the stream that is written to first in the next turn: each has its turn to be.
+    first_to_write: usize,
     has_push_lane: bool,
     /// The client ended the session with a close frame.
     said_goodbye: bool,
@@ -97,8 +101,7 @@ type Again = bool;
 impl<T: Transport> Connection<T> {
     pub(crate) fn new(transport: T, shared: Rc<Shared>, accepted: Accepted) -> Self {
         let limits = &shared.limits;
-        let bounds = Bounds { messages: limits.max_queued_messages, bytes: limits.max_queued_bytes };
-        let outgoing = Rc::new(Outgoing::new(bounds, Arc::clone(&shared.metrics)));
+        let outgoing = Rc::new(Outgoing::new(Bounds::of(limits), Arc::clone(&shared.metrics)));
         let login_by = accepted.at + limits.login_deadline;
         Self {
             _connected: shared.channels.connect(&outgoing),
@@ -111,6 +114,8 @@ impl<T: Transport> Connection<T> {
             dialect: None,
             lanes: Vec::new(),
             stalled: Vec::new(),
+            over_soft_bound: None,
+            first_to_write: 0,
             has_push_lane: false,
             said_goodbye: false,
             login_by,
@@ -152,10 +157,10 @@ impl<T: Transport> Connection<T> {
         self.settle()?;
         let again = self.read_turn(cx)?;
         // Reading may have stopped, or not begun, for want of room that writing is about to make.
-        let wants_room = !again && !self.may_read();
+        let without_room = if again { 0 } else { self.lanes_without_room() };
         self.check_deadlines()?;
         self.write_turn(cx)?;
-        self.check_stalls()?;
+        self.check_progress()?;
         self.outgoing.partial.set(self.lanes.iter().map(|lane| lane.decoder.buffered()).sum());
         if self.is_done() {
             return Err(CloseReason::Draining);
@@ -164,7 +169,7 @@ impl<T: Transport> Connection<T> {
         if let Some(next) = self.next_deadline() {
             self.timer.arm(next, cx);
         }
-        Ok(again || (wants_room && self.may_read()) || self.is_done())
+        Ok(again || self.lanes_without_room() < without_room || self.is_done())
     }
 
     /// Follows what others have decided: the login was answered, or the channel is to be closed.

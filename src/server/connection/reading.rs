@@ -35,10 +35,18 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    /// Opening channels are not read, nor are those whose answers are not taken. What a draining one reads is answered
-    /// 300: its client need not guess.
+    /// Opening channels are not read. What a draining one reads is answered 300: its client need not guess.
     pub(super) fn may_read(&self) -> bool {
-        self.phase != Phase::Opening && self.outgoing.has_room()
+        self.phase != Phase::Opening
+    }
+
+    /// A stream whose answers are not taken is not read; the others are.
+    fn may_read_lane(&self, id: LaneId) -> bool {
+        self.may_read() && self.outgoing.has_room(id)
+    }
+
+    pub(super) fn lanes_without_room(&self) -> usize {
+        self.lanes.iter().filter(|lane| !self.outgoing.has_room(lane.id)).count()
     }
 
     /// A frame of which a large part has come waits for its end until the process has room again (row A15). Its clock
@@ -61,6 +69,7 @@ impl<T: Transport> Connection<T> {
             }
             return self.listen_for_the_end(cx).map(|()| false);
         }
+        self.hold_clocks_without_room();
         let mut budget = FRAMES_PER_TURN;
         let mut position = 0;
         while position < self.lanes.len() {
@@ -77,8 +86,8 @@ impl<T: Transport> Connection<T> {
             }
             position += 1;
         }
-        if !self.may_read() {
-            // It became so within this turn: nothing else would wake the task at the client's end.
+        if !self.may_read() || !self.outgoing.has_room(LaneId::LOGIN) {
+            // It may have become so within this turn: nothing else would wake the task at the client's end.
             self.listen_for_the_end(cx)?;
         } else if self.a_frame_waits_for_room()
             && let Poll::Ready(reason) = self.transport.poll_gone(cx)
@@ -86,6 +95,16 @@ impl<T: Transport> Connection<T> {
             return Err(reason);
         }
         Ok(false)
+    }
+
+    /// The clocks of a client's silence do not run for a stream that is not read.
+    fn hold_clocks_without_room(&mut self) {
+        for lane in &mut self.lanes {
+            if !self.outgoing.has_room(lane.id) {
+                self.last_read = self.now;
+                lane.mid_frame_since = lane.mid_frame_since.map(|_| self.now);
+            }
+        }
     }
 
     /// While nothing is read from the client, its end must be seen all the same. A bounded amount is taken in and kept,
@@ -115,14 +134,14 @@ impl<T: Transport> Connection<T> {
         cx: &mut Context<'_>,
     ) -> Result<Again, CloseReason> {
         loop {
-            if !self.may_read() {
+            let id = self.lanes[position].id;
+            if !self.may_read_lane(id) {
                 return Ok(false);
             }
             if *budget == 0 {
                 return Ok(true);
             }
             let lane = &mut self.lanes[position];
-            let id = lane.id;
             match lane.decoder.next_frame() {
                 Ok(Some(frame)) => {
                     *budget -= 1;

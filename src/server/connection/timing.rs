@@ -30,11 +30,15 @@ impl<T: Transport> Connection<T> {
         self.end_slow_frames()
     }
 
+    /// A client is slow when it takes nothing for a while, or when more pushes wait for it than should for a while.
     /// Judged after a write was tried: it may be this worker that was late.
-    pub(super) fn check_stalls(&self) -> Result<(), CloseReason> {
-        let stall = self.shared.limits.write_stall;
-        let stalled = self.stalled.iter().any(|(_, since)| self.now >= *since + stall);
-        if stalled { Err(CloseReason::SlowConsumer) } else { Ok(()) }
+    pub(super) fn check_progress(&mut self) -> Result<(), CloseReason> {
+        self.over_soft_bound =
+            self.outgoing.is_over_soft_bound().then(|| self.over_soft_bound.unwrap_or(self.now));
+        let limits = &self.shared.limits;
+        let stalled = self.stalled.iter().any(|(_, since)| self.now >= *since + limits.write_stall);
+        let behind = self.over_soft_bound.is_some_and(|since| self.now >= since + limits.max_queued_time);
+        if stalled || behind { Err(CloseReason::SlowConsumer) } else { Ok(()) }
     }
 
     /// A frame that stalls ends its stream; on stream 0, and on TCP, the connection (protocol §7).
@@ -75,15 +79,18 @@ impl<T: Transport> Connection<T> {
         };
         let frames = self.lanes.iter().filter_map(|lane| Some(lane.mid_frame_since? + limits.frame_deadline));
         let writes = self.stalled.iter().map(|(_, since)| *since + limits.write_stall);
+        let pushes = self.over_soft_bound.map(|since| since + limits.max_queued_time);
         let reading = (self.phase != Phase::Opening).then(|| self.rate.resume_at(self.now)).flatten();
         // The end of a client that is not read from shows only when it is looked for, and so does room.
-        let look = (!self.may_read() || self.a_frame_waits_for_room()).then(|| self.now + PAUSED_LOOK);
+        let is_paused = !self.may_read() || self.lanes_without_room() > 0 || self.a_frame_waits_for_room();
+        let look = is_paused.then(|| self.now + PAUSED_LOOK);
         let open_frames = (self.phase == Phase::Open).then_some(frames).into_iter().flatten();
         phase
             .into_iter()
             .chain(self.answers_due())
             .chain(open_frames)
             .chain(writes)
+            .chain(pushes)
             .chain(reading)
             .chain(look)
             .min()

@@ -41,36 +41,46 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
+    /// Each stream in turn gets one write, until all are empty or take no more. Streams of a QUIC connection share what
+    /// the network takes: one that always came first would leave the others nothing.
     fn write_ready(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         let outgoing = std::rc::Rc::clone(&self.outgoing);
-        let mut position = 0;
-        while let Some(lane) = outgoing.lane_at(position) {
-            position += 1;
-            while !outgoing.is_lane_empty(lane) {
-                let transport = &mut self.transport;
-                let polled = outgoing.write_with(lane, |frames| transport.poll_write(lane, frames, cx));
-                match polled {
-                    Poll::Ready(Ok(Wrote::Bytes(written))) => {
+        let mut wrote = true;
+        while wrote {
+            wrote = false;
+            let count = outgoing.lane_count();
+            for step in 0..count {
+                let Some(lane) = outgoing.lane_at((self.first_to_write + step) % count) else { break };
+                if outgoing.is_lane_empty(lane) {
+                    continue;
+                }
+                match self.write_lane(lane, cx)? {
+                    Some(Wrote::Bytes(written)) => {
                         outgoing.advance(lane, written);
                         self.stalled.retain(|(stalled, _)| *stalled != lane);
+                        wrote = true;
                     }
-                    Poll::Ready(Ok(Wrote::Stopped)) => {
+                    Some(Wrote::Stopped) => {
                         self.lane_stopped(lane)?;
-                        // The lane is gone; the next one has its place now.
-                        position -= 1;
+                        // The others have moved.
+                        wrote = true;
                         break;
                     }
-                    Poll::Ready(Err(reason)) => return Err(reason),
-                    Poll::Pending => {
-                        if !self.stalled.iter().any(|(stalled, _)| *stalled == lane) {
-                            self.stalled.push((lane, self.now));
-                        }
-                        break;
-                    }
+                    None if self.stalled.iter().any(|(stalled, _)| *stalled == lane) => {}
+                    None => self.stalled.push((lane, self.now)),
                 }
             }
+            self.first_to_write = (self.first_to_write + 1) % count.max(1);
         }
         Ok(())
+    }
+
+    fn write_lane(&mut self, lane: LaneId, cx: &mut Context<'_>) -> Result<Option<Wrote>, CloseReason> {
+        let transport = &mut self.transport;
+        match self.outgoing.write_with(lane, |frames| transport.poll_write(lane, frames, cx)) {
+            Poll::Ready(wrote) => wrote.map(Some),
+            Poll::Pending => Ok(None),
+        }
     }
 
     /// The client wants nothing more on this stream. Without its push stream, or stream 0, a channel cannot go on

@@ -1,0 +1,283 @@
+//! The queues of one connection: frames by stream, and what their sums are. No metrics, no wakers.
+
+use std::collections::VecDeque;
+
+use super::{Full, Kind, LaneId};
+use crate::wire::packet::Encoded;
+
+/// Places an empty queue keeps for the next messages.
+const KEPT_PLACES: usize = 16;
+
+/// Messages and their bytes: what is queued, or how much may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Amount {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Amount {
+    const fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+
+    const fn remove(&mut self, bytes: usize) {
+        self.messages -= 1;
+        self.bytes -= bytes;
+    }
+
+    const fn minus(self, other: Self) -> Self {
+        Self { messages: self.messages - other.messages, bytes: self.bytes - other.bytes }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Queued {
+    frame: Encoded,
+    kind: Kind,
+    /// What is not written of it.
+    bytes: usize,
+    /// A part of it is written: its stream can carry nothing else before the rest.
+    pub(super) has_begun: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    id: LaneId,
+    queue: VecDeque<Queued>,
+    /// Its replies.
+    replies: Amount,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    lanes: Vec<Lane>,
+    /// What came before the channel was open and goes where pushes go (row B22).
+    parked: VecDeque<Queued>,
+    /// Where pushes go once the channel is open.
+    push_lane: Option<LaneId>,
+    /// Was the login response handed to the transport?
+    pub(super) login_written: bool,
+    /// All there is.
+    pub(super) all: Amount,
+    /// The pushes; bytes of those behind the oldest one only. A push of any size can be delivered alone, and what it
+    /// takes is no sign of a slow client.
+    pushes: Amount,
+    /// The writer's turn during which the pushes were first found at their hard bound.
+    full_in_turn: Option<u64>,
+    /// Turns the writer has had.
+    pub(super) turn: u64,
+    /// Pushes that were dropped unwritten.
+    dropped_pushes: u64,
+    /// A frame was dropped after it had begun: nothing that follows on its stream could be read.
+    pub(super) is_torn: bool,
+}
+
+impl Queues {
+    pub(super) fn add_lane(&mut self, id: LaneId) {
+        self.lanes.push(Lane { id, queue: VecDeque::new(), replies: Amount::default() });
+    }
+
+    /// Returns what was queued for the stream and is lost.
+    pub(super) fn remove_lane(&mut self, id: LaneId) -> Amount {
+        let Some(position) = self.lanes.iter().position(|lane| lane.id == id) else {
+            return Amount::default();
+        };
+        let before = self.all;
+        for lost in self.lanes.remove(position).queue {
+            self.all.remove(lost.bytes);
+        }
+        if self.push_lane == Some(id) {
+            self.pushes = Amount::default();
+        }
+        before.minus(self.all)
+    }
+
+    pub(super) fn lane_count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(super) fn lane_at(&self, position: usize) -> Option<LaneId> {
+        self.lanes.get(position).map(|lane| lane.id)
+    }
+
+    fn lane(&self, id: LaneId) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.id == id)
+    }
+
+    fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.id == id)
+    }
+
+    /// Is nothing queued for the stream?
+    pub(super) fn is_lane_empty(&self, id: LaneId) -> bool {
+        self.lane(id).is_none_or(|lane| lane.queue.is_empty())
+    }
+
+    /// Is nothing queued for any stream?
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.queue.is_empty())
+    }
+
+    /// The frames of a stream, the first of them perhaps in part.
+    pub(super) fn frames(&self, id: LaneId) -> impl Iterator<Item = &Encoded> {
+        self.lane(id).into_iter().flat_map(|lane| lane.queue.iter().map(|queued| &queued.frame))
+    }
+
+    /// Pushes go to this stream from now on, the parked ones first.
+    pub(super) fn set_push_lane(&mut self, id: LaneId) {
+        let parked = std::mem::take(&mut self.parked);
+        self.push_lane = Some(id);
+        if let Some(lane) = self.lane_mut(id) {
+            for queued in parked {
+                if queued.kind != Kind::Push {
+                    lane.replies.add(queued.bytes);
+                }
+                lane.queue.push_back(queued);
+            }
+        }
+    }
+
+    /// Queues a frame, without a stream where pushes go.
+    ///
+    /// # Errors
+    /// [`Full::Gone`].
+    pub(super) fn put(&mut self, lane: Option<LaneId>, frame: Encoded, kind: Kind) -> Result<(), Full> {
+        let bytes = frame.len();
+        let queued = Queued { frame, kind, bytes, has_begun: false };
+        match lane.or(self.push_lane) {
+            None => self.parked.push_back(queued),
+            Some(id) => {
+                let lane = self.lane_mut(id).ok_or(Full::Gone)?;
+                lane.queue.push_back(queued);
+                if kind != Kind::Push {
+                    lane.replies.add(bytes);
+                }
+            }
+        }
+        if kind == Kind::Push {
+            let is_alone = self.pushes.messages == 0;
+            self.pushes.add(if is_alone { 0 } else { bytes });
+        }
+        self.all.add(bytes);
+        Ok(())
+    }
+
+    /// `written` bytes of a stream's queue are on their way. Returns what that frees, and how many pushes are
+    /// complete.
+    pub(super) fn advance(&mut self, id: LaneId, mut written: usize) -> (Amount, u64) {
+        let (mut gone, mut pushes) = (Amount { messages: 0, bytes: written }, 0);
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == id) else { return Default::default() };
+        while let Some(front) = lane.queue.front_mut() {
+            let taken = front.frame.advance(written);
+            written -= taken;
+            front.bytes -= taken;
+            front.has_begun |= taken > 0;
+            if front.kind != Kind::Push {
+                lane.replies.bytes -= taken;
+            }
+            if !front.frame.is_empty() {
+                break;
+            }
+            gone.messages += 1;
+            let kind = front.kind;
+            lane.queue.pop_front();
+            if kind == Kind::Push {
+                pushes += 1;
+                self.pushes.remove(oldest_push(&lane.queue));
+            } else {
+                lane.replies.messages -= 1;
+                self.login_written |= kind == Kind::Login;
+            }
+        }
+        if lane.queue.is_empty() && lane.queue.capacity() > KEPT_PLACES {
+            // A burst is over: an idle channel keeps little.
+            lane.queue = VecDeque::new();
+        }
+        self.all = self.all.minus(gone);
+        (gone, pushes)
+    }
+
+    /// Drops frames; returns what that frees.
+    pub(super) fn discard(&mut self, is_dropped: impl Fn(&Queued) -> bool) -> Amount {
+        let before = self.all;
+        let Self { lanes, parked, all, pushes, dropped_pushes, is_torn, .. } = self;
+        let mut discard_from = |queue: &mut VecDeque<Queued>, replies: Option<&mut Amount>| {
+            let mut dropped = Amount::default();
+            queue.retain(|queued| {
+                if !is_dropped(queued) {
+                    return true;
+                }
+                all.remove(queued.bytes);
+                *is_torn |= queued.has_begun;
+                if queued.kind == Kind::Push {
+                    *dropped_pushes += 1;
+                    pushes.messages -= 1;
+                } else {
+                    dropped.add(queued.bytes);
+                }
+                false
+            });
+            queue.shrink_to_fit();
+            if let Some(replies) = replies {
+                *replies = replies.minus(dropped);
+            }
+        };
+        for lane in lanes {
+            discard_from(&mut lane.queue, Some(&mut lane.replies));
+        }
+        discard_from(parked, None);
+        // At most the oldest has begun, and nothing is behind it now.
+        pushes.bytes = 0;
+        before.minus(self.all)
+    }
+
+    /// Have the pushes room for one more? One that is alone has, whatever its size.
+    pub(super) fn check_room(&mut self, bytes: usize, hard: Amount) -> Result<(), Full> {
+        let fits =
+            self.pushes.messages < hard.messages && self.pushes.bytes.saturating_add(bytes) <= hard.bytes;
+        if fits || self.pushes.messages == 0 {
+            self.full_in_turn = None;
+            return Ok(());
+        }
+        match self.full_in_turn {
+            Some(turn) if turn < self.turn => Err(Full::Slow),
+            Some(_) => Err(Full::TryAgain),
+            None => {
+                self.full_in_turn = Some(self.turn);
+                Err(Full::TryAgain)
+            }
+        }
+    }
+
+    /// Are the replies of a stream fewer than this?
+    pub(super) fn has_room(&self, id: LaneId, soft: Amount) -> bool {
+        let is_below = |lane: &Lane| lane.replies.messages < soft.messages && lane.replies.bytes < soft.bytes;
+        self.lane(id).is_none_or(is_below)
+    }
+
+    /// See [`Outgoing::is_over_soft_bound`](super::Outgoing::is_over_soft_bound).
+    pub(super) fn is_over(&self, soft: Amount) -> bool {
+        let is_over = self.pushes.messages > soft.messages || self.pushes.bytes > soft.bytes;
+        let front = || self.lane(self.push_lane?)?.queue.front();
+        is_over && front().is_some_and(|front| front.kind == Kind::Push)
+    }
+
+    /// Pushes that are queued or were dropped.
+    pub(super) fn unwritten_pushes(&self) -> u64 {
+        self.dropped_pushes
+            + self
+                .lanes
+                .iter()
+                .flat_map(|lane| &lane.queue)
+                .chain(&self.parked)
+                .filter(|queued| queued.kind == Kind::Push)
+                .count() as u64
+    }
+}
+
+/// Bytes of the oldest push; only replies are looked at on the way, each of them once in its life.
+fn oldest_push(queue: &VecDeque<Queued>) -> usize {
+    queue.iter().find(|queued| queued.kind == Kind::Push).map_or(0, |queued| queued.bytes)
+}
