@@ -24,6 +24,7 @@ mod logic;
 mod memory_group;
 mod pressure;
 mod restart;
+mod slow_link;
 
 /// Longest wait for anything a program of ours does.
 const PATIENCE: Duration = Duration::from_secs(30);
