@@ -174,19 +174,22 @@ impl Outgoing {
     /// [`Full`]; after `TryAgain` the caller must yield to the connection's task before the next try.
     pub(crate) fn push(&self, frame: Encoded) -> Result<(), Full> {
         if self.closing.get().is_some() {
+            self.queues.borrow_mut().has_gap = true;
             return Err(Full::Closing);
         }
         self.check_room(frame.len())?;
         self.enqueue(None, frame, Kind::Push)
     }
 
-    /// Closes the channel as kicked and queues the push that says so, although nothing else is taken any more.
+    /// Closes the channel as kicked and queues the push that says so, whatever room there is.
     ///
     /// # Errors
-    /// [`Full::Gone`]; or [`Full::Closing`] where something that is no better to come back from ends the channel.
+    /// [`Full::Gone`]; or [`Full::Closing`], where something that is no better to come back from ends the channel, or a
+    /// push is missing already: the code of the close has to do.
     pub(crate) fn kick(&self, frame: Encoded) -> Result<(), Full> {
         self.close(CloseReason::Kicked);
-        if self.closing.get() != Some(CloseReason::Kicked) || self.is_torn() {
+        let can_follow = !self.is_torn() && !self.queues.borrow().has_gap;
+        if self.closing.get() != Some(CloseReason::Kicked) || !can_follow {
             return Err(Full::Closing);
         }
         self.put(None, frame, Kind::Push)
@@ -560,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn h4_nothing_is_written_behind_a_frame_that_was_cut_off() {
+    fn h4_nothing_is_written_behind_a_frame_that_was_cut_off_and_no_push_behind_a_missing_one() {
         for begun in [0, 4] {
             let books = Books::new();
             let outgoing = outgoing(&books, 10, 1000);
@@ -569,11 +572,25 @@ mod tests {
             outgoing.advance(LaneId::LOGIN, begun);
             outgoing.shed();
             assert_eq!(outgoing.is_torn(), begun > 0);
-            let kicked = if begun > 0 { Err(Full::Closing) } else { Ok(()) };
-            assert_eq!(
-                (outgoing.kick(frame(2, 10)), outgoing.closing()),
-                (kicked, Some(CloseReason::Kicked))
-            );
+            let kicked = (outgoing.kick(frame(2, 10)), outgoing.closing());
+            assert_eq!(kicked, (Err(Full::Closing), Some(CloseReason::Kicked)));
+        }
+        for missing in [1, 2] {
+            let books = Books::new();
+            let outgoing = outgoing(&books, 1, 1000);
+            outgoing.set_push_lane(LaneId::LOGIN);
+            outgoing.push(frame(1, 10)).unwrap();
+            assert_eq!(outgoing.push(frame(2, 10)), Err(Full::TryAgain), "not refused yet");
+            turn(&outgoing, LaneId::LOGIN, 0);
+            if missing == 1 {
+                assert_eq!(outgoing.push(frame(2, 10)), Err(Full::Slow));
+            } else {
+                outgoing.close(CloseReason::Draining);
+                assert_eq!(outgoing.push(frame(2, 10)), Err(Full::Closing));
+            }
+            let kicked = (outgoing.kick(frame(3, 10)), outgoing.closing());
+            assert_eq!(kicked, (Err(Full::Closing), Some(CloseReason::Kicked)));
+            assert_eq!(waiting(&outgoing, LaneId::LOGIN), [(1, 10)]);
         }
     }
 

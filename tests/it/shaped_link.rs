@@ -72,7 +72,7 @@ impl Scene {
     }
 
     /// Nobody was closed, and the client is served as before.
-    async fn is_well(mut self) {
+    async fn check_served(mut self) {
         let sequence = self.client.talk("", "still there?").await;
         self.client.response(sequence).await;
         assert_eq!(self.bench.metric("gateway_closes_total", &["slow_consumer"]).await, 0.0);
@@ -95,7 +95,7 @@ async fn h1_a_small_push_beside_a_large_answer_makes_nobody_slow(
     }
     let (responses, pushes) = scene.everything(6).await;
     assert_eq!((responses.len(), pushes), (1, vec![0, 1, 2, 3, 4]));
-    scene.is_well().await;
+    scene.check_served().await;
 }
 
 #[rstest]
@@ -109,7 +109,7 @@ async fn h2_ten_large_answers_in_a_row_all_arrive(#[values(Tcp, Tls, QuicOne, Qu
     }
     let (responses, _) = scene.everything(10).await;
     assert_eq!(responses, asked);
-    scene.is_well().await;
+    scene.check_served().await;
 }
 
 #[rstest]
@@ -132,7 +132,7 @@ async fn h2_a_burst_of_pushes_arrives_in_order(
     scene.bench.chat.send(frames.concat());
     let (_, pushes) = scene.everything(count as usize).await;
     assert_eq!(pushes, (0..count).collect::<Vec<_>>());
-    scene.is_well().await;
+    scene.check_served().await;
 }
 
 #[rstest]
@@ -149,7 +149,7 @@ async fn h1_a_very_large_answer_that_is_read_steadily_and_a_push_arrive(
     }
     let (responses, pushes) = scene.everything(301).await;
     assert_eq!((responses.len(), pushes), (1, (0..300).collect()));
-    scene.is_well().await;
+    scene.check_served().await;
 }
 
 #[rstest]
@@ -164,7 +164,7 @@ async fn h2_a_large_push_and_answers_on_other_streams_do_not_hurt_each_other() {
     scene.push(2, 22).await;
     let (responses, pushes) = scene.everything(4).await;
     assert_eq!((responses.len(), pushes), (2, vec![1, 2]));
-    scene.is_well().await;
+    scene.check_served().await;
 }
 
 /// What an acknowledgement makes room for is shared: an answer that takes twelve seconds keeps pushes from nobody.
@@ -180,7 +180,7 @@ async fn h2_pushes_go_on_beside_an_answer_that_takes_longer_than_a_stall() {
     }
     let (responses, _) = scene.everything(1).await;
     assert_eq!(responses.len(), 1);
-    scene.is_well().await;
+    scene.check_served().await;
 }
 
 #[rstest]

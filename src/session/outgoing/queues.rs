@@ -70,6 +70,8 @@ pub(super) struct Queues {
     pub(super) turn: u64,
     /// Pushes that were dropped unwritten.
     dropped_pushes: u64,
+    /// A push was refused or dropped: none may follow it (G2).
+    pub(super) has_gap: bool,
     /// A frame was dropped after it had begun: nothing that follows on its stream could be read.
     pub(super) is_torn: bool,
 }
@@ -202,7 +204,7 @@ impl Queues {
     /// Drops frames; returns what that frees.
     pub(super) fn discard(&mut self, is_dropped: impl Fn(&Queued) -> bool) -> Amount {
         let before = self.all;
-        let Self { lanes, parked, all, pushes, dropped_pushes, is_torn, .. } = self;
+        let Self { lanes, parked, all, pushes, dropped_pushes, has_gap, is_torn, .. } = self;
         let mut discard_from = |queue: &mut VecDeque<Queued>, replies: Option<&mut Amount>| {
             let mut dropped = Amount::default();
             queue.retain(|queued| {
@@ -213,6 +215,7 @@ impl Queues {
                 *is_torn |= queued.has_begun;
                 if queued.kind == Kind::Push {
                     *dropped_pushes += 1;
+                    *has_gap = true;
                     pushes.messages -= 1;
                 } else {
                     dropped.add(queued.bytes);
@@ -242,7 +245,10 @@ impl Queues {
             return Ok(());
         }
         match self.full_in_turn {
-            Some(turn) if turn < self.turn => Err(Full::Slow),
+            Some(turn) if turn < self.turn => {
+                self.has_gap = true;
+                Err(Full::Slow)
+            }
             Some(_) => Err(Full::TryAgain),
             None => {
                 self.full_in_turn = Some(self.turn);

@@ -2,6 +2,7 @@
 //! TCP streams.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -160,14 +161,16 @@ async fn relay_udp(gateway: SocketAddr, line: Line, tasks: &mut JoinSet<()>) -> 
         let mut ways_back = JoinSet::new();
         let mut buffer = vec![0; 1 << 16];
         while let Ok((read, client)) = near.recv_from(&mut buffer).await {
-            if !clients.contains_key(&client) {
-                let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                far.connect(gateway).await.unwrap();
-                let back = Datagrams::new(Arc::clone(&near), Some(client), line.clone());
-                ways_back.spawn(carry(Arc::clone(&far), back));
-                clients.insert(client, Datagrams::new(far, None, line.clone()));
-            }
-            let there = clients.get_mut(&client).unwrap();
+            let there = match clients.entry(client) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                    far.connect(gateway).await.unwrap();
+                    let back = Datagrams::new(Arc::clone(&near), Some(client), line.clone());
+                    ways_back.spawn(carry(Arc::clone(&far), back));
+                    new.insert(Datagrams::new(far, None, line.clone()))
+                }
+            };
             there.send(&buffer[..read]);
         }
     });
