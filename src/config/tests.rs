@@ -352,6 +352,7 @@ fn a_bad_value_names_key_reason_and_what_is_allowed(
     "limits.login_answer: is 5s; allowed is 1ms to 4s 999ms (clients give up"
 )]
 #[case("[limits]\nbackend_ping = \"0s\"", "limits.backend_ping: is 0s; allowed is 1ms to")]
+#[case("[limits]\nbackend_misses = 1", "limits.backend_misses: is 1; allowed")]
 #[case("[limits]\nread_idle = \"soon\"", "limits.read_idle: is \"soon\"; allowed is a duration such as")]
 #[case("[limits]\nmax_pending = -1", "limits.max_pending: is -1; allowed is a whole number")]
 #[case("[limits]\nmax_pending = 1.5", "limits.max_pending: is 1.5; allowed is a whole number")]

@@ -298,6 +298,8 @@ label_set! {
         BackendBadPacket = "backend_bad_packet",
         /// A logic service broke the framing; its link is closed (E4).
         BackendBadFrame = "backend_bad_frame",
+        /// A frame of a logic service began and did not end in time; its link is closed (H13).
+        BackendSlowFrame = "backend_slow_frame",
         /// A logic service sent a frame that calls for nothing.
         BackendIgnored = "backend_ignored",
         /// A logic service refused the handshake (E15).
