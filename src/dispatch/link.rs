@@ -37,6 +37,8 @@ pub(crate) struct Link {
     lives: Cell<u64>,
     /// Its instance has left.
     leave: Cell<Option<Leave>>,
+    /// Sign-outs that its connection took and that were not answered. The Go services answer each, the embedded one none.
+    signouts: Cell<u64>,
     /// When its connection's task was last at work.
     last_turn: Cell<Option<Instant>>,
     wake: Wake,
@@ -60,6 +62,7 @@ impl Link {
             supervision: RefCell::new(Supervision::new(is_of_first_set)),
             lives: Cell::new(0),
             leave: Cell::new(None),
+            signouts: Cell::new(0),
             last_turn: Cell::new(None),
             wake: Wake::default(),
         })
@@ -99,6 +102,18 @@ impl Link {
     /// The connection is over, or not there yet.
     pub(crate) fn rest(&self) {
         self.last_turn.set(None);
+        self.signouts.set(0);
+    }
+
+    /// Its connection took a sign-out.
+    pub(crate) fn signed_out(&self) {
+        self.signouts.set(self.signouts.get() + 1);
+    }
+
+    /// An answer to a sign-out came; false if none is expected.
+    pub(crate) fn signout_answered(&self) -> bool {
+        let left = self.signouts.get().checked_sub(1);
+        left.map(|left| self.signouts.set(left)).is_some()
     }
 
     /// Was the task of its connection not at work for longer than this? Then what came is not read.

@@ -289,6 +289,7 @@ impl Dispatch {
                 }
             }
             Progress::SignedOut(signout) => {
+                link.signed_out();
                 self.metrics.signout(Signout::Written);
                 self.signouts.settle(&signout);
             }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use gateway::wire::dialect::Dialect;
 use gateway::wire::frame::{Opcode, encode};
+use rstest::rstest;
 use tokio::time::{Instant, interval};
 
 use crate::support::harness::Bench;
@@ -117,4 +119,20 @@ async fn h13_frames_that_come_slowly_and_end_in_time_harm_nobody() {
     let sequence = alice.talk("bob", "x").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
     assert_eq!(bench.chat.packet("chat.user.talk", 0).await.link, 0, "still the first link");
+}
+
+/// Neither dialect's login service lets a sign-out go without an answer.
+#[rstest]
+#[tokio::test]
+async fn g9_answers_to_sign_outs_match_something(#[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect) {
+    let bench = Bench::of_dialect(dialect, |_| {}).await;
+    for (account, status) in [("alice", 0), ("bob", 404)] {
+        let (mut client, channel) = bench.client(Tcp, account).await;
+        client.bye().await;
+        let signout = bench.login.signout(&channel).await;
+        bench.login.answer(&signout, status, b"");
+        bench.metric_is("gateway_signout_answers_total", &[&format!("status=\"{status}\"")], 1.0).await;
+    }
+    assert_eq!(bench.metric("gateway_reject_total", &["response_unmatched"]).await, 0.0);
+    assert_eq!(bench.metric("gateway_signouts_total", &["written"]).await, 2.0);
 }
