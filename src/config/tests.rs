@@ -401,10 +401,18 @@ fn b14_weak_and_published_secrets_are_refused_but_in_dev() {
     for (secret, problem) in [
         ("", "holds 0 bytes; allowed are 16 and more"),
         ("fifteen-bytes!!", "holds 15 bytes; allowed are 16 and more"),
+        ("fifteen-bytes!!\0\0", "holds 15 bytes; allowed are 16 and more"),
+        (&"\0".repeat(32), "holds 0 bytes; allowed are 16 and more"),
         ("jwt-1sNzdiSgnNuxyq2g7xml2JvLArU", "holds a secret that is published; allowed is one of your own"),
+        (
+            "jwt-1sNzdiSgnNuxyq2g7xml2JvLArU\0\0",
+            "holds a secret that is published; allowed is one of your own",
+        ),
     ] {
-        let inline =
-            minimal("").replace("secret_file = \"certs/dev/jwt.secret\"", &format!("secret = {secret:?}"));
+        let inline = minimal("").replace(
+            "secret_file = \"certs/dev/jwt.secret\"",
+            &format!("secret = {}", toml::Value::from(secret)),
+        );
         let message = home.refused(&inline, &[]);
         assert!(message.starts_with(&format!("auth.secret: {problem}")), "{message}");
         assert!(secret.is_empty() || !message.contains(secret), "{message}");
