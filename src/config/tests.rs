@@ -253,7 +253,13 @@ fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[c
 }
 
 #[rstest]
-#[case("id = \"g1\"", "id = \"gate_1\"", "gateway.id: is \"gate_1\"; allowed are 1 to 64 of")]
+#[case("id = \"g1\"", "id = \"gate 1\"", "gateway.id: is \"gate 1\"; allowed are 1 to 64 of")]
+#[case("id = \"g1\"", "id = \"gate%1\"", "gateway.id: is \"gate%1\"; allowed are 1 to 64 of")]
+#[case(
+    "id = \"g1\"",
+    "id = \"a_345678901234567890123456789012345678901234567890123456789012_\"",
+    "gateway.id: has 67 bytes, '_' counted as the three it takes in channel ids; allowed are 64"
+)]
 #[case("id = \"g1\"", "id = \"\"", "gateway.id: is \"\"; allowed")]
 #[case("id = \"g1\"", "id = 7", "gateway.id: is 7; allowed is a string")]
 #[case("id = \"g1\"", "", "gateway.id: is missing")]

@@ -136,3 +136,24 @@ async fn g9_answers_to_sign_outs_match_something(#[values(Dialect::XIm, Dialect:
     assert_eq!(bench.metric("gateway_reject_total", &["response_unmatched"]).await, 0.0);
     assert_eq!(bench.metric("gateway_signouts_total", &["written"]).await, 2.0);
 }
+
+/// kim's own default is `gate_` and an address.
+#[rstest]
+#[tokio::test]
+async fn a_gateway_id_with_an_underscore_is_the_same_for_services_and_escaped_in_channel_ids(
+    #[values(1, 2)] workers: usize,
+) {
+    let bench = Bench::with(|config| {
+        config.id = "gate_1721604".to_owned();
+        config.workers = workers;
+    })
+    .await;
+    let (mut alice, channel) = bench.client(Tcp, "al_ice").await;
+    let session = bench.login.signin("al_ice").await.session();
+    let (gate, rest) = channel.split_once('_').unwrap();
+    assert!(session.gate_id.starts_with("gate_1721604"), "{}", session.gate_id);
+    assert_eq!((gate, session.channel_id.as_str()), (&*session.gate_id.replace('_', "%5F"), &*channel));
+    assert!(rest.starts_with("al%5Fice_") && rest.matches('_').count() == 1, "{channel}");
+    bench.chat.push_to(&session.gate_id, &[&channel], 7, b"found");
+    assert_eq!(&alice.push().await.body[..], b"found");
+}
