@@ -166,7 +166,7 @@ label_set! {
         Empty = "empty",
         /// More than half of a service was gone at once; held back (E11).
         Shrunk = "shrunk",
-        /// An entry whose zone is not in the route.
+        /// An entry whose zone is not in the route: it serves as a last resort, or is skipped.
         BadZone = "bad_zone",
         /// An entry that serves something else than plain TCP.
         OtherProtocol = "other_protocol",
