@@ -316,9 +316,9 @@ label_set! {
         InstanceLost = "instance_lost",
         /// A logic instance refuses this gateway's id (E15).
         LinkRefused = "link_refused",
-        /// A zone that had instances of a service has none that may be chosen (E13, E14).
+        /// All instances of a zone for a service are lost, or have left (E13, E14).
         ZoneEmpty = "zone_empty",
-        /// Requests of such a zone go to another zone's instances (E13).
+        /// Requests of a zone in which nobody serves go to another zone's instances (E13).
         ZoneFallback = "zone_fallback",
         /// A logic instance sends pushes above `limits.max_push`, which are dropped (H1).
         PushTooLarge = "push_too_large",
