@@ -64,6 +64,35 @@ fn minimal(more: &str) -> String {
     )
 }
 
+/// Its example is a configuration, and the keys it names exist.
+#[test]
+fn the_page_about_migrating_is_true_of_the_configuration() {
+    let page = fs::read_to_string(shipped_dir().join("../docs/migrating.md")).unwrap();
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let home = Home::new("migrating");
+    let example = example.replace("\"jwt.secret\"", "\"certs/dev/jwt.secret\"");
+    let loaded = home.parse(&example.replace("\"route.json\"", "\"config/route.json\""), &[]).unwrap();
+    assert_eq!(loaded.config.consul.unwrap().register.unwrap().tags, ["IDC:SH_ALI"]);
+    let every_key = shipped("gateway.toml");
+    let sections = every_key.lines().filter_map(|line| line.strip_prefix('[')?.split(']').next());
+    let sections: Vec<&str> = sections.chain(["discovery.consul", "discovery.register"]).collect();
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        let word = word.split(' ').next().unwrap();
+        let Some((section, key)) = word.rsplit_once('.').filter(|(section, _)| sections.contains(section))
+        else {
+            continue;
+        };
+        if matches!(key, "toml" | "json" | "yaml") {
+            continue;
+        }
+        let stands = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+        assert!(every_key.lines().any(stands), "{section}.{key}");
+        named += 1;
+    }
+    assert!(named > 30, "{named} keys");
+}
+
 #[test]
 fn every_shipped_file_is_accepted() {
     let home = Home::new("shipped");

@@ -10,6 +10,7 @@ pub(crate) mod dialer;
 pub(crate) mod follower;
 pub(crate) mod inbound;
 pub(crate) mod link;
+mod link_end;
 pub(crate) mod links;
 mod presence;
 pub(crate) mod queue;

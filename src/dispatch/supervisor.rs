@@ -14,8 +14,9 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::backoff::Backoff;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::link::Link;
+use crate::dispatch::link_end::LinkEnd;
 use crate::dispatch::supervision::{Event, Loss};
-use crate::dispatch::traffic::{LinkEnd, Traffic};
+use crate::dispatch::traffic::Traffic;
 use crate::monitor::events::event;
 use crate::monitor::metrics::Reject;
 

@@ -2,7 +2,8 @@
 
 use super::fixtures::{GATE, House, house, house_with};
 use super::*;
-use crate::dispatch::traffic::{LinkEnd, Traffic};
+use crate::dispatch::link_end::LinkEnd;
+use crate::dispatch::traffic::Traffic;
 use crate::session::channels::ChannelGuard;
 use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
 use crate::session::outgoing::LaneId;
