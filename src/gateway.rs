@@ -19,7 +19,7 @@ use crate::handler::Gate;
 use crate::http_client::EndpointError as WebhookError;
 use crate::limits::EVENTS_FLUSH;
 use crate::monitor::events::courier::{self, Courier};
-use crate::monitor::events::event::{Event, Severity, Subject};
+use crate::monitor::events::event::{Event, Severity};
 use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::memory::MemoryBudget;
@@ -261,7 +261,7 @@ impl Gateway {
     /// moment more, and never beyond the end of the drain.
     pub fn wait(mut self) -> bool {
         let orderly = self.join();
-        self.metrics.events().clear(PROCESS, &Subject::drain());
+        self.metrics.events().end();
         let left = self.gone_by.get().map(|by| by.saturating_duration_since(Instant::now()));
         if let Some(courier) = self.courier.take() {
             courier.finish(left.unwrap_or(EVENTS_FLUSH).min(EVENTS_FLUSH));

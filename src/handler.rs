@@ -380,14 +380,17 @@ mod tests {
     #[test]
     fn b17_channel_ids_never_hold_what_the_account_holds() {
         let started = UNIX_EPOCH + Duration::from_secs(EPOCH_2020) + Duration::from_millis(3);
-        let ids = ChannelIds::new("gate01".to_owned(), started);
+        let ids = ChannelIds::new("gate01", started);
         assert_eq!(&*ids.generate_channel_id("alice"), "gate01_alice_3145728");
         assert_eq!(&*ids.generate_channel_id("a,b_c\u{7528}"), "gate01_a%2Cb%5Fc%E7%94%A8_3145729");
+        // kim makes its gateway ids so, of the address of the machine.
+        let ids = ChannelIds::new("gate_1721604-1", started);
+        assert_eq!(&*ids.generate_channel_id("al_ice"), "gate%5F1721604-1_al%5Fice_3145728");
     }
 
     #[test]
     fn f7_a_clock_before_2020_still_gives_ids() {
-        let ids = ChannelIds::new("g".to_owned(), UNIX_EPOCH - Duration::from_secs(1));
+        let ids = ChannelIds::new("g", UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(&*ids.generate_channel_id("a"), "g_a_0");
     }
 

@@ -119,11 +119,16 @@ pub struct Limits {
     pub backend_max_frame: usize,
     /// Channel ids in one push; a longer list is dropped whole.
     pub backend_max_channels: usize,
-    /// Between two pings on a link.
+    /// A link on which nothing came for so long is sent a ping, and another one for each such time. None is sent while
+    /// bytes come: the Go services write pongs into the middle of what they are just writing.
     #[serde(with = "humantime_serde")]
     pub backend_ping: Duration,
-    /// Pings without any byte in return after which a link is dead.
+    /// So many times [`Limits::backend_ping`] without any byte, and a link is dead; at least 2, of which the first is
+    /// over when the first ping goes.
     pub backend_misses: u32,
+    /// A frame of a logic service, from its first byte to its last; then its link is dead, whatever came within it.
+    #[serde(with = "humantime_serde")]
+    pub backend_frame_deadline: Duration,
     /// Queue towards one logic instance, bytes; above: 300.
     pub backend_queued_bytes: usize,
     /// Queue towards one logic instance, packets; above: 300. Sign-outs have a place of their own.
@@ -206,6 +211,7 @@ impl Default for Limits {
             backend_max_channels: 100_000,
             backend_ping: Duration::from_secs(2),
             backend_misses: 3,
+            backend_frame_deadline: Duration::from_secs(10),
             backend_queued_bytes: 8 * 1024 * KIB,
             backend_queued_packets: 4096,
             backend_dial: Duration::from_secs(3),

@@ -211,7 +211,7 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
 }
 
 fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
-    let ids = ChannelIds::new(plan.identity.gate_id.clone(), SystemTime::now());
+    let ids = ChannelIds::new(&plan.identity.gate_id, SystemTime::now());
     let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
     Rc::new(Shared {

@@ -1,11 +1,13 @@
 //! `[auth]`: from what a person writes to the one key that verifies tokens.
 
+use aws_lc_rs::digest;
+
 use super::check::Checker;
 use super::error::ConfigError;
 use super::public_key::{KeyKind, PublicKey};
 use super::{Auth, ExpectedClaims, Secret, read};
 
-/// Shortest JWT secret outside `dev`, bytes (row B14).
+/// Shortest JWT secret outside `dev`, bytes (row B14), NULs at its end not counted: they are no part of the key.
 const MIN_SECRET: usize = 16;
 
 /// A secret that stands in a public repository, so everyone knows it (row B14).
@@ -95,18 +97,53 @@ impl Checker<'_> {
     }
 
     fn refuse_weak(&self, key: &str, secret: &[u8]) -> Result<(), ConfigError> {
-        if secret == PUBLISHED_SECRET.as_bytes() {
+        let hmac_key = hmac_key(secret);
+        if hmac_key == self::hmac_key(PUBLISHED_SECRET.as_bytes()) {
             let problem = "holds a secret that is published; allowed is one of your own, \
                            and `gateway certs` makes one";
             return Err(self.error(key, problem));
         }
-        if secret.len() < MIN_SECRET {
+        if hmac_key.len() < MIN_SECRET {
             let problem = format!(
                 "holds {} bytes; allowed are {MIN_SECRET} and more, and `gateway certs` makes a secret",
-                secret.len()
+                hmac_key.len()
             );
             return Err(self.error(key, problem));
         }
         Ok(())
+    }
+}
+
+/// What HMAC-SHA256 makes of a secret (RFC 2104): filled up with NULs to the block of the hash, or hashed if it is longer
+/// than that. Two secrets with the same outcome, here without the NULs, sign alike.
+fn hmac_key(secret: &[u8]) -> Vec<u8> {
+    let block = digest::SHA256.block_len();
+    let mut key = match secret.len() > block {
+        true => digest::digest(&digest::SHA256, secret).as_ref().to_vec(),
+        false => secret.to_vec(),
+    };
+    while key.pop_if(|last| *last == 0).is_some() {}
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::hmac;
+
+    use super::*;
+
+    #[test]
+    fn b14_secrets_are_the_same_key_when_they_sign_alike() {
+        let long = [7; 65];
+        let hashed = digest::digest(&digest::SHA256, &long);
+        let secrets: [&[u8]; 8] =
+            [b"", b"\0", b"secret", b"secret\0\0", b"\0secret", &long[..64], &long, hashed.as_ref()];
+        for one in secrets {
+            for other in secrets {
+                let sign =
+                    |secret| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"x").as_ref().to_vec();
+                assert_eq!(hmac_key(one) == hmac_key(other), sign(one) == sign(other), "{one:?} {other:?}");
+            }
+        }
     }
 }

@@ -71,12 +71,12 @@ fn check_counts(limits: &Limits) -> Checked {
         ("max_handshakes", limits.max_handshakes),
         ("max_pending", limits.max_pending),
         ("backend_max_channels", limits.backend_max_channels),
-        ("backend_misses", limits.backend_misses as usize),
         ("backend_queued_packets", limits.backend_queued_packets),
     ] {
         number(key, value, 1..=MOST)?;
     }
-    Ok(())
+    // With one, a link would be dead before it is asked.
+    number("backend_misses", limits.backend_misses as usize, 2..=MOST)
 }
 
 fn check_durations(limits: &Limits) -> Checked {
@@ -94,6 +94,7 @@ fn check_durations(limits: &Limits) -> Checked {
         ("tcp_user_timeout", limits.tcp_user_timeout),
         ("quic_idle", limits.quic_idle),
         ("backend_ping", limits.backend_ping),
+        ("backend_frame_deadline", limits.backend_frame_deadline),
         ("backend_dial", limits.backend_dial),
         ("backend_young", limits.backend_young),
         ("backend_returned_within", limits.backend_returned_within),

@@ -79,11 +79,11 @@ impl Checker<'_> {
 
     fn check_gateway_id(&self) -> Result<(), ConfigError> {
         let id = &self.file.gateway.id;
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         if !id.is_empty() && id.len() <= MAX_NAME && id.bytes().all(known) {
             return Ok(());
         }
-        let problem = format!("is {id:?}; allowed are 1 to {MAX_NAME} of A-Z, a-z, 0-9, '.' and '-'");
+        let problem = format!("is {id:?}; allowed are 1 to {MAX_NAME} of A-Z, a-z, 0-9, '.', '-' and '_'");
         Err(self.error("gateway.id", problem))
     }
 
@@ -105,17 +105,26 @@ impl Checker<'_> {
         Ok(workers)
     }
 
-    /// Logic services see `-` and an index behind the id, and they, too, allow 64 bytes.
+    /// Logic services see `-` and an index behind the id, and they, too, allow 64 bytes. In channel ids, which clients may
+    /// send back within `limits.max_channel_id`, an underscore takes three (protocol §4.2).
     fn check_gate_ids(&self, workers: usize) -> Result<(), ConfigError> {
         let suffix = if workers > 1 { format!("-{}", workers - 1).len() } else { 0 };
-        let allowed = MAX_NAME - suffix;
-        if self.file.gateway.id.len() <= allowed {
+        let (allowed, id) = (MAX_NAME - suffix, &self.file.gateway.id);
+        let underscores = id.matches('_').count();
+        let len = id.len() + 2 * underscores;
+        if len <= allowed {
             return Ok(());
         }
-        let problem = format!(
-            "has {} bytes; with {workers} workers at most {allowed} are allowed, because each adds its number",
-            self.file.gateway.id.len()
-        );
+        let mut problem = format!("has {len} bytes");
+        if underscores > 0 {
+            problem += ", '_' counted as the three it takes in channel ids";
+        }
+        problem += &match workers {
+            1 => format!("; allowed are {allowed}"),
+            _ => format!(
+                "; with {workers} workers at most {allowed} are allowed, because each adds its number"
+            ),
+        };
         Err(self.error("gateway.id", problem))
     }
 

@@ -24,6 +24,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Longest time for an answer, and for holding back what shrank: beyond it Consul would be of no use.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// Most tags of the gateway's entry: more than a person means.
+const MOST_TAGS: usize = 64;
+
+/// Longest tag and longest meta, bytes: what Consul allows a meta.
+const LONGEST_TEXT: usize = 512;
+
 /// Shortest of these times.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -46,6 +52,8 @@ pub struct Consul {
     pub answer: Duration,
     /// How long a set that lost more than half of its instances at once is held back.
     pub shrink_hold: Duration,
+    /// Instances whose zone is none of the route serve accounts whose own zone has nobody; else they are skipped.
+    pub last_resort: bool,
     /// None: the gateway does not register itself.
     pub register: Option<Register>,
 }
@@ -66,6 +74,10 @@ pub struct ConsulAddress {
 pub struct Register {
     /// The service's name.
     pub name: String,
+    /// Its tags, at most 64 of at most 512 bytes; the routers of kim and X_IM look for `IDC:` and a name.
+    pub tags: Vec<String>,
+    /// Meta `domain`, which these routers tell clients, at most 512 bytes; none: protocol, address and port.
+    pub domain: Option<String>,
     /// What Consul asks for the gateway's health; none: the monitor's `/ready`.
     pub check_url: Option<String>,
     /// Where clients reach it.
@@ -135,10 +147,22 @@ impl Checker<'_> {
             }
         }
         let (wait, answer, shrink_hold) = (consul.wait, consul.answer, consul.shrink_hold);
+        let last_resort = consul.last_resort;
         let roots = self.consul_roots(address.tls)?;
         let token = self.consul_token()?;
         let register = self.register()?;
-        Ok(Consul { services, dialect, address, token, roots, wait, answer, shrink_hold, register })
+        Ok(Consul {
+            services,
+            dialect,
+            address,
+            token,
+            roots,
+            wait,
+            answer,
+            shrink_hold,
+            last_resort,
+            register,
+        })
     }
 
     fn watched(&self, login_service: &str) -> Result<Vec<String>, ConfigError> {
@@ -170,14 +194,16 @@ impl Checker<'_> {
         let text = self.file.discovery.consul.address.trim();
         let refuse = || {
             let problem = format!(
-                "is {text:?}; allowed is http:// or https:// with a host and a port, such as \"http://127.0.0.1:8500\""
+                "is {text:?}; allowed is a host with or without a port, http:// or https:// before it, such as \
+                 \"127.0.0.1:8500\" or \"https://consul.example.org:8501\""
             );
             self.error("discovery.consul.address", problem)
         };
         let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
             (Some(rest), _) => (false, rest),
             (_, Some(rest)) => (true, rest),
-            _ => return Err(refuse()),
+            // As kim and X_IM have it in their ConsulURL.
+            _ => (false, text),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = host_and_port(rest).ok_or_else(refuse)?;
@@ -253,8 +279,34 @@ impl Checker<'_> {
                 return Err(self.error("discovery.register.check_url", problem));
             }
         }
+        if register.tags.len() > MOST_TAGS {
+            let problem = format!("has {} tags; allowed are {MOST_TAGS}", register.tags.len());
+            return Err(self.error("discovery.register.tags", problem));
+        }
+        for tag in &register.tags {
+            self.check_text("discovery.register.tags", tag)?;
+        }
+        register.domain.iter().try_for_each(|domain| self.check_text("discovery.register.domain", domain))?;
         let advertise = self.advertise()?;
-        Ok(Some(Register { name: register.name.clone(), check_url: register.check_url.clone(), advertise }))
+        Ok(Some(Register {
+            name: register.name.clone(),
+            tags: register.tags.clone(),
+            domain: register.domain.clone(),
+            check_url: register.check_url.clone(),
+            advertise,
+        }))
+    }
+
+    /// A text that others are to find as it was meant.
+    fn check_text(&self, key: &str, text: &str) -> Result<(), ConfigError> {
+        let is_plain = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
+        if is_plain && text.len() <= LONGEST_TEXT {
+            return Ok(());
+        }
+        let problem = format!(
+            "is {text:?}; allowed are 1 to {LONGEST_TEXT} bytes, without blanks at either end and control characters"
+        );
+        Err(self.error(key, problem))
     }
 
     fn advertise(&self) -> Result<Advertise, ConfigError> {

@@ -133,6 +133,7 @@ pub(super) struct Consul {
     pub(super) answer: Duration,
     #[serde(with = "humantime_serde")]
     pub(super) shrink_hold: Duration,
+    pub(super) last_resort: bool,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -140,6 +141,10 @@ pub(super) struct Consul {
 pub(super) struct Register {
     pub(super) enabled: bool,
     pub(super) name: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) domain: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) check_url: Option<String>,
 }
@@ -293,6 +298,7 @@ impl Default for Consul {
             wait: Duration::from_secs(60),
             answer: Duration::from_secs(5),
             shrink_hold: Duration::from_secs(10),
+            last_resort: true,
         }
     }
 }
@@ -305,7 +311,7 @@ impl fmt::Debug for Consul {
 
 impl Default for Register {
     fn default() -> Self {
-        Self { enabled: true, name: "tgateway".to_owned(), check_url: None }
+        Self { enabled: true, name: "tgateway".to_owned(), tags: Vec::new(), domain: None, check_url: None }
     }
 }
 

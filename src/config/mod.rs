@@ -163,7 +163,7 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
 /// A gateway's whole configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// The gateway's name: 1–64 of `[A-Za-z0-9.-]`. [`Config::gate_id`] is what logic services see.
+    /// The gateway's name: 1–64 of `[A-Za-z0-9._-]`. [`Config::gate_id`] is what logic services see.
     pub id: String,
     /// Worker threads, 1 to [`MAX_WORKERS`](crate::limits::MAX_WORKERS).
     pub workers: usize,

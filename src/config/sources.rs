@@ -205,9 +205,12 @@ enum ValueKind {
 fn kind_of(section: &str, key: &str) -> ValueKind {
     match (section, key) {
         ("gateway", "workers") => ValueKind::Number,
-        ("login", "signout_after_kick") | ("discovery.register", "enabled") => ValueKind::Boolean,
+        ("login", "signout_after_kick")
+        | ("route", "bounded_load")
+        | ("discovery.consul", "last_resort")
+        | ("discovery.register", "enabled") => ValueKind::Boolean,
         ("quic" | "tcp", "listen" | "tls_listen") => ValueKind::Addresses,
-        ("discovery", "services") => ValueKind::Names,
+        ("discovery", "services") | ("discovery.register", "tags") => ValueKind::Names,
         ("discovery", "instances") => ValueKind::Tables,
         ("limits", _) => {
             let defaults = Value::serialize(Limits::default()).ok();

@@ -64,6 +64,35 @@ fn minimal(more: &str) -> String {
     )
 }
 
+/// Its example is a configuration, and the keys it names exist.
+#[test]
+fn the_page_about_migrating_is_true_of_the_configuration() {
+    let page = fs::read_to_string(shipped_dir().join("../docs/migrating.md")).unwrap();
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let home = Home::new("migrating");
+    let example = example.replace("\"jwt.secret\"", "\"certs/dev/jwt.secret\"");
+    let loaded = home.parse(&example.replace("\"route.json\"", "\"config/route.json\""), &[]).unwrap();
+    assert_eq!(loaded.config.consul.unwrap().register.unwrap().tags, ["IDC:SH_ALI"]);
+    let every_key = shipped("gateway.toml");
+    let sections = every_key.lines().filter_map(|line| line.strip_prefix('[')?.split(']').next());
+    let sections: Vec<&str> = sections.chain(["discovery.consul", "discovery.register"]).collect();
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        let word = word.split(' ').next().unwrap();
+        let Some((section, key)) = word.rsplit_once('.').filter(|(section, _)| sections.contains(section))
+        else {
+            continue;
+        };
+        if matches!(key, "toml" | "json" | "yaml") {
+            continue;
+        }
+        let stands = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+        assert!(every_key.lines().any(stands), "{section}.{key}");
+        named += 1;
+    }
+    assert!(named > 30, "{named} keys");
+}
+
 #[test]
 fn every_shipped_file_is_accepted() {
     let home = Home::new("shipped");
@@ -253,7 +282,13 @@ fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[c
 }
 
 #[rstest]
-#[case("id = \"g1\"", "id = \"gate_1\"", "gateway.id: is \"gate_1\"; allowed are 1 to 64 of")]
+#[case("id = \"g1\"", "id = \"gate 1\"", "gateway.id: is \"gate 1\"; allowed are 1 to 64 of")]
+#[case("id = \"g1\"", "id = \"gate%1\"", "gateway.id: is \"gate%1\"; allowed are 1 to 64 of")]
+#[case(
+    "id = \"g1\"",
+    "id = \"a_345678901234567890123456789012345678901234567890123456789012_\"",
+    "gateway.id: has 67 bytes, '_' counted as the three it takes in channel ids; allowed are 64"
+)]
 #[case("id = \"g1\"", "id = \"\"", "gateway.id: is \"\"; allowed")]
 #[case("id = \"g1\"", "id = 7", "gateway.id: is 7; allowed is a string")]
 #[case("id = \"g1\"", "", "gateway.id: is missing")]
@@ -352,6 +387,7 @@ fn a_bad_value_names_key_reason_and_what_is_allowed(
     "limits.login_answer: is 5s; allowed is 1ms to 4s 999ms (clients give up"
 )]
 #[case("[limits]\nbackend_ping = \"0s\"", "limits.backend_ping: is 0s; allowed is 1ms to")]
+#[case("[limits]\nbackend_misses = 1", "limits.backend_misses: is 1; allowed")]
 #[case("[limits]\nread_idle = \"soon\"", "limits.read_idle: is \"soon\"; allowed is a duration such as")]
 #[case("[limits]\nmax_pending = -1", "limits.max_pending: is -1; allowed is a whole number")]
 #[case("[limits]\nmax_pending = 1.5", "limits.max_pending: is 1.5; allowed is a whole number")]
@@ -400,10 +436,18 @@ fn b14_weak_and_published_secrets_are_refused_but_in_dev() {
     for (secret, problem) in [
         ("", "holds 0 bytes; allowed are 16 and more"),
         ("fifteen-bytes!!", "holds 15 bytes; allowed are 16 and more"),
+        ("fifteen-bytes!!\0\0", "holds 15 bytes; allowed are 16 and more"),
+        (&"\0".repeat(32), "holds 0 bytes; allowed are 16 and more"),
         ("jwt-1sNzdiSgnNuxyq2g7xml2JvLArU", "holds a secret that is published; allowed is one of your own"),
+        (
+            "jwt-1sNzdiSgnNuxyq2g7xml2JvLArU\0\0",
+            "holds a secret that is published; allowed is one of your own",
+        ),
     ] {
-        let inline =
-            minimal("").replace("secret_file = \"certs/dev/jwt.secret\"", &format!("secret = {secret:?}"));
+        let inline = minimal("").replace(
+            "secret_file = \"certs/dev/jwt.secret\"",
+            &format!("secret = {}", toml::Value::from(secret)),
+        );
         let message = home.refused(&inline, &[]);
         assert!(message.starts_with(&format!("auth.secret: {problem}")), "{message}");
         assert!(secret.is_empty() || !message.contains(secret), "{message}");

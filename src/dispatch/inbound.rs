@@ -175,10 +175,7 @@ impl Delivery {
             let ticket = channel.pending.borrow_mut().take_match(link.key, self.sequence, command)?;
             Some((channel, ticket))
         }) else {
-            if command != command::LOGIN_SIGNIN || !dispatch.signouts.signin_answered(id) {
-                dispatch.metrics.reject(Reject::ResponseUnmatched);
-            }
-            return;
+            return self.without_ticket(id, command, dispatch, link);
         };
         if link.awaits_proof() {
             dispatch.on(link, Event::Answered, now);
@@ -201,6 +198,17 @@ impl Delivery {
         }
         if ticket.is_signin {
             self.login_answered(channel, &ticket, dispatch, now);
+        }
+    }
+
+    /// An answer to nothing that a client waits for: to the sign-in of one that has gone, to a sign-out, or to nothing.
+    fn without_ticket(&self, id: &str, command: &str, dispatch: &Dispatch, link: &Link) {
+        match command {
+            command::LOGIN_SIGNIN if dispatch.signouts.signin_answered(id) => {}
+            command::LOGIN_SIGNOUT if link.signout_answered() => {
+                dispatch.metrics.signout_answered(self.status);
+            }
+            _ => dispatch.metrics.reject(Reject::ResponseUnmatched),
         }
     }
 

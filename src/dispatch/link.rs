@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::config::Instance;
 use crate::dispatch::queue::{Bounds, Cargo, Item, Progress, SendQueue};
 use crate::dispatch::supervision::{Event, Rule, Standing, Supervision, Transition};
+use crate::dispatch::zones::Presence;
 use crate::monitor::metrics::LinkMetrics;
 use crate::session::pending::{InstanceKey, Load, Ticket};
 use crate::session::wake::Wake;
@@ -35,8 +36,12 @@ pub(crate) struct Link {
     supervision: RefCell<Supervision>,
     /// How often its connection came up.
     lives: Cell<u64>,
+    /// The administrator was told that it is lost, or refused.
+    is_told_lost: Cell<bool>,
     /// Its instance has left.
     leave: Cell<Option<Leave>>,
+    /// Sign-outs that its connection took and that were not answered. The Go services answer each, the embedded one none.
+    signouts: Cell<u64>,
     /// When its connection's task was last at work.
     last_turn: Cell<Option<Instant>>,
     wake: Wake,
@@ -59,7 +64,9 @@ impl Link {
             queue,
             supervision: RefCell::new(Supervision::new(is_of_first_set)),
             lives: Cell::new(0),
+            is_told_lost: Cell::new(false),
             leave: Cell::new(None),
+            signouts: Cell::new(0),
             last_turn: Cell::new(None),
             wake: Wake::default(),
         })
@@ -73,6 +80,20 @@ impl Link {
     /// What the selector may do with it; none while its connection is not up, and none when its instance has left.
     pub(crate) fn standing(&self) -> Option<Standing> {
         if self.is_leaving() { None } else { self.supervision.borrow().standing() }
+    }
+
+    /// How things stand with it, as the administrator was told.
+    pub(crate) fn presence(&self) -> Presence {
+        match (self.supervision.borrow().standing(), self.is_told_lost.get()) {
+            (Some(_), _) => Presence::Linked,
+            (None, false) => Presence::Awaited,
+            (None, true) => Presence::Lost,
+        }
+    }
+
+    /// The administrator was told that it is lost; false if that is no news.
+    pub(crate) fn tell_lost(&self) -> bool {
+        !self.is_told_lost.replace(true)
     }
 
     /// How often its connection came up.
@@ -99,6 +120,18 @@ impl Link {
     /// The connection is over, or not there yet.
     pub(crate) fn rest(&self) {
         self.last_turn.set(None);
+        self.signouts.set(0);
+    }
+
+    /// Its connection took a sign-out.
+    pub(crate) fn signed_out(&self) {
+        self.signouts.set(self.signouts.get() + 1);
+    }
+
+    /// An answer to a sign-out came; false if none is expected.
+    pub(crate) fn signout_answered(&self) -> bool {
+        let left = self.signouts.get().checked_sub(1);
+        left.map(|left| self.signouts.set(left)).is_some()
     }
 
     /// Was the task of its connection not at work for longer than this? Then what came is not read.
@@ -118,6 +151,7 @@ impl Link {
         let transition = supervision.on(event, now, rule);
         if event == Event::Alive && transition.is_some() {
             self.lives.set(self.lives.get() + 1);
+            self.is_told_lost.set(false);
             if was_up {
                 self.metrics.reconnected();
             }

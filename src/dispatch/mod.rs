@@ -10,6 +10,7 @@ pub(crate) mod dialer;
 pub(crate) mod follower;
 pub(crate) mod inbound;
 pub(crate) mod link;
+mod link_end;
 pub(crate) mod links;
 mod presence;
 pub(crate) mod queue;
@@ -289,6 +290,7 @@ impl Dispatch {
                 }
             }
             Progress::SignedOut(signout) => {
+                link.signed_out();
                 self.metrics.signout(Signout::Written);
                 self.signouts.settle(&signout);
             }

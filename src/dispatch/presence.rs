@@ -17,6 +17,7 @@ use crate::dispatch::link::{Leave, Link};
 use crate::dispatch::queue::{Cargo, Item};
 use crate::dispatch::supervision::{Event, Loss, Transition};
 use crate::dispatch::{Dispatch, Refused};
+use crate::monitor::events::event;
 use crate::monitor::metrics::LinkState;
 use crate::session::pending::{Stage, Ticket};
 use crate::wire::dialect::Dialect;
@@ -133,6 +134,15 @@ impl Dispatch {
                 self.fail(channel, &ticket, pb::Status::OutcomeUnknown, "the logic service was lost");
             }
         });
+    }
+
+    /// A link was lost, refused or not reached: the administrator is told of the instance, and behind it of its zone, if
+    /// that has nobody else.
+    pub(crate) fn tell_lost(&self, link: &Link, told: event::Event) {
+        self.metrics.raise(told);
+        if link.tell_lost() {
+            self.services.refresh(&link.instance.service);
+        }
     }
 
     /// An instance did not answer a request in its time. Too many of them eject it.

@@ -14,8 +14,9 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::backoff::Backoff;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::link::Link;
+use crate::dispatch::link_end::LinkEnd;
 use crate::dispatch::supervision::{Event, Loss};
-use crate::dispatch::traffic::{LinkEnd, Traffic};
+use crate::dispatch::traffic::Traffic;
 use crate::monitor::events::event;
 use crate::monitor::metrics::Reject;
 
@@ -116,14 +117,14 @@ fn report_unreached(link: &Link, dispatch: &Dispatch, error: &dyn Display, repor
 
 fn raise_lost(link: &Link, dispatch: &Dispatch, detail: &dyn Display) {
     let Instance { service, id, zone, .. } = &link.instance;
-    dispatch.metrics.raise(event::Event::instance_lost(service, id, zone, detail));
+    dispatch.tell_lost(link, event::Event::instance_lost(service, id, zone, detail));
 }
 
 fn report_refused(link: &Link, dispatch: &Dispatch) {
     dispatch.metrics.reject(Reject::BackendRejected);
     let Instance { service, id, zone, .. } = &link.instance;
     let detail = format_args!("it knows {} already", dispatch.settings.gate_id);
-    dispatch.metrics.raise(event::Event::link_refused(service, id, zone, detail));
+    dispatch.tell_lost(link, event::Event::link_refused(service, id, zone, detail));
 }
 
 fn report_lost(link: &Link, dispatch: &Dispatch, end: &LinkEnd) {

@@ -2,7 +2,8 @@
 
 use super::fixtures::{GATE, House, house, house_with};
 use super::*;
-use crate::dispatch::traffic::{LinkEnd, Traffic};
+use crate::dispatch::link_end::LinkEnd;
+use crate::dispatch::traffic::Traffic;
 use crate::session::channels::ChannelGuard;
 use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
 use crate::session::outgoing::LaneId;
@@ -456,6 +457,31 @@ fn g5_a_channel_that_ends_unanswered_is_signed_out_behind_the_answer() {
     assert_eq!(house.queued("l1").len(), 1);
     house.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
     assert_eq!(house.books.rejects(Reject::ResponseUnmatched), 1);
+}
+
+/// The login services of kim and X_IM answer every sign-out, with 0 or, if somebody was faster, 404.
+#[test]
+fn g9_answers_to_sign_outs_are_expected_as_often_as_sign_outs_were_written() {
+    let house = two_logins();
+    house.up(&["l1"]);
+    let answered =
+        |status: &str| house.books.value(&format!("gateway_signout_answers_total{{status=\"{status}\"}}"));
+    let guard = arrive(&house, "alice");
+    let id = Rc::clone(&guard.channel.id);
+    let answer = |status| house.answer("l1", &id, command::LOGIN_SIGNOUT, 0, status);
+    answer(0);
+    assert_eq!(house.books.rejects(Reject::ResponseUnmatched), 1, "none was written");
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    house.take_all("l1");
+    house.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
+    end(&house, guard, CloseReason::PeerClosed);
+    run_signouts(&house, Instant::now());
+    assert_eq!(house.take_all("l1").len(), 1);
+    answer(404);
+    assert_eq!((answered("0"), answered("404")), (0, 1));
+    assert_eq!(house.books.rejects(Reject::ResponseUnmatched), 1);
+    answer(404);
+    assert_eq!((answered("404"), house.books.rejects(Reject::ResponseUnmatched)), (1, 2), "once");
 }
 
 #[test]

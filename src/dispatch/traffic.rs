@@ -1,8 +1,7 @@
-//! One live connection to a logic instance: writes its queue, reads its packets, pings it (protocol §5).
+//! One live connection to a logic instance: writes its queue, reads its packets, pings it when it is silent (protocol §5).
 
-use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -11,16 +10,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tracing::debug;
 
 use crate::dispatch::Dispatch;
 use crate::dispatch::inbound::{Delivery, Step};
 use crate::dispatch::link::Link;
+use crate::dispatch::link_end::LinkEnd;
 use crate::dispatch::supervision::{Event, Loss};
 use crate::dispatch::trickle::Trickle;
 use crate::limits::{
-    DELIVERIES_PER_TURN, PRESSURE_LOOK, PUSH_TOO_LARGE_HOLDS, PUSHES_PER_TURN, READ_CHUNK, SLICES_PER_WRITE,
+    DELIVERIES_PER_TURN, Limits, PRESSURE_LOOK, PUSH_TOO_LARGE_HOLDS, PUSHES_PER_TURN, READ_CHUNK,
+    SLICES_PER_WRITE,
 };
 use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
@@ -32,64 +32,6 @@ use crate::wire::packet::{self, Packet};
 /// Longest payload of a ping that is sent back, bytes: what WebSocket allows a control frame (RFC 6455 section 5.5).
 const MAX_ECHO: usize = 125;
 
-/// Why a link ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LinkEnd {
-    /// A close frame and nothing else came: the service does not want this gateway id.
-    Refused,
-    /// A close frame.
-    Closed,
-    /// The connection ended.
-    Eof,
-    /// The connection broke.
-    Io(String),
-    /// No byte in return for so many pings (row E2).
-    Silent,
-    /// Not one byte after the handshake in that time.
-    Mute,
-    /// Not a frame (row E4).
-    BadFrame(FrameError),
-    /// Its instance has left the set, and it owed nothing more or had had its time (row E11).
-    Left,
-    /// The task that served it panicked: a fault of the gateway (row F10).
-    Panicked,
-}
-
-impl fmt::Display for LinkEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("refused"),
-            Self::Closed => f.write_str("closed by the service"),
-            Self::Eof => f.write_str("connection ended"),
-            Self::Io(error) => write!(f, "connection broke: {error}"),
-            Self::Silent => f.write_str("no answer to pings"),
-            Self::Mute => f.write_str("no sign of life after the handshake"),
-            Self::BadFrame(error) => write!(f, "bad frame: {error}"),
-            Self::Left => f.write_str("no longer in the set of instances"),
-            Self::Panicked => f.write_str("a fault of the gateway; please report this"),
-        }
-    }
-}
-
-impl LinkEnd {
-    /// What it means to supervision.
-    fn loss(&self) -> Loss {
-        match self {
-            Self::Refused => Loss::Refused,
-            Self::Closed | Self::Eof | Self::Io(_) => Loss::Ended,
-            Self::Silent => Loss::Silent,
-            Self::Mute => Loss::NotReached,
-            Self::BadFrame(_) | Self::Left | Self::Panicked => Loss::Given,
-        }
-    }
-}
-
-impl From<io::Error> for LinkEnd {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error.to_string())
-    }
-}
-
 /// The connection's own state; everything shared is in [`Link`].
 pub(crate) struct Traffic {
     stream: TcpStream,
@@ -98,21 +40,46 @@ pub(crate) struct Traffic {
     decoder: FrameDecoder,
     scratch: Box<[u8]>,
     delivery: Option<Delivery>,
-    pings: Interval,
     /// When the last byte came: any byte counts as a pong.
     last_byte: Instant,
-    silence: Duration,
+    last_ping: Instant,
+    /// When the frame began whose end has not come; a pause of the gateway's own begins it anew.
+    frame_began: Option<Instant>,
+    patience: Patience,
     trickle: Trickle,
     /// Until when the administrator is told of pushes that were too large.
     oversized_until: Option<Instant>,
-    /// Pings wake the task, so it has a turn at least this often unless the worker, or the machine, stands still; and
-    /// an instance that is well says something this often.
-    two_pings: Duration,
     timer: Timer,
     /// Has any byte come?
     proven: bool,
     /// What supervision is told when it is dropped; before its end, that it panicked.
     loss: Loss,
+}
+
+/// How long the instance may take, and when it is asked.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// A ping is sent when nothing came for so long, and not before: the Go services write a pong into the buffer of
+    /// whatever they are just writing (row H12).
+    ping: Duration,
+    /// The task wakes at least once per ping, so it has a turn this often unless the worker, or the machine, stands
+    /// still; and an instance that is well says something this often.
+    two_pings: Duration,
+    /// The link is dead without a byte for so long.
+    silence: Duration,
+    /// A frame, from its first byte to its last.
+    frame: Duration,
+}
+
+impl Patience {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            ping: limits.backend_ping,
+            two_pings: limits.backend_ping * 2,
+            silence: limits.backend_ping * limits.backend_misses,
+            frame: limits.backend_frame_deadline,
+        }
+    }
 }
 
 impl Drop for Traffic {
@@ -127,10 +94,7 @@ impl Traffic {
     /// Takes over a connection on which hands were shaken.
     pub(crate) fn new(stream: TcpStream, link: Rc<Link>, dispatch: Rc<Dispatch>) -> Self {
         let limits = &dispatch.settings.limits;
-        let (now, two_pings) = (Instant::now(), limits.backend_ping * 2);
-        let silence = limits.backend_ping * limits.backend_misses;
-        let mut pings = interval_at((now + limits.backend_ping).into(), limits.backend_ping);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (now, patience) = (Instant::now(), Patience::of(limits));
         let decoder = FrameDecoder::new(limits.backend_max_frame).ignoring_unknown_opcodes();
         link.rest();
         Self {
@@ -140,13 +104,14 @@ impl Traffic {
             decoder,
             scratch: vec![0; READ_CHUNK].into_boxed_slice(),
             delivery: None,
-            pings,
             last_byte: now,
-            silence,
+            // One goes out with the handshake.
+            last_ping: now,
+            frame_began: None,
+            patience,
             trickle: Trickle::default(),
             oversized_until: None,
-            two_pings,
-            timer: Timer::new(now + silence),
+            timer: Timer::new(now + patience.ping),
             proven: false,
             loss: LinkEnd::Panicked.loss(),
         }
@@ -163,9 +128,6 @@ impl Traffic {
     /// Reads a bounded amount, writes what can be written, and yields when there is more to read.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         self.link.register(cx);
-        while self.pings.poll_tick(cx).is_ready() {
-            self.link.enqueue_control(frame::encode(Opcode::Ping, &[]).into());
-        }
         // What has arrived is read before the silence is judged: it may be this worker that was late.
         // And a connection that has ended is not written to: what is queued can still move.
         let step = match self.read_turn(cx) {
@@ -174,19 +136,20 @@ impl Traffic {
         };
         let now = Instant::now();
         let is_paused = self.is_paused(now);
-        let stood_still = self.link.turn(now) > self.two_pings;
+        let stood_still = self.link.turn(now) > self.patience.two_pings;
         if stood_still {
             self.dispatch.on(&self.link, Event::Resumed, now);
         }
         if step == Step::Yield || is_paused || stood_still {
             // What it sent meanwhile is not read, or it was not asked: the pause is the gateway's own, and no silence of
             // the instance.
-            self.last_byte = now;
+            (self.last_byte, self.frame_began) = (now, None);
         }
-        let silent_at = self.last_byte + self.silence;
-        if now >= silent_at {
-            return Poll::Ready(if self.proven { LinkEnd::Silent } else { LinkEnd::Mute });
-        }
+        let dead_at = match self.judge(now) {
+            Ok(dead_at) => dead_at,
+            Err(end) => return Poll::Ready(end),
+        };
+        let ping_at = self.ping_if_silent(now);
         if self.link.next_due().is_some_and(|due| due <= now) {
             self.dispatch.on(&self.link, Event::Time, now);
         }
@@ -202,11 +165,42 @@ impl Traffic {
         let look = is_paused.then_some(now + PRESSURE_LOOK);
         let due =
             [self.link.next_due(), self.link.leaves_by(), look, self.oversized_until].into_iter().flatten();
-        self.timer.arm(due.fold(silent_at, Instant::min), cx);
+        self.timer.arm(due.fold(dead_at.min(ping_at), Instant::min), cx);
         if step == Step::Yield {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Is the link dead? If not, when is it, should nothing come?
+    fn judge(&mut self, now: Instant) -> Result<Instant, LinkEnd> {
+        let silent_at = self.last_byte + self.patience.silence;
+        if now >= silent_at {
+            return Err(if self.proven { LinkEnd::Silent } else { LinkEnd::Mute });
+        }
+        if !self.decoder.is_mid_frame() {
+            self.frame_began = None;
+            return Ok(silent_at);
+        }
+        // What comes within a frame belongs to it: a pong that an instance writes there is none, and the frames behind
+        // it are lost if the end does not come.
+        let slow_at = *self.frame_began.get_or_insert(now) + self.patience.frame;
+        if now >= slow_at {
+            self.dispatch.metrics.reject(Reject::BackendSlowFrame);
+            return Err(LinkEnd::SlowFrame(self.patience.frame));
+        }
+        Ok(silent_at.min(slow_at))
+    }
+
+    /// Asks for a sign of life when there was none for a whole interval; when is the next time?
+    fn ping_if_silent(&mut self, now: Instant) -> Instant {
+        let quiet_since = self.last_byte.max(self.last_ping);
+        if now < quiet_since + self.patience.ping {
+            return quiet_since + self.patience.ping;
+        }
+        self.link.enqueue_control(frame::encode(Opcode::Ping, &[]).into());
+        self.last_ping = now;
+        now + self.patience.ping
     }
 
     fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Step, LinkEnd> {
@@ -225,6 +219,7 @@ impl Traffic {
             }
             if let Some(frame) = self.decoder.next_frame().map_err(|error| self.bad_frame(error))? {
                 packets -= 1;
+                self.frame_began = None;
                 self.take_frame(frame, now)?;
             } else if self.is_paused(now) || self.poll_read(cx)?.is_pending() {
                 return Ok(Step::Done);
@@ -249,8 +244,8 @@ impl Traffic {
             Poll::Ready(()) if buffer.filled().is_empty() => Err(LinkEnd::Eof),
             Poll::Ready(()) => {
                 let now = Instant::now();
-                if now.saturating_duration_since(std::mem::replace(&mut self.last_byte, now)) > self.two_pings
-                {
+                let before = std::mem::replace(&mut self.last_byte, now);
+                if now.saturating_duration_since(before) > self.patience.two_pings {
                     self.dispatch.on(&self.link, Event::Resumed, now);
                 }
                 self.trickle.took(buffer.filled().len());

@@ -1,16 +1,19 @@
-//! Which zones of which services have an instance that may be chosen, for the administrator: a zone that had one and
-//! has none is empty, and the first request that leaves it says so.
+//! Which zones of which services have an instance, for the administrator: one whose instances are all lost, or have left,
+//! is empty, and the first request that leaves a zone says so.
+//!
+//! Empty is what `instance_lost` says of each of its instances, and never more: it is raised behind the last of them and
+//! cleared before the first. An instance that is linked and does not serve, because it is young or did not answer, makes
+//! no zone empty; its requests that go elsewhere are told as what they are.
 //!
 //! A zone that no instance of a service was ever named for is meant to be served from elsewhere, and is not reported. One
-//! of the route that all have left is empty however they left: its accounts have no home until somebody serves them
-//! there, or the route gives them another. A zone that the route does not know has no accounts, so when nobody is named
-//! for it any more there is nothing left to tell.
+//! that all have left is empty however they left: its accounts have no home until somebody serves them there, or the
+//! route gives them another. What is no zone of the route has no accounts.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::monitor::events::event::{Event, Subject};
+use crate::monitor::events::event::{Event, Severity, Subject};
 use crate::monitor::metrics::WorkerMetrics;
 
 /// Zones by service and name.
@@ -22,12 +25,25 @@ pub(super) struct Zones {
     by_service: RefCell<BTreeMap<String, BTreeMap<String, Zone>>>,
 }
 
+/// How things stand with an instance of the set, from best to worst; with a zone as with the best of its instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Presence {
+    /// Its link is up.
+    Linked,
+    /// It is dialled, and nobody was told that it is lost.
+    Awaited,
+    /// Somebody was.
+    Lost,
+}
+
 /// One that an instance of the service was named for.
 #[derive(Debug, Default, Clone, Copy)]
 struct Zone {
     is_served: bool,
     /// A request went elsewhere since it was last served.
     is_left: bool,
+    /// As it was told.
+    empty: Option<Severity>,
 }
 
 impl Zones {
@@ -41,39 +57,38 @@ impl Zones {
         let _set = self.metrics.set(Arc::clone(metrics));
     }
 
-    /// The instances of a service that have not left are named for the zones `named`, and those that may be chosen are
-    /// in `served`.
-    pub(super) fn changed(&self, service: &str, named: BTreeSet<String>, served: &BTreeSet<String>) {
+    /// The instances of a service that have not left are named for these zones, and those that may be chosen are in
+    /// `served`.
+    pub(super) fn changed<'a>(
+        &self,
+        service: &str,
+        named: impl Iterator<Item = (&'a str, Presence)>,
+        served: &BTreeSet<&str>,
+    ) {
+        let Some(metrics) = self.metrics.get() else { return };
+        let mut best: BTreeMap<&str, Presence> = BTreeMap::new();
+        for (zone, presence) in named {
+            best.entry(zone).and_modify(|best| *best = presence.min(*best)).or_insert(presence);
+        }
         let mut by_service = self.by_service.borrow_mut();
         let zones = by_service.entry(service.to_owned()).or_default();
-        zones.retain(|name, _| {
-            let is_kept = named.contains(name) || self.routed.contains(name);
-            if !is_kept && let Some(metrics) = self.metrics.get() {
-                metrics.clear(&Subject::zone_empty(service, name));
-            }
-            is_kept
-        });
-        for zone in named {
-            zones.entry(zone).or_default();
+        for zone in best.keys().filter(|zone| self.routed.contains(**zone)) {
+            zones.entry((*zone).to_owned()).or_default();
         }
+        let is_any_left = best.values().any(|presence| *presence != Presence::Lost);
         for (name, zone) in zones {
-            let is_served = served.contains(name);
-            if std::mem::replace(&mut zone.is_served, is_served) == is_served {
-                continue;
-            }
-            let Some(metrics) = self.metrics.get() else { continue };
-            if is_served {
+            let is_served = served.contains(name.as_str());
+            if is_served && !zone.is_served {
                 zone.is_left = false;
-                metrics.clear(&Subject::zone_empty(service, name));
                 metrics.clear(&Subject::zone_fallback(service, name));
-            } else if served.is_empty() {
-                let detail = "nor has any other zone: its requests are refused with 300";
-                metrics.raise(Event::zone_empty(service, name, detail));
-            } else if self.routed.contains(name) {
-                metrics.raise(Event::zone_empty(service, name, "other zones take its accounts"));
-            } else {
-                let detail = "the route does not know it: it stood in for zones that have none";
-                metrics.raise(Event::zone_empty(service, name, detail));
+            }
+            zone.is_served = is_served;
+            match best.get(name.as_str()) {
+                Some(Presence::Linked) if zone.empty.take().is_some() => {
+                    metrics.clear(&Subject::zone_empty(service, name));
+                }
+                Some(Presence::Linked | Presence::Awaited) if zone.empty.is_none() => {}
+                _ => zone.tell_empty(service, name, is_any_left, metrics),
             }
         }
     }
@@ -92,14 +107,25 @@ impl Zones {
     }
 }
 
+impl Zone {
+    /// Nobody is there; told again where that means more, or less, than before.
+    fn tell_empty(&mut self, service: &str, name: &str, is_any_left: bool, metrics: &WorkerMetrics) {
+        let (severity, detail) = match is_any_left {
+            true => (Severity::Warning, "other zones take its accounts"),
+            false => (Severity::Error, "nor has any other zone: its requests are refused with 300"),
+        };
+        if self.empty.replace(severity) != Some(severity) {
+            metrics.raise(Event::zone_empty(severity, service, name, detail));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use Presence::{Awaited, Linked, Lost};
+
     use super::*;
     use crate::monitor::metrics::Metrics;
-
-    fn set(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
 
     /// Value of a series of the events of one kind.
     fn value(metrics: &Metrics, family: &str, event: &str) -> u64 {
@@ -111,75 +137,82 @@ mod tests {
 
     fn zones() -> (Metrics, Zones) {
         let metrics = Metrics::new("gate01", 1, Vec::new());
-        let zones = Zones::new(set(&["a", "b"]));
+        let zones = Zones::new(["a", "b"].map(str::to_owned).into());
         zones.report_to(&metrics.worker(0));
         (metrics, zones)
+    }
+
+    /// Those that are linked serve.
+    fn are(zones: &Zones, service: &str, instances: &[(&str, Presence)]) {
+        let linked = instances.iter().filter(|(_, presence)| *presence == Linked);
+        zones.changed(service, instances.iter().copied(), &linked.map(|(zone, _)| *zone).collect());
     }
 
     #[test]
     fn e13_a_zone_is_empty_when_it_loses_its_last_and_left_with_the_first_request() {
         let (metrics, zones) = zones();
-        let named = || set(&["a", "b"]);
-        zones.changed("chat", named(), &set(&["a"]));
-        assert_eq!(value(&metrics, "total", "zone_empty"), 0, "b was never served");
-        zones.changed("chat", named(), &set(&["a", "b"]));
-        assert_eq!(value(&metrics, "active", "zone_empty"), 0);
-        zones.changed("chat", named(), &set(&["a"]));
+        are(&zones, "chat", &[("a", Linked), ("b", Awaited)]);
+        assert_eq!(value(&metrics, "total", "zone_empty"), 0, "nobody knows yet");
+        are(&zones, "chat", &[("a", Linked), ("b", Linked), ("b", Linked)]);
+        are(&zones, "chat", &[("a", Linked), ("b", Lost), ("b", Linked)]);
+        assert_eq!(value(&metrics, "total", "zone_empty"), 0);
+        are(&zones, "chat", &[("a", Linked), ("b", Lost), ("b", Lost)]);
         assert_eq!(value(&metrics, "active", "zone_empty"), 1);
         assert_eq!(value(&metrics, "active", "zone_fallback"), 0, "nobody had to go elsewhere yet");
         for _ in 0..3 {
             zones.fell_back("chat", "b");
-            zones.changed("chat", named(), &set(&["a"]));
+            are(&zones, "chat", &[("a", Linked), ("b", Lost)]);
         }
         assert_eq!(value(&metrics, "total", "zone_fallback"), 1, "not per request");
-        zones.changed("chat", named(), &set(&[]));
+        are(&zones, "chat", &[("a", Lost), ("b", Lost)]);
         assert_eq!(value(&metrics, "active", "zone_empty"), 2, "E14");
-        zones.changed("chat", named(), &set(&["a", "b"]));
+        are(&zones, "chat", &[("a", Linked), ("b", Linked)]);
         assert_eq!(
             (value(&metrics, "active", "zone_empty"), value(&metrics, "active", "zone_fallback")),
             (0, 0)
         );
-        zones.changed("chat", named(), &set(&["a"]));
+        are(&zones, "chat", &[("a", Linked), ("b", Lost)]);
         zones.fell_back("chat", "b");
         assert_eq!(value(&metrics, "total", "zone_fallback"), 2, "again");
+    }
+
+    /// What is told of a zone is what was told of its instances.
+    #[test]
+    fn h24_what_is_linked_and_does_not_serve_makes_no_zone_empty_nor_does_what_nobody_lost() {
+        let (metrics, zones) = zones();
+        let told = || (value(&metrics, "active", "zone_empty"), value(&metrics, "total", "zone_empty"));
+        are(&zones, "chat", &[("a", Linked), ("b", Linked)]);
+        zones.changed("chat", [("a", Linked), ("b", Linked)].into_iter(), &["a"].into());
+        assert_eq!(told(), (0, 0), "young, or it did not answer");
+        zones.fell_back("chat", "b");
+        assert_eq!(value(&metrics, "active", "zone_fallback"), 1);
+        are(&zones, "chat", &[("a", Awaited), ("b", Awaited)]);
+        assert_eq!(told(), (0, 0), "the end of the gateway");
+        are(&zones, "chat", &[("a", Awaited), ("b", Lost)]);
+        assert_eq!(told(), (1, 1), "never reached, and said to be lost");
+        are(&zones, "chat", &[("a", Awaited), ("b", Awaited)]);
+        assert_eq!(told(), (1, 1), "until it is back");
+        zones.changed("chat", [("a", Awaited), ("b", Linked)].into_iter(), &BTreeSet::new());
+        assert_eq!(told(), (0, 1), "as soon as it is linked");
     }
 
     #[test]
     fn a_zone_that_nobody_is_named_for_is_not_reported_and_one_that_all_have_left_is() {
         let (metrics, zones) = zones();
         zones.fell_back("login", "b");
-        zones.changed("login", set(&["a"]), &set(&["a"]));
+        are(&zones, "login", &[("a", Linked)]);
         zones.fell_back("login", "b");
         assert_eq!(value(&metrics, "total", "zone_fallback"), 0, "b is meant to be served from a");
-        zones.changed("login", set(&[]), &set(&[]));
+        are(&zones, "login", &[]);
         assert_eq!(value(&metrics, "active", "zone_empty"), 1, "its instances left discovery");
     }
 
     #[test]
-    fn a_zone_outside_the_route_is_empty_until_nobody_is_named_for_it() {
+    fn what_is_no_zone_of_the_route_has_no_accounts_to_miss_it() {
         let (metrics, zones) = zones();
-        let active = || value(&metrics, "active", "zone_empty");
-        zones.changed("chat", set(&["a", "spare"]), &set(&["a", "spare"]));
-        zones.changed("chat", set(&["a", "spare"]), &set(&["a"]));
-        assert_eq!(active(), 1, "its instance was lost");
-        zones.changed("chat", set(&["a"]), &set(&["a"]));
-        assert_eq!(active(), 0, "and taken out");
-        zones.changed("chat", set(&["a", "spare"]), &set(&["a", "spare"]));
-        zones.changed("chat", set(&["a"]), &set(&["a"]));
-        assert_eq!((active(), value(&metrics, "total", "zone_empty")), (0, 1), "taken out while it served");
-        zones.changed("login", set(&["spare"]), &set(&["spare"]));
-        zones.changed("login", set(&["spare"]), &set(&[]));
-        zones.changed("chat", set(&["a"]), &set(&["a"]));
-        assert_eq!(active(), 1, "that of another service");
-    }
-
-    #[test]
-    fn a_zone_whose_instances_were_never_up_is_left_all_the_same() {
-        let (metrics, zones) = zones();
-        zones.changed("chat", set(&["a", "b"]), &set(&["a"]));
-        zones.fell_back("chat", "b");
-        assert_eq!(value(&metrics, "active", "zone_fallback"), 1);
-        zones.changed("chat", set(&["a", "b"]), &set(&["a", "b"]));
-        assert_eq!(value(&metrics, "active", "zone_fallback"), 0);
+        are(&zones, "chat", &[("a", Linked), ("spare", Linked), ("", Linked)]);
+        are(&zones, "chat", &[("a", Linked), ("spare", Lost), ("", Lost)]);
+        are(&zones, "chat", &[("a", Linked)]);
+        assert_eq!(value(&metrics, "total", "zone_empty"), 0);
     }
 }

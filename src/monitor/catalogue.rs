@@ -81,6 +81,8 @@ catalogue! {
         "Sign-outs by outcome; given_up means that a login service still believes a user to be online.";
     SIGNOUTS_WAITING: GAUGE "gateway_signouts_waiting" []
         "Sign-outs owed to the login service and not written yet.";
+    SIGNOUT_ANSWERS: COUNTER "gateway_signout_answers_total" ["status"]
+        "Answers of login services to sign-outs, by status; nobody waits for them, and the embedded service sends none. At most as many as sign-outs were written.";
     ZONE_FALLBACK: COUNTER "gateway_zone_fallback_total" ["zone"]
         "Requests, sign-ins and sign-outs whose zone had no instance of the service, so that another zone's was chosen; one that moves on from a lost instance counts again.";
     SPILLED: COUNTER "gateway_spilled_total" []

@@ -134,8 +134,7 @@ impl Workers<'_> {
 
     fn requests(&self) -> [MetricFamily; 6] {
         let mut answers = Family::new(&of::ANSWERS);
-        let statuses = STATUSES.iter().map(|status| status.to_string()).chain(["other".to_owned()]);
-        for (index, status) in statuses.enumerate() {
+        for (index, status) in statuses().enumerate() {
             for origin in AnswerOrigin::ALL {
                 let count = self.sum(|worker| worker.answers[origin.index()].get(index));
                 answers.sample(&[&status, origin.label()], count);
@@ -155,7 +154,8 @@ impl Workers<'_> {
         ]
     }
 
-    fn pushes_and_queues(&self) -> [MetricFamily; 9] {
+    fn pushes_and_queues(&self) -> [MetricFamily; 10] {
+        let statuses: Vec<_> = statuses().collect();
         [
             self.total(&of::PUSHES_DELIVERED, |worker| &worker.pushes_delivered),
             self.total(&of::PUSHES_RECEIVED, |worker| &worker.pushes_received),
@@ -168,6 +168,9 @@ impl Workers<'_> {
             self.gauge(&of::PARTIAL_BYTES, |worker| &worker.partial_bytes),
             self.by_label(&of::SIGNOUTS, Signout::ALL.iter().map(|l| l.label()), |worker| &worker.signouts),
             self.gauge(&of::SIGNOUTS_WAITING, |worker| &worker.signouts_waiting),
+            self.by_label(&of::SIGNOUT_ANSWERS, statuses.iter().map(String::as_str), |worker| {
+                &worker.signout_answers
+            }),
         ]
     }
 
@@ -213,6 +216,11 @@ impl Workers<'_> {
         }
         [packets_in.finish(), bytes_in.finish(), bytes_out.finish(), no_server.finish()]
     }
+}
+
+/// The label of each place of a counter by status.
+fn statuses() -> impl Iterator<Item = String> {
+    STATUSES.iter().map(|status| status.to_string()).chain(["other".to_owned()])
 }
 
 /// Label `serviceName` of the original metrics: the name under which its TCP gateway registers.

@@ -166,7 +166,7 @@ label_set! {
         Empty = "empty",
         /// More than half of a service was gone at once; held back (E11).
         Shrunk = "shrunk",
-        /// An entry whose zone is not in the route.
+        /// An entry whose zone is not in the route: it serves as a last resort, or is skipped.
         BadZone = "bad_zone",
         /// An entry that serves something else than plain TCP.
         OtherProtocol = "other_protocol",
@@ -298,6 +298,8 @@ label_set! {
         BackendBadPacket = "backend_bad_packet",
         /// A logic service broke the framing; its link is closed (E4).
         BackendBadFrame = "backend_bad_frame",
+        /// A frame of a logic service began and did not end in time; its link is closed (H13).
+        BackendSlowFrame = "backend_slow_frame",
         /// A logic service sent a frame that calls for nothing.
         BackendIgnored = "backend_ignored",
         /// A logic service refused the handshake (E15).
@@ -314,9 +316,9 @@ label_set! {
         InstanceLost = "instance_lost",
         /// A logic instance refuses this gateway's id (E15).
         LinkRefused = "link_refused",
-        /// A zone that had instances of a service has none that may be chosen (E13, E14).
+        /// All instances of a zone for a service are lost, or have left (E13, E14).
         ZoneEmpty = "zone_empty",
-        /// Requests of such a zone go to another zone's instances (E13).
+        /// Requests of a zone in which nobody serves go to another zone's instances (E13).
         ZoneFallback = "zone_fallback",
         /// A logic instance sends pushes above `limits.max_push`, which are dropped (H1).
         PushTooLarge = "push_too_large",

@@ -207,6 +207,7 @@ mod tests {
         worker.partial(30);
         worker.signout(Signout::Superseded);
         worker.signouts_waiting(3);
+        worker.signout_answered(404);
         worker.zone_fallback(1);
         worker.zone_fallback(99);
         worker.no_instance(0);
@@ -240,6 +241,7 @@ mod tests {
             ("gateway_partial_bytes", 30.0),
             ("gateway_signouts_total{outcome=\"superseded\"}", 1.0),
             ("gateway_signouts_waiting", 3.0),
+            ("gateway_signout_answers_total{status=\"404\"}", 1.0),
             ("gateway_zone_fallback_total{zone=\"zone_b\"}", 1.0),
             ("gateway_zone_fallback_total{zone=\"zone_a\"}", 0.0),
             ("gateway_spilled_total", 1.0),

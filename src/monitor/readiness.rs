@@ -91,6 +91,11 @@ impl Readiness {
         self.state().draining = true;
     }
 
+    /// Is it?
+    pub fn is_draining(&self) -> bool {
+        self.state().draining
+    }
+
     /// Ready at this moment?
     pub fn verdict(&self, now: Instant) -> Verdict {
         self.state().verdict(now)

@@ -71,6 +71,7 @@ pub struct WorkerMetrics {
     pub(super) partial_bytes: AtomicI64,
     pub(super) signouts: Counters<{ Signout::COUNT }>,
     pub(super) signouts_waiting: AtomicI64,
+    pub(super) signout_answers: Counters<{ STATUSES.len() + 1 }>,
     pub(super) spilled: AtomicU64,
     pub(super) link_transitions: Counters<{ LinkState::COUNT }>,
     pub(super) zone_fallbacks: Box<[AtomicU64]>,
@@ -79,6 +80,11 @@ pub struct WorkerMetrics {
     /// Its number among the workers.
     index: usize,
     events: Events,
+}
+
+/// Where a status is counted: with the others if it is none of the protocol.
+fn status_index(status: i32) -> usize {
+    STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len())
 }
 
 impl WorkerMetrics {
@@ -107,6 +113,7 @@ impl WorkerMetrics {
             partial_bytes: AtomicI64::new(0),
             signouts: Counters::default(),
             signouts_waiting: AtomicI64::new(0),
+            signout_answers: Counters::default(),
             spilled: AtomicU64::new(0),
             link_transitions: Counters::default(),
             zone_fallbacks: of_zones(),
@@ -199,8 +206,7 @@ impl WorkerMetrics {
 
     /// An answer was put into a client's queue.
     pub fn answered(&self, status: i32, origin: AnswerOrigin) {
-        let label = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
-        self.answers[origin.index()].add(label, 1);
+        self.answers[origin.index()].add(status_index(status), 1);
     }
 
     /// From the arrival of a request's last byte to its answer.
@@ -267,6 +273,11 @@ impl WorkerMetrics {
     /// A sign-out reached its end.
     pub fn signout(&self, outcome: Signout) {
         self.signouts.add(outcome.index(), 1);
+    }
+
+    /// A login service answered a sign-out that was written to it.
+    pub fn signout_answered(&self, status: i32) {
+        self.signout_answers.add(status_index(status), 1);
     }
 
     /// The number of sign-outs that wait for a link changed.

@@ -18,6 +18,7 @@ use crate::support::fake_consul::{FakeConsul, Mood, entry};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{Bench, GATE};
 use crate::support::identity::CERTIFICATES;
+use crate::support::raw::Kind;
 
 mod following;
 mod real;
@@ -44,13 +45,14 @@ fn agent(address: SocketAddr) -> Consul {
         wait: Duration::from_secs(2),
         answer: Duration::from_millis(300),
         shrink_hold: HOLD,
+        last_resort: true,
         register: None,
     }
 }
 
 fn register() -> Register {
     let advertise = Advertise { host: "gate.example.org".into(), port: None };
-    Register { name: "tgateway".into(), check_url: None, advertise }
+    Register { name: "tgateway".into(), tags: Vec::new(), domain: None, check_url: None, advertise }
 }
 
 /// A gateway that asks this agent.
@@ -249,6 +251,42 @@ async fn e12_of_two_entries_with_one_id_one_is_used() {
     assert_eq!(errors(&bench, "duplicate").await, 1.0);
 }
 
+/// As with kim and X_IM: who is of no zone of the route is among all, and all serve when a zone has nobody.
+#[tokio::test]
+async fn an_instance_without_a_known_zone_serves_those_whose_zone_has_nobody_unless_switched_off() {
+    for last_resort in [true, false] {
+        let consul = FakeConsul::start().await;
+        let spare = FakeLogic::start(Dialect::XIm);
+        let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
+        consul.instances("login", &[("login01", login.address)]);
+        let unzoned = entry("chat", "spare", spare.address, &json!({ "zone": "mars" }));
+        consul.entries("chat", vec![unzoned.clone()]);
+        let bench = Bench::unready(login, chat, Dialect::XIm, |config| {
+            config.instances.clear();
+            config.limits.backend_young = Duration::from_millis(1);
+            config.consul = Some(Consul { last_resort, ..agent(consul.address) });
+        });
+        bench.metric_is("gateway_link_state", &["login01", "adult"], 1.0).await;
+        errors_are(&bench, "bad_zone", 1.0).await;
+        known(&bench, "chat", usize::from(last_resort)).await;
+        let (mut alice, _) = bench.client(Kind::Tcp, "alice").await;
+        if last_resort {
+            bench.metric_is("gateway_link_state", &["spare", "adult"], 1.0).await;
+        }
+        let sequence = alice.talk("bob", "is anybody there?").await;
+        let status = if last_resort { 0 } else { 300 };
+        assert_eq!(alice.response(sequence).await.header.status, status);
+        let home = entry("chat", "home", bench.chat.address, &json!({ "zone": "zone_a" }));
+        consul.entries("chat", vec![unzoned, home]);
+        bench.metric_is("gateway_link_state", &["home", "adult"], 1.0).await;
+        let (mut bob, _) = bench.client(Kind::Tcp, "bob").await;
+        let sequence = bob.talk("alice", "at home").await;
+        assert_eq!(bob.response(sequence).await.header.status, 0);
+        assert_eq!(bench.chat.packets("chat.user.talk").len(), 1, "the zone has somebody");
+        assert_eq!(spare.packets("chat.user.talk").len(), usize::from(last_resort));
+    }
+}
+
 #[tokio::test]
 async fn consul_over_tls_is_asked_only_if_its_certificate_is_of_the_given_ca() {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -296,6 +334,7 @@ async fn the_gateway_is_registered_once_with_its_ports_and_again_when_the_agent_
             "tls_port": ports[1].to_string(), "quic_port": ports[2].to_string()
         })
     );
+    assert_eq!(asked.body["Tags"], json!([]));
     let entry = [&asked.body["ID"], &asked.body["Name"], &asked.body["Address"], &asked.body["Port"]];
     assert_eq!(
         entry.map(|value| value.clone()),
@@ -308,6 +347,24 @@ async fn the_gateway_is_registered_once_with_its_ports_and_again_when_the_agent_
     consul.request("PUT /v1/agent/service/register", 1).await;
     let registrations = consul.asked().iter().filter(|asked| asked.what.ends_with("/register")).count();
     assert_eq!(registrations, 2, "one for the process, whatever its workers");
+}
+
+/// The routers of kim and X_IM ask for `wgateway` by tag and tell clients what meta domain says.
+#[tokio::test]
+async fn tags_and_domain_of_the_registration_are_the_operators() {
+    let (consul, _bench) = settled(|config| {
+        let tags = vec!["IDC:SH_ALI".to_owned(), "blue".to_owned()];
+        let domain = Some("ws://im.example.org".to_owned());
+        let register = Register { name: "wgateway".into(), tags, domain, ..register() };
+        config.id = "gate_1721604".to_owned();
+        config.consul.as_mut().unwrap().register = Some(register);
+    })
+    .await;
+    let asked = consul.request("PUT /v1/agent/service/register", 0).await;
+    let [id, name, tags] = ["ID", "Name", "Tags"].map(|key| &asked.body[key]);
+    assert_eq!((id, name), (&json!("gate_1721604"), &json!("wgateway")));
+    assert_eq!(tags, &json!(["IDC:SH_ALI", "blue"]));
+    assert_eq!(asked.body["Meta"]["domain"], json!("ws://im.example.org"));
 }
 
 #[tokio::test]

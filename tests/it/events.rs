@@ -114,7 +114,9 @@ async fn e13_the_last_instance_of_a_zone_is_zone_empty_and_the_first_request_els
     let about =
         |post: &Post| [post.text("service"), post.text("zone"), post.text("instance")].map(str::to_owned);
     assert_eq!(about(&empty), ["chat", "zone_b", ""]);
-    assert_eq!((empty.text("severity"), empty.text("detail")), ("error", "other zones take its accounts"));
+    assert_eq!((empty.text("severity"), empty.text("detail")), ("warning", "other zones take its accounts"));
+    let lost = webhook.posts().iter().position(|post| post.text("event") == "instance_lost").unwrap();
+    assert!(lost < webhook.posts().iter().position(|post| post.text("event") == "zone_empty").unwrap());
     assert_eq!(bench.metric("gateway_events_active", &["\"zone_fallback\""]).await, 0.0);
     for _ in 0..20 {
         for client in [&mut of_a, &mut of_b] {
@@ -142,8 +144,99 @@ async fn a_login_service_that_is_gone_is_told_and_so_is_its_return() {
     assert_eq!((gone.text("severity"), gone.text("service")), ("error", "login"));
     let empty = webhook.event("zone_empty", "raised").await;
     assert!(empty.text("detail").starts_with("nor has any other zone"), "{empty:?}");
+    assert_eq!(empty.text("severity"), "error");
     bench.login = FakeLogic::start_at(Dialect::XIm, address);
     webhook.event("login_unreachable", "cleared").await;
+}
+
+/// Every post as `event state severity`.
+fn told(webhook: &Webhook) -> Vec<String> {
+    let line = |post: &Post| ["event", "state", "severity"].map(|key| post.text(key).to_owned()).join(" ");
+    webhook.posts().iter().map(line).collect()
+}
+
+/// Two zones, two workers, clients: the gateway ends all its links, and that is nobody's loss.
+#[rstest]
+#[tokio::test]
+async fn h24_an_ordinary_stop_is_told_as_a_drain_and_as_nothing_else(
+    #[values(1, 2)] workers: usize,
+    #[values(Duration::ZERO, Duration::from_secs(2))] window: Duration,
+) {
+    let webhook = Webhook::start();
+    let far = FakeLogic::start(Dialect::XIm);
+    let (tell, address) = (telling(&webhook), far.address);
+    let mut bench = Bench::with(|config| {
+        tell(config);
+        config.workers = workers;
+        config.drain_window = window;
+        config.route = Arc::new(route(&["zone_a", "zone_b"]));
+        config.instances.push(gateway::config::Instance {
+            zone: "zone_b".into(),
+            ..instance("chat", "chat02", address, Dialect::XIm)
+        });
+    })
+    .await;
+    bench.metric_is("gateway_link_state", &["chat02", "state=\"adult\""], 1.0).await;
+    let mut clients = Vec::new();
+    for account in ["alice", "bob", "carol", "dave"] {
+        let (mut client, _) = bench.client(Tcp, account).await;
+        let sequence = client.talk("somebody", "x").await;
+        client.response(sequence).await;
+        clients.push(client);
+    }
+    // At once: what a stop does is not told by the last second alone.
+    bench.drain();
+    bench.ended().await;
+    assert_eq!(told(&webhook), ["drain raised info", "drain cleared info"]);
+}
+
+/// Whoever keeps what was raised is not left with it.
+#[tokio::test]
+async fn h24_what_was_raised_before_an_ordinary_stop_does_not_stay_raised() {
+    let webhook = Webhook::start();
+    let mut bench = Bench::with(telling(&webhook)).await;
+    bench.chat.stop().await;
+    webhook.event("zone_empty", "raised").await;
+    let events = bench.events();
+    bench.drain();
+    bench.ended().await;
+    events.raise(PROCESS, lost(1));
+    let told = told(&webhook);
+    let (before, after) = told.split_at(3);
+    let raised = ["instance_lost raised warning", "zone_empty raised error", "drain raised info"];
+    assert_eq!(before, raised);
+    let cleared: BTreeSet<_> = after.iter().map(String::as_str).collect();
+    assert_eq!(after.last().map(String::as_str), Some("drain cleared info"));
+    let all = ["drain cleared info", "instance_lost cleared warning", "zone_empty cleared error"];
+    assert!(after.len() == 3 && cleared.into_iter().eq(all), "{after:?}");
+}
+
+/// At no moment is a zone empty that has an instance which is not lost.
+#[tokio::test]
+async fn h24_zone_empty_comes_behind_the_loss_of_its_last_instance_and_goes_before_it_is_found() {
+    let webhook = Webhook::start();
+    let tell = telling(&webhook);
+    let mut bench = Bench::with(|config| {
+        tell(config);
+        config.limits.backend_returned_within = Duration::from_millis(1);
+        config.route = Arc::new(route(&["zone_a", "zone_b"]));
+        config.instances.push(gateway::config::Instance {
+            zone: "zone_b".into(),
+            ..instance("chat", "chat02", FakeLogic::start(Dialect::XIm).address, Dialect::XIm)
+        });
+    })
+    .await;
+    // Never reached: lost, and so its zone is empty.
+    webhook.event("zone_empty", "raised").await;
+    let address = bench.chat.stop().await;
+    webhook.posted(5).await;
+    let zone_b = ["instance_lost raised warning", "zone_empty raised warning"];
+    let none = ["instance_lost raised warning", "zone_empty raised error", "zone_empty raised error"];
+    assert_eq!(told(&webhook), [&zone_b[..], &none[..]].concat(), "both zones are worse off now");
+    // Young for long, as nobody else is: linked all the same.
+    bench.chat = FakeLogic::start_at(Dialect::XIm, address);
+    webhook.posted(7).await;
+    assert_eq!(told(&webhook)[5..7], ["zone_empty cleared error", "instance_lost cleared warning"]);
 }
 
 #[tokio::test]

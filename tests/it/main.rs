@@ -20,6 +20,7 @@ mod login;
 mod malformed;
 mod metrics;
 mod overload;
+mod peers;
 mod program;
 mod pushes;
 mod reconnect;

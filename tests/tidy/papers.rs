@@ -5,8 +5,15 @@ use std::path::Path;
 use super::source::{Report, root};
 
 /// The papers a reader is sent to.
-const PAPERS: &[&str] =
-    &["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "docs/events.md", "docs/protocol.md"];
+const PAPERS: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "docs/events.md",
+    "docs/migrating.md",
+    "docs/protocol.md",
+];
 
 /// What stands before a subcommand where a paper shows how to run one; in a block of commands a line may begin with
 /// the program as well.

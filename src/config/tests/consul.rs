@@ -59,8 +59,9 @@ fn what_consul_needs_is_asked_for(#[case] from: &str, #[case] to: &str, #[case] 
 }
 
 #[rstest]
-#[case("consul.address = \"127.0.0.1:8500\"", "consul.address: is \"127.0.0.1:8500\"; allowed is http://")]
-#[case("consul.address = \"http://a/b\"", "consul.address: is \"http://a/b\"; allowed is http://")]
+#[case("consul.address = \"ftp://a:1\"", "consul.address: is \"ftp://a:1\"; allowed is a host with or")]
+#[case("consul.address = \"\"", "consul.address: is \"\"; allowed is a host with or")]
+#[case("consul.address = \"http://a/b\"", "consul.address: is \"http://a/b\"; allowed is a host with or")]
 #[case("consul.address = \"http://u:p@a:1\"", "consul.address: is \"http://u:p@a:1\"; allowed")]
 #[case("consul.address = \"https://a\"", "consul.ca_file: is missing; allowed with https:// is a PEM file")]
 #[case(
@@ -85,12 +86,57 @@ fn what_consul_needs_is_asked_for(#[case] from: &str, #[case] to: &str, #[case] 
     "register.check_url = \"10.0.0.7/ready\"",
     "register.check_url: is \"10.0.0.7/ready\"; allowed is a URL"
 )]
+#[case("register.tags = [\"IDC:A\", \" \"]", "register.tags: is \" \"; allowed are 1 to 512 bytes")]
+#[case("register.tags = \"IDC:A\"", "register.tags: is \"IDC:A\"; allowed is")]
+#[case("register.domain = \"\"", "register.domain: is \"\"; allowed are 1 to 512 bytes")]
+#[case("consul.last_resort = \"no\"", "consul.last_resort: is \"no\"; allowed is true or false")]
 #[case("register.enabled = \"no\"", "register.enabled: is \"no\"; allowed is true or false")]
 fn a_bad_value_of_a_table_names_its_key(#[case] line: &str, #[case] expected: &str) {
     let home = Home::new(&format!("consul-table-{:x}", crc32fast::hash(line.as_bytes())));
     let message = home.refused(&consul(line, ""), &[]);
     assert!(message.starts_with(&format!("discovery.{expected}")), "{message}");
     assert!(message.contains("allowed") || message.contains("does not exist"), "{message}");
+}
+
+/// In kim's and X_IM's files there is `ConsulURL: localhost:8500`.
+#[test]
+fn consuls_address_may_be_a_bare_host_and_port() {
+    let home = Home::new("consul-bare");
+    for (text, host, port) in [
+        ("localhost:8500", "localhost", 8500),
+        ("consul", "consul", 8500),
+        ("10.0.0.1:80", "10.0.0.1", 80),
+        ("[::1]:8501", "::1", 8501),
+    ] {
+        let consul = consul(&format!("consul.address = \"{text}\""), "");
+        let address = home.parse(&consul, &[]).unwrap().config.consul.unwrap().address;
+        assert_eq!(address, ConsulAddress { tls: false, host: host.to_owned(), port }, "{text}");
+    }
+    let by_environment = [("GATEWAY__DISCOVERY__CONSUL__ADDRESS", "consul:8500")];
+    let loaded = home.parse(&consul("consul.token = \"a\"", ""), &by_environment).unwrap();
+    assert_eq!(loaded.warnings, ["discovery.consul.token: travels in clear to consul:8500"]);
+}
+
+#[test]
+fn how_the_gateway_stands_in_consul_can_be_said_in_the_environment_as_well() {
+    let home = Home::new("consul-register");
+    let consul_of = |text: &str, environment: &[(&str, &str)]| {
+        home.parse(text, environment).unwrap().config.consul.unwrap()
+    };
+    let of_file = consul_of(&consul("register = { tags = [\"IDC:SH_ALI\"], domain = \"ws://a\" }", ""), &[]);
+    let environment = [
+        ("GATEWAY__DISCOVERY__REGISTER__TAGS", "IDC:SH_ALI, blue"),
+        ("GATEWAY__DISCOVERY__REGISTER__DOMAIN", "ws://b"),
+        ("GATEWAY__DISCOVERY__CONSUL__LAST_RESORT", "false"),
+        ("GATEWAY__ROUTE__BOUNDED_LOAD", "false"),
+    ];
+    let of_environment = consul_of(&consul("", ""), &environment);
+    assert_eq!((of_file.last_resort, of_environment.last_resort), (true, false));
+    assert!(!home.parse(&consul("", ""), &environment).unwrap().config.bounded_load);
+    let [of_file, of_environment] = [of_file, of_environment].map(|consul| consul.register.unwrap());
+    assert_eq!((of_file.tags, of_file.domain.as_deref()), (vec!["IDC:SH_ALI".to_owned()], Some("ws://a")));
+    assert_eq!(of_environment.tags, ["IDC:SH_ALI", "blue"]);
+    assert_eq!(of_environment.domain.as_deref(), Some("ws://b"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! From what Consul lists to instances that can be dialled. What cannot is skipped, with one warning and one count for
-//! as long as it stays in the list.
+//! as long as it stays in the list. One whose zone is none of the route gets that, too, and serves all the same, if that
+//! is configured: accounts whose own zone has nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,11 +57,13 @@ impl Service {
 /// An instance, and what is needed to choose between two of one id or address.
 struct Found {
     instance: Instance,
+    /// What is to be said of it although it serves.
+    remark: Option<Skipped>,
     registered: u64,
     weight: String,
 }
 
-/// Why an entry is skipped, and what is said about it.
+/// What is wrong with an entry, and what is said about it.
 type Skipped = (DiscoveryError, String);
 
 /// Reads the entries of one service.
@@ -68,6 +71,8 @@ type Skipped = (DiscoveryError, String);
 pub(super) struct Reader {
     service: String,
     zones: BTreeSet<String>,
+    /// An instance of none of these zones is not skipped.
+    last_resort: bool,
     dialect: Dialect,
     /// What was in the last answer: instances, and those that were skipped.
     seen: BTreeSet<String>,
@@ -75,8 +80,8 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Instances without a dialect of their own speak `dialect`.
-    pub(super) fn new(service: &str, zones: BTreeSet<String>, dialect: Dialect) -> Self {
-        Self { service: service.to_owned(), zones, dialect, seen: BTreeSet::new() }
+    pub(super) fn new(service: &str, zones: BTreeSet<String>, last_resort: bool, dialect: Dialect) -> Self {
+        Self { service: service.to_owned(), zones, last_resort, dialect, seen: BTreeSet::new() }
     }
 
     /// The usable instances of an answer, sorted by id. No two have the same id or address.
@@ -86,7 +91,7 @@ impl Reader {
         for entry in entries {
             match self.instance(entry) {
                 Ok(instance) => found.push(instance),
-                Err(skipped) => self.skip(&mut seen, &skipped, metrics),
+                Err(skipped) => self.remark(&mut seen, &skipped, metrics),
             }
         }
         // The newest registration first, whatever the order of the list.
@@ -96,12 +101,15 @@ impl Reader {
         });
         let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         let mut instances = Vec::new();
-        for Found { instance, weight, .. } in found {
+        for Found { instance, remark, weight, .. } in found {
             let Instance { id, address, zone, dialect, .. } = &instance;
             if ids.contains(id) || addresses.contains(address) {
                 let text = format!("{} at {address} has the id or the address of a newer one", shown(id));
-                self.skip(&mut seen, &(DiscoveryError::Duplicate, text), metrics);
+                self.remark(&mut seen, &(DiscoveryError::Duplicate, text), metrics);
                 continue;
+            }
+            if let Some(remark) = remark {
+                self.remark(&mut seen, &remark, metrics);
             }
             let line = format!("{id} {address} {zone} {dialect}");
             if !self.seen.contains(&line) {
@@ -131,11 +139,11 @@ impl Reader {
             let text = format!("{id}: meta protocol is {:?}, only \"tcp\" is served", shown(protocol));
             return Err((DiscoveryError::OtherProtocol, text));
         }
-        let zone = service.meta("zone");
-        if !self.zones.contains(zone) {
-            let text = format!("{id}: meta zone is {:?}, which is no zone of the route", shown(zone));
-            return Err((DiscoveryError::BadZone, text));
-        }
+        let (zone, remark) = match self.zone(&id, service.meta("zone")) {
+            Ok(zone) => (zone, None),
+            Err(unzoned) if self.last_resort => ("", Some(unzoned)),
+            Err(unzoned) => return Err(unzoned),
+        };
         let dialect = match service.meta("dialect") {
             "" => self.dialect,
             text => text
@@ -158,16 +166,32 @@ impl Reader {
             dialect,
         };
         let weight = service.meta("weight").to_owned();
-        Ok(Found { instance, registered: service.modify_index, weight })
+        Ok(Found { instance, remark, registered: service.modify_index, weight })
     }
 
-    fn skip(&self, seen: &mut BTreeSet<String>, (kind, text): &Skipped, metrics: &DiscoveryMetrics) {
+    /// A zone of the route. What an instance names beside them is not its zone for anybody: it has none.
+    fn zone<'a>(&self, id: &str, named: &'a str) -> Result<&'a str, Skipped> {
+        if self.zones.contains(named) {
+            return Ok(named);
+        }
+        let becomes = if self.last_resort {
+            "it serves only accounts whose own zone has nobody"
+        } else {
+            "discovery.consul.last_resort is false: it is skipped"
+        };
+        let text = format!("{id}: meta zone is {:?}, which is no zone of the route; {becomes}", shown(named));
+        Err((DiscoveryError::BadZone, text))
+    }
+
+    fn remark(&self, seen: &mut BTreeSet<String>, (kind, text): &Skipped, metrics: &DiscoveryMetrics) {
         let line = format!("{} {text}", kind.label());
         let known = self.seen.contains(&line);
         // Twice in one answer is one thing that is wrong.
         if seen.insert(line) && !known {
             metrics.error(*kind);
-            warn!(event = "instance_skipped", service = self.service, kind = kind.label(), "{text}");
+            let serves = *kind == DiscoveryError::BadZone && self.last_resort;
+            let event = if serves { "instance_unzoned" } else { "instance_skipped" };
+            warn!(event, service = self.service, kind = kind.label(), "{text}");
         }
     }
 }
@@ -194,7 +218,7 @@ mod tests {
     fn bench() -> Bench {
         let zones = ["za", "zb"].map(str::to_owned).into();
         let metrics = Metrics::new("gate01", 1, Vec::new()).discovery([]);
-        Bench { reader: Reader::new("chat", zones, Dialect::XIm), metrics }
+        Bench { reader: Reader::new("chat", zones, false, Dialect::XIm), metrics }
     }
 
     impl Bench {
@@ -268,6 +292,23 @@ mod tests {
             bench.read(std::slice::from_ref(&bad));
             assert_eq!(bench.metrics.errors(kind), 2, "it was away meanwhile: {bad}");
         }
+    }
+
+    /// Their routes do not know of them either, and when a zone has nobody they are among all.
+    #[test]
+    fn an_instance_of_no_zone_of_the_route_serves_as_a_last_resort_and_is_told_once_while_it_stays() {
+        let mut bench = bench();
+        bench.reader.last_resort = true;
+        let entries = [
+            entry("a", "h", 1, json!({"zone": "za"}), 1),
+            entry("b", "h", 2, json!({"zone": "mars"}), 1),
+            entry("c", "h", 3, json!({}), 1),
+            entry("d", "h", 4, json!({"zone": "za", "protocol": "ws"}), 1),
+        ];
+        for _ in 0..3 {
+            assert_eq!(bench.read(&entries), ["a@h:1 za x_im", "b@h:2  x_im", "c@h:3  x_im"]);
+        }
+        assert_eq!(bench.metrics.errors(DiscoveryError::BadZone), 2);
     }
 
     #[test]

@@ -172,9 +172,10 @@ fn ports(advertise: &Advertise, listening: &Listening) -> Ports {
 fn definition(config: &Config, register: &Register, listening: &Listening, check: &Check) -> Value {
     let ports = ports(&register.advertise, listening);
     let host = &register.advertise.host;
+    let own_domain = || format!("{}://{}:{}", ports.protocol, bracketed(host), ports.main);
     let mut meta = json!({
         "protocol": ports.protocol,
-        "domain": format!("{}://{}:{}", ports.protocol, bracketed(host), ports.main),
+        "domain": register.domain.clone().unwrap_or_else(own_domain),
         "workers": config.workers.to_string(),
     });
     for (key, port) in [("quic_port", ports.quic), ("tls_port", ports.tls)] {
@@ -194,6 +195,7 @@ fn definition(config: &Config, register: &Register, listening: &Listening, check
         "Name": register.name,
         "Address": host,
         "Port": ports.main,
+        "Tags": register.tags,
         "Meta": meta,
         "Check": check,
     })
@@ -205,7 +207,13 @@ mod tests {
 
     fn register(check_url: Option<&str>, host: &str, port: Option<u16>) -> Register {
         let advertise = Advertise { host: host.to_owned(), port };
-        Register { name: "tgateway".to_owned(), check_url: check_url.map(str::to_owned), advertise }
+        Register {
+            name: "tgateway".to_owned(),
+            tags: Vec::new(),
+            domain: None,
+            check_url: check_url.map(str::to_owned),
+            advertise,
+        }
     }
 
     fn agent(host: &str) -> ConsulAddress {

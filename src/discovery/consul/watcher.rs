@@ -52,7 +52,7 @@ impl Watcher {
             client: client.clone(),
             contact: Arc::clone(contact),
             asker: contact.asker(service),
-            reader: Reader::new(service, zones, consul.dialect),
+            reader: Reader::new(service, zones, consul.last_resort, consul.dialect),
             known: Known::new(consul.shrink_hold),
             publisher: Arc::clone(publisher),
             index: 0,

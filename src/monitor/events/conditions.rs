@@ -15,6 +15,9 @@ pub(super) const QUIET: Duration = Duration::from_secs(10);
 /// instance of a very large installation. What begins beyond it is counted and not told.
 const MAX_CONDITIONS: usize = 10_000;
 
+/// Said of what held when the gateway ended.
+const UNWATCHED: &str = "the gateway has ended and looks no more";
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
@@ -115,6 +118,22 @@ impl Conditions {
         self.by_subject.retain(|_, condition| {
             !(condition.holders.is_empty() && condition.told.is_none() && condition.is_quiet(now))
         });
+        told
+    }
+
+    /// Nobody looks any more, so nothing holds: what was told as raised is told as cleared, the end of the gateway last.
+    pub(super) fn end(&mut self, now: Instant) -> Vec<Told> {
+        let mut told = Vec::new();
+        for (subject, mut condition) in std::mem::take(&mut self.by_subject) {
+            condition.holders.clear();
+            if condition.told.is_none() {
+                continue;
+            }
+            let end = condition.tell(&subject, now);
+            let detail = if subject.kind() == EventKind::Drain { end.detail } else { UNWATCHED.into() };
+            told.push(Told { detail, ..end });
+        }
+        told.sort_by_key(|told| told.subject.kind() == EventKind::Drain);
         told
     }
 
@@ -294,6 +313,23 @@ mod tests {
         assert_eq!(raise(Severity::Warning, now + SECOND * 4), None);
         let late = conditions.settle(now + SECOND + QUIET);
         assert_eq!((late[0].state, late[0].severity), (State::Raised, Severity::Warning));
+    }
+
+    #[test]
+    fn h24_what_holds_at_the_end_of_the_gateway_is_cleared_the_drain_last() {
+        let now = Instant::now();
+        let mut conditions = Conditions::default();
+        conditions.raise(usize::MAX, Event::drain(Severity::Info, "asked to"), now);
+        for source in 0..2 {
+            conditions.raise(source, lost(), now);
+        }
+        conditions.raise(0, Event::overload(Severity::Error, "queued bytes"), now);
+        conditions.clear(0, &Subject::overload(), now);
+        let told = conditions.end(now + SECOND);
+        assert_eq!(told.iter().map(shown).collect::<Vec<_>>(), ["cleared 0"; 2]);
+        let kinds: Vec<_> = told.iter().map(|told| (told.subject.kind(), &*told.detail)).collect();
+        assert_eq!(kinds, [(EventKind::InstanceLost, UNWATCHED), (EventKind::Drain, "it lasted 1s")]);
+        assert_eq!(conditions.active(), [0; EventKind::COUNT]);
     }
 
     #[test]

@@ -150,9 +150,10 @@ impl Event {
         Self::new(Subject::link_refused(service, instance, zone), Severity::Warning, detail)
     }
 
-    /// A zone has no instance of this service any more.
-    pub fn zone_empty(service: &str, zone: &str, detail: impl Display) -> Self {
-        Self::new(Subject::zone_empty(service, zone), Severity::Error, detail)
+    /// A zone has no instance of this service any more: all are lost, or have left. A warning while other zones stand in,
+    /// and raised again as an error when none does.
+    pub fn zone_empty(severity: Severity, service: &str, zone: &str, detail: impl Display) -> Self {
+        Self::new(Subject::zone_empty(service, zone), severity, detail)
     }
 
     /// The first request of an empty zone went to another one.
@@ -215,7 +216,7 @@ mod tests {
         for (event, subject) in [
             (Event::instance_lost("s", "i", "z", "d"), Subject::instance_lost("s", "i", "z")),
             (Event::link_refused("s", "i", "z", "d"), Subject::link_refused("s", "i", "z")),
-            (Event::zone_empty("s", "z", "d"), Subject::zone_empty("s", "z")),
+            (Event::zone_empty(Severity::Error, "s", "z", "d"), Subject::zone_empty("s", "z")),
             (Event::zone_fallback("s", "z", "d"), Subject::zone_fallback("s", "z")),
             (Event::push_too_large("s", "i", "z", "d"), Subject::push_too_large("s", "i", "z")),
             (Event::login_unreachable("s", "d"), Subject::login_unreachable("s")),

@@ -50,6 +50,7 @@ struct State {
     conditions: Conditions,
     /// Of the last notice.
     sequence: u64,
+    has_ended: bool,
 }
 
 impl Events {
@@ -82,6 +83,9 @@ impl Events {
 
     fn raise_at(&self, source: usize, event: Event, now: Instant, wall: SystemTime) {
         let mut state = self.state();
+        if state.has_ended {
+            return;
+        }
         let kind = event.subject.kind();
         let change = state.conditions.raise(source, event, now);
         if change.began {
@@ -98,6 +102,17 @@ impl Events {
         let notice = told.map(|told| self.note(&mut state, told, wall));
         drop(state);
         notice.iter().for_each(|notice| notice.log());
+    }
+
+    /// The gateway has ended: nothing holds any more, and nothing is raised from now on. Its `drain` is cleared last.
+    pub fn end(&self) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let mut state = self.state();
+        state.has_ended = true;
+        let told = state.conditions.end(now);
+        let notices: Vec<_> = told.into_iter().map(|told| self.note(&mut state, told, wall)).collect();
+        drop(state);
+        notices.iter().for_each(|notice| notice.log());
     }
 
     /// Tells what was held back and still stands. Called now and then.

@@ -46,6 +46,10 @@ impl Watch {
     }
 
     fn look_for_login(&mut self, readiness: &Readiness, events: &Events, now: Instant, wall: SystemTime) {
+        if readiness.is_draining() {
+            // Nobody signs in any more, and workers that have ended have no links.
+            return;
+        }
         if readiness.has_login() {
             self.login_missing = None;
             events.clear_at(PROCESS, &Subject::login_unreachable(&self.login_service), now, wall);
@@ -175,5 +179,22 @@ mod tests {
         readiness.draining();
         watch.look(&readiness, &events, now + LOGIN_MISSING * 2, wall);
         assert_eq!(told(&events), [""; 0], "that it goes away is no reason to say that it got better");
+    }
+
+    #[test]
+    fn h24_a_worker_that_has_ended_misses_no_login_service() {
+        let (events, now, wall) = (kept(), Instant::now(), UNIX_EPOCH + DAY);
+        let readiness = Readiness::new(2, []);
+        for worker in 0..2 {
+            readiness.worker_started(worker);
+            readiness.login_links(worker, 1, now);
+        }
+        let mut watch = Watch::new("login".to_owned(), None);
+        readiness.draining();
+        readiness.login_links(0, 0, now);
+        for seconds in 0..9 {
+            watch.look(&readiness, &events, now + LOGIN_MISSING * seconds, wall);
+        }
+        assert_eq!(told(&events), [""; 0]);
     }
 }

@@ -204,7 +204,13 @@ async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_li
     let Some(mut agent) = Agent::start().await else { return };
     let mut bench = bench(agent.http, |config| {
         let advertise = Advertise { host: "127.0.0.1".into(), port: None };
-        let register = Register { name: "tgateway".into(), check_url: None, advertise };
+        let register = Register {
+            name: "tgateway".into(),
+            tags: vec!["IDC:SH_ALI".into()],
+            domain: None,
+            check_url: None,
+            advertise,
+        };
         config.consul.as_mut().unwrap().register = Some(register);
     });
     let entry = agent.entry(|entry| entry.is_some()).await.unwrap();
@@ -217,6 +223,11 @@ async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_li
         })
     );
     assert_eq!(entry["Service"]["Port"], json!(ports[0]));
+    // As the routers of kim and X_IM look for it.
+    for (tag, found) in [("IDC:SH_ALI", 1), ("IDC:BJ_ALI", 0)] {
+        let path = format!("/v1/catalog/service/tgateway?tag={tag}");
+        assert_eq!(agent.call("GET", &path, &Value::Null).await.as_array().unwrap().len(), found, "{tag}");
+    }
     // The agent asks the gateway, and is told why not: no instance is linked yet.
     let end = Instant::now() + PATIENCE;
     let output = loop {
@@ -247,7 +258,8 @@ async fn a_gateway_whose_services_a_real_agent_lists_passes_its_check_there() {
     let bench = Bench::on(login, chat, Dialect::XIm, |config| {
         config.instances.clear();
         let advertise = Advertise { host: "127.0.0.1".into(), port: None };
-        let register = Register { name: "tgateway".into(), check_url: None, advertise };
+        let register =
+            Register { name: "tgateway".into(), tags: Vec::new(), domain: None, check_url: None, advertise };
         config.consul = Some(Consul { register: Some(register), ..super::agent(agent.http) });
     })
     .await;

@@ -13,6 +13,7 @@ pub(crate) mod identity;
 pub(crate) mod lane;
 pub(crate) mod raw;
 pub(crate) mod shaped;
+pub(crate) mod unlocked;
 pub(crate) mod webhook;
 
 /// How long a test waits for something that must happen; far above anything a loaded machine needs.

@@ -73,7 +73,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         house.up(&["l1", "c1"]);
         let verifier =
             Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default()));
-        let ids = ChannelIds::new(GATE.to_owned(), SystemTime::now());
+        let ids = ChannelIds::new(GATE, SystemTime::now());
         let pressure = Pressure::none();
         let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(Buckets::new(0, 1)) };
         let dispatch = Rc::clone(&house.dispatch);
