@@ -150,6 +150,8 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     tasks.spawn_local(Follower::new(Rc::clone(&dispatch), dialer).follow(plan.feed));
     let signouts = Rc::clone(&dispatch);
     tasks.spawn_local(async move { signouts.run_signouts().await });
+    let lost = Rc::clone(&dispatch);
+    tasks.spawn_local(async move { lost.run_lost().await });
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
     tasks.spawn_local(relief::relieve(pressure, channels, Arc::clone(&metrics)));

@@ -103,6 +103,7 @@ impl House {
 
     pub(crate) fn lost_at(&self, id: &str, now: Instant) {
         self.dispatch.link_lost(&self.link(id), Loss::Ended, now);
+        while self.dispatch.lost_turn() {}
     }
 
     /// The packets in the queue of an instance of which nothing was written.
@@ -113,10 +114,7 @@ impl House {
     /// The instance takes so many bytes.
     pub(crate) fn write(&self, id: &str, bytes: usize) {
         let link = self.link(id);
-        let announced = self.dispatch.announce_signins(&link);
-        if bytes == 0 {
-            return SignOuts::retract(&announced);
-        }
+        let _signins = self.dispatch.announce_signins(&link);
         link.advance(bytes, |progress| self.dispatch.progressed(&link, progress));
     }
 
@@ -129,7 +127,7 @@ impl House {
 
     /// Has every sign-out that is due go where it belongs.
     pub(crate) fn place_signouts(&self) {
-        self.dispatch.signouts.run(Instant::now(), |signout| self.dispatch.place_signout(signout));
+        while self.dispatch.signout_turn(Instant::now()) {}
     }
 
     /// The instance sends a packet to these channels, joined by commas.

@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::config::Instance;
-use crate::dispatch::queue::{Bounds, Cargo, Item, Progress, SendQueue};
+use crate::dispatch::queue::{Bounds, Cargo, Progress, SendQueue};
 use crate::dispatch::supervision::{Event, Rule, Standing, Supervision, Transition};
 use crate::dispatch::zones::Presence;
 use crate::monitor::metrics::LinkMetrics;
 use crate::session::pending::{InstanceKey, Load, Ticket};
+use crate::session::signouts::SignOut;
 use crate::session::wake::Wake;
 use crate::wire::packet::Encoded;
 
@@ -263,14 +264,19 @@ impl Link {
         self.change(|queue| queue.advance(written, report));
     }
 
-    /// Empties the queue of a broken link.
-    pub(crate) fn take_unsent(&self) -> Vec<Item> {
-        self.change(SendQueue::take_unsent)
+    /// Its connection is over: what was cut is in no queue, or waits again.
+    pub(crate) fn cut(&self) {
+        self.change(SendQueue::cut);
     }
 
-    /// Takes out what can still go to another instance and `may_move`. What has begun stays and is written to its end.
-    pub(crate) fn take_movable(&self, may_move: impl Fn(&Cargo) -> bool) -> Vec<Item> {
-        self.change(|queue| queue.take_movable(may_move))
+    /// Takes out the requests that can still go to another instance and `may_move`, oldest first.
+    pub(crate) fn take_requests(&self, may_move: impl Fn(&Ticket) -> bool) -> Vec<(Rc<Ticket>, Encoded)> {
+        self.change(|queue| queue.take_requests(may_move))
+    }
+
+    /// Takes out the sign-outs that have not begun, oldest first.
+    pub(crate) fn take_signouts(&self) -> impl Iterator<Item = Rc<SignOut>> + use<> {
+        self.change(SendQueue::take_signouts)
     }
 
     /// Every change goes through here, so that the depth gauges cannot drift.

@@ -12,6 +12,7 @@ pub(crate) mod inbound;
 pub(crate) mod link;
 mod link_end;
 pub(crate) mod links;
+mod lost;
 mod presence;
 pub(crate) mod queue;
 pub mod selector;
@@ -28,10 +29,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
 use crate::dispatch::link::Link;
 use crate::dispatch::links::Links;
+use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Bounds, Cargo, Progress};
 use crate::dispatch::selector::ZoneIndex;
 use crate::dispatch::services::{Chosen, Purpose, Services};
@@ -46,7 +49,7 @@ use crate::session::channel::{Channel, State};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;
 use crate::session::pending::{Stage, Ticket};
-use crate::session::relogins::Mark;
+use crate::session::relogins::{Relogin, UnderWay};
 use crate::session::signouts::{Placed, SignOut, SignOuts};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
@@ -64,6 +67,21 @@ pub(crate) enum Refused {
     NoInstance,
     /// The instance's queue is full: 300.
     QueueFull,
+}
+
+/// A write is under way that may begin this sign-in; see [`Dispatch::announce_signins`].
+#[derive(Debug)]
+pub(crate) struct SignInWrite {
+    signin: Rc<Ticket>,
+    write: UnderWay,
+}
+
+impl Drop for SignInWrite {
+    fn drop(&mut self) {
+        if self.signin.is_sent() {
+            self.write.begin();
+        }
+    }
 }
 
 /// What a worker knows about its gateway, fixed for its life.
@@ -88,6 +106,7 @@ pub(crate) struct Dispatch {
     pub(crate) metrics: Arc<WorkerMetrics>,
     services: Services,
     links: Links,
+    lost: Lost,
     rule: Rule,
     readiness: Arc<Readiness>,
     serial: Cell<u64>,
@@ -119,6 +138,7 @@ impl Dispatch {
             metrics,
             services,
             links,
+            lost: Lost::default(),
             rule,
             readiness,
             serial: Cell::new(0),
@@ -225,7 +245,7 @@ impl Dispatch {
                 }
                 withdrawn
             }
-            Stage::Sent(_) => false,
+            Stage::Sent(_) | Stage::Lost(_) => false,
         }
     }
 
@@ -265,18 +285,19 @@ impl Dispatch {
         self.metrics.reject(if full == Full::Gone { Reject::StreamReset } else { Reject::AnswerLost });
     }
 
-    /// A write may begin these sign-ins: sign-outs that wait are superseded, on whichever worker. Returns what is to be
-    /// [retracted](SignOuts::retract) if it takes nothing.
-    pub(crate) fn announce_signins(&self, link: &Link) -> Vec<Mark> {
-        let mut marks = Vec::new();
+    /// To be told before a write: it may begin these sign-ins. What is returned is to live until
+    /// [`Dispatch::progressed`] knows what it began; sign-outs of those accounts are placed by no worker meanwhile.
+    pub(crate) fn announce_signins(&self, link: &Link) -> Vec<SignInWrite> {
+        let mut writes = Vec::new();
         if self.signouts.is_any_owed() {
-            link.each_fresh_signin(SLICES_PER_WRITE, |ticket| {
-                if let Some(channel) = ticket.channel.upgrade() {
-                    marks.extend(self.signouts.supersede(&channel.identity));
-                }
+            link.each_fresh_signin(SLICES_PER_WRITE, |signin| {
+                // That of a channel that has ended supersedes nothing: its own sign-out is owed, too.
+                let channel = signin.channel.upgrade().filter(|channel| self.channels.is_registered(channel));
+                let write = channel.and_then(|channel| self.signouts.writing_signin(&channel.identity));
+                writes.extend(write.map(|write| SignInWrite { signin: Rc::clone(signin), write }));
             });
         }
-        marks
+        writes
     }
 
     /// What a write to a link meant.
@@ -306,11 +327,19 @@ impl Dispatch {
                     let _changed_or_due = timeout_at(due.into(), self.signouts.changed()).await;
                 }
             }
-            let given_up = self.signouts.run(Instant::now(), |signout| self.place_signout(signout));
-            for _ in 0..given_up {
-                self.metrics.signout(Signout::GivenUp);
+            while self.signout_turn(Instant::now()) {
+                yield_now().await;
             }
         }
+    }
+
+    /// Places what is due, some of it at most; is there more?
+    fn signout_turn(&self, now: Instant) -> bool {
+        let turn = self.signouts.turn(now, |signout| self.place_signout(signout));
+        for _ in 0..turn.given_up {
+            self.metrics.signout(Signout::GivenUp);
+        }
+        turn.again
     }
 
     fn place_signout(&self, signout: &Rc<SignOut>) -> Placed {
@@ -318,9 +347,13 @@ impl Dispatch {
         if self.withdraw(signin) {
             return Placed::NotOwed;
         }
-        if signout.is_superseded() {
-            self.metrics.signout(Signout::Superseded);
-            return Placed::NotOwed;
+        match signout.relogin() {
+            Relogin::None => {}
+            Relogin::InDoubt => return Placed::InDoubt,
+            Relogin::Forwarded => {
+                self.metrics.signout(Signout::Superseded);
+                return Placed::NotOwed;
+            }
         }
         if signout.reason == CloseReason::Kicked && !self.settings.signout_after_kick {
             self.metrics.signout(Signout::AfterKick);

@@ -10,13 +10,14 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::task::yield_now;
 use tracing::{debug, info};
 
 use crate::config::Instance;
 use crate::dispatch::link::{Leave, Link};
-use crate::dispatch::queue::{Cargo, Item};
 use crate::dispatch::supervision::{Event, Loss, Transition};
 use crate::dispatch::{Dispatch, Refused};
+use crate::limits::LOST_PER_TURN;
 use crate::monitor::events::event;
 use crate::monitor::metrics::LinkState;
 use crate::session::pending::{Stage, Ticket};
@@ -70,16 +71,11 @@ impl Dispatch {
         self.report_login_links(now);
         for link in links.iter().filter(|link| self.services.has_candidates(&link.instance.service)) {
             // Behind a request that the instance has, what follows stays, to keep the order of its channel.
-            let may_move = |cargo: &Cargo| match cargo {
-                Cargo::Request(ticket) if is_bounded => {
-                    let channel = ticket.channel.upgrade();
-                    channel.is_none_or(|channel| !channel.pending.borrow().is_any_sent_to(link.key))
-                }
-                _ => true,
+            let may_move = |ticket: &Ticket| {
+                let channel = if is_bounded { ticket.channel.upgrade() } else { None };
+                channel.is_none_or(|channel| !channel.pending.borrow().is_any_sent_to(link.key))
             };
-            for item in link.take_movable(may_move) {
-                self.move_on(item, link.instance.dialect);
-            }
+            self.move_queue(link, may_move);
         }
     }
 
@@ -122,17 +118,14 @@ impl Dispatch {
     }
 
     /// A link broke: its instance leaves selection and its queue moves, oldest first, in one step without an await
-    /// (G4). What may have reached it is answered 210.
+    /// (G4). What may have reached it will be answered 210.
     pub(crate) fn link_lost(&self, link: &Link, loss: Loss, now: Instant) {
         self.on(link, Event::Lost(loss), now);
-        for item in link.take_unsent() {
-            self.move_on(item, link.instance.dialect);
-        }
+        link.cut();
+        self.move_queue(link, |_| true);
         self.channels.for_each(|channel| {
-            let lost = channel.pending.borrow_mut().take_sent_to(link.key);
-            for ticket in lost {
-                self.fail(channel, &ticket, pb::Status::OutcomeUnknown, "the logic service was lost");
-            }
+            let pending = channel.pending.borrow();
+            pending.each_sent_to(link.key, |ticket| self.lost.add(ticket, link.key));
         });
     }
 
@@ -175,25 +168,45 @@ impl Dispatch {
         self.readiness.login_links(self.settings.worker, live, now);
     }
 
-    fn move_on(&self, item: Item, spoken: Dialect) {
-        let ticket = match item.cargo {
-            Cargo::Request(ticket) => ticket,
-            Cargo::SignOut(signout) => return self.signouts.requeue(signout),
-            Cargo::Control => return,
-        };
+    /// The requests go to other instances at once; the sign-outs, of which there may be 100,000, are placed anew.
+    fn move_queue(&self, link: &Link, may_move: impl Fn(&Ticket) -> bool) {
+        for (ticket, frame) in link.take_requests(may_move) {
+            self.move_on(&ticket, frame, link.instance.dialect);
+        }
+        self.signouts.requeue(link.take_signouts());
+    }
+
+    fn move_on(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) {
         ticket.set_stage(Stage::Unplaced);
-        let Err(refused) = self.place_again(&ticket, item.frame, spoken) else { return };
+        let Err(refused) = self.place_again(ticket, frame, spoken) else { return };
         self.reject(refused);
         self.metrics.request_rejected();
         let Some(channel) = ticket.channel.upgrade() else { return };
-        if channel.pending.borrow_mut().take(&ticket) {
-            self.fail(
-                &channel,
-                &ticket,
-                pb::Status::SystemException,
-                "no logic service can take the request",
-            );
+        if channel.pending.borrow_mut().take(ticket) {
+            self.fail(&channel, ticket, pb::Status::SystemException, "no logic service can take the request");
         }
+    }
+
+    /// Answers what was sent over links that broke, for as long as it runs. Cancel safe.
+    pub(crate) async fn run_lost(&self) {
+        loop {
+            self.lost.changed().await;
+            while self.lost_turn() {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Answers some of it; is there more?
+    pub(super) fn lost_turn(&self) -> bool {
+        for _ in 0..LOST_PER_TURN {
+            let Some(ticket) = self.lost.take() else { return false };
+            let Some(channel) = ticket.channel.upgrade() else { continue };
+            if channel.pending.borrow_mut().take(&ticket) {
+                self.fail(&channel, &ticket, pb::Status::OutcomeUnknown, "the logic service was lost");
+            }
+        }
+        true
     }
 
     fn place_again(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) -> Result<(), Refused> {

@@ -3,7 +3,9 @@
 use super::fixtures::{GATE, House, house, house_with};
 use super::*;
 use crate::dispatch::link_end::LinkEnd;
+use crate::dispatch::supervision::Loss;
 use crate::dispatch::traffic::Traffic;
+use crate::limits::LOST_PER_TURN;
 use crate::session::channels::ChannelGuard;
 use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
 use crate::session::outgoing::LaneId;
@@ -84,16 +86,16 @@ fn grown(house: &House, link: &Link, now: Instant) -> bool {
     link.standing() != before
 }
 
-/// One run over the sign-outs that are due; how many were given up.
-fn run_signouts(house: &House, now: Instant) -> u64 {
-    house.dispatch.signouts.run(now, |signout| house.dispatch.place_signout(signout))
+/// Has every sign-out that is due go as far as it can.
+fn run_signouts(house: &House, now: Instant) {
+    while house.dispatch.signout_turn(now) {}
 }
 
 /// Ends a channel and lets its sign-out go as far as it can.
-fn end(house: &House, mut guard: ChannelGuard, reason: CloseReason) -> u64 {
+fn end(house: &House, mut guard: ChannelGuard, reason: CloseReason) {
     guard.set_reason(reason);
     drop(guard);
-    run_signouts(house, Instant::now())
+    run_signouts(house, Instant::now());
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn e14_with_no_instance_left_the_queued_are_answered_300_and_the_sent_210() {
     let mut answers = answers(&guard.channel.outgoing, LaneId::LOGIN);
     answers.sort_unstable();
     assert_eq!(answers, [(1, OUTCOME_UNKNOWN), (2, SYSTEM_EXCEPTION)]);
-    assert_eq!((sent.stage(), queued.stage()), (Stage::Sent(InstanceKey(1)), Stage::Unplaced));
+    assert_eq!((sent.stage(), queued.stage()), (Stage::Lost(InstanceKey(1)), Stage::Unplaced));
     assert_eq!(house.books.pending(), 0);
     assert_eq!((house.books.rejects(Reject::NoInstance), house.books.value(NO_SERVER)), (1, 1));
     assert_eq!(house.books.requests(), (3, 2, 1), "sign-in and one sent, one rejected (G9)");
@@ -253,7 +255,7 @@ fn b21_a_sign_in_that_nobody_takes_ends_its_channel_without_a_sign_out() {
     assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, SYSTEM_EXCEPTION)]);
     assert_eq!(house.books.value("gateway_logins_total{result=\"unavailable\"}"), 1);
     house.up(&["l2"]);
-    assert_eq!(end(&house, guard, CloseReason::LoginUnavailable), 0);
+    end(&house, guard, CloseReason::LoginUnavailable);
     assert!(house.queued("l2").is_empty());
     assert_eq!((house.books.pending(), house.books.signouts_waiting()), (0, 0));
 }
@@ -328,7 +330,7 @@ fn g5_a_sign_out_goes_to_the_instance_that_got_the_sign_in() {
     house.write("l1", usize::MAX);
     assert_eq!(house.books.signouts_waiting(), 0);
     assert_eq!(house.books.signouts(Signout::Written), 1);
-    assert_eq!(run_signouts(&house, Instant::now()), 0);
+    run_signouts(&house, Instant::now());
     assert!(house.link("l1").is_drained(), "exactly one");
 }
 
@@ -401,6 +403,141 @@ fn g5_one_held_for_its_answer_is_superseded_by_a_sign_in_that_went_first() {
     run_signouts(&house, Instant::now());
     assert!(house.queued("l1").is_empty(), "it would sign the second out: services delete by account");
     assert_eq!(house.books.signouts(Signout::Superseded), 1);
+}
+
+/// A session of alice that ended while no login service was linked, behind bob's sign-in at l1 a later one of hers that
+/// is queued, and one byte written of what is queued.
+fn signed_in_again_behind_a_frame_that_was_cut() -> (House, Rc<str>, [ChannelGuard; 2]) {
+    let house = two_logins();
+    house.up(&["l1"]);
+    let first = sign_in(&house, "alice", "l1");
+    let id = Rc::clone(&first.channel.id);
+    house.lost("l1");
+    end(&house, first, CloseReason::PeerLost);
+    house.up(&["l1"]);
+    let guards = ["bob", "alice"].map(|account| {
+        let guard = arrive(&house, account);
+        forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+        guard
+    });
+    house.write("l1", 1);
+    (house, id, guards)
+}
+
+#[test]
+fn h23_a_sign_in_that_was_queued_and_never_written_supersedes_nothing() {
+    let (house, id, guards) = signed_in_again_behind_a_frame_that_was_cut();
+    house.lost("l1");
+    for guard in guards {
+        assert_eq!(guard.channel.outgoing.closing(), Some(CloseReason::LoginUnavailable));
+        end(&house, guard, CloseReason::LoginUnavailable);
+    }
+    house.up(&["l2"]);
+    run_signouts(&house, Instant::now());
+    let written: Vec<_> = house.take_all("l2").iter().map(|packet| header(packet).channel_id).collect();
+    assert!(written.contains(&id.to_string()), "{written:?}");
+    assert_eq!(written.len(), 2, "alice's first and bob's, which was cut: {written:?}");
+    assert_eq!(house.books.signouts(Signout::Superseded), 0);
+}
+
+#[test]
+fn h23_one_is_superseded_by_the_first_byte_of_a_later_sign_in() {
+    let (house, _, _guards) = signed_in_again_behind_a_frame_that_was_cut();
+    let rest = house.link("l1").write_with(|frames| frames.next().unwrap().len());
+    house.write("l1", rest);
+    assert_eq!(house.queued("l1").len(), 1, "hers has not begun");
+    house.write("l1", 1);
+    run_signouts(&house, Instant::now());
+    assert_eq!(house.books.signouts(Signout::Superseded), 1);
+}
+
+#[test]
+fn h23_while_a_write_is_under_way_elsewhere_a_sign_out_is_neither_placed_nor_dropped() {
+    for has_begun in [false, true] {
+        let (house, guard) = signed_in_at_l1();
+        let identity = guard.channel.identity.clone();
+        drop(guard);
+        let mut write = house.dispatch.signouts.writing_signin(&identity).unwrap();
+        for _ in 0..3 {
+            assert!(house.dispatch.signout_turn(Instant::now()), "it is looked at again");
+        }
+        assert_eq!((house.queued("l1").len(), house.dispatch.signouts.owed()), (0, 1));
+        if has_begun {
+            write.begin();
+        }
+        drop(write);
+        run_signouts(&house, Instant::now());
+        let expected = if has_begun { (0, 1) } else { (1, 0) };
+        assert_eq!((house.queued("l1").len(), house.books.signouts(Signout::Superseded)), expected);
+    }
+}
+
+#[test]
+fn g5_the_sign_in_of_a_channel_that_has_ended_does_not_supersede_its_own_sign_out() {
+    let house = two_logins();
+    house.up(&["l1"]);
+    let guard = arrive(&house, "alice");
+    let id = Rc::clone(&guard.channel.id);
+    let _kept_by_a_drain = Rc::clone(&guard.channel);
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    drop(guard);
+    assert_eq!(house.take_all("l1").len(), 1, "written before its sign-out had its turn");
+    run_signouts(&house, Instant::now());
+    assert!(house.link("l1").is_drained(), "held for the answer");
+    house.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
+    run_signouts(&house, Instant::now());
+    assert_eq!(header(&house.take_all("l1")[0]).command, command::LOGIN_SIGNOUT);
+    assert_eq!(house.books.signouts(Signout::Superseded), 0);
+}
+
+#[test]
+fn g5_a_sign_out_goes_back_to_the_instance_whose_link_broke_under_its_sign_in() {
+    let house = two_logins();
+    house.up(&["l1", "l2"]);
+    let account = account_of(&house, "login", "l2");
+    house.lost("l2");
+    let guard = arrive(&house, &account);
+    forward(&house, &guard, command::LOGIN_SIGNIN, 1).unwrap();
+    house.write("l1", 1);
+    house.lost("l1");
+    house.up(&["l1", "l2"]);
+    end(&house, guard, CloseReason::LoginUnavailable);
+    assert_eq!((house.queued("l1").len(), house.queued("l2").len()), (1, 0));
+}
+
+#[test]
+fn h22_a_crowd_that_waited_for_one_instance_is_answered_in_slices() {
+    let house = two_chats();
+    house.up(&["l1", "c1"]);
+    let link = house.link("c1");
+    let guards: Vec<_> = (0..2 * LOST_PER_TURN + 1)
+        .map(|n| {
+            let guard = arrive(&house, &format!("u{n}"));
+            forward(&house, &guard, TALK, 1).unwrap();
+            house.write("c1", usize::MAX);
+            guard
+        })
+        .collect();
+    let answered =
+        || guards.iter().filter(|guard| !answers(&guard.channel.outgoing, LaneId::LOGIN).is_empty());
+    house.dispatch.link_lost(&link, Loss::Ended, Instant::now());
+    assert_eq!((link.load(), answered().count()), (0, 0), "nothing is owed by the instance");
+    house.up(&["c1"]);
+    // What comes now is too late, and an end of time comes first: one answer all the same.
+    house.answer("c1", &guards[0].channel.id, TALK, 1, 0);
+    let ticket = guards[1].channel.pending.borrow_mut().take_oldest().unwrap();
+    assert!(!house.dispatch.withdraw(&ticket));
+    house.dispatch.fail(&guards[1].channel, &ticket, pb::Status::OutcomeUnknown, "no answer in time");
+    for expected in [LOST_PER_TURN, 2 * LOST_PER_TURN] {
+        assert!(house.dispatch.lost_turn());
+        // One of them before its turn.
+        assert!((expected..=expected + 1).contains(&answered().count()));
+    }
+    assert!(!house.dispatch.lost_turn());
+    for guard in &guards {
+        assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, OUTCOME_UNKNOWN)]);
+    }
+    assert_eq!((house.books.pending(), house.books.rejects(Reject::ResponseUnmatched)), (0, 1));
 }
 
 #[test]
@@ -889,7 +1026,7 @@ fn g4_a_queue_that_moves_tries_nobody_with_more_than_one_request() {
         &[("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm), ("chat", "c3", XIm)],
     );
     house.up(&["l1", "c1", "c2", "c3"]);
-    house.dispatch.link_lost(&house.link("c2"), supervision::Loss::Silent, Instant::now());
+    house.dispatch.link_lost(&house.link("c2"), Loss::Silent, Instant::now());
     house.up(&["c2"]);
     assert_eq!(link_state(&house, "c2"), "suspect");
     house.lost("c1");
@@ -960,6 +1097,43 @@ async fn e19_a_link_that_we_paused_ourselves_is_not_silent() {
     // From now on it is read, and it says nothing.
     assert_eq!(tokio::time::timeout(silence * 50, running).await, Ok(LinkEnd::Silent));
     assert_eq!(link_state(&house, "c1"), "broken");
+}
+
+/// The socket takes everything at once; still others have their turns between.
+#[tokio::test]
+async fn h22_a_turn_of_a_link_writes_a_part_of_a_long_queue() {
+    use std::future::poll_fn;
+    use std::task::Poll;
+    use tokio::net::TcpStream;
+
+    const WAITING: usize = 50_000;
+    let house = two_logins();
+    house.up(&["l1"]);
+    let link = house.link("l1");
+    let someone = channel(&house.books, "alice");
+    for _ in 0..WAITING {
+        let signout = SignOut::of(&someone, CloseReason::Bye, Instant::now());
+        link.enqueue(Cargo::SignOut(signout), Encoded { head: vec![1; 50].into(), body: Bytes::new() });
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let reader =
+        std::thread::spawn(move || std::io::copy(&mut listener.accept().unwrap().0, &mut std::io::sink()));
+    let traffic = Traffic::new(ours, Rc::clone(&link), Rc::clone(&house.dispatch));
+    let mut running = Box::pin(traffic.run());
+    let left = || link.write_with(|frames| frames.count());
+    let (mut before, mut turns) = (WAITING, 0);
+    while before > 0 {
+        let ended = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx).is_ready())).await;
+        assert!(!ended);
+        let now = left();
+        assert!(before - now <= 128 * SLICES_PER_WRITE, "{} in one turn", before - now);
+        (before, turns) = (now, turns + usize::from(now < before));
+        yield_now().await;
+    }
+    assert!(turns > 1);
+    drop(running);
+    assert!(reader.join().unwrap().unwrap() > 0);
 }
 
 #[test]

@@ -24,7 +24,6 @@ use crate::limits::{
 };
 use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
-use crate::session::signouts::SignOuts;
 use crate::timer::Timer;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Packet};
@@ -344,7 +343,7 @@ impl Traffic {
     /// Offers everything queued in vectored writes until the socket takes no more.
     fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
         while !self.link.is_drained() {
-            let announced = self.dispatch.announce_signins(&self.link);
+            let signins = self.dispatch.announce_signins(&self.link);
             let stream = Pin::new(&mut self.stream);
             let polled = self.link.write_with(|frames| {
                 let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
@@ -358,14 +357,12 @@ impl Traffic {
                 stream.poll_write_vectored(cx, &slices[..used])
             });
             match polled {
-                Poll::Pending => {
-                    SignOuts::retract(&announced);
-                    return Ok(());
-                }
+                Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(LinkEnd::Eof),
                 Poll::Ready(Ok(written)) => {
                     let (link, dispatch) = (&self.link, &self.dispatch);
                     link.advance(written, |progress| dispatch.progressed(link, progress));
+                    drop(signins);
                 }
                 Poll::Ready(Err(error)) => return Err(error.into()),
             }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
+use crate::limits::DELIVERIES_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
 use crate::session::channel::Channel;
 use crate::session::outgoing::Outgoing;
@@ -50,6 +52,11 @@ impl Channels {
         self.by_id.borrow().get(id).cloned()
     }
 
+    /// Is it registered, and has not ended?
+    pub(crate) fn is_registered(&self, channel: &Channel) -> bool {
+        self.by_id.borrow().contains_key(&channel.id)
+    }
+
     /// Shows every registered channel; `visit` must not register or end one.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Rc<Channel>)) {
         for channel in self.by_id.borrow().values() {
@@ -77,18 +84,29 @@ impl Channels {
         }
     }
 
-    /// Asks every connection without a channel to end, and every one that still comes. Returns the channels: they are
-    /// served as before until [`Channels::close`].
-    pub(crate) fn begin_drain(&self) -> Vec<Rc<Channel>> {
+    /// Asks every connection without a channel to end, some in a turn, and from the first moment on every one that still
+    /// comes. Returns the channels: they are served as before until [`Channels::close`].
+    pub(crate) async fn begin_drain(&self) -> Vec<Rc<Channel>> {
         self.closing.set(Some(CloseReason::Draining));
         let channels: Vec<_> = self.by_id.borrow().values().cloned().collect();
-        let signed_in: HashSet<_> = channels.iter().map(|channel| Rc::as_ptr(&channel.outgoing)).collect();
-        for outgoing in self.connections.borrow().values() {
-            if !signed_in.contains(&Rc::as_ptr(outgoing)) {
-                outgoing.close(CloseReason::Draining);
-            }
+        let connections: Vec<_> = self.connections.borrow().keys().copied().collect();
+        let mut signed_in = HashSet::with_capacity(channels.len());
+        for some in channels.chunks(DELIVERIES_PER_TURN) {
+            signed_in.extend(some.iter().map(|channel| Rc::as_ptr(&channel.outgoing)));
+            yield_now().await;
+        }
+        for some in connections.chunks(DELIVERIES_PER_TURN) {
+            let is_stranger = |outgoing: &Rc<Outgoing>| !signed_in.contains(&Rc::as_ptr(outgoing));
+            self.close_some(some, is_stranger, CloseReason::Draining);
+            yield_now().await;
         }
         channels
+    }
+
+    fn close_some(&self, numbers: &[u64], which: impl Fn(&Rc<Outgoing>) -> bool, reason: CloseReason) {
+        let connections = self.connections.borrow();
+        let there = numbers.iter().filter_map(|number| connections.get(number));
+        there.filter(|outgoing| which(outgoing)).for_each(|outgoing| outgoing.close(reason));
     }
 
     /// Asks a channel to end, unless it has ended.
@@ -261,7 +279,7 @@ mod tests {
         let mut due = Vec::new();
         let now = Instant::now();
         for at in [now, now + Duration::from_secs(10)] {
-            channels.signouts.run(at, |signout| {
+            channels.signouts.turn(at, |signout| {
                 due.push((Rc::clone(&signout.channel_id), signout.reason));
                 Placed::NotOwed
             });
@@ -358,7 +376,7 @@ mod tests {
         let panicked = runtime.block_on(async {
             let mut tasks = JoinSet::new();
             tasks.spawn_local(async move {
-                tokio::task::yield_now().await;
+                yield_now().await;
                 // The worst moment: in the middle of a change of the channel's own tables.
                 let _pending = guard.channel.pending.borrow_mut();
                 guard.channel.outgoing.write_with(LaneId::LOGIN, |_| panic!("on purpose"));
@@ -370,6 +388,39 @@ mod tests {
         assert_eq!((books.pending(), books.queued(), channels.opening()), (1, (0, 0), 0));
         assert!(channels.get(&other.channel.id).is_some());
         assert_eq!(other.channel.outgoing.closing(), None);
+    }
+
+    #[test]
+    fn h22_a_drain_of_a_crowd_begins_in_slices_and_new_connections_are_told_at_once() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let bounds = Bounds::of(&Limits::default());
+        let new = || Rc::new(Outgoing::new(bounds, Arc::clone(&books.worker)));
+        let strangers: Vec<_> = (0..3 * DELIVERIES_PER_TURN).map(|_| new()).collect();
+        let mut guards: Vec<_> = strangers.iter().map(|outgoing| channels.connect(outgoing)).collect();
+        let signed_in = register(&books, &channels, "alice", 0);
+        guards.push(channels.connect(&signed_in.channel.outgoing));
+        let (_, waker) = Bell::new();
+        let mut cx = Context::from_waker(&waker);
+        let closed = || strangers.iter().filter(|outgoing| outgoing.closing().is_some()).count();
+        let mut draining = pin!(channels.begin_drain());
+        let (mut before, mut turns) = (0, 0);
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let _context = runtime.enter();
+        let found = loop {
+            let polled = draining.as_mut().poll(&mut cx);
+            let late = new();
+            let _late = channels.connect(&late);
+            assert_eq!(late.closing(), Some(CloseReason::Draining), "from the first turn on");
+            assert!(closed() - before <= DELIVERIES_PER_TURN);
+            (before, turns) = (closed(), turns + 1);
+            if let std::task::Poll::Ready(found) = polled {
+                break found;
+            }
+        };
+        assert_eq!((before, found.len()), (strangers.len(), 1));
+        assert!(turns > 3);
+        assert_eq!(signed_in.channel.outgoing.closing(), None);
     }
 
     #[test]

@@ -7,12 +7,14 @@
 pub(crate) mod buckets;
 pub(crate) mod channel;
 pub(crate) mod channels;
+pub(crate) mod held;
 pub(crate) mod outgoing;
 pub(crate) mod partial;
 pub(crate) mod pending;
 pub(crate) mod relogins;
 pub(crate) mod shedding;
 pub(crate) mod signouts;
+pub(crate) mod spare;
 pub(crate) mod spread;
 pub(crate) mod wake;
 pub(crate) mod window;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::session::channel::Channel;
 use crate::session::outgoing::LaneId;
+use crate::session::spare;
 
 /// Names a logic instance at one address, in one zone, within a worker. Never used again, so what refers to an
 /// instance that has left cannot mean another.
@@ -54,6 +55,8 @@ pub(crate) enum Stage {
     Queued(InstanceKey, u64),
     /// Its first byte may have been written to this instance: it is never sent again.
     Sent(InstanceKey),
+    /// The link it was sent to this instance over has broken: it is about to be answered 210.
+    Lost(InstanceKey),
 }
 
 /// One accepted request, or the sign-in of a channel.
@@ -112,7 +115,7 @@ impl Ticket {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.set(stage);
-        if stage == Stage::Unplaced {
+        if matches!(stage, Stage::Unplaced | Stage::Lost(_)) {
             self.settle();
         }
     }
@@ -127,17 +130,17 @@ impl Ticket {
         self.loaded.take();
     }
 
-    /// The instance it was placed with.
+    /// The instance it was placed with, while something may still come of that.
     pub(crate) fn placed_with(&self) -> Option<InstanceKey> {
         match self.stage.get() {
             Stage::Queued(instance, _) | Stage::Sent(instance) => Some(instance),
-            Stage::Unplaced => None,
+            Stage::Unplaced | Stage::Lost(_) => None,
         }
     }
 
     /// May its first byte have been written?
     pub(crate) fn is_sent(&self) -> bool {
-        matches!(self.stage.get(), Stage::Sent(_))
+        matches!(self.stage.get(), Stage::Sent(_) | Stage::Lost(_))
     }
 }
 
@@ -197,24 +200,22 @@ impl Pending {
 
     /// Takes out the oldest. It still stands in its queue, or with its instance.
     pub(crate) fn take_oldest(&mut self) -> Option<Rc<Ticket>> {
-        self.0.pop_front()
+        let oldest = self.0.pop_front();
+        spare::shrink_queue(&mut self.0);
+        oldest
     }
 
     /// Takes out one whose answer is there, or is not to come.
     fn remove(&mut self, position: usize) -> Option<Rc<Ticket>> {
-        self.0.remove(position).inspect(|ticket| ticket.settle())
+        let ticket = self.0.remove(position)?;
+        spare::shrink_queue(&mut self.0);
+        ticket.settle();
+        Some(ticket)
     }
 
-    /// Takes out everything that was sent to `instance`, oldest first.
-    pub(crate) fn take_sent_to(&mut self, instance: InstanceKey) -> Vec<Rc<Ticket>> {
-        let is_lost = |ticket: &Rc<Ticket>| ticket.stage() == Stage::Sent(instance);
-        if !self.0.iter().any(is_lost) {
-            return Vec::new();
-        }
-        let (lost, kept) = self.0.drain(..).partition::<Vec<_>, _>(is_lost);
-        self.0.extend(kept);
-        lost.iter().for_each(|ticket| ticket.settle());
-        lost
+    /// Shows everything that was sent to `instance`, oldest first.
+    pub(crate) fn each_sent_to(&self, instance: InstanceKey, visit: impl FnMut(&Rc<Ticket>)) {
+        self.0.iter().filter(|ticket| ticket.stage() == Stage::Sent(instance)).for_each(visit);
     }
 }
 
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn e1_what_a_lost_instance_had_comes_out_and_the_others_stay_in_order() {
+    fn e1_what_a_lost_instance_had_is_found_and_answered_by_no_other() {
         let channel = channel(&Books::new(), "alice");
         let tickets: Vec<_> =
             (0..6).map(|n| sent(&channel, TALK, n, if n % 2 == 0 { A } else { B })).collect();
@@ -287,12 +288,16 @@ mod tests {
         queued.set_stage(Stage::Queued(A, 1));
         let mut pending = filled(&tickets.iter().collect::<Vec<_>>());
         pending.push(Rc::clone(&queued));
-        let lost: Vec<_> = pending.take_sent_to(A).iter().map(|ticket| ticket.sequence).collect();
+        let mut lost = Vec::new();
+        pending.each_sent_to(A, |ticket| {
+            ticket.set_stage(Stage::Lost(A));
+            lost.push(ticket.sequence);
+        });
         assert_eq!(lost, [0, 2, 4], "oldest first");
-        assert!(pending.take_sent_to(A).is_empty());
-        let left: Vec<_> =
-            std::iter::from_fn(|| pending.take_oldest()).map(|ticket| ticket.sequence).collect();
-        assert_eq!(left, [1, 3, 5, 6]);
+        pending.each_sent_to(A, |ticket| panic!("{} again", ticket.sequence));
+        assert!(pending.take_match(A, 0, TALK).is_none(), "an answer comes too late");
+        assert!(tickets[0].is_sent(), "it may have been written");
+        assert!(is(pending.take_match(B, 1, TALK), &tickets[1]));
     }
 
     #[test]

@@ -5,17 +5,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::limits::SIGNOUTS_PER_TURN;
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::{Channel, Identity};
+use crate::session::held::Held;
 use crate::session::pending::{InstanceKey, Stage, Ticket};
-use crate::session::relogins::{Mark, Relogins};
+use crate::session::relogins::{Owed, Relogin, Relogins, UnderWay};
+use crate::session::spare;
 use crate::wire::close::CloseReason;
 use crate::wire::rewrite::Origin;
 
@@ -32,9 +35,9 @@ pub(crate) struct SignOut {
     pub(crate) signin: Option<Rc<Ticket>>,
     /// The sign-in is not answered: the sign-out is held back, or the Go services might handle it first.
     unanswered: Cell<bool>,
-    /// A later sign-in of the same app and account was forwarded, by whichever worker.
-    superseded: Mark,
-    since: Instant,
+    /// From the end of the channel until it is settled.
+    owed: RefCell<Option<Owed>>,
+    pub(super) since: Instant,
 }
 
 impl SignOut {
@@ -46,7 +49,7 @@ impl SignOut {
             reason,
             signin: channel.signin(),
             unanswered: Cell::new(channel.is_opening()),
-            superseded: Mark::default(),
+            owed: RefCell::default(),
             since: now,
         })
     }
@@ -60,26 +63,28 @@ impl SignOut {
     /// The instance that got the sign-in.
     pub(crate) fn signed_in_at(&self) -> Option<InstanceKey> {
         match self.signin.as_ref()?.stage() {
-            Stage::Sent(instance) => Some(instance),
-            _ => None,
+            Stage::Sent(instance) | Stage::Lost(instance) => Some(instance),
+            Stage::Unplaced | Stage::Queued(..) => None,
         }
     }
 
     /// Was the same account signed in again while this waited in the spool? Then it must not be written behind that
     /// sign-in: the Go login services delete by account.
-    pub(crate) fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Acquire)
+    pub(crate) fn relogin(&self) -> Relogin {
+        self.owed.borrow().as_ref().map_or(Relogin::None, Owed::relogin)
     }
 
     /// The answer to its sign-in came, or is not to come.
     fn settle_signin(&self) {
+        self.unanswered.set(false);
         if let Some(signin) = &self.signin {
             signin.settle();
         }
     }
 
     fn is_held(&self) -> bool {
-        self.unanswered.get() && self.signed_in_at().is_some()
+        let may_be_answered = |signin: &Rc<Ticket>| matches!(signin.stage(), Stage::Sent(_));
+        self.unanswered.get() && self.signin.as_ref().is_some_and(may_be_answered)
     }
 }
 
@@ -92,17 +97,57 @@ pub(crate) enum Placed {
     NotOwed,
     /// No link takes it now.
     Later,
+    /// Whether it is superseded will be known in a moment.
+    InDoubt,
+}
+
+/// What a turn over the spool came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// How many were given up.
+    pub(crate) given_up: u64,
+    /// More is due: the next turn is to come as soon as others had theirs.
+    pub(crate) again: bool,
+}
+
+/// What was in the queue of a link.
+struct Returned(Box<dyn Iterator<Item = Rc<SignOut>>>);
+
+impl fmt::Debug for Returned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Returned").finish_non_exhaustive()
+    }
 }
 
 /// Those that wait, each kind in the order of their age.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// To be looked at in the next run.
+    /// To be looked at in the next turn.
     due: VecDeque<Rc<SignOut>>,
+    /// The same, behind those.
+    returned: VecDeque<Returned>,
     /// For the answer to their sign-in, or the end of its time.
-    held: VecDeque<Rc<SignOut>>,
+    held: Held,
     /// For a link.
     stuck: VecDeque<Rc<SignOut>>,
+}
+
+impl Waiting {
+    fn take_due(&mut self, now: Instant, hold: Duration, retry: Duration) -> Option<Rc<SignOut>> {
+        if let Some(signout) = self.due.pop_front() {
+            return Some(signout);
+        }
+        while let Some(Returned(signouts)) = self.returned.front_mut() {
+            if let Some(signout) = signouts.next() {
+                return Some(signout);
+            }
+            self.returned.pop_front();
+        }
+        if self.held.oldest().is_some_and(|since| now >= since + hold) {
+            return self.held.take_oldest().inspect(|signout| signout.settle_signin());
+        }
+        self.stuck.pop_front_if(|signout| now >= signout.since + retry)
+    }
 }
 
 /// The spool of one worker.
@@ -162,12 +207,15 @@ impl SignOuts {
 
     /// Fills a promised place.
     pub(crate) fn fill(&self, signout: Rc<SignOut>) {
-        self.relogins.owe(&signout.identity, &signout.superseded);
+        *signout.owed.borrow_mut() = Some(self.relogins.owe(&signout.identity));
         self.owed.set(self.owed.get() + 1);
         self.metrics.signouts_waiting(1);
         let mut waiting = self.waiting.borrow_mut();
+        if signout.unanswered.get() {
+            waiting.held.expect(&signout);
+        }
         if signout.is_held() {
-            waiting.held.push_back(signout);
+            waiting.held.hold(&signout);
         } else {
             waiting.due.push_back(signout);
         }
@@ -175,16 +223,20 @@ impl SignOuts {
         self.changed.notify_one();
     }
 
-    /// One that was in the queue of a link that broke waits again.
-    pub(crate) fn requeue(&self, signout: Rc<SignOut>) {
-        self.waiting.borrow_mut().due.push_back(signout);
+    /// Those that were in the queue of a link, oldest first, are to be placed again. They are asked for in slices.
+    pub(crate) fn requeue(&self, signouts: impl Iterator<Item = Rc<SignOut>> + 'static) {
+        self.waiting.borrow_mut().returned.push_back(Returned(Box::new(signouts)));
         self.changed.notify_one();
     }
 
     /// Its last byte was written, or it is not owed, or was given up.
-    pub(crate) fn settle(&self, signout: &Rc<SignOut>) {
-        self.relogins.settle(&signout.identity, &signout.superseded);
-        self.owed.set(self.owed.get().saturating_sub(1));
+    pub(crate) fn settle(&self, signout: &SignOut) {
+        let Some(owed) = signout.owed.take() else { return };
+        if signout.unanswered.get() {
+            self.waiting.borrow_mut().held.take(&signout.channel_id);
+        }
+        self.relogins.settle(&signout.identity, owed);
+        self.owed.set(self.owed.get() - 1);
         self.taken.set(self.taken.get().saturating_sub(1));
         self.metrics.signouts_waiting(-1);
         self.settled.notify_one();
@@ -216,32 +268,22 @@ impl SignOuts {
         self.owed.get()
     }
 
-    /// The login service answered a sign-in whose channel has ended; true if its sign-out was held for it.
+    /// The login service answered a sign-in whose channel has ended; true if its sign-out waits for that.
     pub(crate) fn signin_answered(&self, channel_id: &str) -> bool {
         let mut waiting = self.waiting.borrow_mut();
-        let position = waiting.held.iter().position(|signout| &*signout.channel_id == channel_id);
-        let Some(signout) = position.and_then(|position| waiting.held.remove(position)) else { return false };
-        signout.unanswered.set(false);
+        let Some((signout, was_held)) = waiting.held.take(channel_id) else { return false };
         signout.settle_signin();
-        waiting.due.push_back(signout);
-        self.changed.notify_one();
+        if was_held {
+            waiting.due.push_back(signout);
+            self.changed.notify_one();
+        }
         true
     }
 
-    /// A sign-in of this app and account was forwarded: sign-outs that have to wait after this are superseded, on every
-    /// worker.
-    ///
-    /// To be told before the write: the login service may answer, and another worker act on it, while the write returns.
-    /// [`retract`](Self::retract) takes back what it returns if nothing was written.
-    pub(crate) fn supersede(&self, identity: &Identity) -> Vec<Mark> {
-        self.relogins.supersede(identity)
-    }
-
-    /// Nothing was written of the sign-ins that made these marks.
-    pub(crate) fn retract(marks: &[Mark]) {
-        for mark in marks {
-            mark.store(false, Ordering::Release);
-        }
+    /// A write is about to be tried that may begin a sign-in of this account: if it does, sign-outs that have to wait
+    /// after this are superseded, on every worker. Nothing if the account owes none.
+    pub(crate) fn writing_signin(&self, identity: &Identity) -> Option<UnderWay> {
+        self.relogins.writing(identity)
     }
 
     /// Is a sign-out owed anywhere in the process?
@@ -252,44 +294,43 @@ impl SignOuts {
     /// When a wait ends although nothing happens.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let waiting = self.waiting.borrow();
-        let held = waiting.held.front().map(|signout| signout.since + self.hold);
+        let held = waiting.held.oldest().map(|since| since + self.hold);
         let stuck = waiting.stuck.front().map(|signout| signout.since + self.retry);
         held.into_iter().chain(stuck).min()
     }
 
-    /// Offers what is due to `place`, oldest first; what finds no link waits for one. Returns how many were given up.
-    pub(crate) fn run(&self, now: Instant, mut place: impl FnMut(&Rc<SignOut>) -> Placed) -> u64 {
-        let mut given_up = 0;
-        while let Some(signout) = self.take_due(now) {
+    /// Offers what is due to `place`, oldest first and at most [`SIGNOUTS_PER_TURN`]; what finds no link waits for one.
+    pub(crate) fn turn(&self, now: Instant, mut place: impl FnMut(&Rc<SignOut>) -> Placed) -> Turn {
+        let mut turn = Turn { given_up: 0, again: true };
+        let mut in_doubt = Vec::new();
+        for _ in 0..SIGNOUTS_PER_TURN {
+            let due = self.waiting.borrow_mut().take_due(now, self.hold, self.retry);
+            let Some(signout) = due else {
+                turn.again = !in_doubt.is_empty();
+                break;
+            };
+            if signout.is_held() {
+                // Its sign-in began while it waited for its turn.
+                self.waiting.borrow_mut().held.hold(&signout);
+                continue;
+            }
             if now >= signout.since + self.retry {
-                given_up += 1;
+                turn.given_up += 1;
                 self.settle(&signout);
                 continue;
             }
             match place(&signout) {
                 Placed::Queued => {}
                 Placed::NotOwed => self.settle(&signout),
-                Placed::Later => {
-                    self.waiting.borrow_mut().stuck.push_back(signout);
-                }
+                Placed::Later => self.waiting.borrow_mut().stuck.push_back(signout),
+                Placed::InDoubt => in_doubt.push(signout),
             }
         }
-        given_up
-    }
-
-    fn take_due(&self, now: Instant) -> Option<Rc<SignOut>> {
         let mut waiting = self.waiting.borrow_mut();
-        if let Some(signout) = waiting.due.pop_front() {
-            return Some(signout);
-        }
-        let (hold, retry) = (self.hold, self.retry);
-        if waiting.held.front().is_some_and(|signout| now >= signout.since + hold) {
-            return waiting.held.pop_front().inspect(|signout| signout.settle_signin());
-        }
-        if waiting.stuck.front().is_some_and(|signout| now >= signout.since + retry) {
-            return waiting.stuck.pop_front();
-        }
-        None
+        waiting.due.extend(in_doubt);
+        spare::shrink_queue(&mut waiting.due);
+        spare::shrink_queue(&mut waiting.stuck);
+        turn
     }
 }
 
@@ -337,18 +378,26 @@ mod tests {
         signouts.fill(Rc::clone(signout));
     }
 
-    /// One run; the ids that were offered, each of which fares as `placed` unless it was superseded.
+    /// The first byte of a sign-in is written.
+    fn sign_in(signouts: &SignOuts, identity: &Identity) {
+        if let Some(mut write) = signouts.writing_signin(identity) {
+            write.begin();
+        }
+    }
+
+    /// One turn; the ids that were offered, each of which fares as `placed` unless it was superseded.
     fn run(signouts: &SignOuts, now: Instant, placed: Placed) -> (Vec<String>, Dropped) {
         let (mut offered, mut superseded) = (Vec::new(), 0);
-        let given_up = signouts.run(now, |signout| {
-            if signout.is_superseded() {
+        let turn = signouts.turn(now, |signout| {
+            if signout.relogin() == Relogin::Forwarded {
                 superseded += 1;
                 return Placed::NotOwed;
             }
             offered.push(signout.channel_id.to_string());
             placed
         });
-        (offered, Dropped { superseded, given_up })
+        assert!(!turn.again);
+        (offered, Dropped { superseded, given_up: turn.given_up })
     }
 
     fn nothing() -> (Vec<String>, Dropped) {
@@ -447,8 +496,8 @@ mod tests {
         fill(&signouts, &bob);
         assert_eq!(run(&signouts, start, Placed::Later).0.len(), 2);
         signouts.nudge();
-        signouts.supersede(&identity("alice"));
-        signouts.supersede(&Identity { app: "other".to_owned(), account: "bob".to_owned() });
+        sign_in(&signouts, &identity("alice"));
+        sign_in(&signouts, &Identity { app: "other".to_owned(), account: "bob".to_owned() });
         let superseded = Dropped { superseded: 1, given_up: 0 };
         assert_eq!(
             run(&signouts, start + millis(100), Placed::Queued),
@@ -467,7 +516,7 @@ mod tests {
         let start = Instant::now();
         let held = handed_over(&books, "alice", State::Opening, start);
         fill(&signouts, &held);
-        signouts.supersede(&identity("alice"));
+        sign_in(&signouts, &identity("alice"));
         assert_eq!(run(&signouts, start, Placed::Queued), nothing());
         assert!(signouts.signin_answered(&held.channel_id));
         assert_eq!(run(&signouts, start, Placed::Queued).1, Dropped { superseded: 1, given_up: 0 });
@@ -483,9 +532,9 @@ mod tests {
         fill(&signouts, &written);
         fill(&signouts, &cut);
         assert_eq!(run(&signouts, start, Placed::Queued), offered(&[&written, &cut]));
-        signouts.supersede(&identity("alice"));
+        sign_in(&signouts, &identity("alice"));
         signouts.settle(&written);
-        signouts.requeue(Rc::clone(&cut));
+        signouts.requeue(std::iter::once(Rc::clone(&cut)));
         assert_eq!(signouts.owed(), 1);
         let (offered, dropped) = run(&signouts, start + millis(1), Placed::Queued);
         assert_eq!((offered.len(), dropped), (0, Dropped { superseded: 1, given_up: 0 }));
@@ -503,11 +552,139 @@ mod tests {
         run(&signouts, start, Placed::Queued);
         assert_eq!(run(&signouts, start + millis(1), Placed::Queued), nothing(), "it is no longer here");
         assert!(!is_settled(&signouts), "but owed");
-        signouts.requeue(Rc::clone(&signout));
+        signouts.requeue(std::iter::once(Rc::clone(&signout)));
         assert_eq!(run(&signouts, start + RETRY - millis(1), Placed::Queued), offered(&[&signout]));
-        signouts.requeue(Rc::clone(&signout));
+        signouts.requeue(std::iter::once(Rc::clone(&signout)));
         assert_eq!(run(&signouts, start + RETRY, Placed::Queued).1.given_up, 1);
         assert_eq!(books.signouts_waiting(), 0);
+    }
+
+    #[test]
+    fn one_whose_sign_in_begins_before_its_turn_is_held_for_the_answer() {
+        for is_answered_first in [false, true] {
+            let books = Books::new();
+            let signouts = spool(&books);
+            let start = Instant::now();
+            let channel = channel(&books, "alice");
+            let signin = ticket(&channel, "login.signin", 1);
+            signin.set_stage(Stage::Queued(A, 1));
+            channel.set_signin(Rc::clone(&signin));
+            let signout = SignOut::of(&channel, CloseReason::PeerClosed, start);
+            fill(&signouts, &signout);
+            signin.set_stage(Stage::Sent(A));
+            if is_answered_first {
+                assert!(signouts.signin_answered(&signout.channel_id));
+            } else {
+                assert_eq!(run(&signouts, start, Placed::Queued), nothing());
+                assert_eq!(signouts.next_due(), Some(start + HOLD));
+                assert!(signouts.signin_answered(&signout.channel_id));
+            }
+            assert_eq!(run(&signouts, start, Placed::Queued), offered(&[&signout]));
+            assert!(!signouts.signin_answered(&signout.channel_id));
+        }
+    }
+
+    /// So many sign-outs that are due.
+    fn crowd(books: &Books, signouts: &SignOuts, count: usize, state: State, now: Instant) -> Vec<Rc<str>> {
+        let all = (0..count).map(|_| {
+            let signout = handed_over(books, "alice", state, now);
+            fill(signouts, &signout);
+            Rc::clone(&signout.channel_id)
+        });
+        all.collect()
+    }
+
+    /// Turns until nothing is due; what each offered or gave up.
+    fn turns(signouts: &SignOuts, now: Instant, placed: Placed) -> Vec<usize> {
+        let mut turns = Vec::new();
+        loop {
+            let mut offered = 0;
+            let turn = signouts.turn(now, |_| {
+                offered += 1;
+                placed
+            });
+            turns.push(offered + usize::try_from(turn.given_up).unwrap());
+            if !turn.again {
+                return turns;
+            }
+        }
+    }
+
+    const SLICES: [usize; 4] = [SIGNOUTS_PER_TURN, SIGNOUTS_PER_TURN, SIGNOUTS_PER_TURN, 1];
+    const CROWD: usize = 3 * SIGNOUTS_PER_TURN + 1;
+
+    #[test]
+    fn h22_a_crowd_is_placed_and_given_up_in_slices_and_gives_its_room_back() {
+        let books = Books::new();
+        let signouts = spool(&books);
+        let start = Instant::now();
+        crowd(&books, &signouts, CROWD, State::Open(start), start);
+        crowd(&books, &signouts, CROWD, State::Opening, start);
+        assert_eq!(turns(&signouts, start, Placed::Later), SLICES);
+        assert_eq!(turns(&signouts, start + HOLD, Placed::Later), SLICES, "those that were held");
+        signouts.nudge();
+        let slices = turns(&signouts, start + HOLD, Placed::Later);
+        assert_eq!((slices.iter().sum::<usize>(), slices.iter().max()), (2 * CROWD, SLICES.iter().max()));
+        let slices = turns(&signouts, start + RETRY, Placed::Later);
+        assert_eq!((slices.iter().sum::<usize>(), slices.iter().max()), (2 * CROWD, SLICES.iter().max()));
+        assert!(is_settled(&signouts));
+        let waiting = signouts.waiting.borrow();
+        assert!(waiting.due.capacity() <= spare::KEPT && waiting.stuck.capacity() <= spare::KEPT);
+    }
+
+    #[test]
+    fn h22_what_comes_back_from_a_link_is_asked_for_in_slices() {
+        let books = Books::new();
+        let signouts = spool(&books);
+        let start = Instant::now();
+        crowd(&books, &signouts, CROWD, State::Open(start), start);
+        let mut queue = Vec::new();
+        while signouts
+            .turn(start, |signout| {
+                queue.push(Rc::clone(signout));
+                Placed::Queued
+            })
+            .again
+        {}
+        let asked = Rc::new(Cell::new(0));
+        let counter = Rc::clone(&asked);
+        signouts.requeue(queue.into_iter().inspect(move |_| counter.set(counter.get() + 1)));
+        assert_eq!((asked.get(), signouts.owed()), (0, CROWD));
+        assert!(signouts.turn(start, |_| Placed::Later).again);
+        assert_eq!(asked.get(), SIGNOUTS_PER_TURN);
+        assert_eq!(turns(&signouts, start, Placed::Later), SLICES[1..]);
+        assert!(signouts.waiting.borrow().returned.is_empty());
+    }
+
+    #[test]
+    fn h22_an_answer_finds_its_sign_out_however_many_are_held() {
+        let books = Books::new();
+        let signouts = spool(&books);
+        let held = crowd(&books, &signouts, 20_000, State::Opening, Instant::now());
+        let begun = Instant::now();
+        for id in held.iter().rev() {
+            assert!(!signouts.signin_answered("g_other_1"));
+            assert!(signouts.signin_answered(id));
+        }
+        // Less than a tenth of it; more than 10 s when all were walked through.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert_eq!(turns(&signouts, Instant::now(), Placed::NotOwed).iter().sum::<usize>(), 20_000);
+        assert!(is_settled(&signouts));
+    }
+
+    #[test]
+    fn h22_the_sessions_of_one_account_cost_no_more_than_those_of_many() {
+        let books = Books::new();
+        let signouts = spool(&books);
+        let start = Instant::now();
+        let begun: Vec<_> = (0..40_000).map(|_| answered(&books, "alice", start)).collect();
+        let clock = Instant::now();
+        begun.iter().for_each(|signout| fill(&signouts, signout));
+        sign_in(&signouts, &identity("alice"));
+        begun.iter().for_each(|signout| signouts.settle(signout));
+        // About 0.1 s; more than 10 s when each settlement walked through all of the account.
+        assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
+        assert!(is_settled(&signouts) && !signouts.is_any_owed());
     }
 
     #[test]
@@ -550,7 +727,7 @@ mod tests {
         assert!(is_told());
         signouts.nudge();
         assert!(is_told());
-        signouts.requeue(held);
+        signouts.requeue(std::iter::once(held));
         assert!(is_told());
     }
 
@@ -560,7 +737,7 @@ mod tests {
         let signouts = spool(&books);
         let start = Instant::now();
         fill(&signouts, &answered(&books, "alice", start));
-        signouts.supersede(&identity("alice"));
+        sign_in(&signouts, &identity("alice"));
         assert_eq!(
             run(&signouts, start, Placed::Queued),
             (Vec::new(), Dropped { superseded: 1, given_up: 0 })

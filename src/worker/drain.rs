@@ -51,7 +51,7 @@ pub(super) async fn drained(begin: &CancellationToken, dispatch: &Dispatch, time
     let until = begun + (times.hard_stop - times.hard_stop / END_SHARE);
     let connections = dispatch.channels.connections();
     // Before anything is awaited: whoever still comes is told to go, even if nobody is here.
-    let channels = dispatch.channels.begin_drain();
+    let channels = dispatch.channels.begin_drain().await;
     let closes = async {
         close_in_turn(dispatch, channels, begun, times.window).await;
         std::future::pending().await

@@ -745,7 +745,7 @@ fn f1_channels_are_served_until_their_own_close_and_connections_without_one_end_
         let alice = worker.sign_in("alice").await;
         let stranger = worker.connect();
         worker.quiet().await;
-        let channels = worker.shared.channels.begin_drain();
+        let channels = worker.shared.channels.begin_drain().await;
         let ids: Vec<_> = channels.iter().map(|channel| channel.id.to_string()).collect();
         assert_eq!(ids, [alice.channel.as_str()]);
         assert_eq!(stranger.until_closed().await, (CloseReason::Draining, true));
@@ -782,7 +782,7 @@ fn f1_near_the_hard_stop_nobody_waits_for_an_answer() {
         let opening = worker.connect();
         worker.knock(&opening, "bob").await;
         let idle = worker.sign_in("carol").await;
-        let channels = worker.shared.channels.begin_drain();
+        let channels = worker.shared.channels.begin_drain().await;
         assert_eq!(channels.len(), 3);
         drop(channels);
         worker.shared.channels.close(&waiting.channel, CloseReason::Draining);
@@ -817,7 +817,7 @@ fn f1_go_away_reaches_those_who_know_it_and_nobody_else() {
             client.be(kind);
             client.grant_push_lane();
             let channel = worker.knock_with(&client, "alice", tags).await;
-            let channels = worker.shared.channels.begin_drain();
+            let channels = worker.shared.channels.begin_drain().await;
             worker.shared.channels.get(&channel).unwrap().announce_close(go_away);
             worker.quiet().await;
             assert!(client.frames(LOGIN).is_empty(), "nothing before the login response");
