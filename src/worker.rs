@@ -214,13 +214,15 @@ fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
     let ids = ChannelIds::new(plan.identity.gate_id.clone(), SystemTime::now());
     let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
+    let limits = plan.config.limits.clone();
     Rc::new(Shared {
         handler,
         channels: Rc::clone(&dispatch.channels),
         admission: Arc::clone(&plan.admission),
+        entrance: plan.admission.entrance(&limits, Instant::now(), &dispatch.metrics),
         metrics: Arc::clone(&dispatch.metrics),
         log: CloseLog::new(),
-        limits: plan.config.limits.clone(),
+        limits,
         wall_clock: SystemTime::now,
     })
 }

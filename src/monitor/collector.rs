@@ -155,7 +155,7 @@ impl Workers<'_> {
         ]
     }
 
-    fn pushes_and_queues(&self) -> [MetricFamily; 9] {
+    fn pushes_and_queues(&self) -> [MetricFamily; 10] {
         [
             self.total(&of::PUSHES_DELIVERED, |worker| &worker.pushes_delivered),
             self.total(&of::PUSHES_RECEIVED, |worker| &worker.pushes_received),
@@ -166,6 +166,7 @@ impl Workers<'_> {
             self.gauge(&of::QUEUED_MESSAGES, |worker| &worker.queued_messages),
             self.gauge(&of::QUEUED_BYTES, |worker| &worker.queued_bytes),
             self.gauge(&of::PARTIAL_BYTES, |worker| &worker.partial_bytes),
+            self.gauge(&of::BEFORE_LOGIN_BYTES, |worker| &worker.before_login_bytes),
             self.by_label(&of::SIGNOUTS, Signout::ALL.iter().map(|l| l.label()), |worker| &worker.signouts),
             self.gauge(&of::SIGNOUTS_WAITING, |worker| &worker.signouts_waiting),
         ]
@@ -242,7 +243,7 @@ fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
     families
 }
 
-fn overload(cells: &Cells) -> [MetricFamily; 3] {
+fn overload(cells: &Cells) -> [MetricFamily; 4] {
     let mut memory = Family::new(&of::MEMORY);
     for kind in Memory::ALL {
         match cells.memory[kind.index()].load(Relaxed) {
@@ -251,6 +252,7 @@ fn overload(cells: &Cells) -> [MetricFamily; 3] {
         }
     }
     [
+        single(&of::MAX_CONNECTIONS, cells.max_connections.load(Relaxed) as f64),
         single(&of::OVERLOAD_LEVEL, cells.overload.load(Relaxed) as f64),
         single(&of::BACKENDS_PAUSED, cells.backends_paused.load(Relaxed).into()),
         memory.finish(),

@@ -10,25 +10,34 @@ use tracing::debug;
 
 use crate::limits::{LINGER, TLS_BUFFER};
 use crate::monitor::metrics::{Reject, WorkerMetrics};
-use crate::server::admission::Admitted;
-use crate::server::connection::Shared;
+use crate::server::connection::{Accepted, Shared};
 use crate::server::tcp_stream::{CountedSocket, TlsOverTcp};
 use crate::server::tcp_transport::linger;
 use crate::wire::close::CloseReason;
 
-/// Shakes hands within the deadline. A failure is counted, and the client is told by TLS's alert.
+/// Shakes hands within the deadline, if there is room for so long. A failure is counted, and the client is told by TLS's
+/// alert.
 pub(crate) async fn shake_hands(
     socket: TcpStream,
     acceptor: &TlsAcceptor,
-    admitted: &Admitted,
+    accepted: &Accepted,
     shared: &Shared,
 ) -> Option<TlsOverTcp> {
     let handshake = acceptor
         .accept_with(CountedSocket::new(socket), |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
         .into_fallible();
-    match timeout(shared.limits.handshake_deadline, handshake).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
-        Ok(Err((error, counted))) => {
+    let Accepted { admitted, newcomer, .. } = accepted;
+    let outcome = tokio::select! {
+        biased;
+        outcome = shared.entrance.tls.in_time(handshake) => outcome,
+        () = newcomer.must_go() => {
+            admitted.set_reason(CloseReason::Overloaded);
+            return None;
+        }
+    };
+    match outcome {
+        Some(Ok(stream)) => Some(Box::new(stream)),
+        Some(Err((error, counted))) => {
             admitted.set_reason(CloseReason::PeerLost);
             report(&error, &shared.metrics);
             // The alert was written if the socket took it; it must not be destroyed by a reset (row D9).
@@ -41,7 +50,7 @@ pub(crate) async fn shake_hands(
             let _best_effort = timeout(LINGER, last_words).await;
             None
         }
-        Err(_late) => {
+        None => {
             admitted.set_reason(CloseReason::LoginTimeout);
             shared.metrics.reject(Reject::HandshakeFailed);
             None
