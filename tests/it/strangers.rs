@@ -150,7 +150,8 @@ async fn h9_spoofed_initials_that_fail_at_once_keep_no_honest_client_of_any_tran
         "{sent} sent; {failed} failed for their protocol, {others} for others, {retries} were asked to prove themselves"
     );
     assert!(failed + retries + others > 5_000.0, "the flood was not seen");
-    assert!(outcomes.iter().all(|(_, got_in)| *got_in), "99 of 100 are to get in, of {}", outcomes.len());
+    let got_in = outcomes.iter().filter(|(_, got_in)| *got_in).count();
+    assert!(got_in * 100 >= outcomes.len() * 99, "{got_in} of {} honest clients got in", outcomes.len());
     assert_eq!(bench.metric("gateway_reject_total", &["connection_rate"]).await, 0.0);
 }
 
@@ -279,4 +280,54 @@ async fn h20_a_full_gateway_is_told_about_is_not_ready_and_gets_over_it() {
     bench.ready().await;
     bench.metric_is("gateway_events_active", &["connections_full"], 0.0).await;
     assert_eq!(bench.metric("gateway_events_total", &["connections_full"]).await, 1.0);
+}
+
+#[tokio::test]
+async fn h20_a_full_gateway_stays_ready_where_that_is_wanted() {
+    let bench = Bench::with(|config| {
+        config.limits.max_connections = 1;
+        config.ready_when_full = true;
+    })
+    .await;
+    let (_one, _) = bench.client(Tcp, "one").await;
+    bench.metric_is("gateway_events_active", &["connections_full"], 1.0).await;
+    assert_eq!(bench.get("/ready").await.0, 200);
+}
+
+/// Only the handshake proves its address, so only then can it be charged.
+#[tokio::test]
+async fn h9_a_quic_client_beyond_the_rate_is_told_3003_behind_its_handshake_or_refused_once_it_is_proven() {
+    for (retry_from, behind) in [(100, true), (0, false)] {
+        let bench = Bench::with_limits(|limits| {
+            (limits.connections_per_second, limits.retry_from) = (1, retry_from);
+        })
+        .await;
+        let mut told = Vec::new();
+        // Two at once may come.
+        for _ in 0..3 {
+            let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+            let config = identity::quic_client(&[ALPN], quinn::TransportConfig::default());
+            let connecting = endpoint.connect_with(config, bench.target.quic, "localhost").unwrap();
+            told.push(match soon("the handshake", connecting).await {
+                Ok(connection) => (endpoint, Ok(connection)),
+                Err(error) => (endpoint, Err(error)),
+            });
+        }
+        let (_endpoint, third) = told.pop().unwrap();
+        assert!(
+            told.iter().all(|(_, outcome)| outcome.as_ref().is_ok_and(|open| open.close_reason().is_none()))
+        );
+        let error = match third {
+            Ok(connection) => soon("the close", connection.closed()).await,
+            Err(error) => error,
+        };
+        match error {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert!(behind && close.error_code == 3003u32.into(), "{close:?}");
+            }
+            error => assert!(!behind, "{error:?}"),
+        }
+        bench.metric_is("gateway_reject_total", &["connection_rate"], 1.0).await;
+        bench.metric_is("gateway_connections", &["\"quic\""], 2.0).await;
+    }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::support::harness::Bench;
 use crate::support::identity::{self, ALPN, CERTIFICATES};
-use crate::support::raw::Kind::{QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicOne, Tcp, Tls};
 use crate::support::soon;
 
 /// Reads until the gateway has ended the connection, however it does.
@@ -136,6 +136,23 @@ async fn g6_a_full_gateway_turns_tls_clients_away_with_an_alert_before_any_hands
         assert_eq!(told, Some(&alert), "{error:?}");
         bench.metric_is("gateway_reject_total", &["\"connections\""], f64::from(n)).await;
     }
+}
+
+/// A reset would destroy the words on many systems, and shows here as an error of a later write.
+#[rstest]
+#[tokio::test]
+async fn d9_who_is_turned_away_and_goes_on_sending_is_read_from(#[values(Tcp, Tls)] kind: Kind) {
+    let bench = Bench::with_limits(|limits| limits.max_connections = 1).await;
+    let _one = bench.client(Tcp, "one").await;
+    let address = if kind == Tls { bench.target.tls } else { bench.target.tcp };
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.readable().await.unwrap();
+    for _ in 0..20 {
+        client.write_all(&[0x16; 1_000]).await.expect("no reset");
+        tokio::task::yield_now().await;
+    }
+    let told = ended(&mut client).await;
+    assert!(told == [21, 3, 3, 0, 2, 2, 80] || told == b"\x08\0\0\0\x0c\x0b\xbboverloaded", "{told:?}");
 }
 
 #[tokio::test]
