@@ -379,5 +379,5 @@ pub const MIN_RESET_INTERVAL: Duration = Duration::ZERO;
 /// How long the end of the process waits for the webhook to take what is left: one answer of one that is well.
 pub const EVENTS_FLUSH: Duration = Duration::from_secs(1);
 
-/// How long a stopping worker waits for its last QUIC packets to leave.
+/// How long a stopping worker waits for its last QUIC packets to leave, and for TLS handshakes to end.
 pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);

@@ -163,6 +163,8 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
         () = plan.stop.cancelled() => None,
         () = async {
             drained(&plan.drain, &dispatch, Times::new(&plan.config)).await;
+            // Who has not been told yet why there is no handshake.
+            let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
             plan.at_work.finish().await;
         } => None,

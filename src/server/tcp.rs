@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
 use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -24,22 +24,18 @@ use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::reaper::reap;
 use crate::server::tcp_transport::{TcpTransport, linger};
 use crate::server::tls;
-use crate::server::tls_handshake::shake_hands;
+use crate::server::tls_handshake::{TURNED_AWAY, shake_hands};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 
 const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
 const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
-/// A whole alert of TLS: fatal, internal_error, which is for what has nothing to do with the peer, such as a want of memory
-/// (RFC 8446 section 6.2). Before the handshake it needs no keys.
-const TURNED_AWAY_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
-
 /// What lies between the socket and the frames.
 #[derive(Clone)]
 pub(crate) enum Layer {
     Plain,
-    Tls(TlsAcceptor),
+    Tls(Arc<ServerConfig>),
 }
 
 impl Layer {
@@ -48,7 +44,7 @@ impl Layer {
     /// # Errors
     /// Certificate and key do not belong together, or rustls cannot use them.
     pub(crate) fn tls(identity: &TlsIdentity) -> Result<Self, rustls::Error> {
-        Ok(Self::Tls(TlsAcceptor::from(Arc::new(tls::server_config(identity)?))))
+        Ok(Self::Tls(Arc::new(tls::server_config(identity)?)))
     }
 
     const fn transport(&self) -> Transport {
@@ -89,7 +85,7 @@ impl Listener {
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => {
                         pause = ACCEPT_PAUSE.0;
-                        admit(stream, peer.ip(), &layer, &shared, &mut connections);
+                        admit(stream, peer.ip(), &layer, &shared, &drain, &mut connections);
                     }
                     Err(error) => accept_failed(&error, &shared, &mut pause).await,
                 },
@@ -98,7 +94,7 @@ impl Listener {
         while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
             shared.metrics.reject(Reject::Draining);
             match layer {
-                Layer::Plain => admit(stream, peer.ip(), &layer, &shared, &mut connections),
+                Layer::Plain => admit(stream, peer.ip(), &layer, &shared, &drain, &mut connections),
                 // The worker may be gone before its handshake is done.
                 Layer::Tls(_) => turn_away(stream, &layer, CloseReason::Draining, &shared, &mut connections),
             }
@@ -112,7 +108,14 @@ impl Listener {
     }
 }
 
-fn admit(stream: TcpStream, peer: IpAddr, layer: &Layer, shared: &Rc<Shared>, connections: &mut JoinSet<()>) {
+fn admit(
+    stream: TcpStream,
+    peer: IpAddr,
+    layer: &Layer,
+    shared: &Rc<Shared>,
+    drain: &CancellationToken,
+    connections: &mut JoinSet<()>,
+) {
     if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
         // It was gone before it was looked at.
         debug!(%peer, %error, "connection ended at once");
@@ -124,8 +127,9 @@ fn admit(stream: TcpStream, peer: IpAddr, layer: &Layer, shared: &Rc<Shared>, co
     };
     let shared = Rc::clone(shared);
     match (layer, handshake) {
-        (Layer::Tls(acceptor), Some(handshake)) => {
-            connections.spawn_local(serve_tls(stream, acceptor.clone(), shared, accepted, handshake));
+        (Layer::Tls(config), Some(handshake)) => {
+            let (config, drain) = (Arc::clone(config), drain.clone());
+            connections.spawn_local(serve_tls(stream, config, shared, accepted, handshake, drain));
         }
         (Layer::Plain, _) | (_, None) => {
             connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
@@ -179,14 +183,15 @@ fn prepare(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
 /// The handshake is awaited here, in the connection's own task.
 async fn serve_tls(
     stream: TcpStream,
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     shared: Rc<Shared>,
     accepted: Accepted,
     handshake: InHandshake,
+    drain: CancellationToken,
 ) {
     // Boxed, so that its memory is given back when it is done.
-    let stream = Box::pin(shake_hands(stream, &acceptor, &accepted, &shared)).await;
-    drop((acceptor, handshake));
+    let stream = Box::pin(shake_hands(stream, &config, &accepted, &shared, &drain)).await;
+    drop((config, handshake, drain));
     if let Some(stream) = stream {
         Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
     }
@@ -204,7 +209,7 @@ fn turn_away(
 ) {
     let _best_effort = match layer {
         Layer::Plain => stream.try_write(&frame::encode(Opcode::Close, &reason.payload())),
-        Layer::Tls(_) => stream.try_write(&TURNED_AWAY_ALERT),
+        Layer::Tls(_) => stream.try_write(&TURNED_AWAY),
     };
     let _best_effort = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
     let Some(place) = shared.admission.turn_away() else {

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::limits::{CROWD_LOOK, Limits};
@@ -17,6 +18,7 @@ use crate::session::buckets::Pace;
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     in_progress: Cell<usize>,
+    ended: Notify,
     most: usize,
     /// In progress from which on addresses must prove themselves.
     prove_from: usize,
@@ -53,6 +55,7 @@ impl Handshakes {
         let pace = Pace::new(limits.retry_from_rate, limits.retry_from_rate);
         Rc::new(Self {
             in_progress: Cell::new(0),
+            ended: Notify::new(),
             most: limits.max_handshakes,
             prove_from: limits.retry_from,
             unproven: pace.map(|pace| (pace, RefCell::new(now))),
@@ -89,6 +92,13 @@ impl Handshakes {
         self.in_progress.get() > self.most / 2
     }
 
+    /// Waits until none is in progress; for one task at a time. Cancel safe.
+    pub(crate) async fn all_ended(&self) {
+        while self.in_progress.get() > 0 {
+            self.ended.notified().await;
+        }
+    }
+
     /// The outcome of a handshake; none if it took too long. While more than half of the places are taken that is
     /// sooner, also for those that began before. Cancel safe.
     pub(crate) async fn in_time<F: Future>(&self, handshake: F) -> Option<F::Output> {
@@ -115,6 +125,7 @@ pub(crate) struct Handshaking(Rc<Handshakes>);
 impl Drop for Handshaking {
     fn drop(&mut self) {
         self.0.in_progress.set(self.0.in_progress.get() - 1);
+        self.0.ended.notify_one();
     }
 }
 
