@@ -153,7 +153,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
     tasks.spawn_local(relief::relieve(pressure, channels, Arc::clone(&metrics)));
-    tasks.spawn_local(relief::beat(metrics));
+    tasks.spawn_local(relief::beat(metrics, Rc::clone(&shared.entrance.newcomers)));
     #[cfg(feature = "faults")]
     tasks.spawn_local(crate::faults::worker());
     plan.readiness.worker_started(plan.identity.index);

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway::client::{Client, ConnectOptions, TrustedCa};
+use gateway::limits::KIB;
 use gateway::wire::frame::{Opcode, encode};
+use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::support::harness::Bench;
 use crate::support::identity::{self, ALPN, CERTIFICATES};
-use crate::support::raw::Kind::{QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicOne, Tcp, Tls};
 use crate::support::raw::Target;
 use crate::support::soon;
 
@@ -292,6 +294,35 @@ async fn h20_a_full_gateway_stays_ready_where_that_is_wanted() {
     let (_one, _) = bench.client(Tcp, "one").await;
     bench.metric_is("gateway_events_active", &["connections_full"], 1.0).await;
     assert_eq!(bench.get("/ready").await.0, 200);
+}
+
+#[rstest]
+#[tokio::test]
+async fn h11_the_one_that_waits_longest_for_its_sign_in_is_closed_3003_and_nobody_signed_in(
+    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+) {
+    let bench = Bench::with_limits(|limits| {
+        limits.before_login_bytes = 256 * KIB;
+        limits.login_deadline = Duration::from_secs(60);
+    })
+    .await;
+    let (mut alice, _) = bench.client(kind, "alice").await;
+    let mut oldest = bench.connect(kind).await;
+    let mut others = Vec::new();
+    while bench.metric("gateway_reject_total", &["before_login_closed"]).await == 0.0 {
+        assert!(others.len() < 100, "they are not counted");
+        others.push(bench.connect(kind).await);
+    }
+    oldest.closed_with(3003).await;
+    bench.metric_is("gateway_closes_total", &["\"overloaded\""], 1.0).await;
+    bench.metric_is("gateway_events_active", &["\"overload\""], 1.0).await;
+    let sequence = alice.talk("bob", "x").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+    others.pop().unwrap().login("bob").await;
+    drop(others);
+    bench.metric_is("gateway_before_login_bytes", &[], 0.0).await;
+    bench.metric_is("gateway_events_active", &["\"overload\""], 0.0).await;
+    assert_eq!(bench.metric("gateway_reject_total", &["\"before_login\""]).await, 0.0);
 }
 
 /// Only the handshake proves its address, so only then can it be charged.

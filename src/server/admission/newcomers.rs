@@ -122,7 +122,9 @@ impl Newcomers {
         self.room.is_half_full()
     }
 
-    fn make_room(&self) {
+    /// Sends away those who have been here longest while there is little room. Called now and then as well: those who came
+    /// last may be with another worker.
+    pub(crate) fn make_room(&self) {
         while self.room.is_short()
             && let Some(oldest) = self.oldest()
         {
@@ -271,5 +273,12 @@ mod tests {
         assert!(first.is_leaving() && !second.is_leaving());
         assert!(of_one.iter().all(|newcomer| !newcomer.is_leaving()));
         assert!(other.arrive(TCP).is_none());
+        assert!(second.is_leaving(), "it has no older ones");
+        drop((first, second));
+        let third = other.arrive(TCP).unwrap();
+        one.make_room();
+        let leaving: Vec<_> = of_one.iter().map(Newcomer::is_leaving).collect();
+        assert_eq!(leaving, [[true].as_slice(), &[false; 7]].concat());
+        assert!(!third.is_leaving());
     }
 }
