@@ -24,8 +24,9 @@ use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::memory::MemoryBudget;
 use crate::monitor::metrics::Metrics;
+use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
-use crate::monitor::watchdog::Watchdog;
+use crate::monitor::watchdog::{Places, Watchdog};
 use crate::server::admission::Admission;
 use crate::server::quic::EndpointError;
 use crate::server::steering::{self, Seat};
@@ -34,7 +35,7 @@ use crate::session::relogins::Relogins;
 use crate::worker::{self, AtWork, Plan};
 
 use self::events::start_courier;
-use self::open_files::{open_file_limit, own_files};
+use self::open_files::open_file_limit;
 use self::sockets::Groups;
 
 mod events;
@@ -140,7 +141,7 @@ impl Gateway {
     }
 
     fn begin(config: Config, feed: Option<Feed>) -> Result<Self, StartError> {
-        let max_connections = config.limits.max_connections.min(open_file_limit(own_files(&config)));
+        let max_connections = config.limits.max_connections.min(open_file_limit(&config));
         let config = Arc::new(config);
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
@@ -160,8 +161,8 @@ impl Gateway {
             },
         )?;
         let limits = &config.limits;
-        let (watchdog, pressure) =
-            Watchdog::start(metrics.clone(), MemoryBudget::of(limits)).map_err(StartError::Thread)?;
+        let budget = MemoryBudget::of(limits);
+        let (watchdog, pressure) = watch(&config, &metrics, &readiness, budget, max_connections)?;
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
@@ -180,7 +181,8 @@ impl Gateway {
             _watchdog: watchdog,
         };
         let verifier = Arc::new(Verifier::new(&config.auth, &config.expected_claims));
-        let admission = Arc::new(Admission::new(max_connections, limits, Instant::now()));
+        let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
+        let admission = Arc::new(admission);
         let gate = Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) };
         let relogins = Arc::<Relogins>::default();
         // The last worker that lets go of it ends the gateway.
@@ -362,6 +364,18 @@ fn discover(given: Option<Feed>, gate: discovery::Gate) -> Result<Discovery, Sta
         Some(feed) => Discovery::given(feed, gate),
         None => Discovery::start(gate)?,
     })
+}
+
+fn watch(
+    config: &Config,
+    metrics: &Metrics,
+    readiness: &Arc<Readiness>,
+    budget: MemoryBudget,
+    max_connections: usize,
+) -> Result<(Watchdog, Pressure), StartError> {
+    let told = (!config.ready_when_full).then(|| Arc::clone(readiness));
+    let places = Places { max_connections, readiness: told };
+    Watchdog::start(metrics.clone(), budget, places).map_err(StartError::Thread)
 }
 
 fn new_metrics(config: &Config) -> Metrics {

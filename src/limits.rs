@@ -3,10 +3,15 @@
 //! Sizes are bytes, counts are items, times are durations ("10s", "250ms"). A rate of 0 is switched off. The
 //! constants below the struct are bounds that no operator needs to move.
 
+mod overload;
+mod strangers;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::overload::*;
+pub use self::strangers::*;
 use crate::wire::header::HeaderLimits;
 
 /// The limits an operator can set. The defaults are those of reliability §2.0.
@@ -41,6 +46,10 @@ pub struct Limits {
     /// TLS or QUIC handshake.
     #[serde(with = "humantime_serde")]
     pub handshake_deadline: Duration,
+    /// The same while more than half of `max_handshakes` are in progress: two round trips over a satellite, one of them
+    /// lost.
+    #[serde(with = "humantime_serde")]
+    pub handshake_deadline_crowded: Duration,
     /// A frame, from its first byte to its last.
     #[serde(with = "humantime_serde")]
     pub frame_deadline: Duration,
@@ -59,10 +68,13 @@ pub struct Limits {
 
     /// Client connections of the process; the open-file limit, less what the gateway needs itself, applies as well.
     pub max_connections: usize,
-    /// QUIC handshakes in progress, per worker; further ones are refused.
+    /// Handshakes in progress, per worker: so many over QUIC, and so many of TLS on TCP; further ones are refused.
     pub max_handshakes: usize,
     /// QUIC handshakes in progress from which on addresses must be validated first (Retry).
     pub retry_from: usize,
+    /// Attempts to connect over QUIC per second and worker, from addresses that are not validated, from which on they
+    /// must be: what a worker does beside its work. Validation costs a client a round trip. 0: off.
+    pub retry_from_rate: u32,
     /// Frames per second and channel; reading stops while it is exceeded. 0: off.
     pub frames_per_second: u32,
     /// Bytes per second and channel; reading stops while it is exceeded. 0: off.
@@ -90,12 +102,21 @@ pub struct Limits {
     /// Bytes waiting to be written to all clients together. From 90 % of it logins are refused, from 95 % the largest
     /// queues are shed, from 98 % the newest connections are closed. 0: 25 % of `memory`.
     pub queued_bytes: usize,
+    /// Memory of connections that have not signed in, bytes, counted by [`NEWCOMER_TCP`] and its like. From 80 % of it
+    /// those that came first are closed 3003, above it new ones are refused. 0: 10 % of `memory`.
+    pub before_login_bytes: usize,
     /// New connections per second, of the process; further ones are refused 3003. 0: off.
     pub connections_per_second: u32,
     /// New connections per second from one address (IPv4 /24, IPv6 /56; not loopback). 0: off.
     pub address_connections_per_second: u32,
     /// New connections from one address at once, before that rate applies.
     pub address_connection_burst: u32,
+    /// Of `max_connections`, percent that one address (as above) may have open. A carrier's NAT has many honest users
+    /// behind one /24, and still others must get in. 100: all.
+    pub address_connections_share: u32,
+    /// Of `max_handshakes`, percent that one address (as above) may have in progress: at 500 new connections a second it
+    /// is enough for a quarter of a second each. 100: all.
+    pub address_handshakes_share: u32,
     /// Logins per second of one account; further ones are answered 300 and closed 3003. 0: off.
     pub account_logins_per_second: u32,
     /// Logins of one account at once, before that rate applies.
@@ -177,6 +198,7 @@ impl Default for Limits {
             login_answer: Duration::from_millis(4500),
             max_logins_waiting: 4096,
             handshake_deadline: Duration::from_secs(5),
+            handshake_deadline_crowded: Duration::from_secs(2),
             frame_deadline: Duration::from_secs(10),
             read_idle: Duration::from_secs(130),
             request_deadline: Duration::from_millis(4500),
@@ -185,6 +207,7 @@ impl Default for Limits {
             max_connections: 100_000,
             max_handshakes: 512,
             retry_from: 100,
+            retry_from_rate: 200,
             frames_per_second: 200,
             bytes_per_second: 1024 * KIB as u32,
             max_pending: 256,
@@ -196,9 +219,12 @@ impl Default for Limits {
             max_push: 1024 * KIB,
             memory: 0,
             queued_bytes: 0,
+            before_login_bytes: 0,
             connections_per_second: 2500,
             address_connections_per_second: 500,
             address_connection_burst: 2000,
+            address_connections_share: 50,
+            address_handshakes_share: 25,
             account_logins_per_second: 1,
             account_login_burst: 5,
             quic_idle: Duration::from_secs(120),
@@ -318,8 +344,9 @@ pub const LINGER_BYTES: usize = 64 * KIB;
 /// than [`Limits::read_idle`] a client that is gone is found, and NATs keep the connection.
 pub const TCP_PROBES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
-/// File descriptors kept back from clients: logs, the monitor and its clients, files that are read. Links and listeners
-/// come on top.
+/// File descriptors kept back from clients: logs, the monitor and its clients, clients that are being turned away, files
+/// that are read. Links and listeners come on top. Where the limit is small it is a quarter of it, and never less than
+/// [`MIN_RESERVED_FILES`].
 pub const RESERVED_FILES: u64 = 512;
 
 /// Instances for which file descriptors are kept back where nobody knows yet how many there will be.
@@ -332,8 +359,8 @@ pub const WORKER_FILES: u64 = 8;
 /// 256 would be the end.
 pub const MAX_WORKERS: usize = 64;
 
-/// Connections that are tried even where the open-file limit leaves no room for them.
-pub const MIN_CONNECTIONS: u64 = 64;
+/// An open-file limit that leaves room for fewer clients is warned about.
+pub const FEW_CONNECTIONS: u64 = 64;
 
 /// Soft violations (a second login) within [`STRIKE_WINDOW`] that become abuse (row B6).
 pub const STRIKES: usize = 3;
@@ -343,9 +370,6 @@ pub const STRIKE_WINDOW: Duration = Duration::from_secs(60);
 
 /// A login service missing for longer makes the gateway not ready.
 pub const LOGIN_OUTAGE: Duration = Duration::from_secs(10);
-
-/// Pause before the next accept after the process ran out of files: doubled from the first to the second.
-pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// First estimate of the round trip to a QUIC client: half of quinn's, so that a lost first flight is sent again
 /// sooner.
@@ -367,40 +391,5 @@ pub const MIN_RESET_INTERVAL: Duration = Duration::ZERO;
 /// How long the end of the process waits for the webhook to take what is left: one answer of one that is well.
 pub const EVENTS_FLUSH: Duration = Duration::from_secs(1);
 
-/// How long a stopping worker waits for its last QUIC packets to leave.
+/// How long a stopping worker waits for its last QUIC packets to leave, and for TLS handshakes to end.
 pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);
-
-/// Between two looks at the queued bytes of the process, and between two beats of a worker's loop (architecture §2).
-pub const PRESSURE_LOOK: Duration = Duration::from_millis(100);
-
-/// Resident memory changes slowly, and reading it costs a system call or three.
-pub const RESIDENT_LOOK: Duration = Duration::from_secs(1);
-
-/// Resident memory must be high for so long before it counts: what is freed goes back to the system only later.
-pub const RESIDENT_HIGH_FOR: Duration = Duration::from_secs(5);
-
-/// A lower overload level is told only once it has held for so long, so that no edge makes a line every look.
-pub const LEVEL_HOLD: Duration = Duration::from_secs(1);
-
-/// Queued bytes above their budget for longer stop the reading of logic services (row E19).
-pub const PAUSE_AFTER: Duration = Duration::from_millis(100);
-
-/// At the highest level a worker closes one in so many of its connections with every look: fast enough to help within
-/// seconds, slow enough that the next reading can stop it.
-pub const NEWEST_SHARE: usize = 100;
-
-/// A worker's loop that is late by more makes a line in the log (row F16).
-pub const LAG_ALARM: Duration = Duration::from_millis(200);
-
-/// At most one such line per worker in this time.
-pub const LAG_LINE_EVERY: Duration = Duration::from_secs(10);
-
-/// The worst lag shown is that of the period now and of the one before: longer than between two scrapes.
-pub const LAG_PERIOD: Duration = Duration::from_secs(15);
-
-/// Addresses or accounts whose rate is remembered, of the process (24 bytes each). Those beyond are let in unseen; the
-/// rate of all connections bounds them still.
-pub const REMEMBERED_RATES: usize = 1 << 18;
-
-/// Burst of the rate of all connections, seconds of it: clients that lost a gateway come at the same second.
-pub const CONNECTION_BURST_SECONDS: u32 = 2;

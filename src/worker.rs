@@ -155,7 +155,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
     tasks.spawn_local(relief::relieve(pressure, channels, Arc::clone(&metrics)));
-    tasks.spawn_local(relief::beat(metrics));
+    tasks.spawn_local(relief::beat(metrics, Rc::clone(&shared.entrance.newcomers)));
     #[cfg(feature = "faults")]
     tasks.spawn_local(crate::faults::worker());
     plan.readiness.worker_started(plan.identity.index);
@@ -165,6 +165,8 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
         () = plan.stop.cancelled() => None,
         () = async {
             drained(&plan.drain, &dispatch, Times::new(&plan.config)).await;
+            // Who has not been told yet why there is no handshake.
+            let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
             plan.at_work.finish().await;
         } => None,
@@ -216,13 +218,15 @@ fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
     let ids = ChannelIds::new(&plan.identity.gate_id, SystemTime::now());
     let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
+    let limits = plan.config.limits.clone();
     Rc::new(Shared {
         handler,
         channels: Rc::clone(&dispatch.channels),
         admission: Arc::clone(&plan.admission),
+        entrance: plan.admission.entrance(&limits, Instant::now(), &dispatch.metrics),
         metrics: Arc::clone(&dispatch.metrics),
         log: CloseLog::new(),
-        limits: plan.config.limits.clone(),
+        limits,
         wall_clock: SystemTime::now,
     })
 }

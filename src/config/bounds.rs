@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::limits::{KIB, Limits, MAX_FRAME_HARD};
+use crate::limits::{KIB, Limits, MAX_FRAME_HARD, NEWCOMER_QUIC_HANDSHAKE};
 
 /// Clients give up after 5 s: what the gateway answers for others must be there before.
 const BELOW_CLIENT_PATIENCE: Duration = Duration::from_millis(4999);
@@ -28,6 +28,9 @@ const SMALLEST_MEMORY: usize = 32 * KIB * KIB;
 
 /// Longest account that can be allowed, bytes: it becomes labels and keys elsewhere.
 const LONGEST_ACCOUNT: usize = KIB;
+
+/// Ten clients that shake hands over QUIC: less would keep honest ones out.
+const SMALLEST_BEFORE_LOGIN: usize = 10 * NEWCOMER_QUIC_HANDSHAKE;
 
 /// The first limit that is out of bounds: its key without the section, and what is wrong.
 pub(super) fn check(limits: &Limits) -> Result<(), (&'static str, String)> {
@@ -87,6 +90,7 @@ fn check_durations(limits: &Limits) -> Checked {
     for (key, value) in [
         ("login_deadline", limits.login_deadline),
         ("handshake_deadline", limits.handshake_deadline),
+        ("handshake_deadline_crowded", limits.handshake_deadline_crowded),
         ("frame_deadline", limits.frame_deadline),
         ("read_idle", limits.read_idle),
         ("write_stall", limits.write_stall),
@@ -131,6 +135,18 @@ fn check_process(limits: &Limits) -> Checked {
     if limits.queued_bytes != 0 {
         number("queued_bytes", limits.queued_bytes, limits.max_queued_bytes..=usize::MAX)?;
     }
+    if limits.before_login_bytes != 0 {
+        number("before_login_bytes", limits.before_login_bytes, SMALLEST_BEFORE_LOGIN..=usize::MAX)?;
+    }
+    if limits.memory != 0 && limits.before_login_bytes > limits.memory {
+        return Err(("before_login_bytes", above_other("limits.memory")));
+    }
+    for (key, value) in [
+        ("address_connections_share", limits.address_connections_share),
+        ("address_handshakes_share", limits.address_handshakes_share),
+    ] {
+        number(key, value as usize, 1..=100)?;
+    }
     if limits.memory != 0 && limits.queued_bytes > limits.memory {
         return Err(("queued_bytes", above_other("limits.memory")));
     }
@@ -141,6 +157,7 @@ fn check_process(limits: &Limits) -> Checked {
         number(key, value as usize, 1..=MOST)?;
     }
     for (key, value) in [
+        ("retry_from_rate", limits.retry_from_rate),
         ("connections_per_second", limits.connections_per_second),
         ("address_connections_per_second", limits.address_connections_per_second),
         ("account_logins_per_second", limits.account_logins_per_second),
@@ -194,6 +211,8 @@ mod tests {
             "bytes_per_second",
             "quic_streams_per_minute",
             "retry_from",
+            "retry_from_rate",
+            "before_login_bytes",
             "backend_timeouts",
             "memory",
             "queued_bytes",

@@ -65,6 +65,7 @@ impl Checker<'_> {
             instances,
             consul,
             monitor,
+            ready_when_full: self.file.monitor.ready_when_full,
             webhook,
             drain_window,
             drain_hard_stop,

@@ -165,6 +165,7 @@ pub(super) struct Instance {
 pub(super) struct Monitor {
     /// Empty: off.
     pub(super) listen: String,
+    pub(super) ready_when_full: bool,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -67,12 +67,16 @@ catalogue! {
         "Bytes waiting to be written to clients now.";
     PARTIAL_BYTES: GAUGE "gateway_partial_bytes" []
         "Bytes of frames of clients whose end has not come; with the queued bytes they may be as many as queue_limit.";
+    BEFORE_LOGIN_BYTES: GAUGE "gateway_before_login_bytes" []
+        "Memory of connections that have not signed in now, by what one is known to cost; at before_login_limit new ones are refused.";
+    MAX_CONNECTIONS: GAUGE "gateway_max_connections" []
+        "Client connections there may be: limits.max_connections, or what the open-file limit leaves.";
     OVERLOAD_LEVEL: GAUGE "gateway_overload_level" []
         "What overload demands now: 0 nothing, 1 logins are refused, 2 the largest queues are shed as well, 3 the newest connections are closed as well.";
     BACKENDS_PAUSED: GAUGE "gateway_backends_paused" []
         "1 while logic services are read slowly, because more is queued for clients than may be; else 0.";
     MEMORY: GAUGE "gateway_memory_bytes" ["kind"]
-        "Bytes the process has in memory (resident), may have (limit), and may queue for all clients (queue_limit).";
+        "Bytes the process has in memory (resident), may have (limit), may queue for all clients (queue_limit), and may use for those who have not signed in (before_login_limit).";
     WORKER_CONNECTIONS: GAUGE "gateway_worker_connections" ["worker"]
         "Client connections open now, by worker.";
     LOOP_LAG: GAUGE "gateway_loop_lag_seconds" ["worker"]

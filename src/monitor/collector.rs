@@ -154,7 +154,7 @@ impl Workers<'_> {
         ]
     }
 
-    fn pushes_and_queues(&self) -> [MetricFamily; 10] {
+    fn pushes_and_queues(&self) -> [MetricFamily; 11] {
         let statuses: Vec<_> = statuses().collect();
         [
             self.total(&of::PUSHES_DELIVERED, |worker| &worker.pushes_delivered),
@@ -166,6 +166,7 @@ impl Workers<'_> {
             self.gauge(&of::QUEUED_MESSAGES, |worker| &worker.queued_messages),
             self.gauge(&of::QUEUED_BYTES, |worker| &worker.queued_bytes),
             self.gauge(&of::PARTIAL_BYTES, |worker| &worker.partial_bytes),
+            self.gauge(&of::BEFORE_LOGIN_BYTES, |worker| &worker.before_login_bytes),
             self.by_label(&of::SIGNOUTS, Signout::ALL.iter().map(|l| l.label()), |worker| &worker.signouts),
             self.gauge(&of::SIGNOUTS_WAITING, |worker| &worker.signouts_waiting),
             self.by_label(&of::SIGNOUT_ANSWERS, statuses.iter().map(String::as_str), |worker| {
@@ -250,7 +251,7 @@ fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
     families
 }
 
-fn overload(cells: &Cells) -> [MetricFamily; 3] {
+fn overload(cells: &Cells) -> [MetricFamily; 4] {
     let mut memory = Family::new(&of::MEMORY);
     for kind in Memory::ALL {
         match cells.memory[kind.index()].load(Relaxed) {
@@ -259,6 +260,7 @@ fn overload(cells: &Cells) -> [MetricFamily; 3] {
         }
     }
     [
+        single(&of::MAX_CONNECTIONS, cells.max_connections.load(Relaxed) as f64),
         single(&of::OVERLOAD_LEVEL, cells.overload.load(Relaxed) as f64),
         single(&of::BACKENDS_PAUSED, cells.backends_paused.load(Relaxed).into()),
         memory.finish(),

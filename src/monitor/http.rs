@@ -1,40 +1,52 @@
 //! `/health`, `/ready` and `/metrics` over HTTP/1.1, on a thread of their own: load on the workers cannot starve
 //! a health check.
 //!
-//! A connection serves one request and has a few seconds for it, and few are served at once (row F12). There is
-//! nothing here that changes the gateway.
+//! A connection serves one request and has a second to ask and a few to read, and few are served at once (rows F12, H21).
+//! There is nothing here that changes the gateway.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
-use axum::http::{StatusCode, Uri};
-use axum::middleware::map_response;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::listener::BoundedListener;
+use super::listener::Listener;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
+use super::visitors::{Place, Visitors};
 
-/// Connections served at once. A health checker and a few scrapers need one each; more wait in the backlog.
-const MAX_CONNECTIONS: usize = 32;
+/// From accept to the end of the request's head.
+const HEAD_DEADLINE: Duration = Duration::from_secs(1);
 
 /// From accept to the last byte of the response. Prometheus gives up after 10 s by default.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A request's head, bytes.
+const LARGEST_HEAD: usize = 16 * 1024;
 
 /// What there is to see, for people and for 404s.
 const PAGES: &str = "/health   200 while the process lives
 /ready    200 when traffic may be sent here, 503 with the reasons when not
 /metrics  counters in Prometheus's text format
 ";
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Prometheus's text format.
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -58,8 +70,8 @@ pub struct MonitorServer {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Clone)]
-struct Shared {
+/// What is shown.
+struct Shown {
     metrics: Metrics,
     readiness: Arc<Readiness>,
 }
@@ -80,18 +92,16 @@ impl MonitorServer {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let listener = {
             let _entered = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(StartError::Listener)?
+            Listener::new(listener).map_err(StartError::Listener)?
         };
-        let listener = BoundedListener::new(listener, MAX_CONNECTIONS, CONNECTION_DEADLINE);
-        let router = router(Shared { metrics, readiness });
+        let shown = Arc::new(Shown { metrics, readiness });
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("monitor".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        // Ends never: accept errors are waited out by the listener.
-                        _ = axum::serve(listener, router) => {}
+                        () = serve(listener, shown) => {}
                         // Told to stop, or the owner is gone.
                         _ = stopped => {}
                     }
@@ -117,38 +127,65 @@ impl Drop for MonitorServer {
     }
 }
 
-fn router(shared: Shared) -> Router {
-    Router::new()
-        .route("/", get(async || format!("gateway {}\n\n{PAGES}", env!("CARGO_PKG_VERSION"))))
-        .route("/health", get(async || "ok\n"))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .fallback(not_found)
-        .layer(map_response(close_and_never_cache))
-        .with_state(shared)
+/// Ends never: errors are waited out by the listener.
+async fn serve(listener: Listener, shown: Arc<Shown>) {
+    let visitors = Visitors::new();
+    let mut tasks = JoinSet::new();
+    for number in 0.. {
+        let stream = listener.accept().await;
+        // A panic of one has been reported by the panic hook, and ended nothing else.
+        while tasks.try_join_next().is_some() {}
+        let (place, shown, spare) = (visitors.place(number), Arc::clone(&shown), listener.spare());
+        let task = tasks.spawn(async move {
+            visit(stream, place, &shown).await;
+            spare.refill();
+        });
+        visitors.is_served(number, task);
+    }
 }
 
-async fn ready(State(shared): State<Shared>) -> Response {
-    let verdict = shared.readiness.verdict(Instant::now());
+/// One request: an idle connection would hold a place that a health check may need.
+async fn visit(stream: TcpStream, place: Place, shown: &Shown) {
+    let answering = service_fn(async |request| Ok::<_, Infallible>(answer(&request, &place, shown)));
+    let visit = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .keep_alive(false)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), answering);
+    // Whoever breaks off, or takes too long, gets nothing.
+    let _gone = timeout(CONNECTION_DEADLINE, visit).await;
+}
+
+fn answer(request: &Request<Incoming>, place: &Place, shown: &Shown) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/health" => page(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/ready" => ready(&shown.readiness),
+        "/metrics" if place.stays() => page(StatusCode::OK, METRICS_TYPE, shown.metrics.render()),
+        "/metrics" => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many read this at once\n".to_owned()),
+        "/" => page(StatusCode::OK, TEXT, format!("gateway {}\n\n{PAGES}", env!("CARGO_PKG_VERSION"))),
+        _ => page(StatusCode::NOT_FOUND, TEXT, format!("no such page; there are:\n\n{PAGES}")),
+    }
+}
+
+fn ready(readiness: &Readiness) -> Response<Full<Bytes>> {
+    let verdict = readiness.verdict(Instant::now());
     let status = if verdict.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({ "ready": verdict.is_ready(), "reasons": verdict.reasons() });
-    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], format!("{body}\n"))
-        .into_response()
+    page(status, JSON, format!("{body}\n"))
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], shared.metrics.render()).into_response()
-}
-
-async fn not_found(_: Uri) -> Response {
-    (StatusCode::NOT_FOUND, format!("no such page; there are:\n\n{PAGES}")).into_response()
-}
-
-/// One request per connection: an idle one would hold a place that a health check may need.
-async fn close_and_never_cache(mut response: Response) -> Response {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+fn page(status: StatusCode, of: HeaderValue, body: String) -> Response<Full<Bytes>> {
+    let mut page = Response::new(Full::new(Bytes::from(body)));
+    *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, of);
+    page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page
 }
 
 #[cfg(test)]
@@ -239,5 +276,52 @@ mod tests {
         let _idle = TcpStream::connect(address).unwrap();
         drop(running);
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    /// How many of these connections the server has ended.
+    fn ended(streams: &[TcpStream]) -> usize {
+        let is_over = |mut stream: &TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            let read = stream.read(&mut [0]);
+            read.is_ok() || read.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
+        };
+        streams.iter().filter(|stream| is_over(stream)).count()
+    }
+
+    #[test]
+    fn h21_f12_silent_connections_delay_no_health_check_and_end_after_a_second() {
+        let running = start();
+        let address = running.server.address();
+        // More than there are places, and some that began to ask.
+        let silent: Vec<_> = (0..128)
+            .map(|n| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                if n % 2 == 0 {
+                    stream.write_all(b"GET /health HT").unwrap();
+                }
+                stream
+            })
+            .collect();
+        let since = Instant::now();
+        for page in ["/health", "/ready", "/health"] {
+            assert!(get(address, page).starts_with("HTTP/1.1 "));
+        }
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        assert!(ended(&silent) >= 128 - 16, "those that were there longest made room");
+        let since = Instant::now();
+        while ended(&silent) < silent.len() {
+            assert!(since.elapsed() < CONNECTION_DEADLINE, "{} of {}", ended(&silent), silent.len());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn only_what_reads_is_answered() {
+        let running = start();
+        let mut stream = TcpStream::connect(running.server.address()).unwrap();
+        write!(stream, "POST /health HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 405 ") && response.contains("GET, HEAD"), "{response}");
     }
 }

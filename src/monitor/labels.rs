@@ -188,6 +188,8 @@ label_set! {
         Limit = "limit",
         /// What may wait to be written to all clients: `limits.queued_bytes`.
         QueueLimit = "queue_limit",
+        /// What those who have not signed in may use: `limits.before_login_bytes`.
+        BeforeLoginLimit = "before_login_limit",
     }
 }
 
@@ -252,7 +254,7 @@ label_set! {
         AnswerLost = "answer_lost",
         /// QUIC connections refused before their handshake (C2).
         QuicRefused = "quic_refused",
-        /// QUIC clients asked to prove their address first (C2).
+        /// QUIC clients asked to prove their address first (C2, H9).
         QuicRetry = "quic_retry_sent",
         /// A packet of a connection that another worker has; dropped without an answer (architecture §2).
         QuicMisdirected = "quic_misdirected",
@@ -284,6 +286,16 @@ label_set! {
         AccountRate = "account_rate",
         /// A connection from an address that sends too many.
         AddressRate = "address_rate",
+        /// A connection from an address that has its share of those that may be open (H10).
+        AddressConnections = "address_connections",
+        /// A handshake from an address that has its share of those in progress (H10).
+        AddressHandshakes = "address_handshakes",
+        /// A TLS handshake while as many as allowed were in progress.
+        Handshakes = "handshakes",
+        /// A connection for which those who have not signed in left no memory (H11).
+        BeforeLogin = "before_login",
+        /// One that had not signed in, closed 3003 to make room for the next (H11).
+        BeforeLoginClosed = "before_login_closed",
         /// A connection beyond the rate of the process.
         ConnectionRate = "connection_rate",
         /// A connection refused because the gateway is going away.
@@ -328,6 +340,8 @@ label_set! {
         ConsulUnreachable = "consul_unreachable",
         /// Queued bytes or memory are near their limit.
         Overload = "overload",
+        /// As many clients are connected as may be (H20).
+        ConnectionsFull = "connections_full",
         /// The certificate of QUIC and TLS ends soon.
         CertificateEnding = "certificate_ending",
         /// The gateway is going away.

@@ -13,6 +13,9 @@ const MEMORY_SHARE: u64 = 80;
 /// Share of the budget that may wait to be written to clients, percent.
 const QUEUED_SHARE: u64 = 25;
 
+/// Share of the budget that those who have not signed in may use, percent.
+const BEFORE_LOGIN_SHARE: u64 = 10;
+
 /// Taken where nobody says how much memory there is, bytes.
 const ASSUMED: u64 = 1 << 30;
 
@@ -39,12 +42,15 @@ enum Source {
 pub struct MemoryBudget {
     /// What may be used.
     pub budget: Budget,
+    /// What those who have not signed in may use of it, bytes.
+    pub before_login: u64,
     source: Source,
     queued_is_configured: bool,
+    before_login_is_configured: bool,
 }
 
 impl MemoryBudget {
-    /// The budget of `limits.memory` and `limits.queued_bytes`; what is 0 there follows from this machine as it is now.
+    /// The budget of `limits.memory`, `limits.queued_bytes` and `limits.before_login_bytes`; what is 0 there follows from this machine as it is now.
     pub fn of(limits: &Limits) -> Self {
         Self::from(limits, &|path| fs::read_to_string(path).ok())
     }
@@ -57,7 +63,13 @@ impl MemoryBudget {
         let queued_is_configured = limits.queued_bytes != 0;
         let queued =
             if queued_is_configured { limits.queued_bytes as u64 } else { percent(memory, QUEUED_SHARE) };
-        Self { budget: Budget { memory, queued }, source, queued_is_configured }
+        let before_login_is_configured = limits.before_login_bytes != 0;
+        let before_login = match limits.before_login_bytes {
+            0 => percent(memory, BEFORE_LOGIN_SHARE),
+            configured => configured as u64,
+        };
+        let budget = Budget { memory, queued };
+        Self { budget, before_login, source, queued_is_configured, before_login_is_configured }
     }
 }
 
@@ -70,12 +82,18 @@ impl fmt::Display for MemoryBudget {
             Source::Machine => format!("{MEMORY_SHARE} % of the machine's memory"),
             Source::Assumed => "assumed, the system does not say how much there is".to_owned(),
         };
-        let share = if self.queued_is_configured {
-            "as configured".to_owned()
-        } else {
-            format!("{QUEUED_SHARE} % of it")
+        let share = |is_configured, share| match is_configured {
+            true => "as configured".to_owned(),
+            false => format!("{share} % of it"),
         };
-        write!(f, "limits.memory is {memory} ({source}), limits.queued_bytes is {queued} ({share})")
+        let of_queues = share(self.queued_is_configured, QUEUED_SHARE);
+        let of_newcomers = share(self.before_login_is_configured, BEFORE_LOGIN_SHARE);
+        let before_login = self.before_login;
+        write!(
+            f,
+            "limits.memory is {memory} ({source}), limits.queued_bytes is {queued} ({of_queues}), \
+             limits.before_login_bytes is {before_login} ({of_newcomers})"
+        )
     }
 }
 
@@ -208,22 +226,24 @@ mod tests {
         assert_eq!(
             assumed.to_string(),
             "limits.memory is 1073741824 (assumed, the system does not say how much there is), limits.queued_bytes is \
-             268435456 (25 % of it)"
+             268435456 (25 % of it), limits.before_login_bytes is 107374182 (10 % of it)"
         );
         assert_eq!(found(&[("/proc/meminfo", "MemTotal: lots\n")]).1, Source::Assumed);
     }
 
     #[test]
     fn what_is_configured_stands() {
-        let limits = Limits { memory: 1_000, queued_bytes: 10, ..Limits::default() };
+        let limits = Limits { memory: 1_000, queued_bytes: 10, before_login_bytes: 20, ..Limits::default() };
         let configured = budget(&limits, &[("/proc/meminfo", MEMINFO)]);
         assert_eq!(configured.budget, Budget { memory: 1_000, queued: 10 });
         assert_eq!(
             configured.to_string(),
-            "limits.memory is 1000 (as configured), limits.queued_bytes is 10 (as configured)"
+            "limits.memory is 1000 (as configured), limits.queued_bytes is 10 (as configured), \
+             limits.before_login_bytes is 20 (as configured)"
         );
         let limits = Limits { memory: 1_000, ..Limits::default() };
-        assert_eq!(budget(&limits, &[]).budget.queued, 250);
+        let shares = budget(&limits, &[]);
+        assert_eq!((shares.budget.queued, shares.before_login), (250, 100));
     }
 
     #[cfg(target_os = "linux")]

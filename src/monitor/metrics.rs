@@ -35,6 +35,7 @@ pub(super) struct Cells {
     /// [`Level`] as a number.
     pub(super) overload: AtomicU64,
     pub(super) backends_paused: AtomicBool,
+    pub(super) max_connections: AtomicU64,
     /// In the order of [`Memory`]; 0: not known.
     pub(super) memory: [AtomicU64; Memory::COUNT],
     /// Empty until a source of instances begins.
@@ -66,6 +67,7 @@ impl Metrics {
             discovery: OnceLock::new(),
             overload: AtomicU64::new(0),
             backends_paused: AtomicBool::new(false),
+            max_connections: AtomicU64::new(0),
             memory: Default::default(),
             links: Mutex::new(Vec::new()),
         });
@@ -104,6 +106,31 @@ impl Metrics {
     /// Bytes of frames of clients whose end has not come, of all workers.
     pub(super) fn partial_bytes(&self) -> u64 {
         self.cells.workers.iter().map(|worker| worker.partial_bytes()).sum()
+    }
+
+    /// So many client connections there may be.
+    pub(super) fn max_connections(&self, max: u64) {
+        self.cells.max_connections.store(max, Relaxed);
+    }
+
+    /// Client connections open now.
+    pub(super) fn connections(&self) -> u64 {
+        // Closed before opened, as it is shown.
+        let closed: u64 =
+            self.cells.workers.iter().flat_map(|worker| &worker.closes).map(|closes| closes.sum()).sum();
+        let opened: u64 = self.cells.workers.iter().map(|worker| worker.opened.sum()).sum();
+        opened.saturating_sub(closed)
+    }
+
+    /// How often this was counted, by all workers.
+    pub(super) fn rejected(&self, reason: Reject) -> u64 {
+        self.cells.workers.iter().map(|worker| worker.rejects.get(reason.index())).sum()
+    }
+
+    /// Memory of connections that have not signed in, of all workers.
+    pub(super) fn before_login_bytes(&self) -> u64 {
+        let sum: i64 = self.cells.workers.iter().map(|worker| worker.before_login_bytes.load(Relaxed)).sum();
+        u64::try_from(sum).unwrap_or_default()
     }
 
     /// How many workers there are.
@@ -205,6 +232,7 @@ mod tests {
         worker.reject(Reject::TaskPanic);
         worker.queued(4, 400);
         worker.partial(30);
+        worker.before_login(70);
         worker.signout(Signout::Superseded);
         worker.signouts_waiting(3);
         worker.signout_answered(404);
@@ -239,6 +267,7 @@ mod tests {
             ("gateway_queued_messages", 4.0),
             ("gateway_queued_bytes", 400.0),
             ("gateway_partial_bytes", 30.0),
+            ("gateway_before_login_bytes", 70.0),
             ("gateway_signouts_total{outcome=\"superseded\"}", 1.0),
             ("gateway_signouts_waiting", 3.0),
             ("gateway_signout_answers_total{status=\"404\"}", 1.0),

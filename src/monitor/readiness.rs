@@ -16,6 +16,7 @@ pub struct Readiness {
 struct State {
     workers: Vec<Worker>,
     draining: bool,
+    full: bool,
 }
 
 /// What one worker reports. A client may land on any of them, so all must be ready.
@@ -57,7 +58,7 @@ impl Readiness {
             has_login: false,
             login_lost: None,
         };
-        Self { state: Mutex::new(State { workers: vec![worker; workers], draining: false }) }
+        Self { state: Mutex::new(State { workers: vec![worker; workers], draining: false, full: false }) }
     }
 
     /// A worker serves its listeners.
@@ -96,6 +97,11 @@ impl Readiness {
         self.state().draining
     }
 
+    /// No more clients fit, or some do again.
+    pub fn full(&self, is_full: bool) {
+        self.state().full = is_full;
+    }
+
     /// Ready at this moment?
     pub fn verdict(&self, now: Instant) -> Verdict {
         self.state().verdict(now)
@@ -111,6 +117,11 @@ impl State {
         let mut reasons = Vec::new();
         if self.draining {
             reasons.push("draining: the gateway is going away".to_owned());
+        }
+        if self.full {
+            reasons.push(
+                "full: as many clients are connected as max_connections or the open files allow".to_owned(),
+            );
         }
         if self.workers.iter().any(|worker| !worker.started) {
             reasons.push("the listeners are not bound yet".to_owned());
@@ -196,6 +207,16 @@ mod tests {
         readiness.draining();
         readiness.worker_started(0);
         assert_eq!(readiness.verdict(now).reasons(), ["draining: the gateway is going away"]);
+    }
+
+    #[test]
+    fn h20_a_full_gateway_is_not_ready_until_there_is_room() {
+        let (readiness, now) = ready();
+        readiness.full(true);
+        let verdict = readiness.verdict(now);
+        assert!(verdict.reasons()[0].contains("max_connections"), "{verdict:?}");
+        readiness.full(false);
+        assert!(readiness.verdict(now).is_ready());
     }
 
     #[test]

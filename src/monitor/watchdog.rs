@@ -2,18 +2,22 @@
 //! loops still turn. It needs none of them, so it sees those that are stuck (rows F11, F16).
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::events::PROCESS;
 use super::events::event::{Event, Severity, Subject};
+use super::events::{PROCESS, STRANGERS};
+use super::fullness::{Found, Fullness};
+use super::labels::Reject;
 use super::memory::{self, MemoryBudget};
 use super::metrics::{Memory, Metrics};
 use super::overload::{Level, Overload, Reading};
 use super::pressure::{Pressure, Teller, Told, pressure};
+use super::readiness::Readiness;
 use crate::limits::{LAG_ALARM, LAG_LINE_EVERY, PRESSURE_LOOK, RESIDENT_LOOK};
 
 /// Owns the thread. Dropping it ends the thread and waits for it.
@@ -28,10 +32,10 @@ impl Watchdog {
     ///
     /// # Errors
     /// The machine gives no thread.
-    pub fn start(metrics: Metrics, budget: MemoryBudget) -> io::Result<(Self, Pressure)> {
+    pub fn start(metrics: Metrics, budget: MemoryBudget, places: Places) -> io::Result<(Self, Pressure)> {
         info!(event = "memory_budget", "{budget}");
         let (teller, pressure) = pressure();
-        let mut watch = Watch::new(metrics, budget, teller);
+        let mut watch = Watch::new(metrics, budget, places, teller);
         watch.look(Instant::now());
         // Nothing is ever sent: its end is what is said.
         let (stop, stopped) = sync_channel(0);
@@ -51,6 +55,19 @@ impl Drop for Watchdog {
     }
 }
 
+/// How many clients may be connected, and who wants to know that no more can.
+#[derive(Debug)]
+pub struct Places {
+    /// Of the process.
+    pub max_connections: usize,
+    /// Told when there are so many, and when there is room again.
+    pub readiness: Option<Arc<Readiness>>,
+}
+
+/// Clients may not connect any more after so many percent of their number, and strangers have no room: neither is over
+/// before less than that is taken.
+const ROOMY: u64 = 95;
+
 struct Watch {
     metrics: Metrics,
     overload: Overload,
@@ -59,12 +76,20 @@ struct Watch {
     told: Told,
     resident_at: Option<Instant>,
     alarms: Vec<LagAlarm>,
+    places: Places,
+    full: Fullness,
+    /// Of the memory of those who have not signed in.
+    crowded: Fullness,
+    /// Refused for want of a place, and for those who have not signed in, so far.
+    refused: [u64; 2],
 }
 
 impl Watch {
-    fn new(metrics: Metrics, budget: MemoryBudget, teller: Teller) -> Self {
+    fn new(metrics: Metrics, budget: MemoryBudget, places: Places, teller: Teller) -> Self {
         metrics.memory(Memory::Limit, budget.budget.memory);
         metrics.memory(Memory::QueueLimit, budget.budget.queued);
+        metrics.memory(Memory::BeforeLoginLimit, budget.before_login);
+        metrics.max_connections(places.max_connections as u64);
         let alarms = (0..metrics.workers()).map(|_| LagAlarm::default()).collect();
         Self {
             metrics,
@@ -74,6 +99,10 @@ impl Watch {
             told: Told::default(),
             resident_at: None,
             alarms,
+            places,
+            full: Fullness::default(),
+            crowded: Fullness::default(),
+            refused: [0; 2],
         }
     }
 
@@ -116,11 +145,54 @@ impl Watch {
         if before.demand.pause_backends != demand.pause_backends {
             self.announce_pause(queued);
         }
+        self.look_at_places(now);
+        self.look_at_strangers(now);
         for (worker, alarm) in self.alarms.iter_mut().enumerate() {
             if let Some(late) = alarm.observe(now, self.metrics.worker(worker).take_lag(now)) {
                 announce_lag(worker, late);
             }
         }
+    }
+
+    /// Is the process full of clients (row H20)?
+    fn look_at_places(&mut self, now: Instant) {
+        let (open, max) = (self.metrics.connections(), self.places.max_connections as u64);
+        let refused = self.metrics.rejected(Reject::Connections);
+        let was_refused = std::mem::replace(&mut self.refused[0], refused) != refused;
+        let found = match open {
+            open if was_refused || open >= max => Found::Full,
+            open if open <= max / 100 * ROOMY + max % 100 * ROOMY / 100 => Found::Roomy,
+            _ => Found::Nearly,
+        };
+        let Some(is_full) = self.full.observe(now, found) else { return };
+        if let Some(readiness) = &self.places.readiness {
+            readiness.full(is_full);
+        }
+        let events = self.metrics.events();
+        match is_full {
+            true => events.raise(PROCESS, Event::connections_full(format_args!("{open} of {max}"))),
+            false => events.clear(PROCESS, &Subject::connections_full()),
+        }
+    }
+
+    /// Do those who have not signed in push each other out (row H11)?
+    fn look_at_strangers(&mut self, now: Instant) {
+        let turned_away =
+            [Reject::BeforeLogin, Reject::BeforeLoginClosed].map(|reason| self.metrics.rejected(reason));
+        let refused = turned_away.iter().sum();
+        let was_refused = std::mem::replace(&mut self.refused[1], refused) != refused;
+        let found = if was_refused { Found::Full } else { Found::Roomy };
+        let Some(is_full) = self.crowded.observe(now, found) else { return };
+        let events = self.metrics.events();
+        if !is_full {
+            return events.clear(STRANGERS, &Subject::overload());
+        }
+        let (used, limit) = (self.metrics.before_login_bytes(), self.budget.before_login);
+        let detail = format_args!(
+            "clients that have not signed in use {used} bytes of {limit}: those that came first are closed, or new ones \
+             refused"
+        );
+        events.raise(STRANGERS, Event::overload(Severity::Warning, detail));
     }
 
     /// The one place where a change of the level is said: whether there is overload, and how bad it is, by an event,
@@ -184,12 +256,15 @@ impl LagAlarm {
 mod tests {
     use super::*;
     use crate::limits::Limits;
+    use crate::monitor::metrics::Transport;
+    use crate::wire::close::CloseReason;
 
     fn watch(queued_bytes: usize) -> (Watch, Metrics, Pressure) {
         let metrics = Metrics::new("gate01", 2, Vec::new());
         let limits = Limits { queued_bytes, memory: usize::MAX, ..Limits::default() };
         let (teller, pressure) = pressure();
-        (Watch::new(metrics.clone(), MemoryBudget::of(&limits), teller), metrics, pressure)
+        let places = Places { max_connections: 10, readiness: Some(Arc::new(Readiness::new(0, []))) };
+        (Watch::new(metrics.clone(), MemoryBudget::of(&limits), places, teller), metrics, pressure)
     }
 
     fn shows(metrics: &Metrics, line: &str) -> bool {
@@ -228,7 +303,12 @@ mod tests {
     fn the_thread_looks_by_itself_and_ends_with_its_owner() {
         let metrics = Metrics::new("gate01", 1, Vec::new());
         let limits = Limits { queued_bytes: 100, ..Limits::default() };
-        let (watchdog, mut pressure) = Watchdog::start(metrics.clone(), MemoryBudget::of(&limits)).unwrap();
+        let (watchdog, mut pressure) = Watchdog::start(
+            metrics.clone(),
+            MemoryBudget::of(&limits),
+            Places { max_connections: 10, readiness: None },
+        )
+        .unwrap();
         metrics.worker(0).queued(1, 99);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let next = async { tokio::time::timeout(Duration::from_secs(10), pressure.next()).await };
@@ -240,6 +320,53 @@ mod tests {
                 .await
         };
         runtime.block_on(ended).unwrap();
+    }
+
+    fn active(metrics: &Metrics, event: &str) -> bool {
+        shows(metrics, &format!("gateway_events_active{{event=\"{event}\"}} 1"))
+    }
+
+    #[test]
+    fn h20_a_full_process_is_told_of_and_not_ready_until_it_has_had_room_for_a_second() {
+        let (mut watch, metrics, _pressure) = watch(1_000);
+        let readiness = Arc::clone(watch.places.readiness.as_ref().unwrap());
+        let now = Instant::now();
+        let (worker, full) = (metrics.worker(1), "connections_full");
+        let mut look = |after: u64| {
+            watch.look(now + Duration::from_millis(after));
+            (active(&metrics, full), readiness.verdict(now).is_ready())
+        };
+        (0..9).for_each(|_| worker.connection_opened(Transport::Tcp));
+        assert_eq!(look(0), (false, true));
+        worker.connection_opened(Transport::Quic);
+        assert_eq!(look(100), (true, false));
+        worker.connection_closed(Transport::Tcp, CloseReason::Bye);
+        assert_eq!(look(200), (true, false));
+        worker.reject(Reject::Connections);
+        assert_eq!(look(1_100), (true, false), "somebody was refused in between");
+        assert_eq!((look(1_200), look(2_199)), ((true, false), (true, false)));
+        assert_eq!(look(2_200), (false, true));
+        assert!(shows(&metrics, "gateway_events_total{event=\"connections_full\"} 1"));
+        assert!(shows(&metrics, "gateway_max_connections 10"));
+    }
+
+    #[test]
+    fn h11_strangers_that_push_each_other_out_are_an_overload_of_their_own() {
+        let (mut watch, metrics, _pressure) = watch(1_000);
+        let now = Instant::now();
+        let mut look = |after: u64| {
+            watch.look(now + Duration::from_millis(after));
+            (active(&metrics, "overload"), shows(&metrics, "gateway_overload_level 0"))
+        };
+        assert_eq!(look(0), (false, true));
+        metrics.worker(0).reject(Reject::BeforeLoginClosed);
+        assert_eq!(look(100), (true, true));
+        metrics.worker(1).reject(Reject::BeforeLogin);
+        assert_eq!((look(200), look(300), look(1_299)), ((true, true), (true, true), (true, true)));
+        metrics.worker(0).queued(1, 990);
+        assert_eq!(look(1_300), (true, false), "the level's own is another");
+        metrics.worker(0).queued(-1, -990);
+        assert_eq!((look(1_400), look(2_400)), ((true, false), (false, true)));
     }
 
     #[test]

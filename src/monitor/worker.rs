@@ -69,6 +69,7 @@ pub struct WorkerMetrics {
     pub(super) queued_messages: AtomicI64,
     pub(super) queued_bytes: AtomicI64,
     pub(super) partial_bytes: AtomicI64,
+    pub(super) before_login_bytes: AtomicI64,
     pub(super) signouts: Counters<{ Signout::COUNT }>,
     pub(super) signouts_waiting: AtomicI64,
     pub(super) signout_answers: Counters<{ STATUSES.len() + 1 }>,
@@ -111,6 +112,7 @@ impl WorkerMetrics {
             queued_messages: AtomicI64::new(0),
             queued_bytes: AtomicI64::new(0),
             partial_bytes: AtomicI64::new(0),
+            before_login_bytes: AtomicI64::new(0),
             signouts: Counters::default(),
             signouts_waiting: AtomicI64::new(0),
             signout_answers: Counters::default(),
@@ -253,6 +255,11 @@ impl WorkerMetrics {
     /// Bytes of frames of clients whose end has not come.
     pub fn partial_bytes(&self) -> u64 {
         u64::try_from(self.partial_bytes.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Connections that have not signed in cost so many bytes more, or less.
+    pub fn before_login(&self, delta_bytes: i64) {
+        self.before_login_bytes.fetch_add(delta_bytes, Relaxed);
     }
 
     /// The worker's loop is at work now; to be said every [`PRESSURE_LOOK`](crate::limits::PRESSURE_LOOK).

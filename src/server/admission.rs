@@ -1,12 +1,24 @@
-//! Who may connect: the process-wide bounds on connections and on how fast they come, and the gauge that counts them.
+//! Who may connect: the process-wide bounds on connections, on how fast they come and on what strangers hold, and the
+//! gauge that counts them.
+//!
+//! Nothing here is charged to an address that has proven nothing: whoever forges addresses spends what is theirs.
+
+mod handshakes;
+mod networks;
+mod newcomers;
 
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::limits::{CONNECTION_BURST_SECONDS, Limits};
+pub(crate) use self::handshakes::{Handshakes, Handshaking, Verdict};
+use self::networks::{Good, Network, Networks};
+use self::newcomers::Room;
+pub(crate) use self::newcomers::{Newcomer, Newcomers, Stage};
+use crate::limits::{ACCEPT_LINE_EVERY, CONNECTION_BURST_SECONDS, Limits, TURNED_AWAY};
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
 use crate::session::buckets::{Buckets, Pace};
 use crate::wire::close::CloseReason;
@@ -19,11 +31,33 @@ pub(crate) struct Admission {
     /// Of all addresses together; none: unbounded.
     overall: Option<(Pace, Mutex<Instant>)>,
     addresses: Buckets,
+    networks: Networks,
+    room: Arc<Room>,
+    /// Refused clients that are being told so.
+    turned_away: AtomicUsize,
+    complaints: Mutex<Complaints>,
+}
+
+/// A worker's side of it: who is on the way in.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) newcomers: Rc<Newcomers>,
+    /// Handshakes of QUIC.
+    pub(crate) quic: Rc<Handshakes>,
+    /// And of TLS on TCP.
+    pub(crate) tls: Rc<Handshakes>,
+}
+
+/// When it is said that nothing can be accepted.
+#[derive(Debug, Default)]
+struct Complaints {
+    said: Option<Instant>,
+    unsaid: u64,
 }
 
 impl Admission {
-    /// At most `max` connections, as fast as the limits allow.
-    pub(crate) fn new(max: usize, limits: &Limits, now: Instant) -> Self {
+    /// At most `max` connections, as fast as the limits allow; those that have not signed in may use so many bytes.
+    pub(crate) fn new(max: usize, before_login: u64, limits: &Limits, now: Instant) -> Self {
         let per_second = limits.connections_per_second;
         let overall = Pace::new(per_second, per_second.saturating_mul(CONNECTION_BURST_SECONDS));
         let addresses = Buckets::new(limits.address_connections_per_second, limits.address_connection_burst);
@@ -32,6 +66,10 @@ impl Admission {
             max,
             overall: overall.map(|pace| (pace, Mutex::new(now))),
             addresses,
+            networks: Networks::new(max, limits),
+            room: Arc::new(Room::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
+            turned_away: AtomicUsize::new(0),
+            complaints: Mutex::default(),
         }
     }
 
@@ -40,7 +78,33 @@ impl Admission {
         self.max
     }
 
-    /// Admits one more connection; none when the process is full, or when they come too fast.
+    /// Is there no place for anybody?
+    pub(crate) fn is_full(&self) -> bool {
+        self.open.load(Ordering::Relaxed) >= self.max
+    }
+
+    /// A worker's side of it.
+    pub(crate) fn entrance(&self, limits: &Limits, now: Instant, metrics: &Arc<WorkerMetrics>) -> Entrance {
+        Entrance {
+            newcomers: Newcomers::new(Arc::clone(&self.room), Arc::clone(metrics)),
+            quic: Handshakes::new(limits, now),
+            tls: Handshakes::new(limits, now),
+        }
+    }
+
+    /// Nothing can be accepted: is that worth a line of the log now? Then how often it happened since the last line.
+    pub(crate) fn complain(&self, now: Instant) -> Option<u64> {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.unsaid += 1;
+        if complaints.said.is_some_and(|said| now.saturating_duration_since(said) < ACCEPT_LINE_EVERY) {
+            return None;
+        }
+        complaints.said = Some(now);
+        Some(std::mem::take(&mut complaints.unsaid))
+    }
+
+    /// Admits one more connection, of a peer whose address is proven; none when the process is full, when its network has
+    /// its share, or when they come too fast.
     pub(crate) fn admit(
         self: &Arc<Self>,
         transport: Transport,
@@ -48,44 +112,70 @@ impl Admission {
         now: Instant,
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Admitted> {
-        if let Some(reason) = self.too_fast(peer, now) {
+        let network = Network::of(peer);
+        if let Err(reason) = self.take(network, now) {
             metrics.reject(reason);
-            return None;
-        }
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            metrics.reject(Reject::Connections);
             return None;
         }
         metrics.connection_opened(transport);
         let (admission, metrics) = (Arc::clone(self), Arc::clone(metrics));
-        Some(Admitted { admission, metrics, transport, reason: Cell::new(CloseReason::InternalError) })
+        Some(Admitted {
+            admission,
+            metrics,
+            transport,
+            network,
+            reason: Cell::new(CloseReason::InternalError),
+        })
     }
-}
 
-impl Admission {
-    /// The address first: what one sends too much of must not use up what all may send.
-    fn too_fast(&self, peer: IpAddr, now: Instant) -> Option<Reject> {
-        if let Some(network) = network(peer)
-            && !self.addresses.take(&network, now)
-        {
-            return Some(Reject::AddressRate);
+    /// A handshake of a peer whose address is proven begins; none when its network has its share of those in progress.
+    pub(crate) fn begin_handshake(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        metrics: &WorkerMetrics,
+    ) -> Option<HandshakeShare> {
+        let network = Network::of(peer);
+        if network.is_some_and(|network| !self.networks.take(network, Good::Handshakes)) {
+            metrics.reject(Reject::AddressHandshakes);
+            return None;
         }
-        let (pace, full_at) = self.overall.as_ref()?;
-        let mut full_at = full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        (!pace.take(&mut full_at, now)).then_some(Reject::ConnectionRate)
+        Some(HandshakeShare { admission: Arc::clone(self), network })
     }
-}
 
-/// Whose connections are counted together: the /24 of an IPv4 address, the /56 of an IPv6 one, which is what one
-/// customer of a provider has. None for loopback: a proxy, or a test.
-fn network(peer: IpAddr) -> Option<(bool, u64)> {
-    const V4_HOST_BITS: u32 = 32 - 24;
-    const V6_HOST_BITS: u32 = 128 - 56;
-    match peer.to_canonical() {
-        peer if peer.is_loopback() => None,
-        IpAddr::V4(peer) => Some((false, u64::from(peer.to_bits() >> V4_HOST_BITS))),
-        IpAddr::V6(peer) => Some((true, (peer.to_bits() >> V6_HOST_BITS) as u64)),
+    /// A client that was refused may be waited for until it knows; none if many are. Each holds a file.
+    pub(crate) fn turn_away(self: &Arc<Self>) -> Option<TurnedAway> {
+        if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY {
+            self.turned_away.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(TurnedAway(Arc::clone(self)))
+    }
+
+    /// The address first: what one sends too much of must not use up what all may send.
+    fn take(&self, network: Option<Network>, now: Instant) -> Result<(), Reject> {
+        if network.is_some_and(|network| !self.addresses.take(&network, now)) {
+            return Err(Reject::AddressRate);
+        }
+        if let Some((pace, full_at)) = &self.overall
+            && !pace.take(&mut full_at.lock().unwrap_or_else(PoisonError::into_inner), now)
+        {
+            return Err(Reject::ConnectionRate);
+        }
+        if network.is_some_and(|network| !self.networks.take(network, Good::Connections)) {
+            return Err(Reject::AddressConnections);
+        }
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+            self.give_back(network);
+            return Err(Reject::Connections);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, network: Option<Network>) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(network) = network {
+            self.networks.give_back(network, Good::Connections);
+        }
     }
 }
 
@@ -95,6 +185,7 @@ pub(crate) struct Admitted {
     admission: Arc<Admission>,
     metrics: Arc<WorkerMetrics>,
     transport: Transport,
+    network: Option<Network>,
     reason: Cell<CloseReason>,
 }
 
@@ -107,8 +198,33 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.admission.open.fetch_sub(1, Ordering::Relaxed);
+        self.admission.give_back(self.network);
         self.metrics.connection_closed(self.transport, self.reason.get());
+    }
+}
+
+/// A handshake in progress, as its network's share of them counts it.
+#[derive(Debug)]
+pub(crate) struct HandshakeShare {
+    admission: Arc<Admission>,
+    network: Option<Network>,
+}
+
+impl Drop for HandshakeShare {
+    fn drop(&mut self) {
+        if let Some(network) = self.network {
+            self.admission.networks.give_back(network, Good::Handshakes);
+        }
+    }
+}
+
+/// A refused client that is waited for.
+#[derive(Debug)]
+pub(crate) struct TurnedAway(Arc<Admission>);
+
+impl Drop for TurnedAway {
+    fn drop(&mut self) {
+        self.0.turned_away.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -120,7 +236,7 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn admission(max: usize) -> Arc<Admission> {
-        Arc::new(Admission::new(max, &Limits::default(), Instant::now()))
+        Arc::new(Admission::new(max, u64::MAX, &Limits::default(), Instant::now()))
     }
 
     fn open(books: &Books) -> (i64, i64) {
@@ -181,20 +297,6 @@ mod tests {
         assert!(admission.admit(Transport::Tcp, HERE, Instant::now(), &other.worker).is_some());
     }
 
-    #[test]
-    fn addresses_are_counted_by_network_and_loopback_is_not() {
-        let of = |address: &str| network(address.parse().unwrap());
-        assert_eq!(of("192.0.2.1"), of("192.0.2.254"));
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"), "an IPv4 client of a dual-stack socket");
-        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
-        assert_eq!(of("2001:db8:0:1200::1"), of("2001:db8:0:12ff:1::1"));
-        assert_ne!(of("2001:db8:0:1200::1"), of("2001:db8:0:1300::1"));
-        assert_ne!(of("0.0.1.7"), of("::1:0:0:0"));
-        for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(of(loopback), None, "{loopback}");
-        }
-    }
-
     fn limited(connections: u32, of_address: u32, burst: u32, now: Instant) -> Arc<Admission> {
         let limits = Limits {
             connections_per_second: connections,
@@ -202,7 +304,7 @@ mod tests {
             address_connection_burst: burst,
             ..Limits::default()
         };
-        Arc::new(Admission::new(100, &limits, now))
+        Arc::new(Admission::new(100, u64::MAX, &limits, now))
     }
 
     #[test]
@@ -231,5 +333,56 @@ mod tests {
         assert_eq!((one, others), (1, 9), "two seconds' worth at once");
         assert!(!come([127, 0, 0, 1]), "loopback is a part of the whole");
         assert_eq!((books.rejects(Reject::AddressRate), books.rejects(Reject::ConnectionRate)), (19, 12));
+    }
+
+    #[test]
+    fn h10_one_network_holds_its_share_of_the_connections_and_others_get_in() {
+        let (books, now) = (Books::new(), Instant::now());
+        let limits = Limits { address_connections_share: 50, ..Limits::default() };
+        let admission = Arc::new(Admission::new(10, u64::MAX, &limits, now));
+        let come = |address: [u8; 4]| admission.admit(Transport::Tcp, address.into(), now, &books.worker);
+        let mut held: Vec<_> = (0..9).filter_map(|host| come([192, 0, 2, host])).collect();
+        assert_eq!((held.len(), books.rejects(Reject::AddressConnections)), (5, 4));
+        held.extend((0..9).filter_map(|host| come([198, 51, 100, host])));
+        assert_eq!((held.len(), books.rejects(Reject::AddressConnections)), (10, 8));
+        assert!(come([203, 0, 113, 1]).is_none());
+        assert_eq!(books.rejects(Reject::Connections), 1);
+        drop(held.remove(0));
+        assert!(come([203, 0, 113, 1]).is_some(), "the refused one took nothing of its network");
+        assert!(come([127, 0, 0, 1]).is_some());
+        held.clear();
+        assert!((0..5).map(|host| come([192, 0, 2, host])).collect::<Vec<_>>().iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn h10_one_network_holds_its_share_of_the_handshakes_and_loopback_any() {
+        let books = Books::new();
+        let limits = Limits { max_handshakes: 8, address_handshakes_share: 25, ..Limits::default() };
+        let admission = Arc::new(Admission::new(10, u64::MAX, &limits, Instant::now()));
+        let begin = |address: [u8; 4]| admission.begin_handshake(address.into(), &books.worker);
+        let held: Vec<_> = (0..5).filter_map(|host| begin([192, 0, 2, host])).collect();
+        assert_eq!((held.len(), books.rejects(Reject::AddressHandshakes)), (2, 3));
+        let others: Vec<_> = (0..20).filter_map(|_| begin([127, 0, 0, 1])).collect();
+        assert_eq!(others.len(), 20);
+        assert!(begin([192, 0, 3, 1]).is_some());
+        drop(held);
+        assert!(begin([192, 0, 2, 1]).is_some());
+    }
+
+    #[test]
+    fn d5_that_nothing_can_be_accepted_is_said_once_in_ten_seconds_with_how_often_it_was_not() {
+        let (admission, start) = (admission(1), Instant::now());
+        let at = |seconds| admission.complain(start + std::time::Duration::from_secs(seconds));
+        assert_eq!([0, 0, 1, 9].map(at), [Some(1), None, None, None]);
+        assert_eq!([10, 11, 60].map(at), [Some(4), None, Some(2)]);
+    }
+
+    #[test]
+    fn few_of_those_who_are_turned_away_are_waited_for() {
+        let admission = admission(1);
+        let waited: Vec<_> = (0..100).filter_map(|_| admission.turn_away()).collect();
+        assert_eq!(waited.len(), TURNED_AWAY);
+        drop(waited);
+        assert!(admission.turn_away().is_some());
     }
 }

@@ -1,6 +1,5 @@
 //! Accepts QUIC connections: the endpoint's configuration, admission, and a task for each connection.
 
-use std::cell::Cell;
 use std::io;
 use std::net::UdpSocket;
 use std::rc::Rc;
@@ -13,18 +12,19 @@ use quinn::{
     TransportConfig, VarInt,
 };
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::config::{Quic, QuicKeys};
 use crate::limits::{INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL};
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
+use crate::server::admission::{Admitted, Entrance, HandshakeShare, Handshaking, Newcomer, Stage, Verdict};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
 use crate::server::steering::{Seat, WorkerIds};
 use crate::server::tls;
+use crate::wire::close::CloseReason;
 
 /// The QUIC part of the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,33 +96,16 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, EndpointError> {
     Ok(config)
 }
 
-/// Counts handshakes in progress for as long as it lives.
-struct Handshaking(Rc<Cell<usize>>);
-
-impl Handshaking {
-    fn begin(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
-    }
-}
-
-impl Drop for Handshaking {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 /// Serves an endpoint until it is dropped. From the drain on, new connections are refused; the server configuration
 /// stays, because without it clients would get no answer at all.
 pub(crate) async fn serve(endpoint: Endpoint, shared: Rc<Shared>, drain: CancellationToken) {
     let mut connections = JoinSet::new();
-    let handshakes = Rc::new(Cell::new(0));
     loop {
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
-                if let Some((incoming, handshaking)) = screen(incoming, &shared, &handshakes, &drain) {
-                    connections.spawn_local(serve_one(incoming, Rc::clone(&shared), handshaking));
+                if let Some((incoming, arrival)) = screen(incoming, &shared, &drain) {
+                    connections.spawn_local(serve_one(incoming, Rc::clone(&shared), arrival));
                 }
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
@@ -130,55 +113,101 @@ pub(crate) async fn serve(endpoint: Endpoint, shared: Rc<Shared>, drain: Cancell
     }
 }
 
+/// A connection attempt that may shake hands.
+struct Arrival {
+    at: Instant,
+    handshaking: Handshaking,
+    newcomer: Newcomer,
+    /// Only where the address is proven. An address that is not may be anybody's: it is charged when the handshake is
+    /// complete, which proves it.
+    admitted: Option<(Admitted, HandshakeShare)>,
+}
+
 /// Refuses or asks for address validation before any state is made (rows C2, C24).
-fn screen(
-    incoming: Incoming,
-    shared: &Shared,
-    handshakes: &Rc<Cell<usize>>,
-    drain: &CancellationToken,
-) -> Option<(Incoming, Handshaking)> {
-    let limits = &shared.limits;
+fn screen(incoming: Incoming, shared: &Shared, drain: &CancellationToken) -> Option<(Incoming, Arrival)> {
     if drain.is_cancelled() {
         shared.metrics.reject(Reject::Draining);
         incoming.refuse();
         return None;
     }
-    if handshakes.get() >= limits.max_handshakes {
-        shared.metrics.reject(Reject::QuicRefused);
-        incoming.refuse();
-        return None;
+    let at = Instant::now();
+    let Entrance { newcomers, quic, .. } = &shared.entrance;
+    let verdict = quic.judge(incoming.remote_address_validated(), newcomers.are_many(), at);
+    verdict.reject().into_iter().for_each(|reason| shared.metrics.reject(reason));
+    match verdict {
+        Verdict::Begin(handshaking) => match arrive(&incoming, at, handshaking, shared) {
+            Some(arrival) => return Some((incoming, arrival)),
+            None => {
+                shared.metrics.reject(Reject::QuicRefused);
+                incoming.refuse();
+            }
+        },
+        Verdict::Prove => {
+            // Only a validated address may not be asked again, and such a one is not.
+            let _impossible = incoming.retry();
+        }
+        Verdict::Refuse => incoming.refuse(),
     }
-    if handshakes.get() >= limits.retry_from && !incoming.remote_address_validated() {
-        shared.metrics.reject(Reject::QuicRetry);
-        // Only a validated address may not be asked again, which was just tested.
-        let _impossible = incoming.retry();
-        return None;
-    }
-    Some((incoming, Handshaking::begin(handshakes)))
+    None
 }
 
-async fn serve_one(incoming: Incoming, shared: Rc<Shared>, handshaking: Handshaking) {
-    let at = Instant::now();
+fn arrive(incoming: &Incoming, at: Instant, handshaking: Handshaking, shared: &Shared) -> Option<Arrival> {
+    let mut admitted = None;
+    if incoming.remote_address_validated() {
+        let peer = incoming.remote_address().ip();
+        let share = shared.admission.begin_handshake(peer, &shared.metrics)?;
+        admitted = Some((shared.admission.admit(Transport::Quic, peer, at, &shared.metrics)?, share));
+    } else if shared.admission.is_full() {
+        // It would be refused behind a handshake.
+        shared.metrics.reject(Reject::Connections);
+        return None;
+    }
+    // Last: it sends others away.
+    let newcomer = shared.entrance.newcomers.arrive(Stage::Handshake(Transport::Quic));
+    if newcomer.is_none() {
+        end_as(admitted.as_ref(), CloseReason::Overloaded);
+    }
+    Some(Arrival { at, handshaking, newcomer: newcomer?, admitted })
+}
+
+fn end_as(admitted: Option<&(Admitted, HandshakeShare)>, reason: CloseReason) {
+    if let Some((admitted, _)) = admitted {
+        admitted.set_reason(reason);
+    }
+}
+
+async fn serve_one(incoming: Incoming, shared: Rc<Shared>, arrival: Arrival) {
+    let Arrival { at, handshaking, newcomer, admitted } = arrival;
     let peer = incoming.remote_address().ip();
-    let Some(admitted) = shared.admission.admit(Transport::Quic, peer, at, &shared.metrics) else {
-        shared.metrics.reject(Reject::QuicRefused);
-        incoming.refuse();
-        return;
-    };
     let handshake = async { incoming.accept()?.await };
-    let connection = match timeout(shared.limits.handshake_deadline, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
-            admitted.set_reason(crate::wire::close::CloseReason::PeerLost);
+    let outcome = tokio::select! {
+        biased;
+        outcome = shared.entrance.quic.in_time(handshake) => outcome,
+        // Dropping it tells the client.
+        () = newcomer.must_go() => return end_as(admitted.as_ref(), CloseReason::Overloaded),
+    };
+    let connection = match outcome {
+        Some(Ok(connection)) => connection,
+        Some(Err(error)) => {
+            end_as(admitted.as_ref(), CloseReason::PeerLost);
             return report_handshake(&error, &shared.metrics);
         }
-        Err(_late) => {
-            admitted.set_reason(crate::wire::close::CloseReason::LoginTimeout);
+        None => {
+            end_as(admitted.as_ref(), CloseReason::LoginTimeout);
             return shared.metrics.reject(Reject::HandshakeFailed);
         }
     };
     drop(handshaking);
-    let accepted = Accepted { admitted, peer, at };
+    let admitted = match admitted {
+        Some((admitted, _share)) => Some(admitted),
+        None => shared.admission.admit(Transport::Quic, peer, Instant::now(), &shared.metrics),
+    };
+    let Some(admitted) = admitted else {
+        let reason = CloseReason::Overloaded;
+        let code = VarInt::from_u32(reason.code().unwrap_or_default().into());
+        return connection.close(code, reason.token().as_bytes());
+    };
+    let accepted = Accepted { admitted, newcomer, peer, at };
     Connection::new(QuicTransport::new(connection), shared, accepted).run().await;
 }
 

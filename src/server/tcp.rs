@@ -8,22 +8,23 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
 use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use crate::config::TlsIdentity;
-use crate::limits::{ACCEPT_PAUSE, TCP_PROBES};
+use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
+use crate::server::admission::{HandshakeShare, Handshaking, Stage};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::reaper::reap;
-use crate::server::tcp_transport::TcpTransport;
+use crate::server::tcp_transport::{TcpTransport, linger};
 use crate::server::tls;
-use crate::server::tls_handshake::shake_hands;
+use crate::server::tls_handshake::{TURNED_AWAY, shake_hands};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 
@@ -34,7 +35,7 @@ const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 #[derive(Clone)]
 pub(crate) enum Layer {
     Plain,
-    Tls(TlsAcceptor),
+    Tls(Arc<ServerConfig>),
 }
 
 impl Layer {
@@ -43,7 +44,7 @@ impl Layer {
     /// # Errors
     /// Certificate and key do not belong together, or rustls cannot use them.
     pub(crate) fn tls(identity: &TlsIdentity) -> Result<Self, rustls::Error> {
-        Ok(Self::Tls(TlsAcceptor::from(Arc::new(tls::server_config(identity)?))))
+        Ok(Self::Tls(Arc::new(tls::server_config(identity)?)))
     }
 
     const fn transport(&self) -> Transport {
@@ -84,7 +85,7 @@ impl Listener {
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => {
                         pause = ACCEPT_PAUSE.0;
-                        admit(stream, peer.ip(), &layer, &shared, &mut connections);
+                        admit(stream, peer.ip(), &layer, &shared, &drain, &mut connections);
                     }
                     Err(error) => accept_failed(&error, &shared, &mut pause).await,
                 },
@@ -92,7 +93,11 @@ impl Listener {
         }
         while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
             shared.metrics.reject(Reject::Draining);
-            admit(stream, peer.ip(), &layer, &shared, &mut connections);
+            match layer {
+                Layer::Plain => admit(stream, peer.ip(), &layer, &shared, &drain, &mut connections),
+                // The worker may be gone before its handshake is done.
+                Layer::Tls(_) => turn_away(stream, &layer, CloseReason::Draining, &shared, &mut connections),
+            }
         }
         drop(socket);
         while let Some(ended) = connections.join_next().await {
@@ -103,26 +108,62 @@ impl Listener {
     }
 }
 
-fn admit(stream: TcpStream, peer: IpAddr, layer: &Layer, shared: &Rc<Shared>, connections: &mut JoinSet<()>) {
+fn admit(
+    stream: TcpStream,
+    peer: IpAddr,
+    layer: &Layer,
+    shared: &Rc<Shared>,
+    drain: &CancellationToken,
+    connections: &mut JoinSet<()>,
+) {
     if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
         // It was gone before it was looked at.
         debug!(%peer, %error, "connection ended at once");
         return shared.metrics.reject(Reject::AcceptReset);
     }
     let at = Instant::now();
-    let Some(admitted) = shared.admission.admit(layer.transport(), peer, at, &shared.metrics) else {
-        return turn_away(&stream, layer, CloseReason::Overloaded);
+    let Some((accepted, handshake)) = let_in(peer, at, layer.transport(), shared) else {
+        return turn_away(stream, layer, CloseReason::Overloaded, shared, connections);
     };
-    let accepted = Accepted { admitted, peer, at };
     let shared = Rc::clone(shared);
-    match layer {
-        Layer::Plain => {
+    match (layer, handshake) {
+        (Layer::Tls(config), Some(handshake)) => {
+            let (config, drain) = (Arc::clone(config), drain.clone());
+            connections.spawn_local(serve_tls(stream, config, shared, accepted, handshake, drain));
+        }
+        (Layer::Plain, _) | (_, None) => {
             connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
         }
-        Layer::Tls(acceptor) => {
-            connections.spawn_local(serve_tls(stream, acceptor.clone(), shared, accepted));
-        }
     }
+}
+
+/// The places of a handshake in progress.
+type InHandshake = (Handshaking, HandshakeShare);
+
+/// Everything that a connection needs to be let in; none if something of it is not to be had, which is counted.
+fn let_in(
+    peer: IpAddr,
+    at: Instant,
+    transport: Transport,
+    shared: &Rc<Shared>,
+) -> Option<(Accepted, Option<InHandshake>)> {
+    let Shared { admission, entrance, metrics, .. } = &**shared;
+    let (mut stage, mut handshake) = (Stage::Login(transport), None);
+    if transport == Transport::Tls {
+        stage = Stage::Handshake(transport);
+        let Some(place) = entrance.tls.begin() else {
+            metrics.reject(Reject::Handshakes);
+            return None;
+        };
+        handshake = Some((place, admission.begin_handshake(peer, metrics)?));
+    }
+    let admitted = admission.admit(transport, peer, at, metrics)?;
+    // Last: it sends others away.
+    let Some(newcomer) = entrance.newcomers.arrive(stage) else {
+        admitted.set_reason(CloseReason::Overloaded);
+        return None;
+    };
+    Some((Accepted { admitted, newcomer, peer, at }, handshake))
 }
 
 /// A client that has gone without a word is found although nothing is read from it and little is written to it (row
@@ -140,24 +181,46 @@ fn prepare(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
 }
 
 /// The handshake is awaited here, in the connection's own task.
-async fn serve_tls(stream: TcpStream, acceptor: TlsAcceptor, shared: Rc<Shared>, accepted: Accepted) {
+async fn serve_tls(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    shared: Rc<Shared>,
+    accepted: Accepted,
+    handshake: InHandshake,
+    drain: CancellationToken,
+) {
     // Boxed, so that its memory is given back when it is done.
-    let handshake = Box::pin(shake_hands(stream, &acceptor, &accepted.admitted, &shared)).await;
-    drop(acceptor);
-    if let Some(stream) = handshake {
+    let stream = Box::pin(shake_hands(stream, &config, &accepted, &shared, &drain)).await;
+    drop((config, handshake, drain));
+    if let Some(stream) = stream {
         Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
     }
 }
 
-/// Says why without waiting for anything: a fresh socket has room for it. What the client has sent is read, or the
-/// close would become a reset that destroys the words (row D9). Under TLS it could be said only after a handshake,
-/// which is too much for one who is turned away for want of room.
-fn turn_away(stream: &TcpStream, layer: &Layer, reason: CloseReason) {
-    if matches!(layer, Layer::Plain) {
-        let _best_effort = stream.try_write(&frame::encode(Opcode::Close, &reason.payload()));
-    }
-    let _best_effort = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
-    let _best_effort = stream.try_read(&mut [0; 2048]);
+/// Says why, in a few bytes for which a fresh socket has room. What the client has sent and still sends is read, or the
+/// close would become a reset that destroys the words (row D9). Under TLS the reason itself could be said only after a
+/// handshake, which is too much for one who is turned away for want of room.
+fn turn_away(
+    stream: TcpStream,
+    layer: &Layer,
+    reason: CloseReason,
+    shared: &Rc<Shared>,
+    connections: &mut JoinSet<()>,
+) {
+    let _best_effort = match layer {
+        Layer::Plain => stream.try_write(&frame::encode(Opcode::Close, &reason.payload())),
+        Layer::Tls(_) => stream.try_write(&TURNED_AWAY),
+    };
+    let _best_effort = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
+    let Some(place) = shared.admission.turn_away() else {
+        let _best_effort = stream.try_read(&mut [0; 2048]);
+        return;
+    };
+    connections.spawn_local(async move {
+        let mut stream = stream;
+        let _best_effort = timeout(LINGER, linger(&mut stream)).await;
+        drop(place);
+    });
 }
 
 /// A connection that failed is its peer's affair; a process without files or memory pauses (row D5).
@@ -170,10 +233,8 @@ async fn accept_failed(error: &io::Error, shared: &Shared, pause: &mut Duration)
         shared.metrics.reject(Reject::AcceptReset);
         return;
     }
-    if *pause == ACCEPT_PAUSE.0 {
-        error!(event = "accept_failed", %error, "cannot accept connections; raise the open-file limit?");
-    } else {
-        warn!(event = "accept_failed", %error, ?pause, "still cannot accept connections");
+    if let Some(times) = shared.admission.complain(Instant::now()) {
+        error!(event = "accept_failed", %error, times, "cannot accept connections; raise the open-file limit?");
     }
     let out_of_files = matches!(error.raw_os_error(), Some(code) if code == EMFILE || code == ENFILE);
     shared.metrics.reject(if out_of_files { Reject::AcceptEmfile } else { Reject::AcceptError });

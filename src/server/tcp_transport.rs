@@ -165,7 +165,9 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
             }
             // Under TLS this is its own farewell first, then the FIN.
             self.stream.shutdown().await?;
-            linger(self.stream.socket()).await;
+            if farewell.lingers {
+                linger(self.stream.socket()).await;
+            }
             io::Result::Ok(())
         };
         // Whatever fails here, the peer is gone or does not listen.
@@ -293,6 +295,7 @@ mod tests {
             flushed: true,
             flush_by: std::time::Instant::now(),
             say_why: true,
+            lingers: true,
         };
         let mut closing = pin!(ours.close(farewell));
         let mut got = Vec::new();
@@ -325,6 +328,7 @@ mod tests {
             flushed: false,
             flush_by: std::time::Instant::now(),
             say_why: false,
+            lingers: true,
         };
         let mut sink = Vec::new();
 
@@ -349,6 +353,7 @@ mod tests {
             flushed: true,
             flush_by: std::time::Instant::now(),
             say_why: true,
+            lingers: true,
         };
         // Silent, with its side open.
         let (ours, mut theirs) = plain().await;

@@ -1,52 +1,103 @@
 //! From an accepted socket to TLS over it, or to the reason why not.
 
 use std::io;
+use std::sync::Arc;
 
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::limits::{LINGER, TLS_BUFFER};
 use crate::monitor::metrics::{Reject, WorkerMetrics};
-use crate::server::admission::Admitted;
-use crate::server::connection::Shared;
+use crate::server::connection::{Accepted, Shared};
 use crate::server::tcp_stream::{CountedSocket, TlsOverTcp};
 use crate::server::tcp_transport::linger;
 use crate::wire::close::CloseReason;
 
-/// Shakes hands within the deadline. A failure is counted, and the client is told by TLS's alert.
+/// A whole alert of TLS: fatal, internal_error, which is for what has nothing to do with the peer, such as a want of memory
+/// (RFC 8446 section 6.2). It needs no keys until the handshake has begun.
+pub(crate) const TURNED_AWAY: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
+/// Why there is no TLS.
+enum Ended {
+    /// With the socket if the handshake had begun.
+    Failed(io::Error, Option<CountedSocket>),
+    /// It had not begun when the drain did.
+    Draining,
+}
+
+/// Shakes hands within the deadline, if there is room for so long. A failure is counted, and the client is told by TLS's
+/// alert.
 pub(crate) async fn shake_hands(
     socket: TcpStream,
-    acceptor: &TlsAcceptor,
-    admitted: &Admitted,
+    config: &Arc<ServerConfig>,
+    accepted: &Accepted,
     shared: &Shared,
+    drain: &CancellationToken,
 ) -> Option<TlsOverTcp> {
-    let handshake = acceptor
-        .accept_with(CountedSocket::new(socket), |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
-        .into_fallible();
-    match timeout(shared.limits.handshake_deadline, handshake).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
-        Ok(Err((error, counted))) => {
+    // Reads the first message before there is any state for more.
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), CountedSocket::new(socket));
+    let Accepted { admitted, newcomer, .. } = accepted;
+    let outcome = tokio::select! {
+        biased;
+        outcome = shared.entrance.tls.in_time(handshake(&mut hello, config, drain)) => outcome,
+        () = newcomer.must_go() => {
+            admitted.set_reason(CloseReason::Overloaded);
+            // Who makes room for others is not waited for.
+            let _best_effort = hello.take_io().map(|waiting| waiting.socket.try_write(&TURNED_AWAY));
+            return None;
+        }
+    };
+    match outcome {
+        Some(Ok(stream)) => return Some(Box::new(stream)),
+        Some(Err(Ended::Failed(error, begun))) => {
             admitted.set_reason(CloseReason::PeerLost);
             report(&error, &shared.metrics);
-            // The alert was written if the socket took it; it must not be destroyed by a reset (row D9).
-            let mut socket = counted.socket;
-            let last_words = async {
-                socket.shutdown().await?;
-                linger(&mut socket).await;
-                io::Result::Ok(())
-            };
-            let _best_effort = timeout(LINGER, last_words).await;
-            None
+            // The alert was written if the socket took it.
+            last_words(begun.or_else(|| hello.take_io()), &[]).await;
         }
-        Err(_late) => {
+        Some(Err(Ended::Draining)) => {
+            admitted.set_reason(CloseReason::Draining);
+            last_words(hello.take_io(), &TURNED_AWAY).await;
+        }
+        None => {
             admitted.set_reason(CloseReason::LoginTimeout);
             shared.metrics.reject(Reject::HandshakeFailed);
-            None
         }
     }
+    None
+}
+
+async fn handshake(
+    hello: &mut LazyConfigAcceptor<CountedSocket>,
+    config: &Arc<ServerConfig>,
+    drain: &CancellationToken,
+) -> Result<TlsStream<CountedSocket>, Ended> {
+    let begun = tokio::select! {
+        biased;
+        begun = &mut *hello => begun.map_err(|error| Ended::Failed(error, None))?,
+        () = drain.cancelled() => return Err(Ended::Draining),
+    };
+    let handshake = begun.into_stream_with(Arc::clone(config), |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
+    handshake.into_fallible().await.map_err(|(error, socket)| Ended::Failed(error, Some(socket)))
+}
+
+/// What was written must not be destroyed by a reset (row D9).
+async fn last_words(counted: Option<CountedSocket>, words: &[u8]) {
+    let Some(CountedSocket { mut socket, .. }) = counted else { return };
+    let said = async {
+        socket.write_all(words).await?;
+        socket.shutdown().await?;
+        linger(&mut socket).await;
+        io::Result::Ok(())
+    };
+    let _best_effort = timeout(LINGER, said).await;
 }
 
 /// A stranger can cause this as often as it likes, so it is no line of the normal log (reliability §2).

@@ -51,6 +51,8 @@ pub(crate) struct Farewell {
     pub(crate) flush_by: Instant,
     /// The client is told why, where the transport has to write that: it did not say goodbye itself (protocol §8).
     pub(crate) say_why: bool,
+    /// The client's own end is waited for, where the transport can lose its last words otherwise.
+    pub(crate) lingers: bool,
 }
 
 /// One client connection: TCP, plain or under TLS, with its single stream, or QUIC with many. An error is the end of the connection

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::limits::{NEWEST_SHARE, PRESSURE_LOOK};
 use crate::monitor::metrics::{Reject, WorkerMetrics};
 use crate::monitor::pressure::{Pressure, Told};
+use crate::server::admission::Newcomers;
 use crate::session::channels::Channels;
 use crate::session::shedding::{close_newest, shed_largest};
 
@@ -49,14 +50,15 @@ fn count(metrics: &WorkerMetrics, reason: Reject, times: usize) {
     }
 }
 
-/// Says again and again that the loop turns. A beat that was held up comes late, and the next one in its own time.
-pub(super) async fn beat(metrics: Arc<WorkerMetrics>) {
+/// Says again and again that the loop turns, and sends strangers away where they are too many. A beat that was held up comes late, and the next one in its own time.
+pub(super) async fn beat(metrics: Arc<WorkerMetrics>, newcomers: Rc<Newcomers>) {
     let beating = Beating(metrics);
     let mut ticks = interval(PRESSURE_LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         beating.0.beat(Instant::now());
+        newcomers.make_room();
     }
 }
 

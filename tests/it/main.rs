@@ -28,6 +28,7 @@ mod refusals;
 mod requests;
 mod shaped_link;
 mod slow_clients;
+mod strangers;
 mod streams;
 mod support;
 mod tls;

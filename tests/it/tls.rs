@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::support::harness::Bench;
 use crate::support::identity::{self, ALPN, CERTIFICATES};
-use crate::support::raw::Kind::{Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicOne, Tcp, Tls};
 use crate::support::soon;
 
 /// Reads until the gateway has ended the connection, however it does.
@@ -121,12 +121,76 @@ async fn d8_older_versions_of_tls_are_refused_with_an_alert() {
 }
 
 #[tokio::test]
-async fn g6_a_full_gateway_hangs_up_on_tls_clients_before_any_handshake() {
+async fn g6_a_full_gateway_turns_tls_clients_away_with_an_alert_before_any_handshake() {
     let bench = Bench::with_limits(|limits| limits.max_connections = 1).await;
     let _one = bench.client(Tcp, "one").await;
-    let mut late = TcpStream::connect(bench.target.tls).await.unwrap();
-    assert!(ended(&mut late).await.is_empty());
-    bench.metric_is("gateway_reject_total", &["\"connections\""], 1.0).await;
+    for n in 1..=20 {
+        let socket = TcpStream::connect(bench.target.tls).await.unwrap();
+        if n % 2 == 0 {
+            // It is refused before it has said anything, and what it says then must not make a reset of it.
+            socket.readable().await.unwrap();
+        }
+        let error = identity::tls_connect(socket, &[ALPN]).await.expect_err("it is full");
+        let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
+        assert_eq!(told, Some(&alert), "{error:?}");
+        bench.metric_is("gateway_reject_total", &["\"connections\""], f64::from(n)).await;
+    }
+}
+
+#[tokio::test]
+async fn f1_a_tls_client_whose_handshake_has_not_begun_gets_an_alert_when_the_gateway_goes_away() {
+    let mut bench = Bench::start().await;
+    let mut silent = TcpStream::connect(bench.target.tls).await.unwrap();
+    bench.metric_is("gateway_connections", &["\"tls\""], 1.0).await;
+    bench.drain();
+    assert_eq!(ended(&mut silent).await, [21, 3, 3, 0, 2, 2, 80], "fatal: internal_error");
+    bench.ended().await;
+}
+
+/// A reset would destroy the words on many systems, and shows here as an error of a later write.
+#[rstest]
+#[tokio::test]
+async fn d9_who_is_turned_away_and_goes_on_sending_is_read_from(#[values(Tcp, Tls)] kind: Kind) {
+    let bench = Bench::with_limits(|limits| limits.max_connections = 1).await;
+    let _one = bench.client(Tcp, "one").await;
+    let address = if kind == Tls { bench.target.tls } else { bench.target.tcp };
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let told = ended(&mut client).await;
+    let since = Instant::now();
+    // For a round trip of a slow network; that it passes is what this is about.
+    while since.elapsed() < Duration::from_millis(300) {
+        client.write_all(&[0x16; 100]).await.expect("no reset");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(told == [21, 3, 3, 0, 2, 2, 80] || told == b"\x08\0\0\0\x0c\x0b\xbboverloaded", "{told:?}");
+}
+
+#[tokio::test]
+async fn h10_handshakes_of_tls_have_places_and_less_time_when_many_are_taken() {
+    let bench = Bench::with_limits(|limits| {
+        limits.max_handshakes = 4;
+        limits.handshake_deadline = Duration::from_secs(60);
+        limits.handshake_deadline_crowded = Duration::from_millis(700);
+        limits.login_deadline = Duration::from_secs(60);
+    })
+    .await;
+    let since = Instant::now();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(bench.target.tls).await.unwrap());
+    }
+    bench.metric_is("gateway_connections", &["\"tls\""], 4.0).await;
+    let mut fifth = TcpStream::connect(bench.target.tls).await.unwrap();
+    assert_eq!(ended(&mut fifth).await, [21, 3, 3, 0, 2, 2, 80], "fatal: internal_error");
+    assert_eq!(bench.metric("gateway_reject_total", &["\"handshakes\""]).await, 1.0);
+    // Those of QUIC and clients on plain TCP are others.
+    let _alice = bench.client(QuicOne, "alice").await;
+    let _bob = bench.client(Tcp, "bob").await;
+    bench.metric_is("gateway_connections", &["\"tls\""], 2.0).await;
+    assert!(since.elapsed() >= Duration::from_millis(700));
+    let _carol = bench.client(Tls, "carol").await;
+    assert_eq!(bench.metric("gateway_connections", &["\"tls\""]).await, 3.0, "half of them have their time");
 }
 
 #[tokio::test]

@@ -104,6 +104,11 @@ impl Subject {
         Self::of(EventKind::Overload)
     }
 
+    /// No more clients.
+    pub fn connections_full() -> Self {
+        Self::of(EventKind::ConnectionsFull)
+    }
+
     /// A certificate near its end.
     pub fn certificate_ending() -> Self {
         Self::of(EventKind::CertificateEnding)
@@ -179,6 +184,11 @@ impl Event {
     /// The gateway sheds load; how much is told by the severity. Raised again at each new level.
     pub fn overload(severity: Severity, detail: impl Display) -> Self {
         Self::new(Subject::overload(), severity, detail)
+    }
+
+    /// As many clients are connected as may be; more are refused.
+    pub fn connections_full(detail: impl Display) -> Self {
+        Self::new(Subject::connections_full(), Severity::Error, detail)
     }
 
     /// The certificate ends soon or has ended.

@@ -29,6 +29,9 @@ use super::labels::{Delivery, EventKind};
 /// Who notices, where it is not one of the workers or watchers that are numbered from 0.
 pub const PROCESS: usize = usize::MAX;
 
+/// The same for strangers: what they bring about and what the process itself is in may hold at the same time.
+pub const STRANGERS: usize = usize::MAX - 1;
+
 /// Takes events. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Events(Arc<Shared>);

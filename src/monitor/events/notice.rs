@@ -105,6 +105,9 @@ const fn headline(kind: EventKind) -> &'static str {
         EventKind::LoginUnreachable => "no login instance is linked, so nobody can sign in; start one",
         EventKind::ConsulUnreachable => "Consul does not answer; the instances known last are kept",
         EventKind::Overload => "the gateway sheds load; add gateways or memory",
+        EventKind::ConnectionsFull => {
+            "as many clients are connected as may be; add gateways, or raise the limit"
+        }
         EventKind::CertificateEnding => {
             "the certificate of QUIC and TLS is near its end; renew it and restart the gateway"
         }

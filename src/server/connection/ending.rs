@@ -10,6 +10,7 @@ use super::{Connection, Phase};
 use crate::handler::get_ip;
 use crate::limits::FLUSH;
 use crate::monitor::metrics::{LoginResult, Transport as Label};
+use crate::server::admission::Newcomer;
 use crate::server::transport::{Farewell, Flushed, Transport};
 use crate::wire::close::CloseReason;
 
@@ -39,7 +40,9 @@ impl<T: Transport> Connection<T> {
             drop(guard);
         }
         let say_why = flushed && !self.said_goodbye;
-        self.transport.close(Farewell { reason, flushed, flush_by, say_why }).await;
+        // Who makes room for others is not waited for.
+        let lingers = !self.newcomer.as_ref().is_some_and(Newcomer::is_leaving);
+        self.transport.close(Farewell { reason, flushed, flush_by, say_why, lingers }).await;
     }
 
     /// Writes all that is queued, or at least what the reason for the close can follow. Is it written?

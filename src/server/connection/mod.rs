@@ -18,7 +18,7 @@ use std::time::{Instant, SystemTime};
 use crate::handler::{Handler, get_ip};
 use crate::limits::Limits;
 use crate::monitor::metrics::WorkerMetrics;
-use crate::server::admission::{Admission, Admitted};
+use crate::server::admission::{Admission, Admitted, Entrance, Newcomer};
 use crate::server::close_log::CloseLog;
 use crate::server::lane::Lane;
 use crate::server::rate::Rate;
@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) handler: Handler,
     pub(crate) channels: Rc<Channels>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) entrance: Entrance,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) log: CloseLog,
     pub(crate) limits: Limits,
@@ -64,6 +65,8 @@ pub(crate) struct Connection<T> {
     outgoing: Rc<Outgoing>,
     guard: Option<ChannelGuard>,
     admitted: Admitted,
+    /// Until its token was accepted.
+    newcomer: Option<Newcomer>,
     _connected: ConnectionGuard,
     peer: IpAddr,
     phase: Phase,
@@ -90,6 +93,7 @@ pub(crate) struct Connection<T> {
 /// A connection that was let in.
 pub(crate) struct Accepted {
     pub(crate) admitted: Admitted,
+    pub(crate) newcomer: Newcomer,
     pub(crate) peer: IpAddr,
     /// The login deadline runs from here, handshakes included.
     pub(crate) at: Instant,
@@ -102,6 +106,7 @@ impl<T: Transport> Connection<T> {
     pub(crate) fn new(transport: T, shared: Rc<Shared>, accepted: Accepted) -> Self {
         let limits = &shared.limits;
         let outgoing = Rc::new(Outgoing::new(Bounds::of(limits), Arc::clone(&shared.metrics)));
+        accepted.newcomer.awaits_login(transport.kind(), &outgoing);
         let login_by = accepted.at + limits.login_deadline;
         Self {
             _connected: shared.channels.connect(&outgoing),
@@ -109,6 +114,7 @@ impl<T: Transport> Connection<T> {
             outgoing,
             guard: None,
             admitted: accepted.admitted,
+            newcomer: Some(accepted.newcomer),
             peer: accepted.peer,
             phase: Phase::Login,
             dialect: None,

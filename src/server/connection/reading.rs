@@ -291,6 +291,7 @@ impl<T: Transport> Connection<T> {
         }
         self.guard = Some(guard);
         self.phase = Phase::Opening;
+        self.newcomer = None;
         Ok(())
     }
 }

@@ -222,7 +222,7 @@ async fn e19_a_flood_stops_the_reading_of_services_which_are_not_lost_for_it_and
 }
 
 /// Kilobytes of a field of the process's status, such as `VmRSS`.
-fn status(serve: &Serve, field: &str) -> u64 {
+pub(super) fn status(serve: &Serve, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/status", serve.child.id())).expect("the process lives");
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or_else(|| panic!("{text}"))

@@ -24,6 +24,7 @@ pub(super) struct Serve {
     pub(super) log: events::Receiver<String>,
     quic: SocketAddr,
     tcp: SocketAddr,
+    pub(super) monitor: SocketAddr,
 }
 
 impl Serve {
@@ -50,7 +51,8 @@ impl Serve {
             stderr.lines().map_while(Result::ok).try_for_each(|line| lines.blocking_send(line))
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut serve = Self { child, early: String::new(), log, quic: nowhere, tcp: nowhere };
+        let mut serve =
+            Self { child, early: String::new(), log, quic: nowhere, tcp: nowhere, monitor: nowhere };
         // Each worker links itself to both services, before or after the listeners are named.
         let mut links = 0;
         while links < 2 * workers || serve.quic.port() == 0 || serve.tcp.port() == 0 {
@@ -62,6 +64,8 @@ impl Serve {
                 serve.quic = address();
             } else if line.contains("what=\"tcp\"") {
                 serve.tcp = address();
+            } else if line.contains("what=\"monitor\"") {
+                serve.monitor = address();
             }
         }
         serve

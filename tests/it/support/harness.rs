@@ -52,6 +52,7 @@ pub(crate) fn config() -> Config {
         instances: Vec::new(),
         consul: None,
         monitor: Some(any_port()),
+        ready_when_full: false,
         webhook: None,
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,

@@ -20,6 +20,7 @@ use crate::handler::{ChannelIds, Gate, Handler};
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
 use crate::monitor::overload::Level;
 use crate::monitor::pressure::Pressure;
+use crate::server::admission::Stage;
 use crate::server::reaper::reap;
 use crate::server::transport::Flushed;
 use crate::session::buckets::Buckets;
@@ -77,9 +78,11 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let pressure = Pressure::none();
         let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(Buckets::new(0, 1)) };
         let dispatch = Rc::clone(&house.dispatch);
+        let admission = Arc::new(Admission::new(100, u64::MAX, &limits, Instant::now()));
         let shared = Rc::new(Shared {
             channels: Rc::clone(&dispatch.channels),
-            admission: Arc::new(Admission::new(100, &limits, Instant::now())),
+            entrance: admission.entrance(&limits, Instant::now(), &dispatch.metrics),
+            admission,
             metrics: Arc::clone(&dispatch.metrics),
             log: CloseLog::new(),
             handler: Handler::new(dispatch, verifier, gate, ids, Instant::now()),
@@ -95,7 +98,8 @@ impl Worker {
         let (client, transport) = Client::connect();
         let (peer, at) = ([127, 0, 0, 1].into(), Instant::now());
         let admitted = self.shared.admission.admit(TransportLabel::Quic, peer, at, &self.shared.metrics);
-        let accepted = Accepted { admitted: admitted.unwrap(), peer, at };
+        let newcomer = self.shared.entrance.newcomers.arrive(Stage::Login(TransportLabel::Quic)).unwrap();
+        let accepted = Accepted { admitted: admitted.unwrap(), newcomer, peer, at };
         self.tasks.spawn_local(Connection::new(transport, Rc::clone(&self.shared), accepted).run());
         client
     }

@@ -1,0 +1,48 @@
+//! Bounds on what those cost who have not signed in, or are not let in.
+
+use std::time::Duration;
+
+use super::KIB;
+
+/// Standard streams and the runtimes' parts (10), the monitor's clients and its spare files (26), clients that are being
+/// turned away ([`TURNED_AWAY`]).
+pub const MIN_RESERVED_FILES: u64 = 10 + 26 + TURNED_AWAY as u64;
+
+/// Clients that were refused and are waited for until they know, of the process. Each holds a file for at most
+/// [`LINGER`](super::LINGER); others are told and not waited for.
+pub const TURNED_AWAY: usize = 12;
+
+/// At most one line in this time says that nothing can be accepted, of the process (row D5).
+pub const ACCEPT_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Between two looks whether a handshake that takes long stands in the way of others.
+pub const CROWD_LOOK: Duration = Duration::from_millis(250);
+
+/// What a client costs until it has signed in, bytes of the process's memory as measured: on TCP.
+pub const NEWCOMER_TCP: usize = 2_660;
+
+/// The same under TLS, during the handshake.
+pub const NEWCOMER_TLS_HANDSHAKE: usize = 24 * KIB;
+
+/// And behind it.
+pub const NEWCOMER_TLS: usize = 11 * KIB;
+
+/// The same over QUIC, during the handshake.
+pub const NEWCOMER_QUIC_HANDSHAKE: usize = 60 * KIB;
+
+/// And behind it.
+pub const NEWCOMER_QUIC: usize = 36 * KIB;
+
+/// Percent of the memory of those who have not signed in from which on those who came first are closed: so most of the
+/// time there is room for the next.
+pub const NEWCOMERS_LEAVE_AT: usize = 80;
+
+/// Pause before the next accept after the process ran out of files: doubled from the first to the second.
+pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Addresses or accounts whose rate is remembered, of the process (24 bytes each). Those beyond are let in unseen; the
+/// rate of all connections bounds them still.
+pub const REMEMBERED_RATES: usize = 1 << 18;
+
+/// Burst of the rate of all connections, seconds of it: clients that lost a gateway come at the same second.
+pub const CONNECTION_BURST_SECONDS: u32 = 2;

@@ -1,0 +1,232 @@
+//! Handshakes in progress: how many, how long, and from when on an address must prove itself first (rows C2, H9, H10).
+//! Time is passed in, but for the deadline.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::limits::{CROWD_LOOK, Limits};
+use crate::monitor::metrics::Reject;
+use crate::session::buckets::Pace;
+
+/// Those of one worker and one transport.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    in_progress: Cell<usize>,
+    ended: Notify,
+    most: usize,
+    /// In progress from which on addresses must prove themselves.
+    prove_from: usize,
+    /// Attempts of addresses that have proven nothing; none: unbounded.
+    unproven: Option<(Pace, RefCell<Instant>)>,
+    deadline: Duration,
+    deadline_crowded: Duration,
+}
+
+/// What becomes of an attempt to connect over QUIC.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The handshake is in progress for as long as this lives.
+    Begin(Handshaking),
+    /// The client is to show that it gets what is sent to its address (Retry).
+    Prove,
+    /// There is no place.
+    Refuse,
+}
+
+impl Verdict {
+    /// How it is counted.
+    pub(crate) const fn reject(&self) -> Option<Reject> {
+        match self {
+            Self::Begin(_) => None,
+            Self::Prove => Some(Reject::QuicRetry),
+            Self::Refuse => Some(Reject::QuicRefused),
+        }
+    }
+}
+
+impl Handshakes {
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Rc<Self> {
+        let pace = Pace::new(limits.retry_from_rate, limits.retry_from_rate);
+        Rc::new(Self {
+            in_progress: Cell::new(0),
+            ended: Notify::new(),
+            most: limits.max_handshakes,
+            prove_from: limits.retry_from,
+            unproven: pace.map(|pace| (pace, RefCell::new(now))),
+            deadline: limits.handshake_deadline,
+            deadline_crowded: limits.handshake_deadline_crowded.min(limits.handshake_deadline),
+        })
+    }
+
+    /// One more of an address that is proven, as every one on TCP is; none if there is no place.
+    pub(crate) fn begin(self: &Rc<Self>) -> Option<Handshaking> {
+        (self.in_progress.get() < self.most).then(|| {
+            self.in_progress.set(self.in_progress.get() + 1);
+            Handshaking(Rc::clone(self))
+        })
+    }
+
+    /// One more over QUIC. Addresses that have proven nothing may be anybody's: they cost little else than their
+    /// packet once they are many, whatever they hold (`are_many`) or how fast they come.
+    pub(crate) fn judge(self: &Rc<Self>, is_proven: bool, are_many: bool, now: Instant) -> Verdict {
+        if self.in_progress.get() >= self.most {
+            return Verdict::Refuse;
+        }
+        if !is_proven && (self.in_progress.get() >= self.prove_from || are_many || self.are_fast(now)) {
+            return Verdict::Prove;
+        }
+        self.begin().map_or(Verdict::Refuse, Verdict::Begin)
+    }
+
+    fn are_fast(&self, now: Instant) -> bool {
+        self.unproven.as_ref().is_some_and(|(pace, full_at)| !pace.take(&mut full_at.borrow_mut(), now))
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.in_progress.get() > self.most / 2
+    }
+
+    /// Waits until none is in progress; for one task at a time. Cancel safe.
+    pub(crate) async fn all_ended(&self) {
+        while self.in_progress.get() > 0 {
+            self.ended.notified().await;
+        }
+    }
+
+    /// The outcome of a handshake; none if it took too long. While more than half of the places are taken that is
+    /// sooner, also for those that began before. Cancel safe.
+    pub(crate) async fn in_time<F: Future>(&self, handshake: F) -> Option<F::Output> {
+        let mut handshake = pin!(handshake);
+        if let Ok(done) = timeout(self.deadline_crowded, handshake.as_mut()).await {
+            return Some(done);
+        }
+        let mut left = self.deadline - self.deadline_crowded;
+        while !left.is_zero() && !self.is_crowded() {
+            let look = left.min(CROWD_LOOK);
+            if let Ok(done) = timeout(look, handshake.as_mut()).await {
+                return Some(done);
+            }
+            left -= look;
+        }
+        None
+    }
+}
+
+/// A handshake in progress.
+#[derive(Debug)]
+pub(crate) struct Handshaking(Rc<Handshakes>);
+
+impl Drop for Handshaking {
+    fn drop(&mut self) {
+        self.0.in_progress.set(self.0.in_progress.get() - 1);
+        self.0.ended.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn handshakes(change: impl FnOnce(&mut Limits)) -> (Rc<Handshakes>, Instant) {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        let now = Instant::now();
+        (Handshakes::new(&limits, now), now)
+    }
+
+    /// For each attempt `+` if it began, `?` if it is to prove its address, `-` if it is refused.
+    fn verdict(judged: &Verdict) -> char {
+        match judged {
+            Verdict::Begin(_) => '+',
+            Verdict::Prove => '?',
+            Verdict::Refuse => '-',
+        }
+    }
+
+    #[test]
+    fn h9_attempts_that_end_at_once_must_prove_themselves_when_they_come_fast() {
+        let (handshakes, start) = handshakes(|limits| limits.retry_from_rate = 200);
+        // 5,000 a second, none of which stays.
+        let began = |from: u64, to: u64| {
+            let attempts = from..to;
+            let at = |n: u64| start + Duration::from_micros(n * 200);
+            attempts.filter(|n| verdict(&handshakes.judge(false, false, at(*n))) == '+').count()
+        };
+        assert!((200..=240).contains(&began(0, 1_000)), "what may come at once, and what came since");
+        let later = began(1_000, 26_000);
+        assert!((995..=1_005).contains(&later), "{later} in five seconds");
+        assert_eq!(verdict(&handshakes.judge(true, false, start + Duration::from_secs(6))), '+', "proven");
+        let rested = start + Duration::from_secs(10);
+        assert_eq!(verdict(&handshakes.judge(false, false, rested)), '+');
+    }
+
+    #[test]
+    fn c2_attempts_that_stay_must_prove_themselves_when_they_are_many_and_the_proven_have_the_rest() {
+        let (handshakes, now) = handshakes(|limits| {
+            (limits.retry_from_rate, limits.retry_from, limits.max_handshakes) = (0, 3, 5);
+        });
+        let mut held = Vec::new();
+        let mut come = |is_proven, are_many| {
+            held.push(handshakes.judge(is_proven, are_many, now));
+            verdict(held.last().unwrap())
+        };
+        assert_eq!(come(false, true), '?', "they hold too much");
+        let seen: String = [false, false, false, false, true, true, true, false]
+            .map(|proven| come(proven, false))
+            .iter()
+            .collect();
+        assert_eq!(seen, "+++?++--");
+        drop(held);
+        assert_eq!(verdict(&handshakes.judge(false, false, now)), '+');
+    }
+
+    #[test]
+    fn c2_retry_from_0_asks_everybody_and_a_rate_of_0_nobody() {
+        let (everybody, now) = handshakes(|limits| limits.retry_from = 0);
+        assert_eq!(verdict(&everybody.judge(false, false, now)), '?');
+        let (nobody, now) = handshakes(|limits| limits.retry_from_rate = 0);
+        assert!((0..10_000).all(|_| verdict(&nobody.judge(false, false, now)) == '+'));
+    }
+
+    #[tokio::test]
+    async fn h10_a_handshake_has_less_time_while_more_than_half_of_the_places_are_taken() {
+        let (handshakes, _) = handshakes(|limits| {
+            limits.max_handshakes = 4;
+            limits.handshake_deadline = Duration::from_millis(1_500);
+            limits.handshake_deadline_crowded = Duration::from_millis(100);
+        });
+        let _held: Vec<_> = (0..2).map(|_| handshakes.begin().unwrap()).collect();
+        let since = Instant::now();
+        assert!(handshakes.in_time(pending::<()>()).await.is_none());
+        assert!(since.elapsed() >= Duration::from_millis(1_500), "{:?}", since.elapsed());
+
+        let third = handshakes.begin().unwrap();
+        let since = Instant::now();
+        assert!(handshakes.in_time(pending::<()>()).await.is_none());
+        assert!(since.elapsed() < Duration::from_millis(1_000), "{:?}", since.elapsed());
+        assert_eq!(handshakes.in_time(async { 7 }).await, Some(7));
+
+        // It becomes crowded while one has already taken longer.
+        drop(third);
+        let since = Instant::now();
+        let comes = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let _third = handshakes.begin().unwrap();
+            pending::<()>().await;
+        };
+        tokio::select! {
+            late = handshakes.in_time(pending::<()>()) => assert!(late.is_none()),
+            () = comes => unreachable!(),
+        }
+        assert!(since.elapsed() < Duration::from_millis(1_300), "{:?}", since.elapsed());
+        assert!(handshakes.begin().is_some() && handshakes.begin().is_some());
+    }
+}
