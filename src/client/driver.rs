@@ -119,8 +119,8 @@ pub(super) type Arrived = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) enum Lapse {
     /// One byte stream is over, and the requests on it get no answer.
     Stream(usize),
-    /// The session was over with its login stream.
-    Session,
+    /// The session was over with its login stream, probably for this reason.
+    Session(CloseReason),
     /// The channel was kicked.
     Kicked,
 }
@@ -176,7 +176,7 @@ impl Driver {
         let mut is_kicked = false;
         loop {
             let sign = self.signs.front().copied();
-            let (until, lapse) = sign.unwrap_or((Instant::now(), Lapse::Session));
+            let (until, lapse) = sign.unwrap_or((Instant::now(), Lapse::Kicked));
             tokio::select! {
                 () = self.stop.notified() => return End::Asked,
                 reason = self.wire.closed() => return End::Peer(reason),
@@ -194,7 +194,7 @@ impl Driver {
                     self.signs.pop_front();
                     match lapse {
                         Lapse::Stream(index) => self.state.pending.fail_stream(index),
-                        Lapse::Session => return End::Peer(CloseReason::PeerClosed),
+                        Lapse::Session(reason) => return End::Peer(reason),
                         Lapse::Kicked => return End::Kicked,
                     }
                 }
@@ -222,8 +222,12 @@ impl Driver {
             (Wire::Tcp, _, Ended::Failed(error)) => Some(End::Peer(reason_of_io(&error))),
             // The session is over with its login stream, and a gateway that closes ends the other streams as well: if
             // it does, its code says why there is no answer.
+            (Wire::Quic { .. }, Source::Stream(0), ended) => {
+                self.expect_close(Lapse::Session(reason_of_end(&ended)));
+                None
+            }
             (Wire::Quic { .. }, Source::Stream(index), _) => {
-                self.expect_close(if index == 0 { Lapse::Session } else { Lapse::Stream(index) });
+                self.expect_close(Lapse::Stream(index));
                 None
             }
             (Wire::Quic { .. }, Source::Pushes, _) => None,
@@ -273,6 +277,15 @@ impl Drop for Driver {
     /// The last handle is gone: whoever still waits for an answer or a push is told.
     fn drop(&mut self) {
         self.state.end(CloseReason::Bye);
+    }
+}
+
+/// A gateway that resets the login stream gives the code of the close that it wants to send.
+fn reason_of_end(ended: &Ended) -> CloseReason {
+    let Ended::Failed(error) = ended else { return CloseReason::PeerClosed };
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(quinn::ReadError::Reset(code)) => reason_of_code(code.into_inner()),
+        _ => CloseReason::PeerClosed,
     }
 }
 

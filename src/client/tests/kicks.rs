@@ -133,6 +133,24 @@ async fn h3_the_code_that_follows_the_end_of_the_streams_is_the_reason(
     assert_eq!(soon(client.closed()).await, reason);
 }
 
+/// When the close that a gateway sends behind its resets is lost, their code is what is known.
+#[tokio::test]
+async fn h3_the_code_of_a_reset_login_stream_is_the_reason_when_no_close_follows() {
+    for reason in [CloseReason::Draining, CloseReason::Kicked, CloseReason::SlowConsumer] {
+        let gate = QuicGate::new(b"x-im/1");
+        let (connected, connection) =
+            tokio::join!(Client::connect(gate.options(Streams::Single)), gate.accept());
+        let (client, _pushes) = connected.unwrap();
+        let (mut to, from) = {
+            client.send_raw(Lane::Login, frame::encode(Opcode::Ping, &[])).await.unwrap();
+            soon(connection.accept_bi()).await.unwrap()
+        };
+        to.reset(VarInt::from(reason.code().unwrap())).unwrap();
+        assert_eq!(soon(client.closed()).await, reason);
+        drop(from);
+    }
+}
+
 /// The events to the end, and why the session is over.
 async fn over(events: &mut Events) -> (bool, CloseReason) {
     let mut is_kicked = false;
