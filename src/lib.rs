@@ -14,12 +14,14 @@
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
 //! * [`http_client`]: one HTTP request on a connection of its own.
 //! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
+//! * `congestion`: the one fault of the QUIC library that both ends must go around.
 //! * [`client`] and [`logic`]: the other ends of the wire, as libraries.
 
 pub mod auth;
 pub mod certs;
 pub mod client;
 pub mod config;
+mod congestion;
 pub mod discovery;
 pub mod dispatch;
 #[cfg(feature = "faults")]

@@ -110,7 +110,7 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
     let purse = Purse::new(&args)?;
     let parts = match ResilientClient::connect(options(&args)?, purse).await {
         Ok(parts) => parts,
-        Err(end) => return Ok(not_begun(&end)),
+        Err(end) => return Ok(not_begun(&end, &args.account)),
     };
     let client = parts.0.clone();
     if let Phase::Online(online) = &*client.phase().borrow() {
@@ -193,17 +193,19 @@ pub(super) fn detour(failed: &[(Transport, ConnectError)], taken: Transport) -> 
 }
 
 /// Says why the chat did not begin. The library gives tokens, connections and logins that failed.
-fn not_begun(end: &End) -> ExitCode {
+fn not_begun(end: &End, account: &str) -> ExitCode {
     let code = match end {
         End::Login(LoginError::Refused { .. }) | End::Token(_) => EXIT_REFUSED,
         End::Login(LoginError::Closed(reason)) | End::Closed(reason) if !reason.may_retry() => EXIT_REFUSED,
         _ => EXIT_NO_CONNECTION,
     };
     say(&format!("gateway chat: {end}"));
-    if matches!(end, End::Login(LoginError::Refused { status: 105, .. })) {
-        say(
+    match end {
+        End::Login(LoginError::Refused { status: 105, .. }) => say(
             "Was the token made with this gateway's secret (--secret-file) or key (--key), and has it not run out?",
-        );
+        ),
+        End::Login(LoginError::Closed(reason)) | End::Closed(reason) => say(&explain(*reason, account)),
+        _ => {}
     }
     ExitCode::from(code)
 }

@@ -1,5 +1,6 @@
 //! From options to a connection whose tasks run.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
@@ -7,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::driver::{Driver, Heart, Source, Wire};
+use crate::client::driver::{Arrived, Driver, Heart, Source, Wire};
 use crate::client::handle::{Client, Inner, Lanes};
 use crate::client::handshake::{ConnectError, Established, establish, resolve};
 use crate::client::options::{ConnectOptions, Transport};
@@ -34,20 +35,23 @@ pub(super) fn start(options: &ConnectOptions, established: Established) -> (Clie
         Established::Quic { connection, own, streams } => {
             let mut assembly = Assembly::new(options, Wire::Quic { connection: connection.clone(), own });
             for (to, from) in streams {
-                assembly.add_stream(from, to, false);
+                let stopped = to.stopped();
+                let arrived: Arrived = Box::pin(async move { drop(stopped.await) });
+                assembly.driver.arrived.push(arrived);
+                assembly.add_stream(from, to);
             }
             assembly.start(options, Transport::Quic, Some(connection))
         }
         Established::Tcp(socket) => {
             let (from, to) = socket.into_split();
             let mut assembly = Assembly::new(options, Wire::Tcp);
-            assembly.add_stream(from, to, true);
+            assembly.add_stream(from, to);
             assembly.start(options, Transport::Tcp, None)
         }
         Established::Tls(stream) => {
             let (from, to) = tokio::io::split(*stream);
             let mut assembly = Assembly::new(options, Wire::Tcp);
-            assembly.add_stream(from, to, true);
+            assembly.add_stream(from, to);
             assembly.start(options, Transport::Tls, None)
         }
     }
@@ -72,15 +76,17 @@ impl Assembly {
             state: Arc::clone(&state),
             lanes: Lanes(Vec::new()),
             readers: JoinSet::new(),
-            open_streams: 0,
             writers: JoinSet::new(),
+            arrived: Vec::new(),
+            signs: VecDeque::new(),
             stop: Arc::new(Notify::new()),
             pushes: accepts.then(|| push_sender.clone()),
+            push_room: push_sender.room(),
         };
         Self { state, pushes, push_sender, lanes: Lanes(Vec::new()), driver }
     }
 
-    fn add_stream<R, W>(&mut self, from: R, to: W, shutdown: bool)
+    fn add_stream<R, W>(&mut self, from: R, to: W)
     where
         R: tokio::io::AsyncRead + Unpin + Send + 'static,
         W: tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -90,8 +96,7 @@ impl Assembly {
         let reader =
             stream::read(from, Arc::clone(&self.state), Some(sender.clone()), self.push_sender.clone());
         self.driver.readers.spawn(async move { (Source::Stream(index), reader.await) });
-        self.driver.writers.spawn(stream::write(to, queue, shutdown));
-        self.driver.open_streams += 1;
+        self.driver.writers.spawn(stream::write(to, queue));
         self.lanes.0.push(sender);
     }
 

@@ -1,8 +1,10 @@
 //! The task that owns a connection: its readers and writers, its heartbeat, its end.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +12,14 @@ use bytes::Bytes;
 use quinn::{ConnectionError, VarInt};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::client::handle::{Lane, Lanes, heartbeats};
 use crate::client::options::Heartbeat;
-use crate::client::pushes::PushSender;
+use crate::client::pushes::{PushRoom, PushSender};
 use crate::client::state::State;
 use crate::client::stream::{self, Ended, Write};
+use crate::congestion;
 use crate::limits::{LINGER, QUIC_FLUSH};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
@@ -24,6 +27,10 @@ use crate::wire::packet::Encoded;
 
 /// Heartbeat intervals without a byte after which the gateway is gone: before the third, two pings went unanswered.
 const SILENT_BEATS: u32 = 3;
+
+/// From the first sign that the gateway closes, a notice or the end of a stream, to its close: it lets what it wrote
+/// arrive first, for at most a second, and then the close is on its way.
+pub(super) const CLOSE_FOLLOWS: Duration = Duration::from_secs(2);
 
 /// Close codes after which a client must not come back as it is (protocol §8).
 const FOR_GOOD: RangeInclusive<u64> = 3500..=3999;
@@ -57,7 +64,7 @@ impl Wire {
 
     fn close(&self, reason: CloseReason) {
         if let (Self::Quic { connection, .. }, Some(code)) = (self, reason.code()) {
-            connection.close(VarInt::from(code), reason.token().as_bytes());
+            congestion::close(connection, VarInt::from(code), reason.token().as_bytes());
         }
     }
 }
@@ -104,18 +111,35 @@ pub(super) struct Heart {
     pub(super) kind: Heartbeat,
 }
 
+/// Ends when the peer has everything that was written to a stream, once that is finished, or wants no more of it.
+pub(super) type Arrived = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is done when no close has followed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lapse {
+    /// One byte stream is over, and the requests on it get no answer.
+    Stream(usize),
+    /// The session was over with its login stream, probably for this reason.
+    Session(CloseReason),
+    /// The channel was kicked.
+    Kicked,
+}
+
 /// Owns every task of a connection; dropped, it closes it. The wire is dropped first.
 pub(super) struct Driver {
     pub(super) wire: Wire,
     pub(super) state: Arc<State>,
     pub(super) lanes: Lanes,
     pub(super) readers: JoinSet<(Source, Ended)>,
-    /// Readers of streams the client opened that have not ended.
-    pub(super) open_streams: usize,
     pub(super) writers: JoinSet<io::Result<()>>,
+    /// Of each QUIC stream the client opened.
+    pub(super) arrived: Vec<Arrived>,
+    /// Signs of a close, and until when it is waited for; the earliest first.
+    pub(super) signs: VecDeque<(Instant, Lapse)>,
     pub(super) stop: Arc<Notify>,
     /// For the reader of the stream the gateway has not opened yet.
     pub(super) pushes: Option<PushSender>,
+    pub(super) push_room: PushRoom,
 }
 
 /// What ends a connection.
@@ -124,6 +148,8 @@ enum End {
     Asked,
     /// The gateway closed it, or it broke.
     Peer(CloseReason),
+    /// It has said that it kicked this client, and then did not close.
+    Kicked,
     /// The gateway broke the protocol.
     Violated,
     /// Nothing was heard of the gateway.
@@ -133,7 +159,7 @@ enum End {
 impl Driver {
     pub(super) async fn run(mut self, heart: Heart) {
         match self.attend(heart).await {
-            End::Asked => self.leave(CloseReason::Bye).await,
+            End::Asked | End::Kicked => self.leave(CloseReason::Bye).await,
             End::Violated => self.leave(CloseReason::ProtocolError).await,
             End::Silent => self.state.end(CloseReason::PeerLost),
             End::Peer(reason) => self.drain(reason).await,
@@ -144,14 +170,32 @@ impl Driver {
     async fn attend(&mut self, heart: Heart) -> End {
         let heart = beat(heart, Arc::clone(&self.state), self.lanes.clone());
         tokio::pin!(heart);
+        let state = Arc::clone(&self.state);
+        let kicked = state.kicked();
+        tokio::pin!(kicked);
+        let mut is_kicked = false;
         loop {
+            let sign = self.signs.front().copied();
+            let (until, lapse) = sign.unwrap_or((Instant::now(), Lapse::Kicked));
             tokio::select! {
                 () = self.stop.notified() => return End::Asked,
                 reason = self.wire.closed() => return End::Peer(reason),
                 Ok(stream) = self.wire.accept_push_stream(), if self.pushes.is_some() => self.add_pushes(stream),
                 Some(Ok((source, ended))) = self.readers.join_next() => {
-                    if let Some(end) = self.reader_ended(source, ended).await {
+                    if let Some(end) = self.reader_ended(source, ended) {
                         return end;
+                    }
+                }
+                () = &mut kicked, if !is_kicked => {
+                    is_kicked = true;
+                    self.expect_close(Lapse::Kicked);
+                }
+                () = sleep_until(until), if sign.is_some() => {
+                    self.signs.pop_front();
+                    match lapse {
+                        Lapse::Stream(index) => self.state.pending.fail_stream(index),
+                        Lapse::Session(reason) => return End::Peer(reason),
+                        Lapse::Kicked => return End::Kicked,
                     }
                 }
                 () = &mut heart => return End::Silent,
@@ -166,20 +210,24 @@ impl Driver {
         }
     }
 
-    async fn reader_ended(&mut self, source: Source, ended: Ended) -> Option<End> {
-        self.open_streams -= usize::from(source != Source::Pushes);
+    fn expect_close(&mut self, lapse: Lapse) {
+        self.signs.push_back((Instant::now() + CLOSE_FOLLOWS, lapse));
+    }
+
+    fn reader_ended(&mut self, source: Source, ended: Ended) -> Option<End> {
         match (&self.wire, source, ended) {
             (_, _, Ended::Violated) => Some(End::Violated),
             (_, _, Ended::Closed(reason)) => Some(End::Peer(reason)),
             (Wire::Tcp, _, Ended::Finished) => Some(End::Peer(CloseReason::PeerClosed)),
             (Wire::Tcp, _, Ended::Failed(error)) => Some(End::Peer(reason_of_io(&error))),
-            // The session is over with its login stream; the close code follows.
-            (Wire::Quic { .. }, Source::Stream(0), _) => {
-                let reason = timeout(LINGER, self.wire.closed()).await;
-                Some(End::Peer(reason.unwrap_or(CloseReason::PeerClosed)))
+            // The session is over with its login stream, and a gateway that closes ends the other streams as well: if
+            // it does, its code says why there is no answer.
+            (Wire::Quic { .. }, Source::Stream(0), ended) => {
+                self.expect_close(Lapse::Session(reason_of_end(&ended)));
+                None
             }
             (Wire::Quic { .. }, Source::Stream(index), _) => {
-                self.state.pending.fail_stream(index);
+                self.expect_close(Lapse::Stream(index));
                 None
             }
             (Wire::Quic { .. }, Source::Pushes, _) => None,
@@ -197,25 +245,19 @@ impl Driver {
             self.add_pushes(stream);
         }
         self.pushes = None;
-        let _ = timeout(LINGER, async {
-            while self.open_streams > 0
-                && let Some(ended) = self.readers.join_next().await
-            {
-                self.open_streams -= usize::from(!matches!(ended, Ok((Source::Pushes, _))));
-            }
-        })
-        .await;
+        // What arrived is in memory already, and there may be a notice in it that says why.
+        self.push_room.lift();
+        let _ = timeout(LINGER, async { while self.readers.join_next().await.is_some() {} }).await;
         self.state.end(reason);
-        while self.readers.join_next().await.is_some() {}
     }
 
     /// Writes what is queued, says why, and waits a little for the peer.
     async fn leave(&mut self, reason: CloseReason) {
-        let last = match self.wire {
-            Wire::Tcp => frame::encode(Opcode::Close, &reason.payload()),
-            Wire::Quic { .. } => Bytes::new(),
-        };
-        let _ = timeout(LINGER, flush(&self.lanes, last)).await;
+        // A gateway that broke the protocol is told so by the code alone.
+        if matches!(self.wire, Wire::Tcp) || reason == CloseReason::Bye {
+            let last = frame::encode(Opcode::Close, &reason.payload());
+            let _ = timeout(LINGER, flush(&self.lanes, last, &mut self.arrived)).await;
+        }
         match &self.wire {
             Wire::Tcp => {
                 let _ = timeout(LINGER, self.readers.join_next()).await;
@@ -238,6 +280,15 @@ impl Drop for Driver {
     }
 }
 
+/// A gateway that resets the login stream gives the code of the close that it wants to send.
+fn reason_of_end(ended: &Ended) -> CloseReason {
+    let Ended::Failed(error) = ended else { return CloseReason::PeerClosed };
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(quinn::ReadError::Reset(code)) => reason_of_code(code.into_inner()),
+        _ => CloseReason::PeerClosed,
+    }
+}
+
 fn reason_of_io(error: &io::Error) -> CloseReason {
     match error.kind() {
         // The last is a FIN without TLS's own farewell.
@@ -249,12 +300,17 @@ fn reason_of_io(error: &io::Error) -> CloseReason {
     }
 }
 
-/// Waits until every writer handed over what it had, and `last` behind it.
-async fn flush(lanes: &Lanes, last: Bytes) {
-    for lane in &lanes.0 {
+/// Writes what is queued and `last` on the login stream, behind all the rest: a QUIC close drops what is not there yet, and
+/// the gateway reads nothing after `last`.
+async fn flush(lanes: &Lanes, last: Bytes, arrived: &mut [Arrived]) {
+    for (index, lane) in lanes.0.iter().enumerate().rev() {
+        let bytes = if index == 0 { last.clone() } else { Bytes::new() };
         let (done, written) = oneshot::channel();
-        if lane.send(Write::Last { bytes: last.clone(), done }).await.is_ok() {
+        if lane.send(Write::Last { bytes, done }).await.is_ok() {
             let _ = written.await;
+        }
+        if let Some(arrived) = arrived.get_mut(index) {
+            arrived.await;
         }
     }
 }

@@ -10,12 +10,13 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
+use crate::client::driver::CLOSE_FOLLOWS;
 use crate::client::go_away::{GO_AWAY_TAG, GoAway};
 use crate::client::options::{Heartbeat, Transport};
 use crate::client::pending::Refusal;
 use crate::client::state::{Counts, State};
 use crate::client::stream::{MAX_FRAME, Write};
-use crate::limits::{KIB, LINGER};
+use crate::limits::KIB;
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{self, Opcode};
@@ -28,7 +29,7 @@ const HEADER_ROOM: usize = 64 * KIB;
 /// Largest body of a request, bytes.
 pub(super) const MAX_BODY: usize = MAX_FRAME - HEADER_ROOM;
 
-/// The parts of an orderly close, each bounded by [`LINGER`]: what is queued is written, the peer closes.
+/// The parts of an orderly close, a second at most each: what is queued is written, the peer closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection to a gateway. Clones share it; the last one dropped closes it.
@@ -281,9 +282,9 @@ impl Client {
         self.inner.state.close_reason()
     }
 
-    /// Ends the session in order: what is queued is written, then `bye` (QUIC close code 0; on TCP a close frame and
-    /// a FIN). Waits at most 3 s. Answers that are still owed are not waited for. Returns why it ended: `bye`, unless
-    /// the gateway was faster.
+    /// Ends the session in order: what is queued is written and then `bye`, a close frame on the login stream, in front of
+    /// the QUIC close code 0 or the FIN. What does not get through within a second is dropped. Waits at most 3 s.
+    /// Answers that are still owed are not waited for. Returns why it ended: `bye`, unless the gateway was faster.
     pub async fn close(&self) -> CloseReason {
         self.inner.stop.notify_one();
         let closed = timeout(CLOSE_TIMEOUT, self.closed()).await;
@@ -295,7 +296,7 @@ impl Client {
 
     /// A queue or the table is closed: the reason follows at once if the whole connection is over.
     async fn closed_or_ended(&self) -> RequestError {
-        match timeout(LINGER, self.closed()).await {
+        match timeout(CLOSE_FOLLOWS, self.closed()).await {
             Ok(reason) => RequestError::Closed(reason),
             Err(_) => RequestError::StreamEnded,
         }

@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 use crate::client::auto::NoTransport;
 use crate::client::driver::reason_of_code;
 use crate::client::options::{ConnectOptions, Streams, Transport};
+use crate::congestion;
 use crate::wire::close::CloseReason;
 
 /// Streams of [`Streams::Separate`].
@@ -166,7 +167,7 @@ impl Established {
         if let Self::Quic { connection, .. } = &self {
             // Before the streams are dropped, which would finish them one by one.
             let bye = CloseReason::Bye;
-            connection.close(VarInt::from(bye.code().unwrap_or(0)), bye.token().as_bytes());
+            congestion::close(connection, VarInt::from(bye.code().unwrap_or(0)), bye.token().as_bytes());
         }
     }
 }
@@ -273,6 +274,7 @@ fn client_config(options: &ConnectOptions) -> Result<quinn::ClientConfig, Connec
     let connection_window = options.stream_window.saturating_mul(CONNECTION_WINDOWS);
     let mut transport = TransportConfig::default();
     transport
+        .congestion_controller_factory(congestion::lifting())
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(options.keep_alive)
         .initial_rtt(options.initial_rtt)

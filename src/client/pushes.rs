@@ -10,11 +10,15 @@ use crate::client::state::State;
 use crate::limits::KIB;
 use crate::wire::{command, pb};
 
-/// Pushes held for a consumer that is busy; then reading stops and the gateway feels it.
-const MAX_HELD: usize = 256;
+/// Bytes of pushes held for a consumer that is busy; then reading stops and the gateway feels it. One larger push is held
+/// alone.
+const MAX_HELD: usize = 1024 * KIB;
 
-/// Bytes of pushes held; one larger push is held alone.
-const MAX_HELD_BYTES: usize = 1024 * KIB;
+/// What a push counts at least, bytes: so that not more than 256 are held.
+const MIN_COST: usize = 4 * KIB;
+
+/// Places in the queue: more than the room above leaves to pushes, and than a stream window holds of the smallest ones.
+const MAX_QUEUED: usize = 1 << 16;
 
 /// A packet that answers no request of this client.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,32 +108,44 @@ impl Pushes {
 #[derive(Debug, Clone)]
 pub(super) struct PushSender {
     queue: mpsc::Sender<(Push, OwnedSemaphorePermit)>,
-    bytes: Arc<Semaphore>,
+    room: PushRoom,
+}
+
+/// What bounds the queue, bytes.
+#[derive(Debug, Clone)]
+pub(super) struct PushRoom(Arc<Semaphore>);
+
+impl PushRoom {
+    /// The connection is over: what was received of it, a stream window at most, need not wait for the consumer.
+    pub(super) fn lift(&self) {
+        self.0.add_permits(Semaphore::MAX_PERMITS - MAX_HELD);
+    }
 }
 
 impl PushSender {
     /// Waits for room; a push nobody wants is discarded. When the consumer goes, its queue goes with it, and so a
     /// reader that waits here gets its room.
     pub(super) async fn send(&self, push: Push, state: &State) {
-        let cost = push.body.len().clamp(1, MAX_HELD_BYTES) as u32;
-        let room = match Arc::clone(&self.bytes).try_acquire_many_owned(cost) {
+        let cost = push.body.len().clamp(MIN_COST, MAX_HELD) as u32;
+        let room = match Arc::clone(&self.room.0).try_acquire_many_owned(cost) {
             Ok(room) => room,
             Err(_) => {
                 let _held = state.hold();
-                let Ok(room) = Arc::clone(&self.bytes).acquire_many_owned(cost).await else { return };
+                let Ok(room) = Arc::clone(&self.room.0).acquire_many_owned(cost).await else { return };
                 room
             }
         };
-        if let Err(mpsc::error::TrySendError::Full(item)) = self.queue.try_send((push, room)) {
-            let _held = state.hold();
-            let _ = self.queue.send(item).await;
-        }
+        let _ = self.queue.send((push, room)).await;
+    }
+
+    pub(super) fn room(&self) -> PushRoom {
+        self.room.clone()
     }
 }
 
 /// Both ends.
 pub(super) fn channel(state: Arc<State>) -> (PushSender, Pushes) {
-    let (sender, queue) = mpsc::channel(MAX_HELD);
-    let bytes = Arc::new(Semaphore::new(MAX_HELD_BYTES));
-    (PushSender { queue: sender, bytes }, Pushes { queue, state })
+    let (sender, queue) = mpsc::channel(MAX_QUEUED);
+    let room = PushRoom(Arc::new(Semaphore::new(MAX_HELD)));
+    (PushSender { queue: sender, room }, Pushes { queue, state })
 }

@@ -35,6 +35,8 @@ pub(super) struct State {
     opened: watch::Sender<bool>,
     closed: watch::Sender<Option<CloseReason>>,
     go_away: watch::Sender<Option<GoAway>>,
+    /// The channel that was said to have signed in elsewhere: by a service, so that it may be another one.
+    kicked: watch::Sender<Option<String>>,
     counts: watch::Sender<Counts>,
     /// Reads that brought bytes, on any stream.
     reads: AtomicU64,
@@ -51,6 +53,7 @@ impl State {
             opened: watch::Sender::new(false),
             closed: watch::Sender::new(None),
             go_away: watch::Sender::new(None),
+            kicked: watch::Sender::new(None),
             counts: watch::Sender::new(Counts::default()),
             reads: AtomicU64::new(0),
             held: AtomicUsize::new(0),
@@ -97,14 +100,39 @@ impl State {
         }
     }
 
-    /// The connection is over; the first reason stands. Wakes everything that waits.
+    /// The connection is over; the first reason stands. Wakes everything that waits. Whoever was told that the account
+    /// signed in elsewhere is kicked, however the connection ends: it must not come back and push the other out.
     pub(super) fn end(&self, reason: CloseReason) {
+        let reason = if self.is_kicked() { CloseReason::Kicked } else { reason };
         self.closed.send_if_modified(|closed| {
             let first = closed.is_none();
             closed.get_or_insert(reason);
             first
         });
         self.pending.end();
+    }
+
+    /// A notice says that this channel is kicked. It may overtake the login response, so the channel of this
+    /// connection may not be known yet.
+    pub(super) fn kick(&self, channel_id: String) {
+        if !self.is_kicked() {
+            self.kicked.send_replace(Some(channel_id));
+        }
+    }
+
+    fn is_kicked(&self) -> bool {
+        self.names_this(self.kicked.borrow().as_deref())
+    }
+
+    fn names_this(&self, channel_id: Option<&str>) -> bool {
+        self.login().is_some_and(|login| channel_id == Some(login.channel_id.as_str()))
+    }
+
+    /// Waits until this channel is known to be kicked; its close follows.
+    pub(super) async fn kicked(&self) {
+        self.opened().await;
+        // The sender lives in self, so the wait cannot fail.
+        let _ = self.kicked.subscribe().wait_for(|named| self.names_this(named.as_deref())).await;
     }
 
     /// The gateway said that it will close; the first word stands.

@@ -128,7 +128,11 @@ async fn deliver(packet: LogicPacket, state: &State, pushes: &PushSender) -> Opt
         state.answer(Answer::new(header, packet.body));
     } else {
         // A push that carries flag Request by mistake of its sender is delivered all the same.
-        pushes.send(Push { header, body: packet.body }, state).await;
+        let push = Push { header, body: packet.body };
+        if let Some(kick) = push.kick() {
+            state.kick(kick.channel_id);
+        }
+        pushes.send(push, state).await;
     }
     None
 }
@@ -142,12 +146,11 @@ fn pong(frame: Bytes, state: &State, replies: Option<&mpsc::Sender<Write>>) {
     }
 }
 
-/// Writes what is queued, several frames at once, until the stream breaks or the last bytes are out. It then keeps
-/// the stream, because dropping it would finish it, until it is aborted.
+/// Writes what is queued, several frames at once, until the stream breaks or the last bytes are out; it then finishes
+/// the stream.
 pub(super) async fn write(
     mut to: impl AsyncWrite + Unpin,
     mut queue: mpsc::Receiver<Write>,
-    shutdown: bool,
 ) -> io::Result<()> {
     let mut batch = Vec::with_capacity(WRITE_BATCH);
     let mut gathered = Vec::with_capacity(WRITE_GATHER);
@@ -164,11 +167,9 @@ pub(super) async fn write(
                     gathered.extend_from_slice(&bytes);
                     to.write_all(&gathered).await?;
                     to.flush().await?;
-                    if shutdown {
-                        to.shutdown().await?;
-                    }
+                    to.shutdown().await?;
                     let _ = done.send(());
-                    return std::future::pending().await;
+                    return Ok(());
                 }
             }
         }

@@ -238,9 +238,29 @@ pub(super) fn explain(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
+    use std::time::Duration;
 
     fn anywhere() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    /// While a worker is busy, or somebody floods it with connections, the kernel keeps those that are complete. It holds no
+    /// more than `net.core.somaxconn`, which is 4,096 unless somebody made it smaller.
+    #[test]
+    fn d3_a_listener_holds_a_thousand_connections_that_nobody_has_accepted() {
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+        let most = most.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(128);
+        let listener = <TcpListener as Listening>::bind(anywhere(), Tenancy::Alone).unwrap();
+        let address = listener.local_addr().unwrap();
+        for n in 0..most.min(1024) {
+            // It goes at once, and stays in the queue all the same.
+            let connected = TcpStream::connect_timeout(&address, Duration::from_secs(5));
+            assert!(connected.is_ok(), "number {n}: {connected:?}");
+        }
+        for _ in 0..most.min(1024) {
+            listener.accept().unwrap();
+        }
     }
 
     #[test]

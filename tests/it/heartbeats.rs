@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use gateway::client::ConnectOptions;
+use gateway::limits::Limits;
 use gateway::wire::dialect::Dialect;
 use rstest::rstest;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at};
 
 use crate::support::harness::Bench;
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Options;
+use crate::support::soon;
 
 #[rstest]
 #[tokio::test]
@@ -50,7 +55,7 @@ async fn d1_a_client_that_says_nothing_is_closed_3001_and_one_that_pings_is_not(
     let bench = Bench::with_limits(|limits| limits.read_idle = idle).await;
     let (mut quiet, quiet_channel) = bench.client(kind, "quiet").await;
     let (mut lively, lively_channel) = bench.client(kind, "lively").await;
-    let since = tokio::time::Instant::now();
+    let since = Instant::now();
     // The pings go on until the silent one was closed, and that is later than one idle time.
     let mut ticks = tokio::time::interval(idle / 6);
     while bench.login.packets("login.signout").is_empty() {
@@ -64,4 +69,41 @@ async fn d1_a_client_that_says_nothing_is_closed_3001_and_one_that_pings_is_not(
 
     lively.closed_with(3001).await;
     assert_eq!(bench.login.signout(&lively_channel).await.meta("reason"), "heartbeat_timeout");
+}
+
+/// Heartbeats every 55 s against 130 s of read-idle and 120 s of QUIC's own: all of it a fiftieth.
+#[tokio::test]
+async fn c21_a_quiet_client_stays_connected_by_its_heartbeats_alone() {
+    const SCALE: u32 = 50;
+    const BEATS: u32 = 8;
+    let limits = Limits::default();
+    let interval = ConnectOptions::tcp("x:1").heartbeat.expect("heartbeats are on");
+    assert!(interval * 2 < limits.read_idle, "one may be lost on the way");
+    assert!(interval * 2 < limits.quic_idle, "without keep-alives as well");
+    let (interval, idle) = (interval / SCALE, limits.read_idle / SCALE);
+    let bench = Bench::with_limits(|limits| {
+        (limits.read_idle, limits.quic_idle) = (idle, limits.quic_idle / SCALE);
+    })
+    .await;
+    let mut quiet = JoinSet::new();
+    for kind in [Tcp, Tls, QuicOne, QuicMany] {
+        for frame_ping in [true, false] {
+            let (mut client, _) = bench.client(kind, "quiet").await;
+            quiet.spawn(async move {
+                let mut beats = interval_at(Instant::now() + interval, interval);
+                for _ in 0..BEATS {
+                    beats.tick().await;
+                    client.heartbeat(frame_ping).await;
+                }
+                (kind, client)
+            });
+        }
+    }
+    let clients = soon("eight heartbeats of each", quiet.join_all()).await;
+    assert!(interval * BEATS > idle * 3);
+    assert!(bench.login.packets("login.signout").is_empty());
+    // Their time ends all the same, as soon as they are silent; QUIC's own, a little earlier, where nothing keeps it alive.
+    for (kind, mut client) in clients {
+        assert_eq!(client.farewell().await.code, kind.is_tcp().then_some(3001), "{kind:?}");
+    }
 }

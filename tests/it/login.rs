@@ -1,5 +1,7 @@
 //! Signing in: what the login service sees, what the client gets, and what may not happen before the answer.
 
+use std::time::Duration;
+
 use gateway::wire::dialect::Dialect;
 use gateway::wire::pb;
 use jsonwebtoken::Algorithm;
@@ -83,6 +85,40 @@ async fn b17_an_account_of_any_characters_is_encoded_in_the_channel_id_and_nowhe
     let signin = bench.login.signin("a,b_c ü\"%.-Z").await;
     assert_eq!(signin.session().account, "a,b_c ü\"%.-Z");
     assert_eq!(signin.header.channel_id, channel);
+}
+
+#[rstest]
+#[tokio::test]
+async fn b19_a_token_that_runs_out_during_the_session_does_not_end_it(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let bench = Bench::start().await;
+    let mut claims = identity::claims("alice");
+    claims["exp"] = json!(identity::now() + 2);
+    let token = identity::signed(&claims, Algorithm::HS256, identity::SECRET);
+    let mut alice = bench.connect(kind).await;
+    let sequence = alice.signin(&token).await;
+    let channel = pb::LoginResp::decode(alice.response(sequence).await.body).unwrap().channel_id;
+
+    // Until it is refused.
+    loop {
+        let mut other = bench.connect(kind).await;
+        let sequence = other.signin(&token).await;
+        if other.response(sequence).await.header.status == pb::Status::Unauthenticated as i32 {
+            other.closed_with(3500).await;
+            break;
+        }
+        assert!(identity::now() < claims["exp"].as_u64().unwrap() + 5, "it never runs out");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for n in 0..3 {
+        let sequence = alice.talk("bob", "still here").await;
+        assert_eq!(alice.response(sequence).await.header.status, 0);
+        bench.chat.push(&[&channel], n, b"you too").await;
+        assert_eq!(alice.push().await.header.sequence, n);
+        alice.heartbeat(n % 2 == 0).await;
+    }
+    bench.metric_is("gateway_closes_total", &["\"token_expired\""], 0.0).await;
 }
 
 #[tokio::test]
@@ -182,7 +218,7 @@ async fn a_channel_that_ends_unanswered_holds_its_signout_back_until_the_answer(
     let since = tokio::time::Instant::now();
     alice.finish(0).await;
     assert_eq!(alice.farewell().await.messages.len(), 0);
-    assert!(since.elapsed() < std::time::Duration::from_secs(3), "seen at once, not at the login's deadline");
+    assert!(since.elapsed() < Duration::from_secs(3), "seen at once, not at the login's deadline");
 
     let mut bob = bench.connect(kind).await;
     bob.signin(&identity::token("bob")).await;
@@ -202,8 +238,7 @@ async fn leave(client: &mut Raw, kind: Kind) {
 #[rstest]
 #[tokio::test]
 async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, Tls, QuicMany)] kind: Kind) {
-    let bench =
-        Bench::with_limits(|limits| limits.login_answer = std::time::Duration::from_millis(300)).await;
+    let bench = Bench::with_limits(|limits| limits.login_answer = Duration::from_millis(300)).await;
     bench.login.hold("login.signin");
     let mut alice = bench.connect(kind).await;
     alice.signin(&identity::token("alice")).await;
@@ -306,8 +341,7 @@ async fn frames_behind_a_login_have_the_limit_of_open_channels(
 #[rstest]
 #[tokio::test]
 async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
-    let bench =
-        Bench::with_limits(|limits| limits.login_deadline = std::time::Duration::from_millis(400)).await;
+    let bench = Bench::with_limits(|limits| limits.login_deadline = Duration::from_millis(400)).await;
     bench.login.hold("login.signin");
     let mut alice = bench.connect(kind).await;
     let sequence = alice.signin(&identity::token("alice")).await;

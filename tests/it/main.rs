@@ -11,6 +11,7 @@ mod embedded;
 mod ends;
 mod events;
 mod faults;
+mod foreign;
 mod groups;
 mod heartbeats;
 mod instances;

@@ -8,11 +8,13 @@ use gateway::wire::dialect::Dialect;
 use gateway::wire::frame::{Opcode, encode, head};
 use gateway::wire::pb;
 use rstest::rstest;
+use tokio::time::{Instant, sleep_until};
 
 use crate::support::harness::Bench;
-use crate::support::lane::Seen;
+use crate::support::lane::{End, Lane, Seen};
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Purpose, Raw, request};
+use crate::support::soon;
 use crate::vectors::bad;
 
 /// Short enough to wait for.
@@ -246,4 +248,53 @@ async fn a_hundred_sessions_of_damaged_bytes_harm_nobody_and_leave_nothing(
         open.swap_remove(at.expect("one sign-out for one sign-in"));
     }
     assert_eq!(open, [alice_channel], "all but alice were signed out");
+}
+
+/// Drips a frame, evenly over this time.
+async fn drip_over(client: &mut Raw, lane: usize, frame: &[u8], over: Duration) {
+    const DROPS: usize = 100;
+    let begun = Instant::now();
+    for (n, drop) in (1..).zip(frame.chunks(frame.len().div_ceil(DROPS))) {
+        client.write_on(lane, drop).await;
+        sleep_until(begun + over * n / DROPS as u32).await;
+    }
+}
+
+/// There is no silence in it: what ends is the time of the whole frame, which is a floor for the rate of large ones.
+#[rstest]
+#[tokio::test]
+async fn d11_a_large_frame_that_drips_is_ended_at_its_deadline_and_one_in_time_passes(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let deadline = Duration::from_secs(2);
+    let bench = Bench::with_limits(|limits| limits.frame_deadline = deadline).await;
+    let (mut bob, _) = bench.client(kind, "bob").await;
+    let (mut alice, channel) = bench.client(kind, "alice").await;
+    let lane = alice.lane_for(Purpose::Messages);
+    let frame = frame_of(&mut alice, 60_000).await;
+    drip_over(&mut alice, lane, &frame, deadline / 2).await;
+    assert_eq!(alice.response(5).await.header.status, 0);
+
+    let begun = Instant::now();
+    let ended = async {
+        tokio::select! {
+            // Writing goes on after the end, as it would from a client that does not look.
+            () = async { loop { bob.heartbeat(true).await } } => {}
+            () = drip_over(&mut alice, lane, &frame, deadline * 4) => {}
+            () = bench.metric_is("gateway_reject_total", &["\"slow_frame\""], 1.0) => {}
+        }
+    };
+    soon("the end of the frame", ended).await;
+    let took = begun.elapsed();
+    assert!(took >= deadline * 9 / 10 && took < deadline * 2, "{took:?}");
+    if kind == QuicMany {
+        let end = |seen: &Seen| if let Seen::End(lane, end) = seen { Some((*lane, *end)) } else { None };
+        assert_eq!(alice.take("the end of the stream", end).await, (Lane::Own(lane), End::Broken));
+        alice.heartbeat(true).await;
+        assert!(bench.login.packets("login.signout").is_empty());
+    } else {
+        alice.closed_with(3008).await;
+        assert_eq!(bench.login.signout(&channel).await.meta("reason"), "read_timeout");
+    }
+    assert_eq!(bench.chat.packets("chat.user.talk").len(), 1, "no part of it was forwarded");
 }

@@ -1,6 +1,8 @@
 //! What the gateway does when too much is queued, and when somebody comes too often. Queues are filled with pushes to
 //! channels whose login is not answered: these are parked, so that no buffer of a kernel takes a part of them.
 
+use std::time::Instant;
+
 use gateway::limits::Limits;
 use gateway::wire::pb;
 use rstest::rstest;
@@ -145,6 +147,48 @@ async fn b20_a_login_storm_on_one_account_is_answered_300_and_closed_3003(
         session.heartbeat(true).await;
     }
     bench.metric_is("gateway_logins_total", &["\"overloaded\""], 1.0).await;
+}
+
+/// Whoever holds a token is its account: what the gateway does about a stolen one is to bound how often it signs in. Which
+/// of its sessions stay is the login service's affair.
+#[rstest]
+#[tokio::test]
+async fn b18_one_token_on_many_connections_signs_in_at_the_rate_of_its_account(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    const CONNECTIONS: usize = 40;
+    let burst = Limits::default().account_login_burst;
+    let bench = Bench::with_limits(|limits| {
+        limits.account_logins_per_second = Limits::default().account_logins_per_second;
+        limits.account_login_burst = burst;
+    })
+    .await;
+    let (stolen, begun) = (token("alice"), Instant::now());
+    let (mut sessions, mut refused) = (Vec::new(), 0);
+    for _ in 0..CONNECTIONS {
+        let mut client = bench.connect(kind).await;
+        let sequence = client.signin(&stolen).await;
+        if client.response(sequence).await.header.status == 0 {
+            sessions.push(client);
+        } else {
+            client.closed_with(3003).await;
+            refused += 1;
+        }
+    }
+    let most = burst as usize + begun.elapsed().as_secs() as usize + 1;
+    assert!((burst as usize..=most).contains(&sessions.len()), "{} sessions", sessions.len());
+    rejects(&bench, "account_rate", f64::from(refused)).await;
+    assert_eq!(
+        bench.login.packets("login.signin").len(),
+        sessions.len(),
+        "the login service is asked no oftener"
+    );
+    // One account's storm is nobody else's.
+    let (mut bob, _) = bench.client(kind, "bob").await;
+    for session in sessions.iter_mut().chain([&mut bob]) {
+        session.heartbeat(true).await;
+    }
+    assert!(bench.login.packets("login.signout").is_empty());
 }
 
 /// Loopback has no rate of its own, so that of all connections stands for both.

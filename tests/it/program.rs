@@ -25,6 +25,7 @@ mod memory_group;
 mod pressure;
 mod restart;
 mod slow_link;
+mod storms;
 mod strangers;
 
 /// Longest wait for anything a program of ours does.

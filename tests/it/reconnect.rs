@@ -2,11 +2,11 @@
 //! request is carried out once or its caller knows better (rows F1, F3).
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::client::{
-    Backoff, ConnectOptions, End, Event, Events, LoginError, PendingReply, RequestError, ResilientClient,
-    ResilientOptions, Streams, TrustedCa,
+    Backoff, Client, ConnectOptions, End, Event, Events, LoginError, PendingReply, RequestError,
+    ResilientClient, ResilientOptions, Streams, TrustedCa,
 };
 use gateway::wire::close::CloseReason;
 use gateway::wire::command::{CHAT_USER_TALK, LOGIN_SIGNIN};
@@ -18,6 +18,7 @@ use crate::support::harness::Bench;
 use crate::support::identity::{CERTIFICATES, token};
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Target;
+use crate::support::shaped::{Shape, ShapedLink};
 use crate::support::soon;
 
 /// Pauses that tests need not wait for.
@@ -192,6 +193,67 @@ async fn who_was_kicked_stays_away(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: 
     // Its task has ended, so nobody can come back.
     soon("the last event", async { while events.recv().await.is_some() {} }).await;
     assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1);
+}
+
+/// A slow road, and what it takes two seconds to carry.
+const SLOW: Shape = Shape { rate: 100_000, delay: Duration::from_millis(20), queue: 64 * 1024 };
+const LARGE: usize = 200_000;
+
+#[rstest]
+#[tokio::test]
+async fn h3_who_was_kicked_behind_pending_data_stays_away(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(true, false)] drains: bool,
+) {
+    let bench = Bench::start().await;
+    let link = ShapedLink::to(&bench.target, SLOW).await;
+    let options = ResilientOptions { backoff: SHORT, ..ResilientOptions::new(server(kind, link.target())) };
+    let connecting = ResilientClient::connect(options, token("alice"));
+    let (client, _pushes, mut events) = soon("a session", connecting).await.unwrap();
+    let channel = client.session().unwrap().channel_id;
+    bench.chat.push(&[&channel], 1, &[b'p'; LARGE]).await;
+    bench.metric_is("gateway_pushes_received_total", &[], 1.0).await;
+    bench.login.kick(&channel).await;
+    if drains {
+        bench.metric_is("gateway_pushes_received_total", &[], 2.0).await;
+        bench.drain();
+    }
+    let end = soon("the end", client.over()).await;
+    assert!(matches!(*end, End::Closed(CloseReason::Kicked)), "{end}");
+    soon("the last event", async { while events.recv().await.is_some() {} }).await;
+    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn h3_what_was_sent_before_a_goodbye_is_carried_out(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+    const COUNT: usize = 50;
+    let bench = Bench::start().await;
+    let link = ShapedLink::to(&bench.target, Shape { rate: 1_000_000, ..SLOW }).await;
+    let (client, _pushes) = Client::connect(server(kind, link.target())).await.unwrap();
+    let channel = client.login(&token("alice")).await.unwrap().channel_id;
+    let mut unanswered = Vec::new();
+    for _ in 0..COUNT {
+        unanswered.push(client.send_talk("bob", &"x".repeat(3000)).await.unwrap());
+    }
+    assert_eq!(soon("the goodbye", client.close()).await, CloseReason::Bye);
+    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "bye");
+    bench.chat.packet(CHAT_USER_TALK, COUNT - 1).await;
+}
+
+/// More is under way than the road takes in the second a goodbye waits.
+#[rstest]
+#[tokio::test]
+async fn h3_a_goodbye_behind_pending_data_is_signed_out_as_one(#[values(QuicOne, QuicMany)] kind: Kind) {
+    let bench = Bench::with_limits(|limits| limits.max_frame = 1 << 20).await;
+    let link = ShapedLink::to(&bench.target, SLOW).await;
+    let (client, _pushes) = Client::connect(server(kind, link.target())).await.unwrap();
+    let channel = client.login(&token("alice")).await.unwrap().channel_id;
+    let _unanswered = client.send(CHAT_USER_TALK, "bob", vec![0; 4 * LARGE]).await.unwrap();
+    let since = Instant::now();
+    assert_eq!(soon("the goodbye", client.close()).await, CloseReason::Bye);
+    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "bye");
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
 }
 
 #[rstest]

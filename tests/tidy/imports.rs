@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("monitor", &["http_client", "limits", "wire"]),
     ("timer", &[]),
     ("http_client", &[]),
+    ("congestion", &[]),
     ("faults", &[]),
     ("session", &["limits", "monitor", "wire"]),
     ("discovery", &["config", "http_client", "limits", "monitor", "wire"]),
@@ -21,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("handler", &["auth", "config", "dispatch", "limits", "monitor", "route", "session", "wire"]),
     ("server", &["config", "dispatch", "faults", "handler", "limits", "monitor", "session", "timer", "wire"]),
     // The other ends of the wire are no parts of the gateway.
-    ("client", &["limits", "wire"]),
+    ("client", &["congestion", "limits", "wire"]),
     ("logic", &["limits", "wire"]),
     ("certs", &["config", "limits"]),
     // Only these name concrete types of every layer.

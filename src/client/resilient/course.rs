@@ -184,12 +184,17 @@ impl Course {
                 Vec::new()
             }
             (Stage::SigningIn { server }, Input::SignInFailed(verdict)) => self.failed(now, server, verdict),
-            (Stage::Leaving { server, is_made: true }, Input::Left) => {
+            (Stage::Leaving { .. }, Input::Left(CloseReason::Kicked)) => {
+                let mut acts = vec![Act::Kicked];
+                acts.extend(self.over(Why::Closed(CloseReason::Kicked)));
+                acts
+            }
+            (Stage::Leaving { server, is_made: true }, Input::Left(_)) => {
                 let mut acts = vec![self.announce(server, Duration::ZERO)];
                 acts.extend(self.sign_in(server));
                 acts
             }
-            (Stage::Leaving { server, is_made: false }, Input::Left) => self.back_off(now, server),
+            (Stage::Leaving { server, is_made: false }, Input::Left(_)) => self.back_off(now, server),
             (Stage::Online { server, since, departure }, input) => {
                 self.online(now, (server, since, departure), input)
             }

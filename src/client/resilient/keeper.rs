@@ -39,7 +39,7 @@ type Doing = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Connected(Result<Made, NotMade>),
     SignedIn(Result<Login, LoginError>),
-    Left,
+    Left(CloseReason),
 }
 
 /// A connection that has not signed in, and the token it will do so with.
@@ -209,12 +209,10 @@ impl<T: Tokens> Keeper<T> {
                 Act::SignIn => self.sign_in(),
                 Act::Leave => {
                     // A handshake that is under way was for the move that is not made now.
-                    self.doing = self.current.clone().map(|client| -> Doing {
-                        Box::pin(async move {
-                            client.close().await;
-                            Done::Left
-                        })
-                    });
+                    self.doing = self
+                        .current
+                        .clone()
+                        .map(|client| -> Doing { Box::pin(async move { Done::Left(client.close().await) }) });
                 }
                 Act::Draining(told) => self.teller.say(Event::Draining(told)),
                 Act::Lost(reason) => self.teller.say(Event::Lost(reason)),
@@ -291,10 +289,10 @@ impl<T: Tokens> Keeper<T> {
                 self.last_error = Some(End::Login(error));
                 self.input(Input::SignInFailed(verdict));
             }
-            Done::Left => {
+            Done::Left(reason) => {
                 self.current = None;
                 self.collect().await;
-                self.input(Input::Left);
+                self.input(Input::Left(reason));
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use crate::client::pushes::{Push, Pushes};
 
 /// Connections whose pushes wait for a consumer that is behind. The oldest are over, and what was not taken of them can
-/// be fetched again; each holds at most 1 MiB.
+/// be fetched again; each holds at most 1 MiB, and a stream window more when it has ended.
 const MAX_BEHIND: usize = 4;
 
 #[derive(Debug, Default)]

@@ -31,8 +31,8 @@ pub(super) enum Input {
     Broken,
     /// No request is under way on it.
     Idle,
-    /// [`Act::Leave`] is done.
-    Left,
+    /// [`Act::Leave`] is done; the gateway may have closed first.
+    Left(CloseReason),
     /// The program wants to end.
     Stop,
 }

@@ -8,7 +8,7 @@ use rstest::rstest;
 async fn every_close_code_arrives_as_its_reason_and_fails_what_is_in_flight(
     #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
 ) {
-    for reason in [CloseReason::Bye, CloseReason::Draining, CloseReason::Kicked, CloseReason::ProtocolError] {
+    for reason in CloseReason::ALL.into_iter().filter(|reason| reason.code().is_some()) {
         let mut pair = Pair::signed_in(kind, |_| {}).await;
         let pending = pair.client.send_talk("bob", "lost").await.unwrap();
         pair.close(reason).await;
@@ -17,6 +17,53 @@ async fn every_close_code_arrives_as_its_reason_and_fails_what_is_in_flight(
         let late = pair.client.send_talk("bob", "late").await;
         assert_eq!(late.unwrap_err(), RequestError::Closed(reason));
     }
+}
+
+/// A code of a later version: whoever may come back does, and whoever must not does not.
+#[rstest]
+#[tokio::test]
+async fn codes_that_are_not_known_keep_what_their_range_says(
+    #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
+) {
+    for (code, reason) in [(3499, CloseReason::PeerClosed), (3999, CloseReason::ProtocolError)] {
+        let mut pair = Pair::signed_in(kind, |_| {}).await;
+        match &pair.quic {
+            Some((_, connection)) => connection.close(VarInt::from_u32(code), b""),
+            None => {
+                let code = u16::try_from(code).unwrap().to_be_bytes();
+                pair.login.write(&frame::encode(Opcode::Close, &code)).await;
+            }
+        }
+        assert_eq!(soon(pair.client.closed()).await, reason);
+    }
+}
+
+/// What comes behind a close frame, TLS's own farewell, a FIN or a reset, takes nothing away from it; nor does what comes
+/// before it, the rest of a frame.
+#[rstest]
+#[tokio::test]
+async fn h3_a_close_frame_is_the_reason_whatever_stands_around_it(
+    #[values(Kind::Tcp, Kind::Tls)] kind: Kind,
+    #[values(true, false)] resets: bool,
+) {
+    let mut pair = Pair::signed_in(kind, |_| {}).await;
+    let pending = pair.client.send_talk("bob", "never read").await.unwrap();
+    let push = push(1, &"x".repeat(3000));
+    let (begin, rest) = push.split_at(1000);
+    pair.login.write(begin).await;
+    // It is held by the reader, or the rest is on its way: both are right.
+    tokio::task::yield_now().await;
+    pair.login.write(&[rest, &frame::encode(Opcode::Close, &CloseReason::Kicked.payload())].concat()).await;
+    if !resets {
+        assert_eq!(pair.login.request().await.0.command, command::CHAT_USER_TALK);
+        soon(pair.login.io.shutdown()).await.unwrap();
+    }
+    let Pair { client, mut pushes, login, .. } = pair;
+    // With the request unread, the system resets the connection.
+    drop(login);
+    assert_eq!(soon(client.closed()).await, CloseReason::Kicked);
+    assert_eq!(soon(pending).await.unwrap_err(), RequestError::Closed(CloseReason::Kicked));
+    assert_eq!(soon(pushes.recv()).await.unwrap().message().unwrap().message_id, 1);
 }
 
 #[tokio::test]

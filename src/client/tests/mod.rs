@@ -25,7 +25,10 @@ use crate::wire::{command, pb};
 
 mod auto;
 mod connecting;
+mod goodbye;
+mod kicks;
 mod pushes;
+mod relay;
 mod resilient;
 mod session;
 
@@ -112,6 +115,17 @@ fn push(id: i64, text: &str) -> Bytes {
     encode_message(Dialect::XIm, &header, body.encode_to_vec()).to_bytes()
 }
 
+/// The notice that a channel is kicked.
+fn kick(channel: &str) -> Bytes {
+    let notify = pb::KickOutNotify { channel_id: channel.to_owned() };
+    let header = pb::Header {
+        command: command::LOGIN_SIGNIN.to_owned(),
+        flag: pb::Flag::Push as i32,
+        ..Default::default()
+    };
+    encode_message(Dialect::XIm, &header, notify.encode_to_vec()).to_bytes()
+}
+
 /// A QUIC listener with a certificate of its own.
 struct QuicGate {
     endpoint: quinn::Endpoint,
@@ -155,6 +169,8 @@ impl TlsGate {
     /// What comes of one client's handshake.
     async fn accept(&self) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
         let (socket, _) = soon(self.listener.accept()).await.unwrap();
+        // A reset takes with it what the system still holds back.
+        socket.set_nodelay(true).unwrap();
         soon(self.acceptor.accept(socket)).await
     }
 }
@@ -201,7 +217,9 @@ impl Pair {
         change(&mut options);
         let (connected, accepted) = tokio::join!(Client::connect(options), listener.accept());
         let (client, pushes) = connected.unwrap();
-        Self { client, pushes, login: Pipe::new(accepted.unwrap().0), quic: None }
+        let (socket, _) = accepted.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self { client, pushes, login: Pipe::new(socket), quic: None }
     }
 
     async fn tls(change: impl FnOnce(&mut ConnectOptions)) -> Self {
@@ -240,6 +258,17 @@ impl Pair {
         let (login, ()) = tokio::join!(pair.client.login("token"), pair.login.sign_in());
         assert_eq!(login.unwrap().channel_id, "gate01_alice_1");
         pair
+    }
+
+    /// Pushes as the gateway does; the stream it uses.
+    async fn push(&mut self, packet: &[u8]) -> Option<quinn::SendStream> {
+        let Some((_, connection)) = &self.quic else {
+            self.login.write(packet).await;
+            return None;
+        };
+        let mut uni = connection.open_uni().await.unwrap();
+        uni.write_all(packet).await.unwrap();
+        Some(uni)
     }
 
     /// Ends the connection as the gateway does.

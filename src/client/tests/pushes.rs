@@ -15,19 +15,9 @@ async fn a_kick_is_read_before_the_close(
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     let notify = pb::KickOutNotify { channel_id: "gate01_alice_1".to_owned() };
-    let header = pb::Header {
-        command: command::LOGIN_SIGNIN.to_owned(),
-        flag: pb::Flag::Push as i32,
-        ..Default::default()
-    };
-    let kick = encode_message(Dialect::XIm, &header, notify.encode_to_vec()).to_bytes();
-    if pair.quic.is_some() {
-        let mut uni = pair.connection().open_uni().await.unwrap();
-        uni.write_all(&kick).await.unwrap();
+    if let Some(mut uni) = pair.push(&kick("gate01_alice_1")).await {
         uni.finish().unwrap();
         let _ = soon(uni.stopped()).await;
-    } else {
-        pair.login.write(&kick).await;
     }
     pair.close(CloseReason::Kicked).await;
     assert_eq!(soon(pair.client.closed()).await, CloseReason::Kicked);

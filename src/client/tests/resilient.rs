@@ -45,7 +45,7 @@ fn token() -> String {
     "token".to_owned()
 }
 
-fn go_away(seconds: u16, code: u16) -> Bytes {
+pub(super) fn go_away(seconds: u16, code: u16) -> Bytes {
     let mut payload = BytesMut::new();
     payload.put_slice(&Dialect::XIm.basic_magic());
     payload.put_u16(BASIC_GO_AWAY);

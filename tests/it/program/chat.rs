@@ -2,7 +2,10 @@
 
 use prost::Message as _;
 
-use gateway::wire::command::{CHAT_OFFLINE_CONTENT, CHAT_OFFLINE_INDEX, CHAT_TALK_ACK, CHAT_USER_TALK};
+use gateway::wire::command::{
+    CHAT_OFFLINE_CONTENT, CHAT_OFFLINE_INDEX, CHAT_TALK_ACK, CHAT_USER_TALK, LOGIN_SIGNIN,
+};
+use gateway::wire::packet::{Packet, encode_message};
 use gateway::wire::pb;
 
 use super::*;
@@ -253,4 +256,66 @@ async fn a_chat_that_was_kicked_stays_away_and_ends_with_1() {
     assert_eq!(scene.event("closed").await, "closed reason=kicked\n");
     assert_eq!(scene.end().await, 1);
     assert_eq!(scene.login.packets("login.signin").len(), 1);
+}
+
+/// The header of the next packet.
+fn header_of(client: &mut std::net::TcpStream) -> pb::Header {
+    use std::io::Read as _;
+    let mut head = [0; 5];
+    client.read_exact(&mut head).unwrap();
+    let mut payload = vec![0; u32::from_be_bytes(head[1..].try_into().unwrap()) as usize];
+    client.read_exact(&mut payload).unwrap();
+    let Packet::Logic(packet) = Packet::decode(&payload.into()).unwrap() else { panic!("a LogicPkt") };
+    pb::Header::decode(packet.header).unwrap()
+}
+
+/// A gateway that pushes the notice of a kick, with the login's answer or behind a request, and then goes without a word.
+/// Takes one client; the number of those who come after it.
+fn kick_without_a_close(listener: &TcpListener, at_once: bool) -> usize {
+    let (mut client, _) = listener.accept().unwrap();
+    let login = header_of(&mut client);
+    let (channel_id, account) = ("gate01_bob_1".to_owned(), "bob".to_owned());
+    let answer = pb::Header { flag: pb::Flag::Response as i32, ..login };
+    let opened = pb::LoginResp { channel_id: channel_id.clone(), account }.encode_to_vec();
+    let (command, flag) = (LOGIN_SIGNIN.to_owned(), pb::Flag::Push as i32);
+    let notice = pb::Header { command, flag, ..Default::default() };
+    let kick = pb::KickOutNotify { channel_id }.encode_to_vec();
+    let [answer, kick] = [(answer, opened), (notice, kick)]
+        .map(|(header, body)| encode_message(Dialect::XIm, &header, body).to_bytes());
+    if at_once {
+        client.write_all(&[answer, kick].concat()).unwrap();
+    } else {
+        client.write_all(&answer).unwrap();
+        assert_eq!(header_of(&mut client).command, CHAT_OFFLINE_INDEX);
+        client.write_all(&kick).unwrap();
+    }
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    // Until the chat is gone; had it come back before that, it would wait here.
+    let _ = std::io::copy(&mut client, &mut std::io::sink());
+    listener.set_nonblocking(true).unwrap();
+    listener.incoming().take_while(Result::is_ok).count()
+}
+
+#[rstest::rstest]
+#[case::during_the_chat(false)]
+#[case::with_the_login(true)]
+fn h3_a_chat_is_told_of_its_kick_although_the_close_was_lost(#[case] at_once: bool) {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let chat = ["chat", "--account", "bob", "--token", "x", "--transport", "tcp", "--server", &server];
+    let mut chat = place.gateway(&chat).spawn().unwrap();
+    // Its input does not end.
+    let _stdin = chat.stdin.take();
+    let gateway = std::thread::spawn(move || (kick_without_a_close(&listener, at_once), listener));
+    let output = finish(chat);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // At once, it may be over before the chat has seen that it began.
+    let has_begun = stdout.contains("online account=bob");
+    assert!(has_begun || at_once, "{stdout}");
+    assert_eq!(stdout.contains("closed reason=kicked\n"), has_begun, "{stdout}");
+    assert!(stderr.contains("bob signed in somewhere else"), "{stderr}");
+    assert_eq!(output.status.code(), Some(if has_begun { 1 } else { 2 }));
+    let (others, listener) = gateway.join().unwrap();
+    assert_eq!((others, listener.incoming().take_while(Result::is_ok).count()), (0, 0), "it came back");
 }

@@ -31,14 +31,14 @@ async fn deaf(kind: Kind, target: &Target, account: &str) -> (Raw, String) {
 }
 
 /// Somebody who asks one thing after the other, and gets every answer.
-struct Asking {
+pub(super) struct Asking {
     stop: watch::Sender<bool>,
     answered: watch::Receiver<usize>,
     task: JoinHandle<Vec<Duration>>,
 }
 
 impl Asking {
-    fn start(mut client: Raw, command: &'static str) -> Self {
+    pub(super) fn start(mut client: Raw, command: &'static str) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (answers, answered) = watch::channel(0);
         let task = tokio::spawn(async move {
@@ -62,7 +62,7 @@ impl Asking {
     }
 
     /// How long each answer took, from the shortest to the longest.
-    async fn latencies(self) -> Vec<Duration> {
+    pub(super) async fn latencies(self) -> Vec<Duration> {
         self.stop.send_replace(true);
         let mut latencies = soon("the last answer", self.task).await.unwrap();
         latencies.sort_unstable();

@@ -60,6 +60,7 @@ impl Serve {
             let address = || line.trim_end().rsplit("address=").next().unwrap().parse().unwrap();
             links += usize::from(is_linked(&line));
             serve.early.push_str(&line);
+            serve.early.push('\n');
             if line.contains("what=\"quic\"") {
                 serve.quic = address();
             } else if line.contains("what=\"tcp\"") {

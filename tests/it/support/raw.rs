@@ -128,6 +128,19 @@ impl Raw {
         Self::connect_with(kind, target, Options::default()).await
     }
 
+    /// On a QUIC connection that a stack of another kind has made.
+    pub(crate) fn on(endpoint: quinn::Endpoint, connection: quinn::Connection) -> Self {
+        let (sender, seen) = mpsc::channel(SEEN_AHEAD);
+        let seen_by = sender.downgrade();
+        let (reading, _) = watch::channel(Reading::All);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept_pushes(connection.clone(), sender, reading.subscribe()));
+        let wire = Wire::Quic { endpoint, connection, lanes: Vec::new() };
+        let (kind, dialect) = (Kind::QuicMany, Dialect::default());
+        let (stash, sequence, refuses_push_stream) = (VecDeque::new(), 0, false);
+        Self { kind, dialect, wire, seen, seen_by, stash, reading, tasks, sequence, refuses_push_stream }
+    }
+
     /// Connects; nothing is written yet, so that on QUIC no stream exists for the gateway either.
     pub(crate) async fn connect_with(kind: Kind, target: &Target, options: Options) -> Self {
         let (sender, seen) = mpsc::channel(SEEN_AHEAD);

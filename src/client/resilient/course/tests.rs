@@ -144,7 +144,7 @@ fn f1_on_go_away_it_shakes_hands_elsewhere_waits_for_answers_says_bye_and_signs_
     assert_eq!(drive.take(Input::Idle), [Act::Leave]);
     assert!(drive.course.is_leaving());
     assert_eq!(drive.take(Input::Closed(CloseReason::Bye)), [], "that is our own");
-    let acts = drive.take(Input::Left);
+    let acts = drive.take(Input::Left(CloseReason::Bye));
     assert_eq!(acts, [Act::Reconnecting { attempt: 1, after: Duration::ZERO, server: 1 }, Act::SignIn]);
     drive.take(Input::SignedIn);
     assert!(drive.course.may_send());
@@ -364,7 +364,7 @@ fn a_connection_that_takes_no_requests_is_left() {
     let mut drive = Drive::online(1);
     assert_eq!(drive.take(Input::Broken), [Act::Lost(CloseReason::PeerClosed), Act::Leave]);
     assert_eq!(drive.take(Input::Broken), [], "once");
-    pause(&drive.take(Input::Left));
+    pause(&drive.take(Input::Left(CloseReason::Bye)));
     assert_eq!(drive.alarm(), [Act::Connect { server: 0, renew: false }]);
 }
 

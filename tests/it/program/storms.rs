@@ -1,0 +1,210 @@
+//! Storms of connections (rows C24, D2): who is there is served, and nothing of the storm is left.
+#![cfg(target_os = "linux")]
+
+use std::time::Instant;
+
+use gateway::wire::frame::{Opcode, head};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::pressure::Asking;
+use super::restart::{Serve, home, sign_in};
+use super::*;
+use crate::support::soon;
+
+/// Between two looks at what shows itself only when asked.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Where it listens for something.
+async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
+    let what = format!("what=\"{what}\"");
+    let early = serve.early.lines().find(|line| line.contains(&what)).map(str::to_owned);
+    let line = match early {
+        Some(line) => line,
+        None => serve.line(&what).await,
+    };
+    line.trim_end().rsplit("address=").next().unwrap().parse().unwrap()
+}
+
+/// Open connections, as the monitor says.
+async fn connections(monitor: SocketAddr) -> f64 {
+    let mut stream = TcpStream::connect(monitor).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("gateway_connections{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+async fn connections_are(monitor: SocketAddr, count: f64) {
+    soon("the connections to end", async {
+        while connections(monitor).await != count {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    })
+    .await;
+}
+
+fn open_files(serve: &Serve) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", serve.child.id())).unwrap().count()
+}
+
+/// The end of a connection by a reset.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// Connects, gets so far, and is gone.
+async fn visit(n: usize, target: Target) {
+    let account = format!("visitor{n}");
+    let plain = [target.tcp, target.tls][n % 2];
+    match n / 2 % 8 {
+        0 => drop(TcpStream::connect(plain).await.unwrap()),
+        1 => reset(TcpStream::connect(plain).await.unwrap()),
+        step @ (2 | 3) => {
+            // A part of a frame, or what is no TLS.
+            let mut stream = TcpStream::connect(plain).await.unwrap();
+            let _reset_already = stream.write_all(&head(Opcode::Binary, 4096)).await;
+            if step == 2 { drop(stream) } else { reset(stream) }
+        }
+        step => {
+            let kind = match n % 32 {
+                8 | 14 => Kind::QuicOne,
+                n if n % 2 == 0 => Kind::Tcp,
+                _ => Kind::Tls,
+            };
+            let mut client = Raw::connect(kind, &target).await;
+            if step >= 6 {
+                client.login(&account).await;
+            } else {
+                client.signin(&identity::token(&account)).await;
+            }
+            match step % 2 {
+                _ if kind == Kind::QuicOne => client.bye().await,
+                0 => client.reset().await,
+                _ => drop(client),
+            }
+        }
+    }
+}
+
+/// So many visits, from a thread of their own.
+fn come_and_go(target: Target, count: usize) {
+    const AT_ONCE: usize = 32;
+    alone(async move {
+        let mut visits = JoinSet::new();
+        for n in 0..count {
+            if visits.len() >= AT_ONCE {
+                visits.join_next().await.unwrap().unwrap();
+            }
+            visits.spawn(visit(n, target));
+        }
+        visits.join_all().await;
+    });
+}
+
+/// In a runtime of its own: those who measure have another.
+fn alone<T>(storm: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(storm)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d2_storms_of_connections_that_end_at_once_leave_nothing_behind() {
+    const VISITS: usize = 3000;
+    let overrides =
+        [("GATEWAY__TCP__TLS_LISTEN", "127.0.0.1:0"), ("GATEWAY__LIMITS__CONNECTIONS_PER_SECOND", "0")];
+    let (place, login, _chat, config) = home();
+    let mut serve = Serve::start(&place, &config, 1, &overrides).await;
+    let monitor = address(&mut serve, "monitor").await;
+    let target = Target { tls: address(&mut serve, "tls").await, ..serve.target() };
+    let (alice, _) = sign_in(Kind::Tcp, &target, "alice", &login).await;
+    let (bob, _) = sign_in(Kind::QuicOne, &target, "bob", &login).await;
+    // What it opens once and keeps.
+    for n in 0..32 {
+        visit(n, target).await;
+    }
+    connections_are(monitor, 2.0).await;
+    let files = open_files(&serve);
+
+    let asking = [Asking::start(alice, "chat.user.talk"), Asking::start(bob, "chat.user.talk")];
+    let begun = Instant::now();
+    tokio::task::spawn_blocking(move || come_and_go(target, VISITS)).await.unwrap();
+    let took = begun.elapsed();
+    for asking in asking {
+        let latencies = asking.latencies().await;
+        let p99 = latencies[latencies.len() * 99 / 100];
+        println!("{VISITS} visits in {took:?}; meanwhile {} answers, p99 {p99:?}", latencies.len());
+        assert!(p99 < Duration::from_secs(1), "{p99:?}");
+    }
+    // Both have gone with what asked for them.
+    connections_are(monitor, 0.0).await;
+    soon("the files to be closed", async {
+        // One of the two was a socket.
+        while open_files(&serve) != files - 1 {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    })
+    .await;
+    let signins = login.packets("login.signin");
+    for signin in &signins {
+        login.signout(&signin.header.channel_id).await;
+    }
+    assert_eq!(login.packets("login.signout").len(), signins.len(), "one for each");
+}
+
+/// Handshakes, as many at once as this, from a thread of their own: how many were made, and how many refused.
+fn shake_hands(target: Target, at_once: usize) -> (usize, usize) {
+    alone(async move {
+        let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let mut handshakes = JoinSet::new();
+        for _ in 0..at_once {
+            let config = identity::quic_client(&[identity::ALPN], quinn::TransportConfig::default());
+            handshakes.spawn(endpoint.connect_with(config, target.quic, "localhost").unwrap().into_future());
+        }
+        let (mut made, mut refused) = (0, 0);
+        while let Some(done) = handshakes.join_next().await {
+            match done.unwrap() {
+                Ok(connection) => {
+                    made += 1;
+                    connection.close(0u32.into(), b"bye");
+                }
+                Err(quinn::ConnectionError::ConnectionClosed(_)) => refused += 1,
+                Err(error) => panic!("neither made nor refused: {error}"),
+            }
+        }
+        endpoint.wait_idle().await;
+        (made, refused)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c24_a_storm_of_handshakes_does_not_starve_those_who_are_there() {
+    const WAVES: usize = 3;
+    const AT_ONCE: usize = 600;
+    let overrides = [
+        ("GATEWAY__LIMITS__MAX_HANDSHAKES", "32"),
+        ("GATEWAY__LIMITS__RETRY_FROM", "10000"),
+        ("GATEWAY__LIMITS__CONNECTIONS_PER_SECOND", "0"),
+    ];
+    let (place, login, _chat, config) = home();
+    let serve = Serve::start(&place, &config, 1, &overrides).await;
+    let target = serve.target();
+    let (alice, _) = sign_in(Kind::Tcp, &target, "alice", &login).await;
+    let (bob, _) = sign_in(Kind::QuicOne, &target, "bob", &login).await;
+    let asking = [Asking::start(alice, "chat.user.talk"), Asking::start(bob, "chat.user.talk")];
+    for _ in 0..WAVES {
+        let wave = tokio::task::spawn_blocking(move || shake_hands(target, AT_ONCE));
+        let (made, refused) = soon("a wave of handshakes", wave).await.unwrap();
+        println!("{made} made, {refused} refused");
+        assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
+    }
+    for asking in asking {
+        let latencies = asking.latencies().await;
+        let p99 = latencies[latencies.len() * 99 / 100];
+        println!("meanwhile {} answers, p99 {p99:?}, longest {:?}", latencies.len(), latencies.last());
+        assert!(p99 < Duration::from_secs(1), "{p99:?}");
+    }
+}
