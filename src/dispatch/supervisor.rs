@@ -48,6 +48,7 @@ pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc
                 continue;
             }
         };
+        let there = stream.peer_addr();
         let (began, lives) = (Instant::now(), link.lives());
         let end = serve(stream, &link, &dispatch).await;
         if link.is_leaving() {
@@ -63,6 +64,9 @@ pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc
             report_lost(&link, &dispatch, &end);
             reported = false;
         } else {
+            if let Ok(there) = there {
+                dialer.avoid(&link.instance.address, there);
+            }
             if end == LinkEnd::Refused {
                 report_refused(&link, &dispatch);
             } else {

@@ -25,6 +25,7 @@ mod pushes;
 mod reconnect;
 mod refusals;
 mod requests;
+mod resolving;
 mod shaped_link;
 mod slow_clients;
 mod streams;
