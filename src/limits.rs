@@ -332,6 +332,10 @@ pub const STRIKE_WINDOW: Duration = Duration::from_secs(60);
 /// A login service missing for longer makes the gateway not ready.
 pub const LOGIN_OUTAGE: Duration = Duration::from_secs(10);
 
+/// A gateway whose id another one uses is not ready for so long after the last sign of it: two gateways that throw each
+/// other out of a service take turns of [`Limits::backoff_max`] and its jitter, 12 s for both.
+pub const CONTESTED: Duration = Duration::from_secs(20);
+
 /// Pause before the next accept after the process ran out of files: doubled from the first to the second.
 pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 

@@ -26,6 +26,7 @@ use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
 use crate::session::signouts::SignOuts;
 use crate::timer::Timer;
+use crate::wire::close::LINK_REPLACED;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Packet};
 
@@ -37,6 +38,8 @@ const MAX_ECHO: usize = 125;
 pub(crate) enum LinkEnd {
     /// A close frame and nothing else came: the service does not want this gateway id.
     Refused,
+    /// The service took a newer link with this gateway's id in its place. This gateway made none: another one did.
+    Replaced,
     /// A close frame.
     Closed,
     /// The connection ended.
@@ -59,6 +62,7 @@ impl fmt::Display for LinkEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("refused"),
+            Self::Replaced => f.write_str("replaced by the link of another gateway with the same id"),
             Self::Closed => f.write_str("closed by the service"),
             Self::Eof => f.write_str("connection ended"),
             Self::Io(error) => write!(f, "connection broke: {error}"),
@@ -76,7 +80,7 @@ impl LinkEnd {
     fn loss(&self) -> Loss {
         match self {
             Self::Refused => Loss::Refused,
-            Self::Closed | Self::Eof | Self::Io(_) => Loss::Ended,
+            Self::Replaced | Self::Closed | Self::Eof | Self::Io(_) => Loss::Ended,
             Self::Silent => Loss::Silent,
             Self::Mute => Loss::NotReached,
             Self::BadFrame(_) | Self::Left | Self::Panicked => Loss::Given,
@@ -262,7 +266,11 @@ impl Traffic {
 
     fn take_frame(&mut self, frame: Frame, now: Instant) -> Result<(), LinkEnd> {
         if frame.opcode == Opcode::Close {
-            return Err(if self.proven { LinkEnd::Closed } else { LinkEnd::Refused });
+            return Err(match self.proven {
+                _ if frame.payload == LINK_REPLACED => LinkEnd::Replaced,
+                true => LinkEnd::Closed,
+                false => LinkEnd::Refused,
+            });
         }
         if !std::mem::replace(&mut self.proven, true) {
             self.dispatch.link_up(&self.link, now);

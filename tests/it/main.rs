@@ -5,6 +5,7 @@
 mod auto;
 mod codec;
 mod consul;
+mod contested;
 mod drain_window;
 mod draining;
 mod embedded;
