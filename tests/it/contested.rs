@@ -33,7 +33,7 @@ impl Services {
             instances.push(harness::instance(service, service, address, Dialect::XIm));
             let server = LogicServer::new(service).known_gateway(known);
             links = Some(server.links());
-            serving.spawn(async move { drop(server.serve(listener, std::future::pending()).await) });
+            serving.spawn(server.serve(listener, std::future::pending()));
         }
         Self { links: links.unwrap(), instances, _serving: serving }
     }

@@ -11,6 +11,7 @@ mod draining;
 mod embedded;
 mod ends;
 mod events;
+mod exhaustion;
 mod faults;
 mod groups;
 mod heartbeats;
