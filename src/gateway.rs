@@ -27,6 +27,7 @@ use crate::monitor::metrics::Metrics;
 use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
 use crate::monitor::watchdog::{Places, Watchdog};
+use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::quic::EndpointError;
 use crate::server::steering::{self, Seat};
@@ -61,6 +62,15 @@ impl Addresses {
         let [tcp, tls, quic] = [&self.tcp, &self.tls, &self.quic].map(|bound| port(bound));
         Listening { tcp, tls, quic, monitor: self.monitor }
     }
+}
+
+/// What a gateway may be given beside its configuration; by default, what the configuration says.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Another source of instances. What it names must be of the services of [`Config::services`]; others get nothing.
+    pub feed: Option<Feed>,
+    /// How names become addresses: by default as the system says.
+    pub resolver: Resolver,
 }
 
 /// The gateway could not start. Nothing of it is left running.
@@ -103,8 +113,8 @@ pub struct Gateway {
     ended: CancellationToken,
     failed: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
-    /// When the process must be gone, once it drains.
-    gone_by: OnceLock<Instant>,
+    /// When the process was told to drain: the beginning of its one hard stop.
+    told: Arc<OnceLock<Instant>>,
     config: Arc<Config>,
     courier: Option<Courier>,
     /// A second handle to each UDP socket that workers share. The kernel renumbers a group when one of its sockets is
@@ -128,26 +138,22 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the setting.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::begin(config, None)
+        Self::start_with(config, Parts::default())
     }
 
-    /// The same with another source of instances than the configuration. What it names must be of the services of
-    /// [`Config::services`]; others get nothing.
+    /// The same with parts of the caller's own.
     ///
     /// # Errors
     /// [`StartError`] names the setting.
-    pub fn start_with(config: Config, feed: Feed) -> Result<Self, StartError> {
-        Self::begin(config, Some(feed))
-    }
-
-    fn begin(config: Config, feed: Option<Feed>) -> Result<Self, StartError> {
+    pub fn start_with(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let Parts { feed, resolver } = parts;
         let max_connections = config.limits.max_connections.min(open_file_limit(&config));
         let config = Arc::new(config);
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
-        let metrics = new_metrics(&config);
+        let metrics = new_metrics(&config, &resolver);
         let readiness = Arc::new(Readiness::new(config.workers, config.services()));
-        let courier = start_courier(&config, &metrics, &readiness)?;
+        let courier = start_courier(&config, &metrics, &readiness, &resolver)?;
         let monitor = bound.serve_monitor(&metrics, &readiness)?;
         let drain = CancellationToken::new();
         let discovery = discover(
@@ -157,6 +163,7 @@ impl Gateway {
                 metrics: metrics.clone(),
                 readiness: Arc::clone(&readiness),
                 listening: addresses.listening(),
+                resolver: resolver.clone(),
                 drain: drain.clone(),
             },
         )?;
@@ -172,7 +179,7 @@ impl Gateway {
             ended: CancellationToken::new(),
             failed: Arc::default(),
             workers: Vec::new(),
-            gone_by: OnceLock::new(),
+            told: Arc::default(),
             config: Arc::clone(&config),
             courier: Some(courier),
             _udp: bound.udp.handles(),
@@ -201,9 +208,11 @@ impl Gateway {
                 udp: bound.udp.next_worker(),
                 seat: Seat { index, of: bound.quic_workers },
                 drain: gateway.drain.clone(),
+                told: Arc::clone(&gateway.told),
                 stop: gateway.stop.clone(),
                 at_work,
                 feed: gateway.discovery.feed(),
+                resolver: resolver.clone(),
                 config: Arc::clone(&config),
             };
             gateway.spawn_worker(plan, Arc::clone(&ended))?;
@@ -216,6 +225,7 @@ impl Gateway {
         let end = WorkerEnd {
             _ended: ended,
             leave: self.discovery.leave(),
+            told: Arc::clone(&self.told),
             readiness: Arc::clone(&self.readiness),
             events: self.metrics.events().clone(),
             failed: Arc::clone(&self.failed),
@@ -249,7 +259,7 @@ impl Gateway {
     /// their last answers, sign-outs are written. Returns at once; [`Gateway::ended`] or [`Gateway::wait`] tell when it is done.
     pub fn drain(&self) {
         self.readiness.draining();
-        self.gone_by.get_or_init(|| Instant::now() + self.config.drain_hard_stop);
+        self.told.get_or_init(Instant::now);
         self.metrics.events().raise(PROCESS, Event::drain(Severity::Info, "asked to"));
         self.discovery.leave().cancel();
     }
@@ -264,7 +274,8 @@ impl Gateway {
     pub fn wait(mut self) -> bool {
         let orderly = self.join();
         self.metrics.events().end();
-        let left = self.gone_by.get().map(|by| by.saturating_duration_since(Instant::now()));
+        let hard_stop = self.config.drain_hard_stop;
+        let left = self.told.get().map(|told| hard_stop.saturating_sub(told.elapsed()));
         if let Some(courier) = self.courier.take() {
             courier.finish(left.unwrap_or(EVENTS_FLUSH).min(EVENTS_FLUSH));
         }
@@ -293,6 +304,7 @@ struct WorkerEnd {
     _ended: Arc<DropGuard>,
     /// Begins the drain.
     leave: CancellationToken,
+    told: Arc<OnceLock<Instant>>,
     readiness: Arc<Readiness>,
     events: Events,
     failed: Arc<AtomicBool>,
@@ -313,6 +325,7 @@ impl WorkerEnd {
             self.readiness.draining();
             let detail = format_args!("a worker failed: {reason}");
             self.events.raise(PROCESS, Event::drain(Severity::Error, detail));
+            self.told.get_or_init(Instant::now);
             self.leave.cancel();
         }
     }
@@ -378,12 +391,13 @@ fn watch(
     Watchdog::start(metrics.clone(), budget, places).map_err(StartError::Thread)
 }
 
-fn new_metrics(config: &Config) -> Metrics {
+fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {
     let zones = config.route.zones().iter().map(|zone| zone.id.clone());
     let metrics = Metrics::new(&config.id, config.workers, zones.collect());
     if let Some(end) = certificate(config).and_then(TlsIdentity::not_after) {
         metrics.certificate_ends(end);
     }
+    metrics.shows(resolver.clone());
     metrics
 }
 

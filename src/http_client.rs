@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -17,20 +18,22 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+
+use crate::limits::HTTP_CONNECT;
+use crate::resolve::{ConnectError, ResolveError, Resolver};
 
 /// Why there is no answer. No text holds a path, a header or a body.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
+    /// No whole answer in this time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
     /// The name of the host.
-    #[error("the name {host:?} cannot be resolved: {error}")]
-    Dns {
-        /// As configured.
-        host: String,
-        /// What the system said.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Dns(#[from] ResolveError),
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
@@ -71,6 +74,23 @@ pub struct Endpoint {
     port: u16,
     authority: HeaderValue,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    resolver: Resolver,
+}
+
+/// An address on which a request is under way. Dropped before the answer is there, whatever the reason, it is tried last
+/// the next time: one that takes connections and never answers must not use up every request's time.
+struct Trial<'a> {
+    endpoint: &'a Endpoint,
+    /// None once it has answered.
+    address: Option<SocketAddr>,
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            self.endpoint.resolver.avoid(&self.endpoint.host, address);
+        }
+    }
 }
 
 impl fmt::Debug for Endpoint {
@@ -88,6 +108,7 @@ impl Endpoint {
         host: &str,
         port: u16,
         roots: Option<&[CertificateDer<'static>]>,
+        resolver: Resolver,
     ) -> Result<Self, EndpointError> {
         let no_host = || EndpointError::Host(host.to_owned());
         let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
@@ -108,7 +129,7 @@ impl Endpoint {
                 Some((TlsConnector::from(Arc::new(config)), name))
             }
         };
-        Ok(Self { host: host.to_owned(), port, authority, tls })
+        Ok(Self { host: host.to_owned(), port, authority, tls, resolver })
     }
 
     /// `host:port`, for people.
@@ -117,7 +138,7 @@ impl Endpoint {
     }
 
     /// Sends a request and reads the answer with at most `max_body` bytes of body; with 0 the body is not read, and the
-    /// answer is there with its headers. Not bounded in time: that is the caller's.
+    /// answer is there with its headers. May take `patience` in all, of that [`HTTP_CONNECT`] for the connection.
     ///
     /// Cancel safe: dropped, the connection ends. The other side may have got the request all the same.
     ///
@@ -130,27 +151,37 @@ impl Endpoint {
         headers: &[(HeaderName, HeaderValue)],
         body: Vec<u8>,
         max_body: usize,
+        patience: Duration,
     ) -> Result<Answer, HttpError> {
         let request = Request::builder().method(method).uri(path).header(HOST, &self.authority);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let request =
             request.body(Full::new(Bytes::from(body))).map_err(|error| HttpError::Body(error.into()))?;
-        let stream = self.connect().await?;
-        match &self.tls {
-            None => exchange(stream, request, max_body).await,
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await.map_err(HttpError::Connect)?;
-                exchange(stream, request, max_body).await
+        let began = Instant::now();
+        let stream = self.connect(began, patience.min(HTTP_CONNECT)).await?;
+        let mut trial = Trial { endpoint: self, address: stream.peer_addr().ok() };
+        let answered = async {
+            match &self.tls {
+                None => exchange(stream, request, max_body).await,
+                Some((connector, name)) => {
+                    let stream = connector.connect(name.clone(), stream).await.map_err(HttpError::Connect)?;
+                    exchange(stream, request, max_body).await
+                }
             }
-        }
+        };
+        let answer =
+            timeout_at(began + patience, answered).await.map_err(|_| HttpError::Timeout(patience))??;
+        trial.address = None;
+        Ok(answer)
     }
 
-    /// To the first address that takes it, as a host may have one that leads nowhere.
-    async fn connect(&self) -> Result<TcpStream, HttpError> {
-        let dns = |error| HttpError::Dns { host: self.host.clone(), error };
-        let addresses: Vec<SocketAddr> =
-            lookup_host((self.host.as_str(), self.port)).await.map_err(dns)?.collect();
-        TcpStream::connect(&addresses[..]).await.map_err(HttpError::Connect)
+    async fn connect(&self, began: Instant, patience: Duration) -> Result<TcpStream, HttpError> {
+        let connected = self.resolver.connect(&self.host, self.port, began + patience).await;
+        connected.map_err(|error| match error {
+            ConnectError::Resolve(error) => HttpError::Dns(error),
+            ConnectError::Io(error) => HttpError::Connect(error),
+            ConnectError::Timeout => HttpError::Timeout(patience),
+        })
     }
 }
 
@@ -184,6 +215,46 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::resolve::fixtures::{both, silent_and_listening};
+
+    const PATIENCE: Duration = Duration::from_secs(15);
+
+    /// Answers one request on the next connection.
+    async fn answer_one(listener: &TcpListener) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+        }
+        stream.write_all(b"HTTP/1.1 200 ok\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn h14_a_host_is_asked_at_its_second_address_when_the_first_is_silent() {
+        let (_silent, second) = silent_and_listening();
+        let second = TcpListener::from_std(second).unwrap();
+        let port = second.local_addr().unwrap().port();
+        let endpoint = Endpoint::new("consul", port, None, Resolver::new(|_: &str| Ok(both()))).unwrap();
+        let asked = endpoint.send(Method::GET, "/", &[], Vec::new(), 1, Duration::from_secs(2));
+        let (answer, ()) = tokio::join!(asked, answer_one(&second));
+        assert_eq!(answer.unwrap().status, 200);
+    }
+
+    #[tokio::test]
+    async fn h14_an_address_that_takes_connections_and_never_answers_is_tried_last_the_next_time() {
+        let (silent, second) = silent_and_listening();
+        let second = TcpListener::from_std(second).unwrap();
+        let port = second.local_addr().unwrap().port();
+        drop(silent);
+        let mute = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+        let endpoint = Endpoint::new("consul", port, None, Resolver::new(|_: &str| Ok(both()))).unwrap();
+        let asked = |patience| endpoint.send(Method::GET, "/", &[], Vec::new(), 1, patience);
+        let (answer, taken) = tokio::join!(asked(Duration::from_millis(300)), mute.accept());
+        assert!(matches!(answer, Err(HttpError::Timeout(_))), "{answer:?}");
+        let (answer, ()) = tokio::join!(asked(PATIENCE), answer_one(&second));
+        assert_eq!(answer.unwrap().status, 200);
+        drop(taken);
+    }
 
     /// One request answered with these bytes; what was asked, up to the blank line, and what came of it.
     async fn ask(answer: &'static [u8], max_body: usize) -> (String, Result<Answer, HttpError>) {
@@ -198,9 +269,10 @@ mod tests {
             stream.write_all(answer).await.unwrap();
             String::from_utf8(seen).unwrap()
         };
-        let endpoint = Endpoint::new("127.0.0.1", port, None).unwrap();
+        let endpoint = Endpoint::new("127.0.0.1", port, None, Resolver::default()).unwrap();
         let headers = [(HeaderName::from_static("x-a"), HeaderValue::from_static("b"))];
-        tokio::join!(server, endpoint.send(Method::POST, "/p?q=1", &headers, b"hello".to_vec(), max_body))
+        let asked = endpoint.send(Method::POST, "/p?q=1", &headers, b"hello".to_vec(), max_body, PATIENCE);
+        tokio::join!(server, asked)
     }
 
     #[tokio::test]
@@ -225,11 +297,12 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_and_names_that_are_none() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let endpoint = Endpoint::new("127.0.0.1", free, None).unwrap();
-        let answer = endpoint.send(Method::GET, "/", &[], Vec::new(), 1).await;
+        let endpoint = |host: &str, port, roots| Endpoint::new(host, port, roots, Resolver::default());
+        let nobody = endpoint("127.0.0.1", free, None).unwrap();
+        let answer = nobody.send(Method::GET, "/", &[], Vec::new(), 1, PATIENCE).await;
         assert!(matches!(answer, Err(HttpError::Connect(_))), "{answer:?}");
-        assert!(matches!(Endpoint::new("a b\n", 1, None), Err(EndpointError::Host(_))));
-        assert!(matches!(Endpoint::new("a b", 1, Some(&[])), Err(EndpointError::Host(_))));
-        assert_eq!(Endpoint::new("::1", 80, None).unwrap().authority(), "[::1]:80");
+        assert!(matches!(endpoint("a b\n", 1, None), Err(EndpointError::Host(_))));
+        assert!(matches!(endpoint("a b", 1, Some(&[])), Err(EndpointError::Host(_))));
+        assert_eq!(endpoint("::1", 80, None).unwrap().authority(), "[::1]:80");
     }
 }

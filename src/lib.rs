@@ -12,6 +12,7 @@
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
+//! * [`resolve`]: from a name to a connection, for everything that connects to somewhere.
 //! * [`http_client`]: one HTTP request on a connection of its own.
 //! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
 //! * `congestion`: the one fault of the QUIC library that both ends must go around.
@@ -32,6 +33,7 @@ pub mod http_client;
 pub mod limits;
 pub mod logic;
 pub mod monitor;
+pub mod resolve;
 pub mod route;
 mod server;
 mod session;

@@ -2,13 +2,13 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -22,9 +22,10 @@ use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
 use crate::dispatch::{Dispatch, Parts, Settings};
 use crate::handler::{ChannelIds, Gate, Handler};
-use crate::limits::ENDPOINT_FLUSH;
+use crate::limits::{ENDPOINT_FLUSH, RUNTIME_END};
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
+use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::close_log::CloseLog;
 use crate::server::connection::Shared;
@@ -68,10 +69,14 @@ pub(crate) struct Plan {
     pub(crate) seat: Seat,
     /// Begins the drain.
     pub(crate) drain: CancellationToken,
+    /// When the process was told to drain; there before `drain` is cancelled.
+    pub(crate) told: Arc<OnceLock<Instant>>,
     /// Ends the worker at once.
     pub(crate) stop: CancellationToken,
     /// The instances of the logic services.
     pub(crate) feed: Feed,
+    /// Finds them.
+    pub(crate) resolver: Resolver,
     /// Its place among the workers.
     pub(crate) at_work: AtWork,
 }
@@ -116,7 +121,10 @@ impl Drop for AtWork {
 /// The machine gave no event queue, or a socket or certificate could not be used.
 pub(crate) fn run(plan: Plan) -> Result<(), EndpointError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(serve(plan))
+    let ended = runtime.block_on(serve(plan));
+    // Without a limit whatever still blocks in it would hold up the exit of the process.
+    runtime.shutdown_timeout(RUNTIME_END);
+    ended
 }
 
 async fn serve(plan: Plan) -> Result<(), EndpointError> {
@@ -146,7 +154,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let limits = &plan.config.limits;
     let silence = limits.backend_ping * limits.backend_misses;
     let gate_id = plan.identity.gate_id.clone();
-    let dialer = Rc::new(TcpDialer::new(gate_id, limits.backend_dial, silence));
+    let dialer = Rc::new(TcpDialer::new(gate_id, limits.backend_dial, silence, plan.resolver));
     tasks.spawn_local(Follower::new(Rc::clone(&dispatch), dialer).follow(plan.feed));
     let signouts = Rc::clone(&dispatch);
     tasks.spawn_local(async move { signouts.run_signouts().await });
@@ -164,7 +172,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let panicked = tokio::select! {
         () = plan.stop.cancelled() => None,
         () = async {
-            drained(&plan.drain, &dispatch, Times::new(&plan.config)).await;
+            drained(&plan.drain, &plan.told, &dispatch, Times::new(&plan.config)).await;
             // Who has not been told yet why there is no handshake.
             let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
@@ -180,7 +188,11 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let reason = if panicked.is_some() { CloseReason::InternalError } else { CloseReason::Draining };
     for endpoint in &endpoints {
         endpoint.close(reason.code().unwrap_or_default().into(), reason.token().as_bytes());
-        let _best_effort = timeout(ENDPOINT_FLUSH, endpoint.wait_idle()).await;
+    }
+    // One time for all of them, however many there are.
+    let until = tokio::time::Instant::now() + ENDPOINT_FLUSH;
+    for endpoint in &endpoints {
+        let _best_effort = timeout_at(until, endpoint.wait_idle()).await;
     }
     match panicked {
         Some(panic) => std::panic::resume_unwind(panic),

@@ -133,8 +133,8 @@ impl Auto {
     /// Connects. Dropped halfway, nothing is left behind.
     ///
     /// # Errors
-    /// [`ConnectError::NoTransport`] with everything that was tried; [`ConnectError::Resolve`] and
-    /// [`ConnectError::TimedOut`] when the name has no address.
+    /// [`ConnectError::NoTransport`] with everything that was tried; [`ConnectError::Address`] and
+    /// [`ConnectError::Resolve`] when there is no address to try.
     pub async fn connect(&self) -> Result<Connected, ConnectError> {
         let begun = Instant::now();
         let deadline = begun + self.options.connect_timeout;
@@ -255,7 +255,7 @@ fn may_be_plain(address: SocketAddr, allowed: bool) -> bool {
 
 /// Did nothing that speaks TLS answer? Whoever did answer, and was not believed or refused, must not be given the token
 /// in clear instead: that is what an attacker on the way would wait for.
-fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
+pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
     match error {
         ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => true,
         ConnectError::Quic { error, .. } => !matches!(
@@ -276,6 +276,7 @@ fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
         | ConnectError::Refused { .. }
         | ConnectError::Closed { .. }
         | ConnectError::NoCa
+        | ConnectError::Address { .. }
         | ConnectError::Resolve { .. }
         | ConnectError::NoTransport(_) => false,
     }

@@ -17,7 +17,7 @@ use crate::client::state::State;
 use crate::client::stream::{self, WRITE_QUEUE};
 
 impl Client {
-    /// Connects; the login comes next. Addresses of the name are tried one after the other. Dropped halfway, nothing
+    /// Connects; the login comes next. Addresses of the name are tried side by side, each a little later than the one before. Dropped halfway, nothing
     /// is left behind. [`Auto`](crate::client::Auto) chooses the transport by itself.
     ///
     /// # Errors

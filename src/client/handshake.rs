@@ -7,15 +7,16 @@ use std::sync::Arc;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, TransportConfig, VarInt};
 use rustls::pki_types::ServerName;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::client::auto::NoTransport;
+use crate::client::auto::{NoTransport, is_not_reached};
 use crate::client::driver::reason_of_code;
 use crate::client::options::{ConnectOptions, Streams, Transport};
 use crate::congestion;
+use crate::resolve::{ResolveError, attempt_delay, first_of, host_and_port};
 use crate::wire::close::CloseReason;
 
 /// Streams of [`Streams::Separate`].
@@ -33,14 +34,15 @@ const ALERT_NO_ALPN: u64 = 0x100 + 120;
 /// No connection came about.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The name cannot be resolved.
-    #[error("cannot resolve {server}: {error}; write HOST:PORT, for example 127.0.0.1:8000")]
-    Resolve {
+    /// What was given is no `host:port`.
+    #[error("{server:?} is no address; write HOST:PORT, for example 127.0.0.1:8000")]
+    Address {
         /// As it was given.
         server: String,
-        /// What the resolver said.
-        error: io::Error,
     },
+    /// The name has no address, or none is known in time.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// TCP connect failed.
     #[error("cannot connect to {server} over TCP: {error}; is the gateway running there?")]
     Tcp {
@@ -177,30 +179,31 @@ pub(super) async fn resolve(
     options: &ConnectOptions,
     deadline: Instant,
 ) -> Result<Vec<SocketAddr>, ConnectError> {
-    let resolved = timeout_at(deadline, lookup_host(&options.server)).await;
-    let failed = |error| ConnectError::Resolve { server: options.server.clone(), error };
-    Ok(resolved.map_err(|_| timed_out(options))?.map_err(failed)?.collect())
+    let bad = |_| ConnectError::Address { server: options.server.clone() };
+    let (host, port) = host_and_port(&options.server).map_err(bad)?;
+    Ok(options.resolver.resolve(host, port, deadline).await?)
 }
 
-/// Shakes hands with the first address that does so. Each gets an equal share of what is left of the time.
+/// Shakes hands with the first address that does so: they are tried side by side, each a little later than the one before.
+/// What is told is the error of one that answered, if any did.
 pub(super) async fn establish(
     options: &ConnectOptions,
     addresses: &[SocketAddr],
     deadline: Instant,
 ) -> Result<Established, ConnectError> {
-    let error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let mut last = ConnectError::Resolve { server: options.server.clone(), error };
-    for (tried, &address) in addresses.iter().enumerate() {
-        let now = Instant::now();
-        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        let share = deadline.saturating_duration_since(now) / left;
-        match timeout_at(now + share, shake_hands(options, address)).await {
-            Ok(Ok(established)) => return Ok(established),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = timed_out(options),
+    let delay = attempt_delay(addresses.len(), deadline.saturating_duration_since(Instant::now()));
+    let attempt = |address| async move {
+        let done = timeout_at(deadline, shake_hands(options, address)).await;
+        done.unwrap_or_else(|_| Err(timed_out(options)))
+    };
+    let attempts: Vec<_> = addresses.iter().copied().map(attempt).collect();
+    first_of(attempts, || sleep(delay)).await.map_err(|mut errors| {
+        let answered = errors.iter().position(|error| !is_not_reached(options.transport, error));
+        match answered {
+            Some(at) => errors.swap_remove(at),
+            None => errors.pop().unwrap_or_else(|| timed_out(options)),
         }
-    }
-    Err(last)
+    })
 }
 
 pub(super) fn timed_out(options: &ConnectOptions) -> ConnectError {
@@ -262,8 +265,7 @@ fn server_name(options: &ConnectOptions) -> &str {
 
 /// The host of `host:port`, without the brackets of an IPv6 address.
 fn host_of(server: &str) -> &str {
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    host_and_port(server).map_or(server, |(host, _)| host)
 }
 
 fn client_config(options: &ConnectOptions) -> Result<quinn::ClientConfig, ConnectError> {
@@ -340,7 +342,10 @@ mod tests {
         let server = || "h:1".to_owned();
         let path = std::path::PathBuf::from("ca.pem");
         for error in [
-            anyhow::Error::from(ConnectError::Resolve { server: server(), error: cause() }),
+            anyhow::Error::from(ConnectError::from(ResolveError::Failed {
+                host: "h".to_owned(),
+                reason: cause().to_string(),
+            })),
             ConnectError::Tcp { server: server(), error: cause() }.into(),
             CaError::File { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
             CaError::Rejected(rustls::Error::General("no such luck".to_owned())).into(),

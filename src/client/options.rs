@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::client::trust::TrustedCa;
 use crate::limits::KIB;
+use crate::resolve::Resolver;
 use crate::wire::dialect::Dialect;
 
 /// Name resolution, connect and handshake together; the gateway gives a handshake 5 s.
@@ -121,6 +122,8 @@ pub struct ConnectOptions {
     pub push_stream: bool,
     /// A UDP endpoint shared with others, or kept by the caller who wants to rebind it; default: one of its own.
     pub endpoint: Option<quinn::Endpoint>,
+    /// How the name becomes addresses. Default: as the system says.
+    pub resolver: Resolver,
     /// Name resolution, connect and handshake together. Default 5 s.
     pub connect_timeout: Duration,
     /// From the sending of a login to its answer. Default 10 s.
@@ -167,6 +170,7 @@ impl ConnectOptions {
             streams: Streams::default(),
             push_stream: true,
             endpoint: None,
+            resolver: Resolver::default(),
             connect_timeout: CONNECT_TIMEOUT,
             login_timeout: LOGIN_TIMEOUT,
             request_timeout: REQUEST_TIMEOUT,

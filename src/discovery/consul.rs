@@ -33,7 +33,7 @@ const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts to watch, and to register if that is configured.
 pub(super) fn start(consul: &Consul, gate: &Gate) -> Result<Discovery, StartError> {
-    let client = Client::new(consul).map_err(|error| bad_agent(&error))?;
+    let client = Client::new(consul, gate.resolver.clone()).map_err(|error| bad_agent(&error))?;
     let metrics = gate.metrics.discovery(gate.config.services());
     let contact = Arc::new(Contact::new(Arc::clone(&metrics), gate.metrics.events().clone()));
     let (publisher, feed) = Publisher::new(Arc::clone(&metrics));
@@ -59,7 +59,6 @@ pub(super) fn start(consul: &Consul, gate: &Gate) -> Result<Discovery, StartErro
     let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
         runtime.block_on(stopped);
         drop(watching);
-        // Not waiting for the name of a host that is being resolved.
         runtime.shutdown_background();
     })?;
     Ok(Discovery { feed, leave, stop, thread: Some(thread) })

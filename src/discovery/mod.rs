@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Instance};
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
+use crate::resolve::Resolver;
 
 /// Every instance that is known now, of all services, sorted by service and id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub(crate) struct Gate {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) listening: Listening,
+    pub(crate) resolver: Resolver,
     /// Begins the drain, once the source has said goodbye.
     pub(crate) drain: CancellationToken,
 }

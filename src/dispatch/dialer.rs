@@ -1,19 +1,23 @@
 //! Opens a connection to a logic instance and shakes hands on it (protocol §5).
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use prost::Message as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use crate::resolve::{ConnectError, ResolveError, Resolver, host_and_port};
 use crate::wire::frame::{self, Opcode};
 use crate::wire::pb;
 
 /// No connection came about. The instance's side is at fault, or the network.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("no connection within {0:?}")]
@@ -27,30 +31,60 @@ pub(crate) struct TcpDialer {
     deadline: Duration,
     /// Unacknowledged bytes for this long break the connection (row E18).
     user_timeout: Duration,
+    resolver: Resolver,
 }
 
 impl TcpDialer {
-    pub(crate) const fn new(gate_id: String, deadline: Duration, user_timeout: Duration) -> Self {
-        Self { gate_id, deadline, user_timeout }
+    pub(crate) const fn new(
+        gate_id: String,
+        deadline: Duration,
+        user_timeout: Duration,
+        resolver: Resolver,
+    ) -> Self {
+        Self { gate_id, deadline, user_timeout, resolver }
     }
 
     /// Connects, says who this gateway is, and asks for a first sign of life with a ping: the handshake itself is
-    /// never answered.
+    /// never answered. Of several addresses only the one that is returned hears a word: an instance must not meet the
+    /// same gateway twice.
     ///
     /// # Errors
     /// [`DialError`]. Cancel safe: a connection that was not returned is closed.
     pub(crate) async fn dial_and_handshake(&self, address: &str) -> Result<TcpStream, DialError> {
-        let dial = async {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            #[cfg(target_os = "linux")]
-            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.user_timeout))?;
-            let handshake = pb::InnerHandshakeReq { service_id: self.gate_id.clone() };
-            stream.write_all(&frame::encode(Opcode::Binary, &handshake.encode_to_vec())).await?;
-            stream.write_all(&frame::encode(Opcode::Ping, &[])).await?;
-            Ok(stream)
-        };
-        timeout(self.deadline, dial).await.map_err(|_| DialError::Timeout(self.deadline))?
+        let deadline = Instant::now() + self.deadline;
+        let (host, port) = host_and_port(address)?;
+        let connected = self.resolver.connect(host, port, deadline).await;
+        let stream = connected.map_err(|error| match error {
+            ConnectError::Resolve(error) => DialError::Resolve(error),
+            ConnectError::Io(error) => DialError::Io(error),
+            ConnectError::Timeout => DialError::Timeout(self.deadline),
+        })?;
+        stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.user_timeout))?;
+        self.shake_hands(stream, deadline).await
+    }
+
+    /// A stream on which this was not written whole is closed: it has half a frame (row E20).
+    async fn shake_hands<S>(&self, mut stream: S, deadline: Instant) -> Result<S, DialError>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        let handshake = pb::InnerHandshakeReq { service_id: self.gate_id.clone() };
+        let frames =
+            [frame::encode(Opcode::Binary, &handshake.encode_to_vec()), frame::encode(Opcode::Ping, &[])]
+                .concat();
+        match timeout_at(deadline, stream.write_all(&frames)).await {
+            Ok(written) => written.map(|()| stream).map_err(DialError::Io),
+            Err(_) => Err(DialError::Timeout(self.deadline)),
+        }
+    }
+
+    /// The instance at `address` gave no sign of life there: another of its addresses is tried first.
+    pub(crate) fn avoid(&self, address: &str, there: SocketAddr) {
+        if let Ok((host, _)) = host_and_port(address) {
+            self.resolver.avoid(host, there);
+        }
     }
 }
 
@@ -60,28 +94,60 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::resolve::fixtures::{both, silent_and_listening};
+
+    const SILENCE: Duration = Duration::from_secs(6);
+
+    fn dialer(deadline: Duration) -> TcpDialer {
+        TcpDialer::new("gate01".to_owned(), deadline, SILENCE, Resolver::new(|_: &str| Ok(both())))
+    }
+
+    fn hello() -> Vec<u8> {
+        let handshake = pb::InnerHandshakeReq { service_id: "gate01".to_owned() }.encode_to_vec();
+        [frame::encode(Opcode::Binary, &handshake), frame::encode(Opcode::Ping, &[])].concat()
+    }
+
+    #[tokio::test]
+    async fn h14_an_instance_is_linked_over_its_second_address_when_the_first_is_silent() {
+        let (_silent, second) = silent_and_listening();
+        let second = TcpListener::from_std(second).unwrap();
+        let address = format!("chat:{}", second.local_addr().unwrap().port());
+        let stream = dialer(Duration::from_secs(3)).dial_and_handshake(&address).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), second.local_addr().unwrap());
+        let (mut service, _) = second.accept().await.unwrap();
+        let mut seen = vec![0; hello().len()];
+        service.read_exact(&mut seen).await.unwrap();
+        assert_eq!(seen, hello());
+    }
+
+    #[tokio::test]
+    async fn e20_a_handshake_that_is_not_written_in_time_ends_the_connection() {
+        let (mut service, stream) = tokio::io::duplex(10);
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let cut = dialer(Duration::from_millis(50)).shake_hands(stream, deadline).await;
+        assert!(matches!(cut, Err(DialError::Timeout(_))), "{cut:?}");
+        let mut seen = Vec::new();
+        service.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, hello()[..10], "and then the end");
+    }
 
     /// What reaches no peer is unacknowledged: pings find a peer that is silent, this one that cannot hear.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn e18_a_link_breaks_when_what_it_sends_is_not_acknowledged_for_as_long_as_silence_is_suffered() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let silence = Duration::from_secs(6);
-        let dialer = TcpDialer::new("gate01".to_owned(), Duration::from_secs(3), silence);
         let address = listener.local_addr().unwrap().to_string();
-        let stream = dialer.dial_and_handshake(&address).await.unwrap();
-        assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(silence));
+        let stream = dialer(Duration::from_secs(3)).dial_and_handshake(&address).await.unwrap();
+        assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(SILENCE));
         let (mut service, _) = listener.accept().await.unwrap();
-        let handshake = pb::InnerHandshakeReq { service_id: "gate01".to_owned() }.encode_to_vec();
-        let expected = [frame::encode(Opcode::Binary, &handshake), frame::encode(Opcode::Ping, &[])].concat();
-        let mut seen = vec![0; expected.len()];
+        let mut seen = vec![0; hello().len()];
         service.read_exact(&mut seen).await.unwrap();
-        assert_eq!(seen, expected);
+        assert_eq!(seen, hello());
     }
 
     #[tokio::test]
     async fn e8_a_dial_that_is_refused_or_hangs_ends_in_its_time() {
-        let dialer = TcpDialer::new("gate01".to_owned(), Duration::from_millis(50), Duration::from_secs(6));
+        let dialer = dialer(Duration::from_millis(50));
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
         assert!(matches!(dialer.dial_and_handshake(&closed).await, Err(DialError::Io(_))));
         // A backlog that is full takes no connection and refuses none.

@@ -11,6 +11,8 @@ use crate::wire::frame::FrameError;
 pub(crate) enum LinkEnd {
     /// A close frame and nothing else came: the service does not want this gateway id.
     Refused,
+    /// The service took a newer link with this gateway's id in its place. This gateway made none: another one did.
+    Replaced,
     /// A close frame.
     Closed,
     /// The connection ended.
@@ -35,6 +37,7 @@ impl fmt::Display for LinkEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("refused"),
+            Self::Replaced => f.write_str("replaced by the link of another gateway with the same id"),
             Self::Closed => f.write_str("closed by the service"),
             Self::Eof => f.write_str("connection ended"),
             Self::Io(error) => write!(f, "connection broke: {error}"),
@@ -53,7 +56,7 @@ impl LinkEnd {
     pub(super) fn loss(&self) -> Loss {
         match self {
             Self::Refused => Loss::Refused,
-            Self::Closed | Self::Eof | Self::Io(_) => Loss::Ended,
+            Self::Replaced | Self::Closed | Self::Eof | Self::Io(_) => Loss::Ended,
             // What begins a frame and stays within it is as good as silent.
             Self::Silent | Self::SlowFrame(_) => Loss::Silent,
             Self::Mute => Loss::NotReached,

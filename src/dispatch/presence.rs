@@ -117,6 +117,16 @@ impl Dispatch {
         self.signouts.nudge();
     }
 
+    /// An instance has, or another gateway took, a link with this gateway's id. True if the gateway is not ready for it: it
+    /// is certain that another one runs, or no instance of the service is left (row F15).
+    pub(crate) fn contested(&self, service: &str, is_certain: bool) -> bool {
+        let counts = is_certain || self.services.live(service) == 0;
+        if counts {
+            self.readiness.contested(service, is_certain, Instant::now());
+        }
+        counts
+    }
+
     /// A link broke: its instance leaves selection and its queue moves, oldest first, in one step without an await
     /// (G4). What may have reached it will be answered 210.
     pub(crate) fn link_lost(&self, link: &Link, loss: Loss, now: Instant) {

@@ -17,7 +17,7 @@ use crate::dispatch::link::Link;
 use crate::dispatch::link_end::LinkEnd;
 use crate::dispatch::supervision::{Event, Loss};
 use crate::dispatch::traffic::Traffic;
-use crate::monitor::events::event;
+use crate::monitor::events::event::{self, Severity};
 use crate::monitor::metrics::Reject;
 
 /// Runs until its instance has left. Not cancel safe for what is queued: only the end of the worker drops it.
@@ -49,6 +49,7 @@ pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc
                 continue;
             }
         };
+        let there = stream.peer_addr();
         let (began, lives) = (Instant::now(), link.lives());
         let end = serve(stream, &link, &dispatch).await;
         if link.is_leaving() {
@@ -56,19 +57,25 @@ pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc
             return;
         }
         let was_up = link.lives() > lives;
-        // One that comes and goes, or never came, is not redialled at once each time (row E7).
-        if was_up && began.elapsed() >= limits.backoff_first {
+        let is_contested = matches!(end, LinkEnd::Refused | LinkEnd::Replaced);
+        // One that comes and goes, or never came, is not redialled at once each time (row E7). Nor is one that another
+        // gateway has taken: the two would throw each other out as fast as they can (row F15).
+        if was_up && !is_contested && began.elapsed() >= limits.backoff_first {
             backoff.reset();
+        }
+        if !was_up && let Ok(there) = there {
+            dialer.avoid(&link.instance.address, there);
         }
         if was_up {
             report_lost(&link, &dispatch, &end);
             reported = false;
-        } else {
-            if end == LinkEnd::Refused {
-                report_refused(&link, &dispatch);
-            } else {
-                report_unreached(&link, &dispatch, &end, &mut reported);
-            }
+        } else if !is_contested {
+            report_unreached(&link, &dispatch, &end, &mut reported);
+        }
+        if is_contested {
+            report_contested(&link, &dispatch, &end);
+        }
+        if is_contested || !was_up {
             backoff.skip_immediate();
         }
         pause = backoff.next_pause();
@@ -120,11 +127,20 @@ fn raise_lost(link: &Link, dispatch: &Dispatch, detail: &dyn Display) {
     dispatch.tell_lost(link, event::Event::instance_lost(service, id, zone, detail));
 }
 
-fn report_refused(link: &Link, dispatch: &Dispatch) {
+/// The instance has a link of this gateway's id that this gateway knows nothing of. A single instance that refuses may only
+/// not have noticed that an old link is dead (row E15).
+fn report_contested(link: &Link, dispatch: &Dispatch, end: &LinkEnd) {
     dispatch.metrics.reject(Reject::BackendRejected);
     let Instance { service, id, zone, .. } = &link.instance;
-    let detail = format_args!("it knows {} already", dispatch.settings.gate_id);
-    dispatch.tell_lost(link, event::Event::link_refused(service, id, zone, detail));
+    let is_certain = *end == LinkEnd::Replaced;
+    let severity = if dispatch.contested(service, is_certain) { Severity::Error } else { Severity::Warning };
+    let gate_id = &dispatch.settings.gate_id;
+    let detail = if is_certain {
+        format!("it took another link with the id {gate_id} instead")
+    } else {
+        format!("it knows {gate_id} already")
+    };
+    dispatch.tell_lost(link, event::Event::link_refused(service, id, zone, severity, detail));
 }
 
 fn report_lost(link: &Link, dispatch: &Dispatch, end: &LinkEnd) {

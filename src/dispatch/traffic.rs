@@ -25,6 +25,7 @@ use crate::limits::{
 use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
 use crate::timer::Timer;
+use crate::wire::close::LINK_REPLACED;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Packet};
 
@@ -256,7 +257,11 @@ impl Traffic {
 
     fn take_frame(&mut self, frame: Frame, now: Instant) -> Result<(), LinkEnd> {
         if frame.opcode == Opcode::Close {
-            return Err(if self.proven { LinkEnd::Closed } else { LinkEnd::Refused });
+            return Err(match self.proven {
+                _ if frame.payload == LINK_REPLACED => LinkEnd::Replaced,
+                true => LinkEnd::Closed,
+                false => LinkEnd::Refused,
+            });
         }
         if !std::mem::replace(&mut self.proven, true) {
             self.dispatch.link_up(&self.link, now);

@@ -9,26 +9,30 @@ use crate::monitor::events::courier::{Courier, Duties};
 use crate::monitor::events::webhook::Webhook;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
+use crate::resolve::Resolver;
 
 /// Starts the thread that looks after events.
 pub(super) fn start_courier(
     config: &Config,
     metrics: &Metrics,
     readiness: &Arc<Readiness>,
+    resolver: &Resolver,
 ) -> Result<Courier, StartError> {
+    let webhook = config.webhook.as_ref().map(|config| webhook(config, resolver.clone()));
     Ok(Courier::start(Duties {
         events: metrics.events().clone(),
         readiness: Arc::clone(readiness),
         login_service: config.login_service.clone(),
         certificate_ends: certificate(config).and_then(TlsIdentity::not_after),
-        webhook: config.webhook.as_ref().map(webhook).transpose().map_err(StartError::Webhook)?,
+        webhook: webhook.transpose().map_err(StartError::Webhook)?,
     })?)
 }
 
 /// Where events are posted.
-fn webhook(config: &WebhookConfig) -> Result<Webhook, EndpointError> {
+fn webhook(config: &WebhookConfig, resolver: Resolver) -> Result<Webhook, EndpointError> {
     let WebhookConfig { address, token, roots, timeout } = config;
-    let endpoint = Endpoint::new(&address.host, address.port, address.tls.then_some(&roots[..]))?;
+    let roots = address.tls.then_some(&roots[..]);
+    let endpoint = Endpoint::new(&address.host, address.port, roots, resolver)?;
     let token = token.as_ref().map(|token| token.0.as_slice());
     Ok(Webhook::new(endpoint, &address.path, token, *timeout))
 }

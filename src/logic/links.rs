@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tracing::{debug, warn};
 
 use crate::logic::outlet::{Outlet, SendError};
+use crate::wire::close::{LINK_REPEATED, LINK_REPLACED};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::packet::{Encoded, encode_message};
@@ -22,12 +23,6 @@ const CHANNELS_PER_PUSH: usize = 100_000;
 
 /// Bytes of channel ids in one push packet: half of what a gateway takes as a frame, the rest is for the body.
 const CHANNEL_BYTES_PER_PUSH: usize = 8 * 1024 * 1024;
-
-/// Text of the close frame to a gateway that is refused; the Go systems use the same words.
-const REPEATED: &[u8] = b"channelId is repeated";
-
-/// Text of the close frame on a link that a newer one of the same gateway replaces.
-const REPLACED: &[u8] = b"replaced by a newer link";
 
 /// What is done with a gateway whose id is linked already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -246,13 +241,13 @@ impl Links {
         if known == KnownGateway::Refuse && live.contains_key(gateway) {
             drop(live);
             self.record(Event::Refused);
-            return Err(frame::encode(Opcode::Close, REPEATED));
+            return Err(frame::encode(Opcode::Close, LINK_REPEATED));
         }
         let old = live.insert(Arc::clone(gateway), Arc::clone(outlet));
         drop(live);
         if let Some(old) = old {
             self.record(Event::Replaced);
-            old.close(frame::encode(Opcode::Close, REPLACED));
+            old.close(frame::encode(Opcode::Close, LINK_REPLACED));
         }
         self.record(Event::Linked);
         Ok(Registration { links: self.clone(), gateway: Arc::clone(gateway), outlet: Arc::clone(outlet) })

@@ -113,6 +113,10 @@ catalogue! {
         "Instances of a service that are known, linked or not.";
     DISCOVERY_LAST_SUCCESS: GAUGE "gateway_discovery_last_success_timestamp_seconds" []
         "When Consul last answered as it should, seconds since 1970; absent before the first time and with a static list.";
+    DNS_ERRORS: COUNTER "gateway_dns_errors_total" ["kind"]
+        "Names not resolved: look-ups that failed, askers that did not wait for one any longer (late), and names beyond those that are remembered (full). Last good answers stay in use.";
+    DNS_LOOKUPS: GAUGE "gateway_dns_lookups" []
+        "Look-ups of names under way now, those that wait for a thread included; a number that stays above 0 means that the resolver hangs.";
     EVENTS: COUNTER "gateway_events_total" ["event"]
         "Times a condition began that the administrator is told about, those not told because they came too often included.";
     EVENTS_ACTIVE: GAUGE "gateway_events_active" ["event"]

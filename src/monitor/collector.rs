@@ -14,12 +14,13 @@ use super::events::Events;
 use super::family::{Family, Spec};
 use super::histogram::Totals;
 use super::labels::{
-    AnswerOrigin, Delivery, Direction, DiscoveryError, EventKind, Heartbeat, LinkState, LoginResult, Memory,
-    PushDrop, Reject, Signout, Transport,
+    AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState,
+    LoginResult, Memory, PushDrop, Reject, Signout, Transport,
 };
 use super::link::LinkMetrics;
 use super::metrics::Cells;
 use super::worker::{Counters, STATUSES, WorkerMetrics};
+use crate::resolve::{Counts, Resolver};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 
@@ -61,6 +62,7 @@ impl Collector for GatewayCollector {
         families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));
         families.extend(self.cells.discovery.get().into_iter().flat_map(|cells| discovery(cells)));
+        families.extend(self.cells.resolver.get().into_iter().flat_map(resolver));
         families
     }
 }
@@ -249,6 +251,20 @@ fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
         families.push(single(&of::DISCOVERY_LAST_SUCCESS, last as f64));
     }
     families
+}
+
+fn resolver(resolver: &Resolver) -> [MetricFamily; 2] {
+    let Counts { failed, late, full, under_way } = resolver.counts();
+    let mut errors = Family::new(&of::DNS_ERRORS);
+    for kind in DnsError::ALL {
+        let count = match kind {
+            DnsError::Failed => failed,
+            DnsError::Late => late,
+            DnsError::Full => full,
+        };
+        errors.sample(&[kind.label()], count as f64);
+    }
+    [errors.finish(), single(&of::DNS_LOOKUPS, under_way as f64)]
 }
 
 fn overload(cells: &Cells) -> [MetricFamily; 4] {

@@ -180,6 +180,18 @@ label_set! {
 }
 
 label_set! {
+    /// Why a name was not resolved.
+    DnsError {
+        /// The resolver said so.
+        Failed = "failed",
+        /// It did not answer in time.
+        Late = "late",
+        /// Too many other names.
+        Full = "full",
+    }
+}
+
+label_set! {
     /// What `gateway_memory_bytes` shows.
     Memory {
         /// What the process has in memory now; absent where the system does not tell.

@@ -15,6 +15,7 @@ pub use super::labels::{
 pub use super::link::LinkMetrics;
 use super::overload::Level;
 pub use super::worker::WorkerMetrics;
+use crate::resolve::Resolver;
 
 /// All cells of the process, and the registry that shows them. Clones share the cells.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub(super) struct Cells {
     pub(super) memory: [AtomicU64; Memory::COUNT],
     /// Empty until a source of instances begins.
     pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
+    /// Empty until there is one.
+    pub(super) resolver: OnceLock<Resolver>,
     links: Mutex<Vec<Weak<LinkMetrics>>>,
     pub(super) events: Events,
 }
@@ -65,6 +68,7 @@ impl Metrics {
             gateway_id: gateway_id.to_owned(),
             cert_not_after: OnceLock::new(),
             discovery: OnceLock::new(),
+            resolver: OnceLock::new(),
             overload: AtomicU64::new(0),
             backends_paused: AtomicBool::new(false),
             max_connections: AtomicU64::new(0),
@@ -81,6 +85,11 @@ impl Metrics {
     /// When the certificate of QUIC and TLS ends, seconds since 1970. Only the first call counts.
     pub fn certificate_ends(&self, seconds: i64) {
         let _known = self.cells.cert_not_after.set(seconds);
+    }
+
+    /// What this resolver counts is shown as well. Only the first call counts.
+    pub fn shows(&self, resolver: Resolver) {
+        let _known = self.cells.resolver.set(resolver);
     }
 
     /// How overloaded the process is now.

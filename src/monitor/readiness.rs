@@ -1,10 +1,10 @@
 //! Should traffic be sent here? What the gateway reports, and the verdict over it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::limits::LOGIN_OUTAGE;
+use crate::limits::{CONTESTED, LOGIN_OUTAGE};
 
 /// What the gateway reports about itself. Written on rare events only, so a short mutex is enough.
 #[derive(Debug)]
@@ -17,6 +17,17 @@ struct State {
     workers: Vec<Worker>,
     draining: bool,
     full: bool,
+    /// By service.
+    contested: BTreeMap<String, Contested>,
+}
+
+/// Another gateway seems to have this one's id.
+#[derive(Debug, Clone, Copy)]
+struct Contested {
+    /// Last.
+    at: Instant,
+    /// It threw this one out, and may at any moment again; else a link says that it is over.
+    is_certain: bool,
 }
 
 /// What one worker reports. A client may land on any of them, so all must be ready.
@@ -58,7 +69,14 @@ impl Readiness {
             has_login: false,
             login_lost: None,
         };
-        Self { state: Mutex::new(State { workers: vec![worker; workers], draining: false, full: false }) }
+        Self {
+            state: Mutex::new(State {
+                workers: vec![worker; workers],
+                draining: false,
+                full: false,
+                contested: BTreeMap::new(),
+            }),
+        }
     }
 
     /// A worker serves its listeners.
@@ -71,7 +89,9 @@ impl Readiness {
 
     /// An instance of this service has a live link to this worker. Told once or often, the effect is the same.
     pub fn service_linked(&self, worker: usize, service: &str) {
-        self.state().workers[worker].never_linked.remove(service);
+        let mut state = self.state();
+        state.workers[worker].never_linked.remove(service);
+        state.contested.retain(|contested, word| contested != service || word.is_certain);
     }
 
     /// A worker is linked to this many login instances now.
@@ -85,6 +105,15 @@ impl Readiness {
     /// Is every worker that serves linked to a login instance now?
     pub fn has_login(&self) -> bool {
         self.state().workers.iter().all(|worker| worker.has_login || !worker.started)
+    }
+
+    /// No instance of this service takes a link of this gateway because another one with its id is linked; or, and that is
+    /// certain, one threw this gateway out (row F15). It holds for [`CONTESTED`] after the last word of it; what is not
+    /// certain is over with the first link.
+    pub fn contested(&self, service: &str, is_certain: bool, now: Instant) {
+        let mut state = self.state();
+        let word = state.contested.entry(service.to_owned()).or_insert(Contested { at: now, is_certain });
+        *word = Contested { at: now, is_certain: is_certain || word.is_certain };
     }
 
     /// The process is going away. There is no way back.
@@ -129,6 +158,13 @@ impl State {
         let never_linked: BTreeSet<_> = self.workers.iter().flat_map(|worker| &worker.never_linked).collect();
         for service in &never_linked {
             reasons.push(format!("no instance of service {service} has been linked yet"));
+        }
+        for (service, word) in &self.contested {
+            if now.saturating_duration_since(word.at) < CONTESTED {
+                reasons.push(format!(
+                    "service {service} has a link of another gateway with this one's id: give each its own gateway.id"
+                ));
+            }
         }
         // A short outage is no reason: clients that wait are signed in when the link is back.
         let earliest = self.workers.iter().filter_map(|worker| worker.login_lost).min();
@@ -198,6 +234,24 @@ mod tests {
         readiness.login_links(0, 0, now);
         let reasons = readiness.verdict(now + LOGIN_OUTAGE * 2).reasons().to_vec();
         assert_eq!(reasons.len(), 2, "{reasons:?}");
+    }
+
+    #[test]
+    fn f15_an_id_that_two_gateways_have_counts_until_nothing_was_heard_of_it_for_a_while() {
+        let (readiness, now) = ready();
+        readiness.contested("chat", false, now);
+        assert!(readiness.verdict(now).reasons()[0].contains("chat"));
+        readiness.service_linked(0, "chat");
+        assert!(readiness.verdict(now).is_ready(), "it was an old link");
+        readiness.contested("chat", true, now);
+        // Linked again: the other one may come back at any moment.
+        readiness.service_linked(0, "chat");
+        let later = now + CONTESTED / 2;
+        readiness.contested("chat", false, later);
+        readiness.service_linked(0, "chat");
+        let reasons = readiness.verdict(now + CONTESTED).reasons().to_vec();
+        assert!(reasons.len() == 1 && reasons[0].contains("gateway.id"), "{reasons:?}");
+        assert!(readiness.verdict(later + CONTESTED).is_ready());
     }
 
     #[test]

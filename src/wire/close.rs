@@ -160,6 +160,13 @@ impl fmt::Display for CloseReason {
     }
 }
 
+/// Text of the close frame with which a logic service refuses a gateway whose id is linked already; the Go systems use the
+/// same words.
+pub const LINK_REPEATED: &[u8] = b"channelId is repeated";
+
+/// Text of the close frame on a link that a newer one of the same gateway id replaces. Only the logic library says so.
+pub const LINK_REPLACED: &[u8] = b"replaced by a newer link";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! The end of a worker in order: clients are told to go, closed one after the other, and signed out (row F1).
 
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::task::yield_now;
@@ -43,12 +44,19 @@ impl Times {
 }
 
 /// Waits for the drain and carries it out: each channel is served until its own close begins, ends with its last
-/// answers, and its sign-out is written.
-pub(super) async fn drained(begin: &CancellationToken, dispatch: &Dispatch, times: Times) {
+/// answers, and its sign-out is written. The hard stop counts from when the process was told, not from when discovery has
+/// taken its leave.
+pub(super) async fn drained(
+    begin: &CancellationToken,
+    told: &OnceLock<std::time::Instant>,
+    dispatch: &Dispatch,
+    times: Times,
+) {
     begin.cancelled().await;
     let begun = Instant::now();
-    let cut = begun + (times.hard_stop - times.hard_stop / SIGNOUTS_SHARE);
-    let until = begun + (times.hard_stop - times.hard_stop / END_SHARE);
+    let told = told.get().map_or(begun, |told| Instant::from_std(*told));
+    let cut = told + (times.hard_stop - times.hard_stop / SIGNOUTS_SHARE);
+    let until = told + (times.hard_stop - times.hard_stop / END_SHARE);
     let connections = dispatch.channels.connections();
     // Before anything is awaited: whoever still comes is told to go, even if nobody is here.
     let channels = dispatch.channels.begin_drain().await;

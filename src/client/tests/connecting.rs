@@ -1,6 +1,8 @@
 //! How connections come about and end.
 
 use super::*;
+use crate::resolve::fixtures::{Barrier, Silent, both, silent_and_listening};
+use crate::resolve::{ResolveError, Resolver};
 use rstest::rstest;
 
 #[rstest]
@@ -230,4 +232,104 @@ fn everything_runs_on_any_runtime() {
     send::<Client>();
     send::<Pushes>();
     send::<crate::client::PendingAnswer>();
+}
+
+/// A name of two addresses: the first takes packets and says nothing, the second is a gate.
+struct TwoAddresses {
+    _silent: (Silent, std::net::UdpSocket),
+    tcp: TcpListener,
+    quic: quinn::Endpoint,
+    acceptor: tokio_rustls::TlsAcceptor,
+    ca: TrustedCa,
+}
+
+impl TwoAddresses {
+    fn new() -> Self {
+        loop {
+            let (silent, listener) = silent_and_listening();
+            let (first, second) = (silent.listener.local_addr().unwrap(), listener.local_addr().unwrap());
+            let (tls, ca) = server_tls(b"x-im/1");
+            let crypto = QuicServerConfig::try_from(tls.clone()).unwrap();
+            let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+            // The ports of TCP and UDP are not taken together.
+            let Ok(mute) = std::net::UdpSocket::bind(first) else { continue };
+            let Ok(quic) = quinn::Endpoint::server(config, second) else { continue };
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+            let tcp = TcpListener::from_std(listener).unwrap();
+            return Self { _silent: (silent, mute), tcp, quic, acceptor, ca };
+        }
+    }
+
+    fn options(&self, transport: Transport) -> ConnectOptions {
+        let server = format!("gate.example.org:{}", self.tcp.local_addr().unwrap().port());
+        ConnectOptions {
+            transport,
+            server_name: Some("127.0.0.1".to_owned()),
+            resolver: Resolver::new(|_: &str| Ok(both())),
+            ..ConnectOptions::quic(server, self.ca.clone())
+        }
+    }
+
+    /// The gate's end of a handshake.
+    async fn accept(&self, transport: Transport) {
+        if transport == Transport::Quic {
+            self.quic.accept().await.unwrap().await.unwrap();
+            return;
+        }
+        let (socket, _) = self.tcp.accept().await.unwrap();
+        if transport == Transport::Tls {
+            self.acceptor.accept(socket).await.unwrap();
+        }
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn h14_a_client_connects_over_the_second_address_when_the_first_is_silent(
+    #[values(Transport::Quic, Transport::Tcp, Transport::Tls)] transport: Transport,
+) {
+    let gate = TwoAddresses::new();
+    let options = gate.options(transport);
+    let (half, began) = (options.connect_timeout / 2, std::time::Instant::now());
+    let (connected, ()) =
+        soon(async { tokio::join!(Client::connect(options), gate.accept(transport)) }).await;
+    connected.unwrap();
+    let took = began.elapsed();
+    assert!(took < half, "not even a fair share of the time: {took:?}");
+}
+
+#[tokio::test]
+async fn h14_of_several_addresses_the_error_of_the_one_that_answered_is_told() {
+    let gate = TwoAddresses::new();
+    let other = TwoAddresses::new();
+    let connect_timeout = Duration::from_secs(1);
+    let options = ConnectOptions {
+        ca: Some(other.ca.clone()),
+        connect_timeout,
+        // The one that answers first, so that silence comes last.
+        resolver: Resolver::new(|_: &str| Ok(both().into_iter().rev().collect())),
+        ..gate.options(Transport::Quic)
+    };
+    let (error, _) = tokio::join!(Client::connect(options), async {
+        gate.quic.accept().await.unwrap().await.unwrap_err()
+    });
+    let error = error.unwrap_err();
+    assert!(matches!(error, ConnectError::Certificate { .. }), "{error:?}");
+}
+
+#[test]
+fn h14_a_resolver_that_hangs_is_told_in_time_and_holds_no_runtime() {
+    let (_never, barrier) = Barrier::new();
+    let resolver = Resolver::new(move |_: &str| {
+        barrier.pass();
+        Ok(Vec::new())
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let connect_timeout = Duration::from_millis(50);
+    let options =
+        ConnectOptions { resolver, connect_timeout, ..ConnectOptions::tcp("gate.example.org:1".to_owned()) };
+    let error = runtime.block_on(Client::connect(options)).unwrap_err();
+    assert!(matches!(error, ConnectError::Resolve(ResolveError::Late { .. })), "{error:?}");
+    // Does not return while something blocks in it.
+    drop(runtime);
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::config::Consul;
 use crate::http_client::{Answer, Endpoint, EndpointError, HttpError};
 use crate::monitor::metrics::DiscoveryError;
+use crate::resolve::Resolver;
 
 /// Shows the ACL token.
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
@@ -26,9 +26,6 @@ const WAIT_JITTER: u32 = 16;
 /// A question that Consul did not answer as it should. No text holds the token or an answer's body.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// No answer in this time.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
     /// No answer at all.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -47,8 +44,8 @@ impl CallError {
     /// How it is counted.
     pub(super) fn kind(&self) -> DiscoveryError {
         match self {
-            Self::Timeout(_) => DiscoveryError::Timeout,
-            Self::Http(HttpError::Dns { .. }) => DiscoveryError::Dns,
+            Self::Http(HttpError::Timeout(_)) => DiscoveryError::Timeout,
+            Self::Http(HttpError::Dns(_)) => DiscoveryError::Dns,
             Self::Http(HttpError::Broken(error)) if error.is_parse() => DiscoveryError::BadAnswer,
             Self::Http(HttpError::Body(_)) => DiscoveryError::BadAnswer,
             Self::Http(HttpError::Connect(_) | HttpError::Broken(_)) => DiscoveryError::Unreachable,
@@ -82,10 +79,10 @@ impl Client {
     ///
     /// # Errors
     /// [`EndpointError`]: settings that passed the configuration's checks and still are of no use.
-    pub(super) fn new(consul: &Consul) -> Result<Self, EndpointError> {
+    pub(super) fn new(consul: &Consul, resolver: Resolver) -> Result<Self, EndpointError> {
         let address = &consul.address;
         let roots = address.tls.then_some(&consul.roots[..]);
-        let endpoint = Endpoint::new(&address.host, address.port, roots)?;
+        let endpoint = Endpoint::new(&address.host, address.port, roots, resolver)?;
         let token = consul.token.as_ref().and_then(|token| HeaderValue::from_bytes(&token.0).ok());
         let token = token.map(|mut token| {
             token.set_sensitive(true);
@@ -153,8 +150,7 @@ impl Client {
     ) -> Result<Answer, CallError> {
         let headers: Vec<_> = self.token.iter().map(|token| (TOKEN, token.clone())).collect();
         let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
-        let sent = timeout(patience, self.endpoint.send(method, path, &headers, body, MAX_BODY));
-        let answer = sent.await.map_err(|_| CallError::Timeout(patience))??;
+        let answer = self.endpoint.send(method, path, &headers, body, MAX_BODY, patience).await?;
         match answer.status {
             200 => Ok(answer),
             403 => Err(CallError::Denied),

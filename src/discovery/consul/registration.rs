@@ -32,8 +32,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// A gateway that is dead for so long is taken out; the shortest that Consul allows.
 const FORGOTTEN_AFTER: &str = "1m";
 
-/// How long the drain may wait for Consul to hear of it.
-const LEAVE: Duration = Duration::from_secs(1);
+/// How long the drain may wait for Consul to hear of it, and the share of the hard stop it may take.
+const LEAVE: (Duration, u32) = (Duration::from_secs(1), 10);
 
 /// How Consul learns whether the gateway is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub(super) struct Registration {
     client: Client,
     asker: Asker,
     readiness: Arc<Readiness>,
+    /// How long its leave may take.
+    patience: Duration,
 }
 
 impl Registration {
@@ -75,7 +77,8 @@ impl Registration {
             );
         }
         let definition = definition(config, register, listening, &check);
-        Self { id: config.id.clone(), definition, check, client, asker, readiness }
+        let patience = LEAVE.0.min(config.drain_hard_stop / LEAVE.1);
+        Self { id: config.id.clone(), definition, check, client, asker, readiness, patience }
     }
 
     /// Keeps the entry in Consul until it is dropped.
@@ -113,7 +116,7 @@ impl Registration {
 
     /// Takes the entry out, within a short time or not at all.
     pub(super) async fn leave(&self) {
-        match self.client.deregister(&self.id, LEAVE).await {
+        match self.client.deregister(&self.id, self.patience).await {
             Ok(()) | Err(CallError::Status(404)) => info!(event = "consul_deregistered", id = self.id),
             Err(error) => warn!(
                 event = "consul_not_deregistered",

@@ -59,7 +59,6 @@ impl Courier {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("events".to_owned()).spawn(move || {
             runtime.block_on(run(duties, stopped));
-            // A name that is being resolved would hold up the end for as long as the resolver likes.
             runtime.shutdown_background();
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

@@ -150,9 +150,16 @@ impl Event {
         Self::new(Subject::instance_lost(service, instance, zone), Severity::Warning, detail)
     }
 
-    /// An instance refuses this gateway's id.
-    pub fn link_refused(service: &str, instance: &str, zone: &str, detail: impl Display) -> Self {
-        Self::new(Subject::link_refused(service, instance, zone), Severity::Warning, detail)
+    /// An instance refuses this gateway's id, or took the link of another gateway with it: an error where that leaves the
+    /// gateway without the service, or is certain.
+    pub fn link_refused(
+        service: &str,
+        instance: &str,
+        zone: &str,
+        severity: Severity,
+        detail: impl Display,
+    ) -> Self {
+        Self::new(Subject::link_refused(service, instance, zone), severity, detail)
     }
 
     /// A zone has no instance of this service any more: all are lost, or have left. A warning while other zones stand in,
@@ -225,7 +232,10 @@ mod tests {
     fn the_subject_of_an_event_is_what_clears_it() {
         for (event, subject) in [
             (Event::instance_lost("s", "i", "z", "d"), Subject::instance_lost("s", "i", "z")),
-            (Event::link_refused("s", "i", "z", "d"), Subject::link_refused("s", "i", "z")),
+            (
+                Event::link_refused("s", "i", "z", Severity::Warning, "d"),
+                Subject::link_refused("s", "i", "z"),
+            ),
             (Event::zone_empty(Severity::Error, "s", "z", "d"), Subject::zone_empty("s", "z")),
             (Event::zone_fallback("s", "z", "d"), Subject::zone_fallback("s", "z")),
             (Event::push_too_large("s", "i", "z", "d"), Subject::push_too_large("s", "i", "z")),

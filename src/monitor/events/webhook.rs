@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::notice::Notice;
@@ -20,8 +20,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// An attempt failed. No text holds the path, which may be a secret, or the token.
 #[derive(Debug, thiserror::Error)]
 enum PostError {
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("status {0}; 2xx would mean that it was taken")]
@@ -90,8 +88,9 @@ impl Webhook {
 
     async fn post(&self, notice: &Notice) -> Result<(), PostError> {
         // Its status is all that counts.
-        let sent = self.endpoint.send(Method::POST, &self.path, &self.headers, notice.body(), 0);
-        let answer = timeout(self.timeout, sent).await.map_err(|_| PostError::Timeout(self.timeout))??;
+        let sent =
+            self.endpoint.send(Method::POST, &self.path, &self.headers, notice.body(), 0, self.timeout);
+        let answer = sent.await?;
         match answer.status {
             200..=299 => Ok(()),
             status => Err(PostError::Status(status)),
@@ -108,6 +107,7 @@ fn shortened(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolve::Resolver;
 
     #[test]
     fn pauses_are_jittered_within_their_half() {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_webhook_that_is_shown_is_secret() {
-        let endpoint = Endpoint::new("hooks.example.org", 443, None).unwrap();
+        let endpoint = Endpoint::new("hooks.example.org", 443, None, Resolver::default()).unwrap();
         let webhook = Webhook::new(endpoint, "/x", Some(b"do-not-show"), Duration::from_secs(1));
         assert_eq!(webhook.headers[2].1, "Bearer do-not-show");
         assert!(!format!("{webhook:?}").contains("do-not-show"), "{webhook:?}");

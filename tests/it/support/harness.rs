@@ -8,9 +8,10 @@ use gateway::config::{
     Auth, Config, ExpectedClaims, Instance, Log, LogFormat, Quic, QuicKeys, Secret, Tls, TlsIdentity,
 };
 use gateway::discovery::Snapshot;
-use gateway::gateway::Gateway;
+use gateway::gateway::{Gateway, Parts};
 use gateway::limits::{DRAIN_HARD_STOP, Limits};
 use gateway::monitor::events::Events;
+use gateway::resolve::Resolver;
 use gateway::route::Route;
 use gateway::wire::dialect::Dialect;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -142,6 +143,17 @@ impl Bench {
         dialect: Dialect,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::resolving(login, chat, dialect, Resolver::default(), change)
+    }
+
+    /// The same with a resolver of the caller's own.
+    pub(crate) fn resolving(
+        login: FakeLogic,
+        chat: FakeLogic,
+        dialect: Dialect,
+        resolver: Resolver,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = config();
         config.instances = vec![
             instance("login", "login01", login.address, dialect),
@@ -149,11 +161,8 @@ impl Bench {
         ];
         change(&mut config);
         let source = watch::Sender::new(snapshot(config.instances.clone()));
-        let gateway = match config.consul {
-            Some(_) => Gateway::start(config),
-            None => Gateway::start_with(config, source.subscribe()),
-        };
-        let gateway = gateway.expect("the gateway starts");
+        let feed = config.consul.is_none().then(|| source.subscribe());
+        let gateway = Gateway::start_with(config, Parts { feed, resolver }).expect("the gateway starts");
         let addresses = gateway.addresses();
         // Listeners on any address are reached over IPv4.
         let local = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));

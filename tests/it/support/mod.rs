@@ -12,6 +12,8 @@ pub(crate) mod harness;
 pub(crate) mod identity;
 pub(crate) mod lane;
 pub(crate) mod raw;
+#[path = "../../../src/resolve/fixtures.rs"]
+pub(crate) mod resolve;
 pub(crate) mod shaped;
 pub(crate) mod unlocked;
 pub(crate) mod webhook;

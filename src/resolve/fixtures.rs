@@ -1,0 +1,60 @@
+//! What tests connect to and ask: an address that swallows packets, and resolvers that hang. Also part of the test
+//! crate `it`, so it uses nothing of this crate.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+use socket2::{Domain, Socket, Type};
+
+/// An address on which nobody answers and nobody refuses: its backlog is full, so the kernel drops what comes.
+pub(crate) struct Silent {
+    pub(crate) listener: TcpListener,
+    /// What fills it.
+    _filling: TcpStream,
+}
+
+impl Silent {
+    /// There. Fails where the port is taken.
+    pub(crate) fn at(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&address.into())?;
+        socket.listen(0)?;
+        let listener = TcpListener::from(socket);
+        let filling = TcpStream::connect(listener.local_addr()?)?;
+        Ok(Self { listener, _filling: filling })
+    }
+}
+
+/// Two addresses of one port: the first is silent, the second listens.
+pub(crate) fn silent_and_listening() -> (Silent, TcpListener) {
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 3), 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if let Ok(silent) = Silent::at((Ipv4Addr::new(127, 0, 0, 2), port).into()) {
+            listener.set_nonblocking(true).unwrap();
+            return (silent, listener);
+        }
+    }
+}
+
+/// The addresses of [`silent_and_listening`], as a resolver says them.
+pub(crate) fn both() -> Vec<SocketAddr> {
+    [2, 3].map(|host| SocketAddr::from(([127, 0, 0, host], 0))).to_vec()
+}
+
+/// Where look-ups wait until the sender is dropped.
+pub(crate) struct Barrier(Mutex<Receiver<()>>);
+
+impl Barrier {
+    pub(crate) fn new() -> (Sender<()>, Self) {
+        let (open, closed) = channel();
+        (open, Self(Mutex::new(closed)))
+    }
+
+    /// Blocks until it is open.
+    pub(crate) fn pass(&self) {
+        let _open = self.0.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    }
+}
