@@ -36,10 +36,12 @@ use crate::worker::{self, AtWork, Plan};
 use self::events::start_courier;
 use self::open_files::{open_file_limit, own_files};
 use self::sockets::Groups;
+pub use self::state::StateError;
 
 mod events;
 mod open_files;
 mod sockets;
+mod state;
 
 /// Where a running gateway can be reached; with port 0 in the configuration, the ports that were chosen.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +80,9 @@ pub enum StartError {
     /// The machine gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// The clock is wrong, or what must not be forgotten cannot be written down.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The monitor could not start.
     #[error(transparent)]
     Monitor(#[from] crate::monitor::http::StartError),
@@ -142,6 +147,7 @@ impl Gateway {
     fn begin(config: Config, feed: Option<Feed>) -> Result<Self, StartError> {
         let max_connections = config.limits.max_connections.min(open_file_limit(own_files(&config)));
         let config = Arc::new(config);
+        let numbers = state::settle(config.state_file.as_deref())?;
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
         let metrics = new_metrics(&config);
@@ -179,7 +185,8 @@ impl Gateway {
             _monitor: monitor,
             _watchdog: watchdog,
         };
-        let verifier = Arc::new(Verifier::new(&config.auth, &config.expected_claims));
+        let verifier = Verifier::new(&config.auth, &config.expected_claims).with_leeway(config.leeway);
+        let verifier = Arc::new(verifier);
         let admission = Arc::new(Admission::new(max_connections, limits, Instant::now()));
         let gate = Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) };
         let relogins = Arc::<Relogins>::default();
@@ -194,6 +201,7 @@ impl Gateway {
                 admission: Arc::clone(&admission),
                 relogins: Arc::clone(&relogins),
                 gate: gate.clone(),
+                first_channel: numbers.first,
                 tcp: bound.tcp.next_worker(),
                 tls: bound.tls.next_worker(),
                 udp: bound.udp.next_worker(),

@@ -340,7 +340,7 @@ mod tests {
         for error in [
             anyhow::Error::from(ConnectError::Resolve { server: server(), error: cause() }),
             ConnectError::Tcp { server: server(), error: cause() }.into(),
-            CaError::File { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
+            CaError::Pem { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
             CaError::Rejected(rustls::Error::General("no such luck".to_owned())).into(),
         ] {
             let text = format!("{error:#}");
