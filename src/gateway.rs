@@ -165,9 +165,8 @@ impl Gateway {
                 drain: drain.clone(),
             },
         )?;
-        let limits = &config.limits;
         let (watchdog, pressure) =
-            Watchdog::start(metrics.clone(), MemoryBudget::of(limits)).map_err(StartError::Thread)?;
+            Watchdog::start(metrics.clone(), MemoryBudget::of(&config.limits)).map_err(StartError::Thread)?;
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
@@ -185,10 +184,9 @@ impl Gateway {
             _monitor: monitor,
             _watchdog: watchdog,
         };
-        let verifier = Verifier::new(&config.auth, &config.expected_claims).with_leeway(config.leeway);
-        let verifier = Arc::new(verifier);
-        let admission = Arc::new(Admission::new(max_connections, limits, Instant::now()));
-        let gate = Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) };
+        let verifier = new_verifier(&config);
+        let admission = Arc::new(Admission::new(max_connections, &config.limits, Instant::now()));
+        let gate = Gate { pressure, accounts: Arc::new(Buckets::of_accounts(&config.limits)) };
         let relogins = Arc::<Relogins>::default();
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
@@ -370,6 +368,11 @@ fn discover(given: Option<Feed>, gate: discovery::Gate) -> Result<Discovery, Sta
         Some(feed) => Discovery::given(feed, gate),
         None => Discovery::start(gate)?,
     })
+}
+
+fn new_verifier(config: &Config) -> Arc<Verifier> {
+    let verifier = Verifier::new(&config.auth, &config.expected_claims);
+    Arc::new(verifier.with_leeway(config.leeway))
 }
 
 fn new_metrics(config: &Config) -> Metrics {

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::header::HeaderLimits;
 
+pub use self::inputs::{MAX_FILE, MAX_TOKEN_LEEWAY, PIPE_WAIT, TOKEN_LEEWAY};
+
+mod inputs;
+
 /// The limits an operator can set. The defaults are those of reliability §2.0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -389,21 +393,6 @@ pub const LAG_PERIOD: Duration = Duration::from_secs(15);
 /// Addresses or accounts whose rate is remembered, of the process (24 bytes each). Those beyond are let in unseen; the
 /// rate of all connections bounds them still.
 pub const REMEMBERED_RATES: usize = 1 << 18;
-
-/// Larger than any certificate, key, secret, route or configuration that makes sense, bytes. It keeps a wrong path from
-/// filling the memory.
-pub const MAX_FILE: usize = 16 * KIB * KIB;
-
-/// By how much the clock of a token's maker may differ from ours, at both ends of a token's life (rows B12, B13): as far
-/// as machines drift whose time nobody looks after.
-pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
-
-/// A larger leeway would undo what short lives of tokens are for.
-pub const MAX_TOKEN_LEEWAY: Duration = Duration::from_secs(600);
-
-/// How long a pipe that stands where a file should may take to be written and closed: long enough for a command that asks
-/// another machine for a secret.
-pub const PIPE_WAIT: Duration = Duration::from_secs(5);
 
 /// Burst of the rate of all connections, seconds of it: clients that lost a gateway come at the same second.
 pub const CONNECTION_BURST_SECONDS: u32 = 2;
