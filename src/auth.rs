@@ -18,6 +18,7 @@ use serde_json::Value;
 pub use self::signing_key::{SigningKey, SigningKeyError};
 
 use crate::config::{Auth, ExpectedClaims};
+use crate::limits::TOKEN_LEEWAY;
 
 /// Largest `exp` or `nbf`: up to here every whole second is exact in a float (row B12).
 const MAX_SECONDS: f64 = 9_007_199_254_740_992.0;
@@ -31,7 +32,7 @@ pub struct Claims {
     pub app: String,
     /// On which device: `dev`; empty when the token does not say.
     pub device: String,
-    /// First second since 1970 at which the token is no longer valid.
+    /// First second since 1970 at which the token is no longer valid, without any leeway.
     pub exp: u64,
 }
 
@@ -54,10 +55,10 @@ pub enum TokenError {
     /// expects.
     #[error("the token's claims are missing, malformed or not for this gateway")]
     Claims,
-    /// `exp` has come.
+    /// `exp` has come, and the leeway is over.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` has not come yet.
+    /// `nbf` has not come yet, and is further away than the leeway.
     #[error("the token is not valid yet")]
     NotYet,
 }
@@ -96,6 +97,8 @@ pub struct Verifier {
     /// The only value of `alg` in a token's header that is accepted, case and all (row B10).
     name: &'static str,
     expected: ExpectedClaims,
+    /// Whole seconds by which the clock of a token's maker may differ from ours.
+    leeway: u64,
 }
 
 /// What is read of a token's header. Hints at keys (`kid`, `jku`, `x5u`, …) are not even looked at (row B11).
@@ -108,16 +111,14 @@ struct TokenHeader {
     crit: Option<Value>,
 }
 
-/// What is read of a token's claims, types unchecked.
+/// What is read of a token's claims, types of numbers unchecked. A claim of `null` is absent (protocol §3).
 #[derive(Deserialize)]
 struct TokenClaims {
-    acc: String,
-    app: String,
-    exp: Value,
-    #[serde(default, deserialize_with = "present")]
+    acc: Option<String>,
+    app: Option<String>,
+    exp: Option<Value>,
     nbf: Option<Value>,
-    #[serde(default)]
-    dev: String,
+    dev: Option<String>,
     #[serde(default)]
     iss: Value,
     #[serde(default)]
@@ -125,7 +126,8 @@ struct TokenClaims {
 }
 
 impl Verifier {
-    /// Prepares the key. What is not expected is not looked at.
+    /// Prepares the key. What is not expected is not looked at. The leeway is
+    /// [`TOKEN_LEEWAY`](crate::limits::TOKEN_LEEWAY).
     pub fn new(auth: &Auth, expected: &ExpectedClaims) -> Self {
         let (key, algorithm, name) = match auth {
             Auth::Hs256(secret) => (DecodingKey::from_secret(&secret.0), Algorithm::HS256, "HS256"),
@@ -133,12 +135,19 @@ impl Verifier {
             Auth::Es256(key) => (DecodingKey::from_ec_der(&key.bits), Algorithm::ES256, "ES256"),
             Auth::EdDsa(key) => (DecodingKey::from_ed_der(&key.bits), Algorithm::EdDSA, "EdDSA"),
         };
-        Self { key, algorithm, name, expected: expected.clone() }
+        Self { key, algorithm, name, expected: expected.clone(), leeway: TOKEN_LEEWAY.as_secs() }
+    }
+
+    /// The same with another leeway, of which whole seconds count: a token is good from so long before its `nbf` to so
+    /// long behind its `exp`.
+    #[must_use]
+    pub fn with_leeway(self, leeway: Duration) -> Self {
+        Self { leeway: leeway.as_secs(), ..self }
     }
 
     /// Checks a token at a time.
     ///
-    /// `now_unix` is in seconds since 1970; there is no leeway. `max_token` bounds the token and `max_account` each
+    /// `now_unix` is in seconds since 1970. `max_token` bounds the token and `max_account` each
     /// of account, app and device, all in bytes. A token costs at most one signature check and the parsing of two
     /// JSON texts that are shorter than itself.
     ///
@@ -167,7 +176,7 @@ impl Verifier {
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Format)?;
         let claims: TokenClaims = parse_object(&claims).ok_or(TokenError::Claims)?;
-        claims.check(now_unix, max_account, &self.expected)
+        self.check_claims(claims, now_unix, max_account)
     }
 
     fn check_header(&self, encoded: &str) -> Result<(), TokenError> {
@@ -178,34 +187,36 @@ impl Verifier {
         }
         Ok(())
     }
-}
 
-impl TokenClaims {
-    fn check(
-        self,
+    fn check_claims(
+        &self,
+        claims: TokenClaims,
         now_unix: u64,
         max_account: usize,
-        expected: &ExpectedClaims,
     ) -> Result<Claims, TokenError> {
-        let exp = seconds(&self.exp)?;
-        let nbf = self.nbf.as_ref().map(seconds).transpose()?;
-        for (text, may_be_empty) in [(&self.acc, false), (&self.app, false), (&self.dev, true)] {
+        let exp = seconds(&claims.exp.ok_or(TokenError::Claims)?)?;
+        let nbf = claims.nbf.as_ref().map(seconds).transpose()?;
+        let account = claims.acc.ok_or(TokenError::Claims)?;
+        let app = claims.app.ok_or(TokenError::Claims)?;
+        let device = claims.dev.unwrap_or_default();
+        for (text, may_be_empty) in [(&account, false), (&app, false), (&device, true)] {
             let empty = text.is_empty() && !may_be_empty;
             if empty || text.len() > max_account || text.chars().any(char::is_control) {
                 return Err(TokenError::Claims);
             }
         }
-        let issued = expected.issuer.as_ref().is_none_or(|issuer| self.iss == *issuer.as_str());
-        if !issued || !expected.audience.as_ref().is_none_or(|audience| is_for(&self.aud, audience)) {
+        let expected = &self.expected;
+        let issued = expected.issuer.as_ref().is_none_or(|issuer| claims.iss == *issuer.as_str());
+        if !issued || !expected.audience.as_ref().is_none_or(|audience| is_for(&claims.aud, audience)) {
             return Err(TokenError::Claims);
         }
-        if now_unix >= exp {
+        if now_unix >= exp.saturating_add(self.leeway) {
             return Err(TokenError::Expired);
         }
-        if nbf.is_some_and(|nbf| now_unix < nbf) {
+        if nbf.is_some_and(|nbf| now_unix.saturating_add(self.leeway) < nbf) {
             return Err(TokenError::NotYet);
         }
-        Ok(Claims { account: self.acc, app: self.app, device: self.dev, exp })
+        Ok(Claims { account, app, device, exp })
     }
 }
 
@@ -274,9 +285,13 @@ mod tests {
     const MAX_TOKEN: usize = 4096;
     const MAX_ACCOUNT: usize = 128;
 
+    fn verifier() -> Verifier {
+        Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default())
+    }
+
+    /// Without leeway, so that a second decides.
     fn verify(token: &str) -> Result<Claims, TokenError> {
-        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default());
-        verifier.verify(token, NOW, MAX_TOKEN, MAX_ACCOUNT)
+        verifier().with_leeway(Duration::ZERO).verify(token, NOW, MAX_TOKEN, MAX_ACCOUNT)
     }
 
     fn encode(text: &str) -> String {
@@ -427,11 +442,57 @@ mod tests {
     #[case("1699999999.5", Ok(()))]
     #[case("0", Ok(()))]
     #[case("\"0\"", Err(TokenError::Claims))]
-    #[case("null", Err(TokenError::Claims))]
+    #[case("null", Ok(()))]
     #[case("-1", Err(TokenError::Claims))]
     #[case("1e308", Err(TokenError::Claims))]
     fn b13_nbf(#[case] literal: &str, #[case] expected: Result<(), TokenError>) {
         assert_eq!(verify(&with_claim("nbf", literal)).map(drop), expected);
+    }
+
+    #[rstest]
+    #[case("exp", NOW as i64 - 60, 60, Err(TokenError::Expired))]
+    #[case("exp", NOW as i64 - 59, 60, Ok(()))]
+    #[case("exp", NOW as i64 - 1, 0, Err(TokenError::Expired))]
+    #[case("exp", NOW as i64, 1, Ok(()))]
+    #[case("nbf", NOW as i64 + 60, 60, Ok(()))]
+    #[case("nbf", NOW as i64 + 61, 60, Err(TokenError::NotYet))]
+    #[case("nbf", NOW as i64 + 1, 0, Err(TokenError::NotYet))]
+    fn b12_b13_both_ends_have_the_leeway(
+        #[case] claim: &str,
+        #[case] second: i64,
+        #[case] leeway: u64,
+        #[case] expected: Result<(), TokenError>,
+    ) {
+        let token = with_claim(claim, &second.to_string());
+        let verifier = verifier().with_leeway(Duration::from_secs(leeway));
+        assert_eq!(verifier.verify(&token, NOW, MAX_TOKEN, MAX_ACCOUNT).map(drop), expected);
+    }
+
+    #[test]
+    fn b12_b13_the_usual_leeway_is_a_minute_and_overflows_nothing() {
+        let at = |token: &str, now: u64| verifier().verify(token, now, MAX_TOKEN, MAX_ACCOUNT);
+        let token = mint_until(SECRET, "alice", "x_im", NOW);
+        assert_eq!(at(&token, NOW + 59).unwrap().exp, NOW, "the claim stays as it is");
+        assert_eq!(at(&token, NOW + 60), Err(TokenError::Expired));
+        assert_eq!(at(&token, u64::MAX), Err(TokenError::Expired));
+        let lasting = mint_until(SECRET, "alice", "x_im", 1 << 53);
+        let endless = verifier().with_leeway(Duration::MAX);
+        assert!(endless.verify(&lasting, u64::MAX - 1, MAX_TOKEN, MAX_ACCOUNT).is_ok());
+        // A fraction is still rounded up, and below 0 there is still nothing.
+        assert_eq!(at(&with_claim("exp", "1699999940.5"), NOW).unwrap().exp, NOW - 59);
+        assert_eq!(at(&with_claim("exp", "-1"), NOW), Err(TokenError::Claims));
+    }
+
+    #[rstest]
+    #[case("nbf", Ok(()))]
+    #[case("dev", Ok(()))]
+    #[case("iss", Ok(()))]
+    #[case("aud", Ok(()))]
+    #[case("exp", Err(TokenError::Claims))]
+    #[case("acc", Err(TokenError::Claims))]
+    #[case("app", Err(TokenError::Claims))]
+    fn b16_a_claim_of_null_is_absent(#[case] claim: &str, #[case] expected: Result<(), TokenError>) {
+        assert_eq!(verify(&with_claim(claim, "null")).map(drop), expected);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! directory keeps two processes from making halves of a pair each.
 
 mod certificate;
+mod chain;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,15 +16,14 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{Issuer, KeyPair};
-use rustls::RootCertStore;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::ParsedCertificate;
 
 use self::certificate::{new_authority, new_server, subject_names};
+pub use self::chain::{ChainError, ChainWarning, inspect, not_after};
+use crate::clock::{self, ClockError};
 use crate::config::{NoRandomness, QuicKeys};
+use crate::files::{self, FileError};
 
 /// Names of the files inside their directory.
 pub mod name {
@@ -65,6 +65,12 @@ pub enum CertsError {
         /// What the system said.
         error: io::Error,
     },
+    /// What begins now would have ended long ago.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// One half of a pair is there without the other.
     #[error("{} is there without {}; bring it back, or make everything anew with --force", present.display(), missing.display())]
     HalfPair {
@@ -148,11 +154,6 @@ pub fn ensure(dir: &Path) -> Result<Report, CertsError> {
     Ok(job.report)
 }
 
-/// The second since 1970 after which a certificate is no longer valid; none if it cannot be read.
-pub fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
-    validity(certificate).map(|(_, end)| end)
-}
-
 /// A file that is to be written.
 struct NewFile {
     name: &'static str,
@@ -182,6 +183,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn start(dir: &'a Path) -> Result<Self, CertsError> {
+        clock::check()?;
         fs::create_dir_all(dir).map_err(|error| io_error(dir, error))?;
         let path = dir.join(LOCK);
         let lock = OpenOptions::new()
@@ -209,8 +211,8 @@ impl<'a> Job<'a> {
 
     /// A pair that can be read, belongs together and is valid for a while.
     fn is_fresh(&self, certificate: &str, key: &str) -> bool {
-        let key = fs::read_to_string(self.path(key)).ok().and_then(|pem| KeyPair::from_pem(&pem).ok());
-        let certificate = CertificateDer::from_pem_file(self.path(certificate)).ok();
+        let key = files::text(&self.path(key)).ok().and_then(|pem| KeyPair::from_pem(&pem).ok());
+        let certificate = self.certificates(certificate).and_then(|chain| chain.into_iter().next());
         let (Some(key), Some(certificate)) = (key, certificate) else { return false };
         let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&certificate) else { return false };
         let renewal = (SystemTime::now() + RENEW_BEFORE).duration_since(UNIX_EPOCH);
@@ -219,22 +221,18 @@ impl<'a> Job<'a> {
         parsed.public_key().subject_public_key.data == key.public_key_raw() && end > renewal
     }
 
-    /// Did the CA that is there sign the server certificate that is there? Asked of a moment at which both are valid:
-    /// whether one has ended is another question.
+    /// The certificates of a file; none if one cannot be read.
+    fn certificates(&self, name: &str) -> Option<Vec<CertificateDer<'static>>> {
+        let pem = files::unmarked(&self.path(name)).ok()?;
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().ok()
+    }
+
+    /// Did the CA that is there sign the server certificate that is there?
     fn is_signed(&self) -> bool {
-        let read = |name| -> Option<Vec<CertificateDer<'static>>> {
-            CertificateDer::pem_file_iter(self.path(name)).ok()?.collect::<Result<_, _>>().ok()
-        };
-        let (Some(authorities), Some(chain)) = (read(name::CA), read(name::SERVER)) else { return false };
+        let (authorities, chain) = (self.certificates(name::CA), self.certificates(name::SERVER));
+        let (Some(authorities), Some(chain)) = (authorities, chain) else { return false };
         let Some((leaf, intermediates)) = chain.split_first() else { return false };
-        let Ok(parsed) = ParsedCertificate::try_from(leaf) else { return false };
-        let begins = authorities.iter().chain(&chain).filter_map(validity).map(|(begin, _)| begin).max();
-        let moment = Duration::from_secs(begins.and_then(|second| second.try_into().ok()).unwrap_or(0));
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(authorities);
-        let algorithms = default_provider().signature_verification_algorithms.all;
-        let moment = UnixTime::since_unix_epoch(moment);
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, moment, algorithms).is_ok()
+        chain::is_signed_by(leaf, intermediates, authorities)
     }
 
     /// Keeps the pairs that are to be kept. Without a server's pair it makes one, and before that a CA if there is
@@ -265,10 +263,7 @@ impl<'a> Job<'a> {
     }
 
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CertsError> {
-        let read = |name| {
-            let path = self.path(name);
-            fs::read_to_string(&path).map_err(|error| io_error(&path, error))
-        };
+        let read = |name| files::text(&self.path(name));
         let fail = |name| move |error| CertsError::Authority { path: self.dir.join(name), error };
         let key = KeyPair::from_pem(&read(name::CA_KEY)?).map_err(fail(name::CA_KEY))?;
         Issuer::from_ca_cert_pem(&read(name::CA)?, key).map_err(fail(name::CA))
@@ -311,12 +306,6 @@ impl<'a> Job<'a> {
         }
         Ok(())
     }
-}
-
-/// First and last second of a certificate, since 1970.
-fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some((parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp()))
 }
 
 /// The file has its mode from the start: a secret is never readable by others, not even for a moment.
@@ -396,7 +385,9 @@ mod tests {
 
     /// Would a client that trusts the CA accept the server under a name?
     fn is_trusted(dir: &Dir, host: &str) -> bool {
+        use rustls::RootCertStore;
         use rustls::client::danger::ServerCertVerifier as _;
+        use rustls::crypto::aws_lc_rs::default_provider;
         use rustls::pki_types::{ServerName, UnixTime};
 
         let mut roots = RootCertStore::empty();
@@ -529,9 +520,26 @@ mod tests {
     }
 
     #[test]
+    fn h18_names_take_underscores_and_lose_the_dot_at_their_end() {
+        let dir = Dir::new("underscores");
+        let asked =
+            ["gw_1.example.org", "gw.example.org.", "gw.example.org", "*.im.example.org.", "LOCALHOST."];
+        generate(&dir.0, &asked.map(str::to_owned), false).unwrap();
+        for host in ["gw_1.example.org", "gw.example.org", "a.im.example.org"] {
+            assert!(is_trusted(&dir, host), "{host}");
+        }
+        assert_eq!(inspect(&[dir.leaf(name::SERVER)], SystemTime::now()), Ok(vec![]));
+        let made = subject_names(&asked.map(str::to_owned)).unwrap();
+        let expected = ["gw_1.example.org", "gw.example.org", "*.im.example.org"];
+        assert_eq!(made, [&LOCAL_NAMES[..], &expected].concat(), "each once, in whatever case");
+    }
+
+    #[test]
     fn names_that_are_none_are_refused() {
         let dir = Dir::new("names");
-        for bad in ["", "a b", "a:1", "http://x", "ü"] {
+        for bad in
+            ["", ".", "*.", "*", "a..b", "a b", "a:1", "http://x", "ü", "*.192.0.2.7", "192.0.2.7.", "a.*.b"]
+        {
             let message = generate(&dir.0, &[bad.to_owned()], true).unwrap_err().to_string();
             assert!(message.contains("is no name for a certificate"), "{message}");
         }

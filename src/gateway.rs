@@ -38,10 +38,12 @@ use crate::worker::{self, AtWork, Plan};
 use self::events::start_courier;
 use self::open_files::open_file_limit;
 use self::sockets::Groups;
+pub use self::state::StateError;
 
 mod events;
 mod open_files;
 mod sockets;
+mod state;
 
 /// Where a running gateway can be reached; with port 0 in the configuration, the ports that were chosen.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +91,9 @@ pub enum StartError {
     /// The machine gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// The clock is wrong, or what must not be forgotten cannot be written down.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The monitor could not start.
     #[error(transparent)]
     Monitor(#[from] crate::monitor::http::StartError),
@@ -149,6 +154,7 @@ impl Gateway {
         let Parts { feed, resolver } = parts;
         let max_connections = config.limits.max_connections.min(open_file_limit(&config));
         let config = Arc::new(config);
+        let numbers = state::settle(config.state_file.as_deref())?;
         let mut bound = Bound::bind(&config)?;
         let addresses = bound.addresses();
         let metrics = new_metrics(&config, &resolver);
@@ -187,7 +193,7 @@ impl Gateway {
             _monitor: monitor,
             _watchdog: watchdog,
         };
-        let verifier = Arc::new(Verifier::new(&config.auth, &config.expected_claims));
+        let verifier = new_verifier(&config);
         let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
         let admission = Arc::new(admission);
         let gate = Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) };
@@ -203,6 +209,7 @@ impl Gateway {
                 admission: Arc::clone(&admission),
                 relogins: Arc::clone(&relogins),
                 gate: gate.clone(),
+                first_channel: numbers.first,
                 tcp: bound.tcp.next_worker(),
                 tls: bound.tls.next_worker(),
                 udp: bound.udp.next_worker(),
@@ -389,6 +396,11 @@ fn watch(
     let told = (!config.ready_when_full).then(|| Arc::clone(readiness));
     let places = Places { max_connections, readiness: told };
     Watchdog::start(metrics.clone(), budget, places).map_err(StartError::Thread)
+}
+
+fn new_verifier(config: &Config) -> Arc<Verifier> {
+    let verifier = Verifier::new(&config.auth, &config.expected_claims);
+    Arc::new(verifier.with_leeway(config.leeway))
 }
 
 fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {

@@ -4,6 +4,7 @@
 //!
 //! * [`wire`]: bytes to frame to packet to header, and back. No I/O, no clock.
 //! * [`limits`]: every number that bounds something, with its unit and its reason.
+//! * [`files`], [`clock`]: how every file that somebody hands over is read; whether the clock can be believed.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
@@ -21,12 +22,14 @@
 pub mod auth;
 pub mod certs;
 pub mod client;
+pub mod clock;
 pub mod config;
 mod congestion;
 pub mod discovery;
 pub mod dispatch;
 #[cfg(feature = "faults")]
 pub mod faults;
+pub mod files;
 pub mod gateway;
 mod handler;
 pub mod http_client;

@@ -14,6 +14,10 @@ pub use self::overload::*;
 pub use self::strangers::*;
 use crate::wire::header::HeaderLimits;
 
+pub use self::inputs::{MAX_FILE, MAX_TOKEN_LEEWAY, PIPE_WAIT, TOKEN_LEEWAY};
+
+mod inputs;
+
 /// The limits an operator can set. The defaults are those of reliability §2.0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

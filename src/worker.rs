@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) admission: Arc<Admission>,
     pub(crate) relogins: Arc<Relogins>,
     pub(crate) gate: Gate,
+    /// The number of its first channel.
+    pub(crate) first_channel: u64,
     /// Bound, not yet served.
     pub(crate) tcp: Vec<TcpListener>,
     /// Bound, not yet served.
@@ -227,7 +229,7 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
 }
 
 fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
-    let ids = ChannelIds::new(&plan.identity.gate_id, SystemTime::now());
+    let ids = ChannelIds::new(&plan.identity.gate_id, plan.first_channel);
     let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
     let limits = plan.config.limits.clone();

@@ -6,6 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::ServerName;
 
 use super::{CertsError, DAY, LOCAL_NAMES, NewFile, name};
 
@@ -58,20 +59,26 @@ fn set_life(params: &mut CertificateParams, life: Duration) {
     params.not_after = (begin + life).into();
 }
 
+/// The names of a certificate: those every one has, and those that are asked for, in the form in which clients look for
+/// them.
 pub(super) fn subject_names(names: &[String]) -> Result<Vec<String>, CertsError> {
     let mut all: Vec<String> = LOCAL_NAMES.map(str::to_owned).into();
-    for name in names {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'*' | b':');
-        if name.is_empty() || !name.bytes().all(known) || (name.contains(':') && !is_address(name)) {
-            return Err(CertsError::Name(name.clone()));
+    for asked in names {
+        // The dot of the root is part of a name in DNS, and in no certificate.
+        let name = asked.strip_suffix('.').unwrap_or(asked);
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        let known = match ServerName::try_from(host) {
+            Ok(ServerName::DnsName(_)) => true,
+            // An address has no dot behind it, and no wildcard.
+            Ok(ServerName::IpAddress(_)) => asked == host,
+            _ => false,
+        };
+        if !known {
+            return Err(CertsError::Name(asked.clone()));
         }
-        if !all.contains(name) {
-            all.push(name.clone());
+        if !all.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+            all.push(name.to_owned());
         }
     }
     Ok(all)
-}
-
-fn is_address(text: &str) -> bool {
-    text.parse::<std::net::IpAddr>().is_ok()
 }

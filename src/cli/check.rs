@@ -1,12 +1,13 @@
 //! `gateway check`: is a configuration or a route file acceptable, and what does it come to?
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gateway::clock;
 use gateway::config::{self, Options};
+use gateway::files;
 use gateway::monitor::memory::MemoryBudget;
 use gateway::route::Route;
 
@@ -21,11 +22,12 @@ pub(crate) struct Args {
 /// Prints what is in effect on stdout, warnings and the refusal on stderr; 64 if the file is refused.
 ///
 /// # Errors
-/// Only a stdout or stderr that cannot be written.
+/// A clock by which no certificate can be judged, or a stdout or stderr that cannot be written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.config.extension() == Some(OsStr::new("json")) {
         return check_route(&args.config);
     }
+    clock::check()?;
     let options = Options::with_environment(std::env::vars_os());
     match config::load(&args.config, &options) {
         Ok(loaded) => {
@@ -42,9 +44,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn check_route(path: &Path) -> anyhow::Result<ExitCode> {
-    let text = match fs::read_to_string(path) {
+    let text = match files::text(path) {
         Ok(text) => text,
-        Err(error) => return refuse(format_args!("{}: cannot be read: {error}", path.display())),
+        Err(error) => return refuse(error),
     };
     let route = match Route::from_json(&text) {
         Ok(route) => route,

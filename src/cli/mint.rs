@@ -1,12 +1,15 @@
 //! Tokens for trying things out: signed with the secret that `gateway dev` and `gateway certs` leave in a file, or with
 //! a private key.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use gateway::auth::{self, SigningKey};
+use gateway::clock;
 use gateway::config::{ExpectedClaims, Secret};
+use gateway::files;
 
 /// What tokens are signed with, and for whom.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,8 +38,9 @@ impl SignerArgs {
     /// Reads the secret or the key.
     ///
     /// # Errors
-    /// A file that cannot be read or used.
+    /// A file that cannot be read or used, or a clock that was never set.
     pub(crate) fn signer(&self) -> anyhow::Result<Signer> {
+        clock::check()?;
         let key = match &self.key {
             Some(path) => read_key(path)?,
             None => SigningKey::from_secret(&read_secret(&self.secret_file)?),
@@ -60,16 +64,20 @@ const VALID_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) fn read_secret(path: &Path) -> anyhow::Result<Vec<u8>> {
     let hint = "`gateway dev` and `gateway certs` make one";
     let shown = path.display();
-    let Secret(secret) =
+    let secret =
         Secret::from_file(path).map_err(|error| anyhow!("cannot read the secret file: {error}; {hint}"))?;
-    ensure!(!secret.is_empty(), "the secret file {shown} is empty; {hint}");
-    Ok(secret)
+    ensure!(!secret.0.is_empty(), "the secret file {shown} is empty; {hint}");
+    if let Some(oddity) = secret.oddity() {
+        // Nobody may be there to read it.
+        let _closed = writeln!(std::io::stderr(), "warning: the secret file {shown} {oddity}");
+    }
+    Ok(secret.0)
 }
 
 /// A private key of a file.
 pub(crate) fn read_key(path: &Path) -> anyhow::Result<SigningKey> {
     let shown = path.display();
-    let pem = std::fs::read(path).with_context(|| format!("cannot read the key file {shown}"))?;
+    let pem = files::unmarked(path).context("cannot read the key file")?;
     SigningKey::from_pem(&pem).with_context(|| format!("the key file {shown} cannot be used"))
 }
 

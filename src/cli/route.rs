@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use super::check::refuse;
 use gateway::config::{self, Instance, Options};
 use gateway::dispatch::selector::{Candidates, Explanation, RouteSelector, ZoneReason};
+use gateway::files;
 use gateway::route::Route;
 use gateway::wire::dialect::Dialect;
 
@@ -80,8 +80,7 @@ fn parse_instance(text: &str) -> Result<(String, String), String> {
 fn read(args: &ExplainArgs) -> Result<(Route, Vec<Instance>), String> {
     let (route, mut instances) = match &args.route {
         Some(path) => {
-            let text = fs::read_to_string(path)
-                .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+            let text = files::text(path).map_err(|error| error.to_string())?;
             let route = Route::from_json(&text).map_err(|error| format!("{}: {error}", path.display()))?;
             (route, Vec::new())
         }
@@ -237,6 +236,8 @@ fn to_json(args: &ExplainArgs, route: &Route, instances: &[Instance]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn args(app: &str, account: &str, instances: &[&str]) -> ExplainArgs {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use gateway::clock;
 use gateway::config::{self, Options};
 use gateway::gateway::Gateway;
 use tracing::{info, warn};
@@ -22,8 +23,10 @@ pub(crate) struct Args {
 /// Serves until a signal. Exit codes: 64 for a configuration that is refused, 1 for a start that failed.
 ///
 /// # Errors
-/// The gateway cannot start, or the machine gives no runtime.
+/// The clock is wrong, the gateway cannot start, or the machine gives no runtime.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // First of all: certificates are judged by it.
+    clock::check()?;
     let options = Options::with_environment(std::env::vars_os());
     let loaded = match config::load(&args.config, &options) {
         Ok(loaded) => loaded,

@@ -347,7 +347,7 @@ mod tests {
                 reason: cause().to_string(),
             })),
             ConnectError::Tcp { server: server(), error: cause() }.into(),
-            CaError::File { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
+            CaError::Pem { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
             CaError::Rejected(rustls::Error::General("no such luck".to_owned())).into(),
         ] {
             let text = format!("{error:#}");

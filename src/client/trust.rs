@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::files::{self, FileError};
+
 /// The ALPN protocol of this wire (protocol §7).
 pub(super) const ALPN: &[u8] = b"x-im/1";
 
@@ -26,9 +28,12 @@ impl fmt::Debug for TrustedCa {
 /// The certificate authority cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// The file cannot be read, or is no PEM.
-    #[error("cannot read the CA file {path}: {error}; `gateway dev` and `gateway certs` make one")]
-    File {
+    /// The file cannot be read.
+    #[error("cannot read the CA file: {0}; `gateway dev` and `gateway certs` make one")]
+    File(#[from] FileError),
+    /// The file is no PEM.
+    #[error("the CA file {path} holds broken PEM: {error}")]
+    Pem {
         /// As it was given.
         path: PathBuf,
         /// What the reader said.
@@ -48,11 +53,9 @@ impl TrustedCa {
     /// # Errors
     /// [`CaError`] when the file cannot be read or holds no usable certificate.
     pub fn from_pem_file(path: impl AsRef<Path>) -> Result<Self, CaError> {
-        let failed = |error| CaError::File { path: path.as_ref().to_owned(), error };
-        let certificates = CertificateDer::pem_file_iter(path.as_ref())
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(failed)?;
-        Self::from_der(certificates)
+        let pem = files::unmarked(path.as_ref())?;
+        let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        Self::from_der(certificates.map_err(|error| CaError::Pem { path: path.as_ref().to_owned(), error })?)
     }
 
     /// Takes certificates in DER.

@@ -1,11 +1,16 @@
 //! `[auth]`: from what a person writes to the one key that verifies tokens.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 
 use super::check::Checker;
 use super::error::ConfigError;
 use super::public_key::{KeyKind, PublicKey};
-use super::{Auth, ExpectedClaims, Secret, read};
+use super::secret::SecretKeys;
+use super::{Auth, ExpectedClaims, Secret};
+use crate::files;
+use crate::limits::MAX_TOKEN_LEEWAY;
 
 /// Shortest JWT secret outside `dev`, bytes (row B14), NULs at its end not counted: they are no part of the key.
 const MIN_SECRET: usize = 16;
@@ -13,11 +18,17 @@ const MIN_SECRET: usize = 16;
 /// A secret that stands in a public repository, so everyone knows it (row B14).
 const PUBLISHED_SECRET: &str = "jwt-1sNzdiSgnNuxyq2g7xml2JvLArU";
 
+const KEYS: SecretKeys = SecretKeys {
+    inline: "auth.secret",
+    file: "auth.secret_file",
+    allowed: "allowed is a file with the secret that signs tokens",
+};
+
 impl Checker<'_> {
     /// The algorithm with its key. A secret and a public key exclude each other: the algorithm says which it is.
     pub(super) fn auth(&mut self) -> Result<Auth, ConfigError> {
         match self.file.auth.algorithm.as_str() {
-            "HS256" => self.secret().map(|secret| Auth::Hs256(Secret(secret))),
+            "HS256" => self.secret().map(Auth::Hs256),
             "RS256" => self.public_key(KeyKind::Rsa).map(Auth::Rs256),
             "ES256" => self.public_key(KeyKind::P256).map(Auth::Es256),
             "EdDSA" => self.public_key(KeyKind::Ed25519).map(Auth::EdDsa),
@@ -42,6 +53,17 @@ impl Checker<'_> {
         Ok(ExpectedClaims { issuer: auth.issuer.clone(), audience: auth.audience.clone() })
     }
 
+    /// What clocks may differ by.
+    pub(super) fn leeway(&self) -> Result<Duration, ConfigError> {
+        let leeway = self.file.auth.leeway;
+        if leeway > MAX_TOKEN_LEEWAY || leeway.subsec_nanos() != 0 {
+            let [shown, longest] = [leeway, MAX_TOKEN_LEEWAY].map(humantime::format_duration);
+            let problem = format!("is {shown}; allowed are whole seconds from 0s to {longest}");
+            return Err(self.error("auth.leeway", problem));
+        }
+        Ok(leeway)
+    }
+
     fn public_key(&self, kind: KeyKind) -> Result<PublicKey, ConfigError> {
         let auth = &self.file.auth;
         for (key, is_set) in
@@ -62,36 +84,28 @@ impl Checker<'_> {
             return Err(self.error(key, problem));
         };
         let path = self.options.base.join(path);
-        let pem = read::bytes(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
+        let pem =
+            files::unmarked(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
         PublicKey::from_pem(&pem, kind).map_err(|problem| {
             self.error(key, format!("{} (for {}) {problem}", path.display(), auth.algorithm))
         })
     }
 
-    fn secret(&mut self) -> Result<Vec<u8>, ConfigError> {
-        if self.file.auth.public_key_file.is_some() {
+    fn secret(&mut self) -> Result<Secret, ConfigError> {
+        let auth = &self.file.auth;
+        if auth.public_key_file.is_some() {
             let problem = "is for \"RS256\", \"ES256\" and \"EdDSA\"; \
                            allowed with auth.algorithm \"HS256\" is auth.secret or auth.secret_file";
             return Err(self.error("auth.public_key_file", problem));
         }
-        let (key, secret) = match (&self.file.auth.secret, &self.file.auth.secret_file) {
-            (Some(secret), None) => ("auth.secret", secret.clone().into_bytes()),
-            (None, Some(path)) => {
-                let key = "auth.secret_file";
-                (key, Secret::from_line(self.read_secret(key, path)?).0)
-            }
-            (Some(_), Some(_)) => {
-                let problem = "stands beside auth.secret_file; allowed is one of them";
-                return Err(self.error("auth.secret", problem));
-            }
-            (None, None) => {
-                let problem = "is missing, as is auth.secret; allowed is one of them, \
-                               and `gateway certs` makes certs/dev/jwt.secret";
-                return Err(self.error("auth.secret_file", problem));
-            }
+        let Some((key, secret)) = self.secret_of(&KEYS, auth.secret.as_ref(), auth.secret_file.as_ref())?
+        else {
+            let problem = "is missing, as is auth.secret; allowed is one of them, \
+                           and `gateway certs` makes certs/dev/jwt.secret";
+            return Err(self.error("auth.secret_file", problem));
         };
         if !self.options.dev {
-            self.refuse_weak(key, &secret)?;
+            self.refuse_weak(key, &secret.0)?;
         }
         Ok(secret)
     }

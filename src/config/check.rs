@@ -1,14 +1,15 @@
 //! From the file type to the checked type: every value that has a right and a wrong.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConfigError;
 use super::file::{self, File};
 use super::sources::Sources;
-use super::{Config, Instance, Log, LogFormat, Options, Quic, QuicKeys, Tls, TlsIdentity, bounds, read};
+use super::{Config, Instance, Log, LogFormat, Options, Quic, QuicKeys, Tls, bounds, read};
+use crate::files;
 use crate::limits::{DRAIN_WINDOW, MAX_WORKERS};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
@@ -31,6 +32,7 @@ impl Checker<'_> {
         self.check_gateway_id()?;
         let workers = self.workers()?;
         self.check_gate_ids(workers)?;
+        let state_file = self.state_file()?;
         let dialect = self.gateway_dialect()?;
         let quic_listen = self.addresses("quic.listen", &self.file.quic.listen)?;
         let tcp = self.addresses("tcp.listen", &self.file.tcp.listen)?;
@@ -47,17 +49,20 @@ impl Checker<'_> {
         let (drain_window, drain_hard_stop) = self.drain()?;
         let auth = self.auth()?;
         let expected_claims = self.expected_claims()?;
+        let leeway = self.leeway()?;
         let webhook = self.webhook()?;
         let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
         Ok(Config {
             id: self.file.gateway.id.clone(),
             workers,
+            state_file,
             dialect,
             quic,
             tcp,
             tls,
             auth,
             expected_claims,
+            leeway,
             login_service,
             signout_after_kick: self.file.login.signout_after_kick,
             route,
@@ -127,6 +132,19 @@ impl Checker<'_> {
             ),
         };
         Err(self.error("gateway.id", problem))
+    }
+
+    /// It need not be there, but its directory must.
+    fn state_file(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(path) = &self.file.gateway.state_file else { return Ok(None) };
+        let path = self.options.base.join(path);
+        if path.file_name().is_some()
+            && path.parent().is_some_and(|dir| dir.as_os_str().is_empty() || dir.is_dir())
+        {
+            return Ok(Some(path));
+        }
+        let problem = format!("is {}; allowed is a file in a directory that is there", path.display());
+        Err(self.error("gateway.state_file", problem))
     }
 
     /// kim's services stop pushing after the first gateway that has one of the receivers (architecture §2).
@@ -240,7 +258,7 @@ impl Checker<'_> {
             let problem = "is missing; allowed is the path of a route file, such as \"config/route.json\"";
             return Err(self.error("route.file", problem));
         };
-        let text = read::text(&self.options.base.join(path))
+        let text = files::text(&self.options.base.join(path))
             .map_err(|problem| self.error("route.file", format!("{problem}; allowed is a route file")))?;
         let route = Route::from_json(&text)
             .map_err(|error| self.error("route.file", format!("{}: {error}", path.display())))?;
@@ -315,45 +333,17 @@ impl Checker<'_> {
         Ok((Some(Quic { listen: quic, identity, keys }), tls))
     }
 
-    fn identity(&mut self) -> Result<TlsIdentity, ConfigError> {
-        let file = &self.file.tls;
-        let cert = read::bytes(&self.options.base.join(&file.cert))
-            .map_err(|problem| self.error("tls.cert", read::or_make(&problem)))?;
-        let key = self.read_secret("tls.key", &file.key)?;
-        let refuse = |setting: &str, problem: &str| {
-            let path = if setting == "tls.key" { &file.key } else { &file.cert };
-            self.error(setting, read::or_remake(&format!("{} {problem}", path.display())))
-        };
-        let identity = read::identity(&cert, &key).map_err(|(setting, problem)| refuse(setting, problem))?;
-        match read::expired_at(&identity) {
-            Some(end) => {
-                let problem =
-                    format!("holds a certificate that expired at {end}; allowed is one that is valid");
-                Err(refuse("tls.cert", &problem))
-            }
-            None => Ok(identity),
-        }
-    }
-
     fn quic_keys(&mut self) -> Result<QuicKeys, ConfigError> {
         let path = &self.file.quic.key_file;
-        let keys = self.read_secret("quic.key_file", path)?;
+        let keys =
+            self.read_private("quic.key_file", path, "allowed is the file that `gateway certs` makes")?;
         String::from_utf8(keys)
             .map_err(|_| "is not text".to_owned())
             .and_then(|text| QuicKeys::parse(&text).map_err(|error| error.to_string()))
             .map_err(|problem| {
-                self.error("quic.key_file", read::or_remake(&format!("{}: {problem}", path.display())))
+                let hint = read::or_remake(&self.options.base.join(path));
+                self.error("quic.key_file", format!("{}: {problem}{hint}", path.display()))
             })
-    }
-
-    /// Reads a file that nobody else should be able to read.
-    pub(super) fn read_secret(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
-        let path = self.options.base.join(path);
-        let bytes = read::bytes(&path).map_err(|problem| self.error(key, read::or_make(&problem)))?;
-        if read::is_open_to_others(&path) {
-            self.warnings.push(format!("{key}: other users can read {}; chmod 600 it", path.display()));
-        }
-        Ok(bytes)
     }
 }
 

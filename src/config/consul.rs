@@ -8,7 +8,9 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::check::Checker;
 use super::error::ConfigError;
-use super::{Instance, Secret, is_host_and_port, read};
+use super::secret::SecretKeys;
+use super::{Instance, Secret, is_host_and_port};
+use crate::files;
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
@@ -32,6 +34,12 @@ const LONGEST_TEXT: usize = 512;
 
 /// Shortest of these times.
 const SHORTEST: Duration = Duration::from_millis(1);
+
+const TOKEN_KEYS: SecretKeys = SecretKeys {
+    inline: "discovery.consul.token",
+    file: "discovery.consul.token_file",
+    allowed: "allowed is a file with an ACL token of Consul",
+};
 
 /// A Consul agent, what is watched there, and how the gateway is registered.
 #[derive(Debug, Clone)]
@@ -227,7 +235,8 @@ impl Checker<'_> {
         }
         let allowed = "allowed is a PEM file with certificates";
         let path = self.options.base.join(path);
-        let pem = read::bytes(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
+        let pem =
+            files::unmarked(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
         let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let mut store = rustls::RootCertStore::empty();
         match roots {
@@ -243,18 +252,8 @@ impl Checker<'_> {
 
     fn consul_token(&mut self) -> Result<Option<Secret>, ConfigError> {
         let consul = &self.file.discovery.consul;
-        let (key, token) = match (&consul.token, &consul.token_file) {
-            (None, None) => return Ok(None),
-            (Some(token), None) => ("discovery.consul.token", Secret(token.clone().into_bytes())),
-            (None, Some(path)) => {
-                let key = "discovery.consul.token_file";
-                (key, Secret::from_line(self.read_secret(key, path)?))
-            }
-            (Some(_), Some(_)) => {
-                let problem = "stands beside discovery.consul.token_file; allowed is one of them";
-                return Err(self.error("discovery.consul.token", problem));
-            }
-        };
+        let found = self.secret_of(&TOKEN_KEYS, consul.token.as_ref(), consul.token_file.as_ref())?;
+        let Some((key, token)) = found else { return Ok(None) };
         if token.0.is_empty() || !token.0.iter().all(u8::is_ascii_graphic) {
             let problem = "holds no token; allowed are letters, digits and signs, without spaces";
             return Err(self.error(key, problem));

@@ -1,19 +1,15 @@
 //! Why a configuration is refused: one line that names key, reason, what is allowed, and where the value stands.
 
 use std::fmt;
-use std::path::PathBuf;
+
+use crate::files::FileError;
 
 /// Why a configuration is refused. Always the operator's to mend; `gateway` exits 64. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The configuration file cannot be read.
-    #[error("{}: cannot be read: {error}; name another file with --config", path.display())]
-    Unreadable {
-        /// As given.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
+    #[error("{0}; name another file with --config")]
+    Unreadable(FileError),
     /// The file is not TOML.
     #[error("{file}, line {line}: {message}; allowed is TOML")]
     Syntax {

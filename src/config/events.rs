@@ -10,10 +10,12 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::Secret;
 use super::check::Checker;
 use super::effective::MASK;
 use super::error::ConfigError;
-use super::{Secret, read};
+use super::secret::SecretKeys;
+use crate::files;
 
 /// Longest URL, bytes.
 const MAX_URL: usize = 2048;
@@ -28,6 +30,12 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+const TOKEN_KEYS: SecretKeys = SecretKeys {
+    inline: "events.webhook_token",
+    file: "events.webhook_token_file",
+    allowed: "allowed is a file with the webhook's token",
+};
 
 /// Where events are posted.
 #[derive(Debug, Clone)]
@@ -141,34 +149,13 @@ impl Checker<'_> {
 
     fn webhook_token(&mut self) -> Result<Option<Secret>, ConfigError> {
         let events = &self.file.events;
-        let (key, token) = match (&events.webhook_token, &events.webhook_token_file) {
-            (None, None) => return Ok(None),
-            (Some(token), None) => ("events.webhook_token", Secret(token.clone().into_bytes())),
-            (None, Some(path)) => {
-                let key = "events.webhook_token_file";
-                (key, Secret::from_line(self.read_token(key, path)?))
-            }
-            (Some(_), Some(_)) => {
-                let problem = "stands beside events.webhook_token_file; allowed is one of them";
-                return Err(self.error("events.webhook_token", problem));
-            }
-        };
+        let (inline, file) = (events.webhook_token.as_ref(), events.webhook_token_file.as_ref());
+        let Some((key, token)) = self.secret_of(&TOKEN_KEYS, inline, file)? else { return Ok(None) };
         if token.0.is_empty() || !token.0.iter().all(u8::is_ascii_graphic) {
             let problem = "holds no token; allowed are letters, digits and signs, without spaces";
             return Err(self.error(key, problem));
         }
         Ok(Some(token))
-    }
-
-    /// Like [`Checker::read_secret`], of a file that `gateway certs` does not make.
-    fn read_token(&mut self, key: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
-        let path = self.options.base.join(path);
-        let allowed = "allowed is a file with the webhook's token";
-        let bytes = read::bytes(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
-        if read::is_open_to_others(&path) {
-            self.warnings.push(format!("{key}: other users can read {}; chmod 600 it", path.display()));
-        }
-        Ok(bytes)
     }
 
     fn webhook_roots(&self, tls: bool) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -179,7 +166,7 @@ impl Checker<'_> {
                 return Ok(Vec::new());
             }
             let found =
-                SYSTEM_ROOTS.iter().find_map(|path| usable_roots(&read::bytes(Path::new(path)).ok()?));
+                SYSTEM_ROOTS.iter().find_map(|path| usable_roots(&files::unmarked(Path::new(path)).ok()?));
             return found.ok_or_else(|| {
                 let problem = format!("is missing, and this system has no list of its own; {allowed}");
                 self.error(key, problem)
@@ -191,7 +178,8 @@ impl Checker<'_> {
             return Err(self.error(key, problem));
         }
         let path = self.options.base.join(path);
-        let pem = read::bytes(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
+        let pem =
+            files::unmarked(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
         usable_roots(&pem).ok_or_else(|| {
             self.error(key, format!("{} holds none that can be used; {allowed}", path.display()))
         })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::limits::{DRAIN_HARD_STOP, Limits};
+use crate::limits::{DRAIN_HARD_STOP, Limits, TOKEN_LEEWAY};
 
 /// The whole file.
 #[derive(Debug, Deserialize, Serialize)]
@@ -51,6 +51,8 @@ pub(super) struct Gateway {
     pub(super) dialect: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) advertise: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) state_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -88,6 +90,8 @@ pub(super) struct Auth {
     pub(super) issuer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) audience: Option<String>,
+    #[serde(with = "humantime_serde")]
+    pub(super) leeway: Duration,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -267,6 +271,7 @@ impl Default for Auth {
             public_key_file: None,
             issuer: None,
             audience: None,
+            leeway: TOKEN_LEEWAY,
         }
     }
 }

@@ -12,6 +12,7 @@ mod effective;
 mod error;
 mod events;
 mod file;
+mod identity;
 mod instances;
 mod keys;
 pub(crate) mod pem;
@@ -38,10 +39,11 @@ pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::keys::{NoRandomness, QuicKeysError};
 pub use self::pem::{Label, PemError};
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
-pub use self::secret::{Secret, SecretFileError};
+pub use self::secret::{Secret, SecretError, SecretFileError};
 
 use self::check::Checker;
 use self::sources::Sources;
+use crate::files;
 use crate::limits::Limits;
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
@@ -157,7 +159,7 @@ fn prefer_overriding_webhook_token(events: &mut file::Events, sources: &Sources)
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
+    files::text(path).map_err(ConfigError::Unreadable)
 }
 
 /// A gateway's whole configuration.
@@ -167,6 +169,8 @@ pub struct Config {
     pub id: String,
     /// Worker threads, 1 to [`MAX_WORKERS`](crate::limits::MAX_WORKERS).
     pub workers: usize,
+    /// Where it remembers which channel ids are taken; none: nowhere.
+    pub state_file: Option<PathBuf>,
     /// What logic services speak unless they say otherwise.
     pub dialect: Dialect,
     /// QUIC listeners with their TLS identity and keys; none: QUIC is off.
@@ -179,6 +183,9 @@ pub struct Config {
     pub auth: Auth,
     /// What tokens must say beside their bearer.
     pub expected_claims: ExpectedClaims,
+    /// How long before `nbf` and behind `exp` a token is good: whole seconds, 0 to
+    /// [`MAX_TOKEN_LEEWAY`](crate::limits::MAX_TOKEN_LEEWAY).
+    pub leeway: Duration,
     /// Name of the service that signs users in.
     pub login_service: String,
     /// Write a sign-out after a kick by the login service, too.
@@ -281,9 +288,10 @@ pub struct TlsIdentity {
 }
 
 impl TlsIdentity {
-    /// The second since 1970 after which the leaf is no longer valid; none if it cannot be read.
+    /// The second since 1970 after which the first certificate of the chain is no longer valid; none if one cannot be
+    /// read.
     pub fn not_after(&self) -> Option<i64> {
-        self.chain.first().and_then(|leaf| crate::certs::not_after(leaf))
+        crate::certs::not_after(&self.chain)
     }
 }
 

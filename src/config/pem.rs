@@ -1,8 +1,9 @@
-//! The one section a key file must hold. What it holds instead has a name, so that an error can say it.
+//! The sections that files of keys and certificates hold. What one holds instead has a name, so that an error can say it.
 
 use std::fmt;
 
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// What a PEM section says of itself in its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +12,7 @@ pub enum Label {
     PublicKey,
     /// PKCS#8, any algorithm.
     PrivateKey,
-    /// PKCS#8 behind a password.
+    /// Any private key behind a password.
     EncryptedPrivateKey,
     /// PKCS#1 or SEC1: a private key of one algorithm.
     OldPrivateKey,
@@ -29,6 +30,9 @@ pub enum PemError {
     /// No line begins a section.
     #[error("holds no PEM")]
     Nothing,
+    /// The same in binary.
+    #[error("holds DER, which is binary, and not PEM")]
+    Der,
     /// Something else, alone or beside what should be there.
     #[error("holds {0}")]
     Holds(Label),
@@ -75,14 +79,14 @@ impl fmt::Display for Label {
 
 /// The DER of a file's only section, which must be of the kind `wanted`: a public or a private key.
 pub(crate) fn only_section(pem: &[u8], wanted: Label) -> Result<Vec<u8>, PemError> {
-    let labels: Vec<Label> = pem.split(|byte| *byte == b'\n').filter_map(label).collect();
+    let labels = labels(pem);
     // What can be named is told before what cannot: EC parameters stand in front of an EC key.
     let others = || labels.iter().filter(|label| **label != wanted);
     if let Some(other) = others().find(|label| **label != Label::Other).or_else(|| others().next()) {
         return Err(PemError::Holds(*other));
     }
     match labels.len() {
-        0 => return Err(PemError::Nothing),
+        0 => return Err(nothing(pem)),
         1 => {}
         several => return Err(PemError::Several(several)),
     }
@@ -91,6 +95,66 @@ pub(crate) fn only_section(pem: &[u8], wanted: Label) -> Result<Vec<u8>, PemErro
         Ok((SectionKind::PrivateKey, der)) if wanted == Label::PrivateKey => Ok(der),
         _ => Err(PemError::Broken),
     }
+}
+
+/// The certificates of a file, at least one. Other sections beside them are left alone; one that begins or ends like a
+/// certificate and is none is refused, because a reader of PEM skips it in silence.
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let labels = labels(pem);
+    let marked =
+        |mark: &[u8]| lines(pem).filter(|line| line.windows(mark.len()).any(|part| part == mark)).count();
+    let (begun, ended) = (marked(b"BEGIN CERTIFICATE"), marked(b"END CERTIFICATE"));
+    if begun + ended == 0 {
+        return Err(instead(pem, &labels));
+    }
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| PemError::Broken)?;
+    let whole = certificates.len() == begun && begun == ended;
+    if whole { Ok(certificates) } else { Err(PemError::Broken) }
+}
+
+/// The first private key of a file, whatever stands beside it.
+pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+    let labels = labels(pem);
+    match labels.iter().find(|label| label.is_private()) {
+        Some(Label::EncryptedPrivateKey) => Err(PemError::Holds(Label::EncryptedPrivateKey)),
+        Some(_) => PrivateKeyDer::from_pem_slice(pem).map_err(|_| PemError::Broken),
+        None => Err(instead(pem, &labels)),
+    }
+}
+
+/// What a file holds instead of what it should. What can be named is told before what cannot.
+fn instead(pem: &[u8], labels: &[Label]) -> PemError {
+    let other = labels.iter().find(|label| **label != Label::Other).or(labels.first());
+    other.map_or_else(|| nothing(pem), |other| PemError::Holds(*other))
+}
+
+/// What a file without any section is: every key and certificate in DER is a sequence of more than 127 bytes, or nearly.
+fn nothing(bytes: &[u8]) -> PemError {
+    match bytes {
+        [0x30, length, ..] if *length >= 0x80 || usize::from(*length) + 2 == bytes.len() => PemError::Der,
+        _ => PemError::Nothing,
+    }
+}
+
+/// The labels of all sections, in their order.
+fn labels(pem: &[u8]) -> Vec<Label> {
+    let mut following = lines(pem).skip(1);
+    let labels = lines(pem).filter_map(|line| {
+        let next = following.next().unwrap_or_default();
+        // The older way of saying that a key is encrypted is a header below its first line.
+        match label(line)? {
+            Label::OldPrivateKey if next.starts_with(b"Proc-Type: 4,ENCRYPTED") => {
+                Some(Label::EncryptedPrivateKey)
+            }
+            label => Some(label),
+        }
+    });
+    labels.collect()
+}
+
+fn lines(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
+    pem.split(|byte| *byte == b'\n')
 }
 
 fn label(line: &[u8]) -> Option<Label> {
@@ -130,6 +194,7 @@ mod tests {
             (section("PUBLIC KEY").replace("-----END", "----"), PemError::Broken),
             (String::new(), PemError::Nothing),
             ("ssh-ed25519 AAAA me@here".to_owned(), PemError::Nothing),
+            ("\u{30}\u{3}\u{2}\u{1}\u{7}".to_owned(), PemError::Der),
         ] {
             assert_eq!(only_section(text.as_bytes(), Label::PublicKey), Err(expected), "{text}");
         }
@@ -138,5 +203,46 @@ mod tests {
             only_section(public.as_bytes(), Label::PrivateKey),
             Err(PemError::Holds(Label::PublicKey))
         );
+    }
+
+    #[test]
+    fn h18_a_section_that_would_be_skipped_in_silence_is_broken() {
+        let one = section("CERTIFICATE");
+        let key = section("PRIVATE KEY");
+        assert_eq!(certificates(one.repeat(2).as_bytes()).unwrap().len(), 2);
+        assert_eq!(certificates(format!("a\n{one}\nb\n{key}").as_bytes()).unwrap().len(), 1);
+        for (from, to) in [
+            ("-----BEGIN", "----BEGIN"),
+            ("-----BEGIN", " -----BEGIN"),
+            ("-----END", "----END"),
+            ("AAAA", "A!A"),
+        ] {
+            let second = one.replace(from, to);
+            assert_eq!(certificates(format!("{one}{second}").as_bytes()), Err(PemError::Broken), "{second}");
+        }
+        assert_eq!(
+            certificates(format!("{one}-----BEGIN CERTIFICATE-----\nAAAA\n").as_bytes()),
+            Err(PemError::Broken)
+        );
+        assert_eq!(certificates(key.as_bytes()), Err(PemError::Holds(Label::PrivateKey)));
+        assert_eq!(certificates(b"\x30\x82\x01\x00"), Err(PemError::Der));
+        assert_eq!(certificates(b"0 means no"), Err(PemError::Nothing));
+    }
+
+    #[test]
+    fn h18_a_key_behind_a_password_is_called_that() {
+        let taken = |text: &str| private_key(text.as_bytes()).map(drop);
+        let old = section("EC PRIVATE KEY");
+        assert_eq!(taken(&section("PRIVATE KEY")), Ok(()));
+        assert_eq!(taken(&format!("{}{}{old}", section("CERTIFICATE"), section("EC PARAMETERS"))), Ok(()));
+        let header = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA";
+        for text in [section("ENCRYPTED PRIVATE KEY"), old.replace("AAAA", header)] {
+            for text in [text.clone(), text.replace('\n', "\r\n")] {
+                assert_eq!(taken(&text), Err(PemError::Holds(Label::EncryptedPrivateKey)), "{text}");
+            }
+        }
+        assert_eq!(taken(&section("CERTIFICATE")), Err(PemError::Holds(Label::Certificate)));
+        assert_eq!(taken(&old.replace("AAAA", "!")), Err(PemError::Broken));
+        assert_eq!(taken(""), Err(PemError::Nothing));
     }
 }

@@ -1,83 +1,44 @@
-//! Reading the files a configuration names. Errors say what is wrong with them, without the key.
+//! What to say of the files a configuration names, beside what is wrong with them.
 
 use std::fs;
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use crate::certs::name;
 
-use super::TlsIdentity;
+/// What `gateway certs` makes unless it is told where.
+const USUAL_DIR: &str = "certs/dev";
 
-/// Larger than any certificate, key, secret or route that makes sense, bytes. It keeps a wrong path (a device, a
-/// log) from filling the memory.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
-
-pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let describe = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
-        _ => format!("{} cannot be read: {error}", path.display()),
-    };
-    let metadata = fs::metadata(path).map_err(describe)?;
-    if !metadata.is_file() {
-        return Err(format!("{} is no file", path.display()));
-    }
-    if metadata.len() > MAX_FILE {
-        return Err(format!("{} has more than {MAX_FILE} bytes", path.display()));
-    }
-    fs::read(path).map_err(describe)
-}
-
-pub(super) fn text(path: &Path) -> Result<String, String> {
-    String::from_utf8(bytes(path)?).map_err(|_| format!("{} is not UTF-8", path.display()))
-}
-
-/// What to do about a bad file that `gateway certs` makes: it keeps what is there unless it is told otherwise.
-pub(super) fn or_remake(problem: &str) -> String {
-    format!("{problem}; `gateway certs --force` makes everything anew")
-}
-
-/// What to do about a missing file that `gateway certs` makes.
-pub(super) fn or_make(problem: &str) -> String {
-    format!("{problem}; `gateway certs` makes it")
-}
-
-/// A chain and its key, which must belong together; else the key of the setting that is wrong, and why.
-pub(super) fn identity(cert: &[u8], key: &[u8]) -> Result<TlsIdentity, (&'static str, &'static str)> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert)
-        .collect::<Result<_, _>>()
-        .map_err(|_| ("tls.cert", "holds broken PEM; allowed is a PEM chain, leaf first"))?;
-    if chain.is_empty() {
-        return Err(("tls.cert", "holds no certificate; allowed is a PEM chain, leaf first"));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| ("tls.key", "holds no private key; allowed is PEM: PKCS#8, SEC1 or PKCS#1"))?;
-    let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider) {
-        // A key that cannot tell its public half cannot be compared.
-        Ok(_) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(TlsIdentity { chain, key })
-        }
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(("tls.key", "does not belong to tls.cert; allowed is the key of its first certificate"))
-        }
-        Err(_) => Err((
-            "tls.cert",
-            "holds a certificate or key that TLS cannot use; allowed is X.509 with an \
-                        ECDSA, Ed25519 or RSA key",
-        )),
+/// What to do about a missing file: `gateway certs` makes it, if that is a file it makes; else what is `allowed`.
+pub(super) fn or_make(path: &Path, allowed: &str) -> String {
+    match certs_of(path) {
+        Some(command) if !path.exists() => format!("; `{command}` makes it"),
+        _ => format!("; {allowed}"),
     }
 }
 
-/// When the leaf ended, if it has. A certificate that cannot be read is not known to have.
-pub(super) fn expired_at(identity: &TlsIdentity) -> Option<String> {
-    let end = u64::try_from(identity.not_after()?).unwrap_or(0);
-    let end = UNIX_EPOCH + Duration::from_secs(end);
-    (SystemTime::now() > end).then(|| humantime::format_rfc3339_seconds(end).to_string())
+/// What to do about a bad file: to make everything anew, if `gateway certs` has made it. A file from elsewhere is
+/// left alone.
+pub(super) fn or_remake(path: &Path) -> String {
+    match certs_of(path) {
+        Some(command) if has_authority(path) => format!("; `{command} --force` makes everything anew"),
+        _ => String::new(),
+    }
+}
+
+/// The command that makes the file, if one does.
+fn certs_of(path: &Path) -> Option<String> {
+    const MADE: [&str; 4] = [name::SERVER, name::SERVER_KEY, name::JWT_SECRET, name::QUIC_KEYS];
+    let file = path.file_name()?.to_str()?;
+    let dir = path.parent()?;
+    MADE.contains(&file).then(|| match dir.ends_with(USUAL_DIR) {
+        true => "gateway certs".to_owned(),
+        false => format!("gateway certs --dir {}", dir.display()),
+    })
+}
+
+/// Beside what it makes, `gateway certs` leaves the key of its CA. Nobody else would.
+fn has_authority(path: &Path) -> bool {
+    path.parent().is_some_and(|dir| dir.join(name::CA_KEY).exists())
 }
 
 #[cfg(unix)]
@@ -86,7 +47,8 @@ pub(super) fn is_open_to_others(path: &Path) -> bool {
 
     /// Read permission of the group and of everybody.
     const OTHERS_READ: u32 = 0o044;
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_READ != 0)
+    let is_open = |metadata: fs::Metadata| metadata.permissions().mode() & OTHERS_READ != 0;
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && is_open(metadata))
 }
 
 #[cfg(not(unix))]

@@ -11,6 +11,8 @@ use crate::limits::{DRAIN_HARD_STOP, DRAIN_WINDOW};
 
 mod consul;
 mod events;
+mod files;
+mod identity;
 mod public_keys;
 
 /// A directory of its own with everything a configuration names, removed at the end.
@@ -346,7 +348,7 @@ fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[c
     "",
     "auth.secret_file: is missing, as is auth.secret; allowed"
 )]
-#[case("jwt.secret", "none.secret", "none.secret does not exist; `gateway certs` makes it")]
+#[case("jwt.secret", "none.secret", "none.secret does not exist; allowed is a file with the secret")]
 #[case("file = \"config/route.json\"", "", "route.file: is missing; allowed is the path of a route file")]
 #[case("config/route.json", "certs", "is no file; allowed is a route file")]
 fn a_bad_value_names_key_reason_and_what_is_allowed(
@@ -482,6 +484,41 @@ fn a_secret_file_is_the_same_for_the_gateway_and_for_who_makes_tokens() {
     }
     let message = Secret::from_file(&home.0).unwrap_err().to_string();
     assert!(message.ends_with("is no file"), "{message}");
+}
+
+#[test]
+fn b12_b13_the_leeway_is_a_minute_and_can_be_set_or_switched_off() {
+    let home = Home::new("leeway");
+    let with = |leeway: &str| minimal("").replace("[auth]\n", &format!("[auth]\nleeway = \"{leeway}\"\n"));
+    assert_eq!(home.parse(&minimal(""), &[]).unwrap().config.leeway, Duration::from_secs(60));
+    for (text, seconds) in [("0s", 0), ("5s", 5), ("10m", 600)] {
+        assert_eq!(home.parse(&with(text), &[]).unwrap().config.leeway, Duration::from_secs(seconds));
+    }
+    for text in ["601s", "1500ms"] {
+        let message = home.refused(&with(text), &[]);
+        assert!(
+            message.contains("; allowed are whole seconds from 0s to 10m (from gateway.toml)"),
+            "{message}"
+        );
+    }
+    assert!(home.refused(&with("-1s"), &[]).starts_with("auth.leeway: is \"-1s\"; allowed is a duration"));
+    let environment = [("GATEWAY__AUTH__LEEWAY", "7s")];
+    assert_eq!(home.parse(&minimal(""), &environment).unwrap().config.leeway, Duration::from_secs(7));
+}
+
+#[test]
+fn h19_the_state_file_needs_its_directory_only() {
+    let home = Home::new("state-file");
+    let with =
+        |path: &str| minimal("").replace("id = \"g1\"", &format!("id = \"g1\"\nstate_file = \"{path}\""));
+    assert_eq!(home.parse(&minimal(""), &[]).unwrap().config.state_file, None);
+    let config = home.parse(&with("certs/state"), &[]).unwrap().config;
+    assert_eq!(config.state_file, Some(home.0.join("certs/state")));
+    for bad in ["none/state", "certs/.."] {
+        let message = home.refused(&with(bad), &[]);
+        assert!(message.starts_with("gateway.state_file: is "), "{message}");
+        assert!(message.contains("allowed is a file in a directory that is there"), "{message}");
+    }
 }
 
 #[test]
@@ -639,7 +676,7 @@ fn routing_can_be_read_before_there_are_certificates() {
     let (route, instances) = load_routing(&path, &home.options(&[])).unwrap();
     assert_eq!((route.zones().len(), instances.len()), (2, 3));
     let missing = load(&home.0.join("none.toml"), &home.options(&[])).unwrap_err().to_string();
-    assert!(missing.contains("none.toml: cannot be read"), "{missing}");
+    assert!(missing.contains("none.toml does not exist"), "{missing}");
     assert!(missing.ends_with("name another file with --config"), "{missing}");
 }
 

@@ -294,6 +294,8 @@ label_set! {
         OverloadShed = "overload_shed",
         /// One of the newest connections, closed 3003 to make room (F11).
         OverloadNewest = "overload_newest",
+        /// A login that came while the gateway's clock said a time before 2020; answered 300 (H19).
+        Clock = "clock",
         /// An account that signs in too often; answered 300 (B20).
         AccountRate = "account_rate",
         /// A connection from an address that sends too many.

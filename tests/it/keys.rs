@@ -149,7 +149,7 @@ fn the_program_signs_login_tokens_with_one_key_and_says_what_is_wrong_with_anoth
     assert!(stderr.contains("public.pem cannot be used: holds a public key; allowed is one"), "{stderr}");
     let (code, stderr, _) = run(&["--key", "none.pem"]);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("cannot read the key file none.pem"), "{stderr}");
+    assert!(stderr.contains("cannot read the key file: none.pem does not exist"), "{stderr}");
     let (code, stderr, _) = run(&["--key", "private.pem", "--secret-file", "private.pem"]);
     assert_eq!(code, Some(64), "{stderr}");
 }

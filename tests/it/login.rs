@@ -122,13 +122,15 @@ async fn b19_a_token_that_runs_out_during_the_session_does_not_end_it(
 }
 
 #[tokio::test]
-async fn channel_ids_never_repeat_and_the_device_comes_from_the_token() {
+async fn b12_b13_h19_channel_ids_never_repeat_and_device_and_leeway_count() {
     let bench = Bench::start().await;
     let (_first, one) = bench.client(Tcp, "alice").await;
     let mut second = bench.connect(QuicOne).await;
     let mut claims = identity::claims("alice");
     claims["dev"] = json!("phone");
-    claims["nbf"] = json!(identity::now() - 5);
+    // Both ends of its life are on the wrong side of now, by less than the leeway (rows B12, B13).
+    claims["nbf"] = json!(identity::now() + 30);
+    claims["exp"] = json!(identity::now() - 30);
     let sequence = second.signin(&identity::signed(&claims, Algorithm::HS256, identity::SECRET)).await;
     let two = pb::LoginResp::decode(second.response(sequence).await.body).unwrap().channel_id;
     assert!(number_of(&two, "alice") > number_of(&one, "alice"));

@@ -19,6 +19,8 @@ use crate::support::raw::{Kind, Raw, Target};
 
 mod auto;
 mod chat;
+#[cfg(target_os = "linux")]
+mod clock;
 mod groups;
 mod logic;
 mod memory_group;

@@ -7,9 +7,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The two that everything stands on. `limits` names the header limits, which wire declares and enforces.
     ("wire", &[]),
     ("limits", &["wire"]),
+    ("files", &["limits"]),
+    ("clock", &[]),
     ("route", &["limits", "wire"]),
     // Reads a certificate's end with `certs`, which in turn makes the keys that `config` defines.
-    ("config", &["certs", "limits", "route", "wire"]),
+    ("config", &["certs", "files", "limits", "route", "wire"]),
     ("auth", &["config", "limits", "wire"]),
     // Names and connections: nothing about what is said on them.
     ("resolve", &["limits"]),
@@ -24,12 +26,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "dispatch",
         &["config", "discovery", "limits", "monitor", "resolve", "route", "session", "timer", "wire"],
     ),
-    ("handler", &["auth", "config", "dispatch", "limits", "monitor", "route", "session", "wire"]),
+    ("handler", &["auth", "clock", "config", "dispatch", "limits", "monitor", "route", "session", "wire"]),
     ("server", &["config", "dispatch", "faults", "handler", "limits", "monitor", "session", "timer", "wire"]),
     // The other ends of the wire are no parts of the gateway.
-    ("client", &["congestion", "limits", "resolve", "wire"]),
+    ("client", &["congestion", "files", "limits", "resolve", "wire"]),
     ("logic", &["limits", "wire"]),
-    ("certs", &["config", "limits"]),
+    ("certs", &["clock", "config", "files", "limits"]),
     // Only these name concrete types of every layer.
     ("worker", GATEWAY),
     ("gateway", GATEWAY),
@@ -40,10 +42,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 const GATEWAY: &[&str] = &[
     "auth",
+    "clock",
     "config",
     "discovery",
     "dispatch",
     "faults",
+    "files",
     "handler",
     "http_client",
     "limits",
@@ -61,10 +65,12 @@ const EVERYTHING: &[&str] = &[
     "certs",
     "cli",
     "client",
+    "clock",
     "config",
     "discovery",
     "dispatch",
     "faults",
+    "files",
     "gateway",
     "handler",
     "http_client",

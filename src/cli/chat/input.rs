@@ -2,6 +2,7 @@
 
 use std::io;
 
+use gateway::files;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Stdin, stdin};
 
 /// Longest line, bytes: half of a frame, so that the packet around it fits as well.
@@ -14,6 +15,8 @@ pub(super) struct Lines<R = BufReader<Stdin>> {
     line: Vec<u8>,
     /// The line is too long; its rest is skipped.
     skipping: bool,
+    /// The first line is behind us: what marks a text stands in front of it.
+    begun: bool,
 }
 
 /// What was read.
@@ -35,16 +38,19 @@ impl Lines {
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
     fn new(from: R) -> Self {
-        Self { from, line: Vec::new(), skipping: false }
+        Self { from, line: Vec::new(), skipping: false, begun: false }
     }
 
     /// The next line. Cancel safe.
+    ///
+    /// # Errors
+    /// What the system says, and text that is not UTF-8 from its beginning on.
     pub(super) async fn next(&mut self) -> io::Result<Input> {
         loop {
             let bytes = self.from.fill_buf().await?;
             if bytes.is_empty() {
                 let nothing_left = self.line.is_empty() && !self.skipping;
-                return Ok(if nothing_left { Input::End } else { self.take() });
+                return if nothing_left { Ok(Input::End) } else { self.take() };
             }
             let end = bytes.iter().position(|&byte| byte == b'\n');
             let piece = &bytes[..end.unwrap_or(bytes.len())];
@@ -55,18 +61,25 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
             let used = end.map_or(piece.len(), |end| end + 1);
             self.from.consume(used);
             if end.is_some() {
-                return Ok(self.take());
+                return self.take();
             }
         }
     }
 
-    fn take(&mut self) -> Input {
-        let line = std::mem::take(&mut self.line);
+    fn take(&mut self) -> io::Result<Input> {
+        let mut line = std::mem::take(&mut self.line);
+        if !std::mem::replace(&mut self.begun, true) {
+            if files::is_utf_16(&line) {
+                let problem = "it is UTF-16 text; allowed is UTF-8";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            }
+            line.drain(..files::mark_len(&line));
+        }
         if std::mem::take(&mut self.skipping) {
-            return Input::TooLong;
+            return Ok(Input::TooLong);
         }
         let line = String::from_utf8_lossy(&line);
-        Input::Line(line.strip_suffix('\r').unwrap_or(&line).to_owned())
+        Ok(Input::Line(line.strip_suffix('\r').unwrap_or(&line).to_owned()))
     }
 }
 
@@ -93,6 +106,21 @@ mod tests {
         assert_eq!(lines.next().await.unwrap(), Input::TooLong);
         assert_eq!(lines.next().await.unwrap(), Input::Line("last".to_owned()));
         assert_eq!(lines.next().await.unwrap(), Input::End);
+    }
+
+    #[tokio::test]
+    async fn h17_a_byte_order_mark_before_the_first_line_is_skipped_and_utf_16_is_refused() {
+        let text = "\u{feff}bob hello\n\u{feff}bob again\n";
+        let mut lines = Lines::new(BufReader::with_capacity(2, text.as_bytes()));
+        assert_eq!(lines.next().await.unwrap(), Input::Line("bob hello".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), Input::Line("\u{feff}bob again".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), Input::End);
+        for mark in ["\u{feff}", ""] {
+            let wide: Vec<u8> =
+                format!("{mark}bob hello\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let message = Lines::new(&wide[..]).next().await.unwrap_err().to_string();
+            assert!(message.contains("UTF-16"), "{message}");
+        }
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! `[tls]`: a chain that clients accept, and its key.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::check::Checker;
+use super::error::ConfigError;
+use super::pem::{self, Label, PemError};
+use super::{TlsIdentity, read};
+use crate::{certs, files};
+
+const CERT: &str = "tls.cert";
+
+const KEY: &str = "tls.key";
+
+const CHAIN: &str = "allowed is a PEM chain, leaf first";
+
+const KEY_ALLOWED: &str = "allowed is PEM: PKCS#8, SEC1 or PKCS#1";
+
+impl Checker<'_> {
+    /// Reads the identity of the encrypted listeners.
+    pub(super) fn identity(&mut self) -> Result<TlsIdentity, ConfigError> {
+        let file = &self.file.tls;
+        let path = self.options.base.join(&file.cert);
+        let chain = files::unmarked(&path)
+            .map_err(|problem| self.error(CERT, format!("{problem}{}", read::or_make(&path, CHAIN))))?;
+        let chain = pem::certificates(&chain)
+            .map_err(|problem| self.refuse_part(CERT, &format!("{problem}; {CHAIN}")))?;
+        let key = self.read_private(KEY, &file.key, KEY_ALLOWED)?;
+        let key = pem::private_key(&key).map_err(|problem| match problem {
+            PemError::Holds(Label::EncryptedPrivateKey) => {
+                let hint =
+                    "and nobody is there to give the password; `openssl pkey -in FILE -out NEW` takes it off";
+                self.error(KEY, format!("{} {problem}, {hint}", file.key.display()))
+            }
+            problem => self.refuse_part(KEY, &format!("{problem}; {KEY_ALLOWED}")),
+        })?;
+        let identity = pair(chain, key).map_err(|(part, problem)| self.refuse_part(part, problem))?;
+        let told = certs::inspect(&identity.chain, SystemTime::now()).map_err(|problem| {
+            self.refuse_part(CERT, &format!("{problem}; allowed is one that clients accept"))
+        })?;
+        let shown = file.cert.display();
+        self.warnings.extend(told.iter().map(|told| format!("tls.cert: {shown}: {told}")));
+        Ok(identity)
+    }
+
+    /// An error for one of the two files, by its key.
+    fn refuse_part(&self, key: &str, problem: &str) -> ConfigError {
+        let path = if key == KEY { &self.file.tls.key } else { &self.file.tls.cert };
+        let hint = read::or_remake(&self.options.base.join(path));
+        self.error(key, format!("{} {problem}{hint}", path.display()))
+    }
+}
+
+/// A chain and its key, which must belong together; else the key of the setting that is wrong, and why.
+fn pair(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<TlsIdentity, (&'static str, &'static str)> {
+    let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider) {
+        // A key that cannot tell its public half cannot be compared.
+        Ok(_) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(TlsIdentity { chain, key })
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err((KEY, "does not belong to tls.cert; allowed is the key of its first certificate"))
+        }
+        Err(_) => Err((
+            CERT,
+            "holds a certificate or key that TLS cannot use; allowed is X.509 with an ECDSA, Ed25519 or RSA key",
+        )),
+    }
+}
