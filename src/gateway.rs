@@ -12,8 +12,7 @@ use std::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
-use crate::auth::Verifier;
-use crate::config::{Config, TlsIdentity};
+use crate::config::Config;
 use crate::discovery::{self, Discovery, Feed, Listening};
 use crate::handler::Gate;
 use crate::http_client::EndpointError as WebhookError;
@@ -24,22 +23,22 @@ use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::memory::MemoryBudget;
 use crate::monitor::metrics::Metrics;
-use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
-use crate::monitor::watchdog::{Places, Watchdog};
+use crate::monitor::watchdog::Watchdog;
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::quic::EndpointError;
 use crate::server::steering::{self, Seat};
 use crate::session::buckets::Buckets;
-use crate::session::relogins::Relogins;
 use crate::worker::{self, AtWork, Plan};
 
+use self::crew::{Crew, new_metrics, new_verifier, watch};
 use self::events::start_courier;
 use self::open_files::open_file_limit;
 use self::sockets::Groups;
 pub use self::state::StateError;
 
+mod crew;
 mod events;
 mod open_files;
 mod sockets;
@@ -193,38 +192,46 @@ impl Gateway {
             _monitor: monitor,
             _watchdog: watchdog,
         };
-        let verifier = new_verifier(&config);
         let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
-        let admission = Arc::new(admission);
-        let gate = Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) };
-        let relogins = Arc::<Relogins>::default();
+        let crew = Crew {
+            verifier: new_verifier(&config),
+            admission: Arc::new(admission),
+            relogins: Arc::default(),
+            gate: Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) },
+            first_channel: numbers.first,
+            resolver,
+        };
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
         for (index, at_work) in AtWork::crew(config.workers).into_iter().enumerate() {
-            let plan = Plan {
-                identity: worker::Identity { index, gate_id: config.gate_id(index) },
-                verifier: Arc::clone(&verifier),
-                metrics: metrics.clone(),
-                readiness: Arc::clone(&readiness),
-                admission: Arc::clone(&admission),
-                relogins: Arc::clone(&relogins),
-                gate: gate.clone(),
-                first_channel: numbers.first,
-                tcp: bound.tcp.next_worker(),
-                tls: bound.tls.next_worker(),
-                udp: bound.udp.next_worker(),
-                seat: Seat { index, of: bound.quic_workers },
-                drain: gateway.drain.clone(),
-                told: Arc::clone(&gateway.told),
-                stop: gateway.stop.clone(),
-                at_work,
-                feed: gateway.discovery.feed(),
-                resolver: resolver.clone(),
-                config: Arc::clone(&config),
-            };
+            let plan = gateway.plan(index, at_work, &crew, &mut bound);
             gateway.spawn_worker(plan, Arc::clone(&ended))?;
         }
         Ok(gateway)
+    }
+
+    fn plan(&self, index: usize, at_work: AtWork, crew: &Crew, bound: &mut Bound) -> Plan {
+        Plan {
+            identity: worker::Identity { index, gate_id: self.config.gate_id(index) },
+            config: Arc::clone(&self.config),
+            verifier: Arc::clone(&crew.verifier),
+            metrics: self.metrics.clone(),
+            readiness: Arc::clone(&self.readiness),
+            admission: Arc::clone(&crew.admission),
+            relogins: Arc::clone(&crew.relogins),
+            gate: crew.gate.clone(),
+            first_channel: crew.first_channel,
+            tcp: bound.tcp.next_worker(),
+            tls: bound.tls.next_worker(),
+            udp: bound.udp.next_worker(),
+            seat: Seat { index, of: bound.quic_workers },
+            drain: self.drain.clone(),
+            told: Arc::clone(&self.told),
+            stop: self.stop.clone(),
+            feed: self.discovery.feed(),
+            resolver: crew.resolver.clone(),
+            at_work,
+        }
     }
 
     fn spawn_worker(&mut self, plan: Plan, ended: Arc<DropGuard>) -> Result<(), StartError> {
@@ -384,39 +391,6 @@ fn discover(given: Option<Feed>, gate: discovery::Gate) -> Result<Discovery, Sta
         Some(feed) => Discovery::given(feed, gate),
         None => Discovery::start(gate)?,
     })
-}
-
-fn watch(
-    config: &Config,
-    metrics: &Metrics,
-    readiness: &Arc<Readiness>,
-    budget: MemoryBudget,
-    max_connections: usize,
-) -> Result<(Watchdog, Pressure), StartError> {
-    let told = (!config.ready_when_full).then(|| Arc::clone(readiness));
-    let places = Places { max_connections, readiness: told };
-    Watchdog::start(metrics.clone(), budget, places).map_err(StartError::Thread)
-}
-
-fn new_verifier(config: &Config) -> Arc<Verifier> {
-    let verifier = Verifier::new(&config.auth, &config.expected_claims);
-    Arc::new(verifier.with_leeway(config.leeway))
-}
-
-fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {
-    let zones = config.route.zones().iter().map(|zone| zone.id.clone());
-    let metrics = Metrics::new(&config.id, config.workers, zones.collect());
-    if let Some(end) = certificate(config).and_then(TlsIdentity::not_after) {
-        metrics.certificate_ends(end);
-    }
-    metrics.shows(resolver.clone());
-    metrics
-}
-
-/// What encrypted listeners show their clients.
-fn certificate(config: &Config) -> Option<&TlsIdentity> {
-    let quic = config.quic.as_ref().map(|quic| &quic.identity);
-    quic.or(config.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
 }
 
 #[cfg(test)]

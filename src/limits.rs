@@ -3,14 +3,18 @@
 //! Sizes are bytes, counts are items, times are durations ("10s", "250ms"). A rate of 0 is switched off. The
 //! constants below the struct are bounds that no operator needs to move.
 
+mod ending;
 mod overload;
+mod resolving;
 mod strangers;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::ending::*;
 pub use self::overload::*;
+pub use self::resolving::*;
 pub use self::strangers::*;
 use crate::wire::header::HeaderLimits;
 
@@ -325,25 +329,6 @@ pub const DRAIN_WINDOW: Duration = Duration::from_secs(20);
 /// From the signal to the exit of a draining process, unless `drain.hard_stop` says otherwise.
 pub const DRAIN_HARD_STOP: Duration = Duration::from_secs(30);
 
-/// How long a QUIC client that says goodbye waits until what it sent is acknowledged (row D9).
-pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
-
-/// How long a closing channel may take to write what is queued, and over QUIC to have it acknowledged: after that it is
-/// dropped, so that the reason for the close can leave.
-pub const FLUSH: Duration = Duration::from_millis(800);
-
-/// And after that, how long the close of a QUIC connection may wait until nothing is ahead of it.
-pub const CLOSE_LEAVES: Duration = Duration::from_millis(200);
-
-/// Between two looks whether it is.
-pub const CLOSE_LOOK: Duration = Duration::from_millis(5);
-
-/// After the last answer of a closing TCP channel: how long its peer may take to close (row D9).
-pub const LINGER: Duration = Duration::from_secs(1);
-
-/// And how many bytes it may still send meanwhile.
-pub const LINGER_BYTES: usize = 64 * KIB;
-
 /// A silent TCP client is probed by the kernel after the first of these, and again after the second (row D1): sooner
 /// than [`Limits::read_idle`] a client that is gone is found, and NATs keep the connection.
 pub const TCP_PROBES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
@@ -395,45 +380,3 @@ pub const MAX_INCOMING_BYTES: u64 = 8 * 1024 * KIB as u64;
 /// sends once a second learned after up to 4.5 s. A reset is always shorter than the packet it answers, so nobody can be
 /// flooded with them.
 pub const MIN_RESET_INTERVAL: Duration = Duration::ZERO;
-
-/// How long the end of the process waits for the webhook to take what is left: one answer of one that is well.
-pub const EVENTS_FLUSH: Duration = Duration::from_secs(1);
-
-/// How long a stopping worker waits for its last QUIC packets to leave, and for TLS handshakes to end.
-pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);
-
-/// How long the end of a worker may take once its last task is gone: nothing of ours blocks in its runtime, and what does
-/// all the same is left behind.
-pub const RUNTIME_END: Duration = Duration::from_millis(100);
-
-/// A second address of a name is tried so long after the first while that one does not answer: the recommendation of RFC
-/// 8305, more than a handshake with the other side of the world takes.
-pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-
-/// Addresses of one name that are tried; each is a socket. Resolvers shuffle, so those beyond have their turn later.
-pub const RESOLVED_ADDRESSES: usize = 32;
-
-/// Names whose addresses are remembered, of the process: far above the instances of any configuration. Above it the one
-/// nobody asked for the longest time is forgotten.
-pub const RESOLVED_NAMES: usize = 1024;
-
-/// Threads that ask the system's resolver, of the process. Each may hang in it for half a minute and more; with four, a
-/// name whose servers are silent does not hold up the others.
-pub const LOOKUP_THREADS: usize = 4;
-
-/// An answer of the resolver is used for so long without asking again: no name is looked up by every worker, and who
-/// moves is followed within the longest pause between redials.
-pub const LOOKUP_KEPT: Duration = Duration::from_secs(5);
-
-/// And so long a failure: a name that was just entered is found soon, and no redial of a link makes a query.
-pub const LOOKUP_FAILURE_KEPT: Duration = Duration::from_secs(1);
-
-/// Who has an old answer waits so long for a new one: a resolver that is well answers in a tenth of it.
-pub const LOOKUP_PATIENCE: Duration = Duration::from_millis(500);
-
-/// And at most this share of its time, so that the rest is left for connecting.
-pub const LOOKUP_SHARE: u32 = 4;
-
-/// TCP connect to Consul or to the webhook, look-up included; what is left of a request's time applies as well. A
-/// question to Consul stays open for minutes, and an address that swallows packets would use them up.
-pub const HTTP_CONNECT: Duration = Duration::from_secs(3);

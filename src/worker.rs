@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use quinn::Endpoint;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
@@ -188,17 +189,21 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     };
     // Who is still connected over QUIC would learn of a silent end only after the idle timeout.
     let reason = if panicked.is_some() { CloseReason::InternalError } else { CloseReason::Draining };
-    for endpoint in &endpoints {
+    close_endpoints(&endpoints, reason).await;
+    match panicked {
+        Some(panic) => std::panic::resume_unwind(panic),
+        None => Ok(()),
+    }
+}
+
+async fn close_endpoints(endpoints: &[Endpoint], reason: CloseReason) {
+    for endpoint in endpoints {
         endpoint.close(reason.code().unwrap_or_default().into(), reason.token().as_bytes());
     }
     // One time for all of them, however many there are.
     let until = tokio::time::Instant::now() + ENDPOINT_FLUSH;
-    for endpoint in &endpoints {
+    for endpoint in endpoints {
         let _best_effort = timeout_at(until, endpoint.wait_idle()).await;
-    }
-    match panicked {
-        Some(panic) => std::panic::resume_unwind(panic),
-        None => Ok(()),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{StartError, certificate};
+use super::StartError;
+use super::crew::certificate;
 use crate::config::{Config, TlsIdentity, Webhook as WebhookConfig};
 use crate::http_client::{Endpoint, EndpointError};
 use crate::monitor::events::courier::{Courier, Duties};

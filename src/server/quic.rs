@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::config::{Quic, QuicKeys};
+use crate::congestion;
 use crate::limits::{INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL};
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
 use crate::server::admission::{Admitted, Entrance, HandshakeShare, Handshaking, Newcomer, Stage, Verdict};
@@ -89,6 +90,7 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, EndpointError> {
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(congestion::lifting())
         .datagram_receive_buffer_size(None)
         // Messages are small: the probes would cost each login more than they ever bring.
         .mtu_discovery_config(None)

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::timeout_at;
 
-use crate::limits::{CLOSE_LEAVES, CLOSE_LOOK, READ_CHUNK, SLICES_PER_WRITE, STREAM_SHARE};
+use crate::congestion;
+use crate::limits::{READ_CHUNK, SLICES_PER_WRITE, STREAM_SHARE};
 use crate::monitor::metrics;
 use crate::server::transport::{Farewell, Read, Transport, Wrote};
 use crate::session::outgoing::LaneId;
@@ -70,22 +71,6 @@ impl QuicTransport {
             }
         };
         let _bounded = timeout_at(by.into(), acknowledged).await;
-    }
-
-    /// quinn-proto 0.11 holds a close back behind pending frames while the congestion window is full (its `poll_transmit`
-    /// asks for room whenever anything is pending), and a connection that is closed takes no more acknowledgements, so
-    /// the close would never leave. What the client has not got by now is given up: resets take its place, and they leave
-    /// with the next acknowledgement.
-    async fn clear_the_way(&mut self, code: VarInt, by: Instant) {
-        let sent = |connection: &Connection| connection.stats().frame_tx.reset_stream;
-        let before = sent(&self.connection);
-        let resets = self.streams.iter_mut().filter_map(|stream| stream.send.reset(code).ok()).count() as u64;
-        while sent(&self.connection) < before + resets
-            && self.connection.close_reason().is_none()
-            && Instant::now() < by
-        {
-            sleep(CLOSE_LOOK).await;
-        }
     }
 }
 
@@ -205,14 +190,11 @@ impl Transport for QuicTransport {
 
     async fn close(mut self, farewell: Farewell) {
         let reason = farewell.reason;
-        let code = VarInt::from_u32(reason.code().unwrap_or_default().into());
-        if self.ended.is_none() {
-            if farewell.flushed {
-                self.flush(farewell.flush_by).await;
-            }
-            self.clear_the_way(code, farewell.flush_by + CLOSE_LEAVES).await;
+        if farewell.flushed && self.ended.is_none() {
+            self.flush(farewell.flush_by).await;
         }
+        let code = VarInt::from_u32(reason.code().unwrap_or_default().into());
         let token = if reason.code().is_some() { reason.token() } else { CloseReason::Bye.token() };
-        self.connection.close(code, token.as_bytes());
+        congestion::close(&self.connection, code, token.as_bytes());
     }
 }

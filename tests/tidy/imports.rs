@@ -27,7 +27,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["config", "discovery", "limits", "monitor", "resolve", "route", "session", "timer", "wire"],
     ),
     ("handler", &["auth", "clock", "config", "dispatch", "limits", "monitor", "route", "session", "wire"]),
-    ("server", &["config", "dispatch", "faults", "handler", "limits", "monitor", "session", "timer", "wire"]),
+    (
+        "server",
+        &[
+            "config",
+            "congestion",
+            "dispatch",
+            "faults",
+            "handler",
+            "limits",
+            "monitor",
+            "session",
+            "timer",
+            "wire",
+        ],
+    ),
     // The other ends of the wire are no parts of the gateway.
     ("client", &["congestion", "files", "limits", "resolve", "wire"]),
     ("logic", &["limits", "wire"]),
