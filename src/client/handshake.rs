@@ -319,6 +319,10 @@ fn tls_error(options: &ConnectOptions, error: io::Error) -> ConnectError {
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
             ConnectError::NotAGateway { server }
         }
+        // What a gateway answers that is full, or that drains: it could not say 3003 or 3000 before a handshake.
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)) => {
+            ConnectError::Refused { server }
+        }
         _ => ConnectError::Tls { server, error },
     }
 }
@@ -327,6 +331,16 @@ fn tls_error(options: &ConnectOptions, error: io::Error) -> ConnectError {
 mod tests {
     use super::*;
     use crate::client::CaError;
+
+    #[test]
+    fn a_full_gateway_is_told_from_a_port_that_is_not_for_tls() {
+        let options = ConnectOptions::tcp("h:1");
+        let error = |alert| tls_error(&options, io::Error::other(rustls::Error::AlertReceived(alert)));
+        let refused = error(rustls::AlertDescription::InternalError);
+        assert!(matches!(refused, ConnectError::Refused { .. }), "{refused}");
+        let other = error(rustls::AlertDescription::HandshakeFailure);
+        assert!(matches!(other, ConnectError::Tls { .. }), "{other}");
+    }
 
     #[test]
     fn the_host_of_a_server_is_what_its_certificate_names() {
