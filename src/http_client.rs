@@ -251,7 +251,8 @@ mod tests {
         let asked = |patience| endpoint.send(Method::GET, "/", &[], Vec::new(), 1, patience);
         let (answer, taken) = tokio::join!(asked(Duration::from_millis(300)), mute.accept());
         assert!(matches!(answer, Err(HttpError::Timeout(_))), "{answer:?}");
-        let (answer, ()) = tokio::join!(asked(PATIENCE), answer_one(&second));
+        let both = async { tokio::join!(asked(PATIENCE), answer_one(&second)) };
+        let (answer, ()) = tokio::time::timeout(PATIENCE, both).await.expect("the second is asked");
         assert_eq!(answer.unwrap().status, 200);
         drop(taken);
     }
