@@ -5,6 +5,7 @@
 
 mod ending;
 mod overload;
+mod quic;
 mod resolving;
 mod strangers;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::ending::*;
 pub use self::overload::*;
+pub use self::quic::*;
 pub use self::resolving::*;
 pub use self::strangers::*;
 use crate::wire::header::HeaderLimits;
