@@ -14,6 +14,7 @@
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
 //! * [`resolve`]: from a name to a connection, for everything that connects to somewhere.
+//! * `udp`: the socket under QUIC, at both ends.
 //! * [`http_client`]: one HTTP request on a connection of its own.
 //! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
 //! * `congestion`: the one fault of the QUIC library that both ends must go around.
@@ -41,5 +42,6 @@ pub mod route;
 mod server;
 mod session;
 mod timer;
+mod udp;
 pub mod wire;
 mod worker;

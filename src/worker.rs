@@ -149,9 +149,10 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     if let Some(config) = &plan.config.quic {
         for socket in plan.udp {
             let limits = &plan.config.limits;
-            let endpoint = quic::endpoint(socket, config, limits, plan.seat, &dispatch.metrics)?;
+            let (id, metrics) = (&plan.config.id, &dispatch.metrics);
+            let (endpoint, paths) = quic::endpoint(socket, id, config, limits, plan.seat, metrics)?;
             endpoints.push(endpoint.clone());
-            tasks.spawn_local(quic::serve(endpoint, Rc::clone(&shared), plan.drain.clone()));
+            tasks.spawn_local(quic::serve(endpoint, paths, Rc::clone(&shared), plan.drain.clone()));
         }
     }
     let limits = &plan.config.limits;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, TransportConfig, VarInt};
 use rustls::pki_types::ServerName;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -17,6 +18,7 @@ use crate::client::driver::reason_of_code;
 use crate::client::options::{ConnectOptions, Streams, Transport};
 use crate::congestion;
 use crate::resolve::{ResolveError, attempt_delay, first_of, host_and_port};
+use crate::udp::{QUIC_VERSION, unmarked};
 use crate::wire::close::CloseReason;
 
 /// Streams of [`Streams::Separate`].
@@ -147,7 +149,16 @@ pub fn quic_endpoint(server: SocketAddr) -> io::Result<quinn::Endpoint> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    quinn::Endpoint::client(SocketAddr::new(any, 0))
+    let socket = Socket::new(Domain::for_address(server), Type::DGRAM, Some(Protocol::UDP))?;
+    if server.is_ipv6() {
+        // Where the system has it, one endpoint reaches both kinds of servers.
+        let _one_kind_alone = socket.set_only_v6(false);
+    }
+    socket.bind(&SocketAddr::new(any, 0).into())?;
+    let socket = unmarked(socket.into())?;
+    let mut config = quinn::EndpointConfig::default();
+    config.supported_versions(vec![QUIC_VERSION]);
+    quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// A connection before any frame. Dropped, it is closed.

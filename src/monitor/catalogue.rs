@@ -91,6 +91,10 @@ catalogue! {
         "Requests, sign-ins and sign-outs whose zone had no instance of the service, so that another zone's was chosen; one that moves on from a lost instance counts again.";
     SPILLED: COUNTER "gateway_spilled_total" []
         "Channels that were new to a service and went to the next instance of the zone, because that of their account was overloaded.";
+    PATH_CHANGES: COUNTER "gateway_path_changes_total" ["outcome"]
+        "Changes of a QUIC client's address, by whether it proved to be at the new one; abuse: one too many in a minute, closed 3506.";
+    UNPROVEN_BYTES: COUNTER "gateway_unproven_bytes_total" ["direction"]
+        "UDP payload from (in) and to (out) addresses that have not proven themselves; out is never more than three times in.";
     LINK_STATE: GAUGE "gateway_link_state" ["service", "instance", "zone", "state"]
         "1 for the state a link to a logic instance is in, 0 for the others; adult takes requests, young only while its service has no adult, suspect one on trial.";
     LINK_TRANSITIONS: COUNTER "gateway_link_transitions_total" ["to"]

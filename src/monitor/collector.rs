@@ -15,7 +15,7 @@ use super::family::{Family, Spec};
 use super::histogram::Totals;
 use super::labels::{
     AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState,
-    LoginResult, Memory, PushDrop, Reject, Signout, Transport,
+    LoginResult, Memory, PathChange, PushDrop, Reject, Signout, Transport,
 };
 use super::link::LinkMetrics;
 use super::metrics::Cells;
@@ -56,6 +56,10 @@ impl Collector for GatewayCollector {
         families.extend(workers.each(Instant::now()));
         families.push(workers.zone_fallbacks(&self.cells.zones));
         families.push(workers.total(&of::SPILLED, |worker| &worker.spilled));
+        let outcomes = PathChange::ALL.iter().map(|outcome| outcome.label());
+        families.push(workers.by_label(&of::PATH_CHANGES, outcomes, |worker| &worker.path_changes));
+        let directions = Direction::ALL.iter().map(|direction| direction.label());
+        families.push(workers.by_label(&of::UNPROVEN_BYTES, directions, |worker| &worker.unproven_bytes));
         let states = LinkState::ALL.iter().map(|state| state.label());
         families.push(workers.by_label(&of::LINK_TRANSITIONS, states, |worker| &worker.link_transitions));
         families.extend(events(&self.cells.events));

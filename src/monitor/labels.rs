@@ -192,6 +192,19 @@ label_set! {
 }
 
 label_set! {
+    /// What became of a change of a QUIC client's address: `gateway_path_changes_total` (H5, C15).
+    PathChange {
+        /// The client proved that it gets what is sent to its new address.
+        Proven = "proven",
+        /// It did not, before it changed its address again or its connection ended: a copied or forged packet, or a
+        /// path that is lost.
+        Unproven = "unproven",
+        /// One too many in a minute; the connection is closed 3506.
+        Abuse = "abuse",
+    }
+}
+
+label_set! {
     /// What `gateway_memory_bytes` shows.
     Memory {
         /// What the process has in memory now; absent where the system does not tell.

@@ -9,8 +9,8 @@ use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 pub use super::labels::{
-    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PushDrop, Reject,
-    Signout, Transport,
+    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PathChange, PushDrop,
+    Reject, Signout, Transport,
 };
 pub use super::link::LinkMetrics;
 use super::overload::Level;
@@ -251,6 +251,8 @@ mod tests {
         worker.no_instance(99);
         worker.link_transition(LinkState::Suspect);
         worker.spilled();
+        worker.path_change(PathChange::Proven);
+        worker.unproven_bytes(Direction::Out, 1200);
         let text = metrics.render();
         for (series, expected) in [
             ("gateway_cert_not_after_seconds", 1_900_000_000.0),
@@ -283,6 +285,9 @@ mod tests {
             ("gateway_zone_fallback_total{zone=\"zone_b\"}", 1.0),
             ("gateway_zone_fallback_total{zone=\"zone_a\"}", 0.0),
             ("gateway_spilled_total", 1.0),
+            ("gateway_path_changes_total{outcome=\"proven\"}", 1.0),
+            ("gateway_path_changes_total{outcome=\"abuse\"}", 0.0),
+            ("gateway_unproven_bytes_total{direction=\"out\"}", 1200.0),
             ("gateway_link_transitions_total{to=\"suspect\"}", 1.0),
             ("gateway_link_transitions_total{to=\"adult\"}", 0.0),
             ("x_im_no_server_found_error_total{zone=\"zone_a\"}", 1.0),

@@ -8,7 +8,8 @@ use super::events::Events;
 use super::events::event::{Event, Subject};
 use super::histogram::Histogram;
 use super::labels::{
-    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PushDrop, Reject, Signout, Transport,
+    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PathChange, PushDrop, Reject, Signout,
+    Transport,
 };
 use crate::wire::close::CloseReason;
 use crate::wire::command;
@@ -74,6 +75,8 @@ pub struct WorkerMetrics {
     pub(super) signouts_waiting: AtomicI64,
     pub(super) signout_answers: Counters<{ STATUSES.len() + 1 }>,
     pub(super) spilled: AtomicU64,
+    pub(super) path_changes: Counters<{ PathChange::COUNT }>,
+    pub(super) unproven_bytes: Counters<{ Direction::COUNT }>,
     pub(super) link_transitions: Counters<{ LinkState::COUNT }>,
     pub(super) zone_fallbacks: Box<[AtomicU64]>,
     pub(super) no_instances: Box<[AtomicU64]>,
@@ -117,6 +120,8 @@ impl WorkerMetrics {
             signouts_waiting: AtomicI64::new(0),
             signout_answers: Counters::default(),
             spilled: AtomicU64::new(0),
+            path_changes: Counters::default(),
+            unproven_bytes: Counters::default(),
             link_transitions: Counters::default(),
             zone_fallbacks: of_zones(),
             no_instances: of_zones(),
@@ -156,6 +161,16 @@ impl WorkerMetrics {
     /// The instance of a new channel's account was overloaded, so the next one took it.
     pub fn spilled(&self) {
         self.spilled.fetch_add(1, Relaxed);
+    }
+
+    /// A QUIC client's change of its address came to this.
+    pub fn path_change(&self, outcome: PathChange) {
+        self.path_changes.add(outcome.index(), 1);
+    }
+
+    /// So many bytes of UDP payload came from an address that has not proven itself, or went there.
+    pub fn unproven_bytes(&self, direction: Direction, bytes: usize) {
+        self.unproven_bytes.add(direction.index(), bytes as u64);
     }
 
     /// A link to a logic instance is in another state, or anew in the same.

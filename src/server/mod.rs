@@ -6,6 +6,7 @@ pub(crate) mod admission;
 pub(crate) mod close_log;
 pub(crate) mod connection;
 mod lane;
+mod path;
 pub(crate) mod quic;
 mod quic_transport;
 mod rate;

@@ -1,15 +1,16 @@
 //! Accepts QUIC connections: the endpoint's configuration, admission, and a task for each connection.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aws_lc_rs::hmac;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    BloomTokenLog, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
+    TokioRuntime, TransportConfig, ValidationTokenConfig, VarInt,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,14 +18,19 @@ use tracing::debug;
 
 use crate::config::{Quic, QuicKeys};
 use crate::congestion;
-use crate::limits::{INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL};
+use crate::limits::{
+    INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL, NEW_TOKEN_LIFETIME,
+    NEW_TOKENS, RETRY_TOKEN_LIFETIME, TOKEN_LOG_BYTES, TOKEN_LOG_USES,
+};
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
 use crate::server::admission::{Admitted, Entrance, HandshakeShare, Handshaking, Newcomer, Stage, Verdict};
 use crate::server::connection::{Accepted, Connection, Shared};
+use crate::server::path::Paths;
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
 use crate::server::steering::{Seat, WorkerIds};
 use crate::server::tls;
+use crate::udp::{QUIC_VERSION, unmarked};
 use crate::wire::close::CloseReason;
 
 /// The QUIC part of the configuration cannot be used.
@@ -43,27 +49,60 @@ pub(crate) enum EndpointError {
     Io(#[from] io::Error),
 }
 
-/// An endpoint on a bound socket, for the worker of this seat. Must be called within the worker's runtime.
+/// An endpoint on a bound socket, for the worker of this seat, and the addresses of its clients. Must be called within
+/// the worker's runtime.
 pub(crate) fn endpoint(
     socket: UdpSocket,
+    gateway_id: &str,
     quic: &Quic,
     limits: &Limits,
     seat: Seat,
     metrics: &Arc<WorkerMetrics>,
-) -> Result<Endpoint, EndpointError> {
+) -> Result<(Endpoint, Arc<Paths>), EndpointError> {
     let server = server_config(quic, limits)?;
-    let config = endpoint_config(&quic.keys, seat, metrics);
-    Ok(Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))?)
+    let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?);
+    let config = endpoint_config(&keys, seat, metrics);
+    let paths = Paths::new(server.clone(), Arc::clone(metrics));
+    let socket = paths.guard(unmarked(socket)?);
+    let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
+    Ok((endpoint, paths))
+}
+
+/// The keys of one listening address, the same for all workers there and after a restart.
+///
+/// A stateless reset for an id comes from whoever knows the key and not the connection: with one key for two addresses
+/// anybody who saw an id could fetch the reset that ends its connection from the other address (row H8). The gateway's
+/// id keeps apart gateways that share a file of keys by mistake.
+struct AddressKeys {
+    reset: hmac::Key,
+    connection_id: u64,
+}
+
+impl AddressKeys {
+    fn derive(keys: &QuicKeys, gateway_id: &str, address: SocketAddr) -> Self {
+        let derive = |key: &[u8], purpose: &str| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+            // The parts cannot run into each other: neither an address nor a purpose holds a line feed.
+            hmac::sign(&key, format!("{purpose}\n{address}\n{gateway_id}").as_bytes())
+        };
+        let reset = derive(&keys.reset, "stateless reset");
+        let connection_id = derive(&keys.connection_id.to_be_bytes(), "connection id");
+        let first = *connection_id.as_ref().first_chunk().expect("a tag of SHA-256 has 32 bytes");
+        Self {
+            reset: hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref()),
+            connection_id: u64::from_be_bytes(first),
+        }
+    }
 }
 
 /// Reset key and connection ids outlive the process, so that a restarted gateway can tell its former peers at once
 /// (row C19).
-fn endpoint_config(keys: &QuicKeys, seat: Seat, metrics: &Arc<WorkerMetrics>) -> EndpointConfig {
-    let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &keys.reset);
-    let mut config = EndpointConfig::new(Arc::new(reset_key));
+fn endpoint_config(keys: &AddressKeys, seat: Seat, metrics: &Arc<WorkerMetrics>) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(keys.reset.clone()));
     let (key, metrics) = (keys.connection_id, Arc::clone(metrics));
     config.cid_generator(move || Box::new(WorkerIds::new(key, seat, Arc::clone(&metrics))));
     config.min_reset_interval(MIN_RESET_INTERVAL);
+    config.supported_versions(vec![QUIC_VERSION]);
     config
 }
 
@@ -75,6 +114,11 @@ fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, EndpointE
     config.transport_config(Arc::new(transport_config(limits)?));
     config.max_incoming(MAX_INCOMING);
     config.incoming_buffer_size_total(MAX_INCOMING_BYTES);
+    config.retry_token_lifetime(RETRY_TOKEN_LIFETIME);
+    let mut tokens = ValidationTokenConfig::default();
+    let log = BloomTokenLog::new_expected_items(TOKEN_LOG_BYTES, TOKEN_LOG_USES);
+    tokens.lifetime(NEW_TOKEN_LIFETIME).sent(NEW_TOKENS).log(Arc::new(log));
+    config.validation_token_config(tokens);
     Ok(config)
 }
 
@@ -100,14 +144,19 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, EndpointError> {
 
 /// Serves an endpoint until it is dropped. From the drain on, new connections are refused; the server configuration
 /// stays, because without it clients would get no answer at all.
-pub(crate) async fn serve(endpoint: Endpoint, shared: Rc<Shared>, drain: CancellationToken) {
+pub(crate) async fn serve(
+    endpoint: Endpoint,
+    paths: Arc<Paths>,
+    shared: Rc<Shared>,
+    drain: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
                 if let Some((incoming, arrival)) = screen(incoming, &shared, &drain) {
-                    connections.spawn_local(serve_one(incoming, Rc::clone(&shared), arrival));
+                    connections.spawn_local(serve_one(incoming, Arc::clone(&paths), Rc::clone(&shared), arrival));
                 }
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
@@ -178,17 +227,20 @@ fn end_as(admitted: Option<&(Admitted, HandshakeShare)>, reason: CloseReason) {
     }
 }
 
-async fn serve_one(incoming: Incoming, shared: Rc<Shared>, arrival: Arrival) {
+async fn serve_one(incoming: Incoming, paths: Arc<Paths>, shared: Rc<Shared>, arrival: Arrival) {
     let Arrival { at, handshaking, newcomer, admitted } = arrival;
     let peer = incoming.remote_address().ip();
-    let handshake = async { incoming.accept()?.await };
+    let handshake = async {
+        let (connecting, path) = paths.accept(incoming)?;
+        Ok((connecting.await?, path))
+    };
     let outcome = tokio::select! {
         biased;
         outcome = shared.entrance.quic.in_time(handshake) => outcome,
         // Dropping it tells the client.
         () = newcomer.must_go() => return end_as(admitted.as_ref(), CloseReason::Overloaded),
     };
-    let connection = match outcome {
+    let (connection, path) = match outcome {
         Some(Ok(connection)) => connection,
         Some(Err(error)) => {
             end_as(admitted.as_ref(), CloseReason::PeerLost);
@@ -210,7 +262,7 @@ async fn serve_one(incoming: Incoming, shared: Rc<Shared>, arrival: Arrival) {
         return connection.close(code, reason.token().as_bytes());
     };
     let accepted = Accepted { admitted, newcomer, peer, at };
-    Connection::new(QuicTransport::new(connection), shared, accepted).run().await;
+    Connection::new(QuicTransport::new(connection, path), shared, accepted).run().await;
 }
 
 /// TLS alert 120 in QUIC's numbering (RFC 9001 section 4.8): no application protocol in common.

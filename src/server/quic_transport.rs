@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout_at;
 use crate::congestion;
 use crate::limits::{READ_CHUNK, SLICES_PER_WRITE, STREAM_SHARE};
 use crate::monitor::metrics;
+use crate::server::path::Path;
 use crate::server::transport::{Farewell, Read, Transport, Wrote};
 use crate::session::outgoing::LaneId;
 use crate::wire::close::CloseReason;
@@ -36,6 +38,7 @@ struct Stream {
 /// A QUIC connection whose handshake is complete.
 pub(crate) struct QuicTransport {
     connection: Connection,
+    path: Arc<Path>,
     streams: Vec<Stream>,
     /// Kept between turns: a future that is dropped is not woken.
     accepting: Pin<Box<dyn Future<Output = Streams>>>,
@@ -50,9 +53,9 @@ impl fmt::Debug for QuicTransport {
 }
 
 impl QuicTransport {
-    pub(crate) fn new(connection: Connection) -> Self {
+    pub(crate) fn new(connection: Connection, path: Arc<Path>) -> Self {
         let accepting = accept(&connection);
-        Self { connection, streams: Vec::new(), accepting, ended: None }
+        Self { connection, path, streams: Vec::new(), accepting, ended: None }
     }
 
     fn stream(&mut self, lane: LaneId) -> Option<&mut Stream> {
@@ -98,6 +101,9 @@ impl Transport for QuicTransport {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>> {
         if let Some(reason) = self.ended {
             return Poll::Ready(Err(reason));
+        }
+        if self.path.poll_abuse(cx).is_ready() {
+            return Poll::Ready(Err(CloseReason::Abuse));
         }
         match self.accepting.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,

@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("resolve", &["limits"]),
     ("monitor", &["http_client", "limits", "resolve", "wire"]),
     ("timer", &[]),
+    ("udp", &[]),
     ("http_client", &["limits", "resolve"]),
     ("congestion", &[]),
     ("faults", &[]),
@@ -39,11 +40,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "monitor",
             "session",
             "timer",
+            "udp",
             "wire",
         ],
     ),
     // The other ends of the wire are no parts of the gateway.
-    ("client", &["congestion", "files", "limits", "resolve", "wire"]),
+    ("client", &["congestion", "files", "limits", "resolve", "udp", "wire"]),
     ("logic", &["limits", "wire"]),
     ("certs", &["clock", "config", "files", "limits"]),
     // Only these name concrete types of every layer.

@@ -1,0 +1,281 @@
+//! Where clients are, and whether they have proven it (row H5).
+//!
+//! Anybody can write any address on a packet, so what is sent there is weighed until its owner has shown that it gets
+//! what is sent: by the handshake, by a token the gateway gave it, or by the answer to a PATH_CHALLENGE. quinn keeps such
+//! accounts for itself, and exceeds them by a datagram each time.
+
+mod credit;
+mod frames;
+mod keys;
+mod socket;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use quinn::udp::RecvMeta;
+use quinn::{AsyncUdpSocket, Connecting, ConnectionError, Incoming, ServerConfig};
+
+use self::credit::Credit;
+use self::frames::{Token, answers};
+use crate::limits::ADDRESS_CHANGES_PER_MINUTE;
+use crate::monitor::metrics::{Direction, PathChange, WorkerMetrics};
+use crate::session::window::Window;
+
+/// See [`ADDRESS_CHANGES_PER_MINUTE`].
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Sealed packets with a challenge that have not left. A connection has one at a time, and few change their address at
+/// the same moment.
+const SEALED: usize = 256;
+
+/// The addresses of one socket. It belongs to one worker, whose thread alone runs quinn on it: the lock, which quinn's
+/// traits demand, is never waited for.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    server: ServerConfig,
+    metrics: Arc<WorkerMetrics>,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug)]
+struct Books {
+    /// Addresses that have proven themselves, and how many connections are there.
+    proven: HashMap<SocketAddr, u32>,
+    credit: Credit,
+    /// Oldest first.
+    sealed: Vec<(Sealed, Token, Weak<Path>)>,
+}
+
+/// A packet with a challenge whose padding was left out, known again by its seal.
+#[derive(Debug, Clone, Copy)]
+struct Sealed {
+    /// The last bytes of it that are to be sent.
+    tag: [u8; 16],
+    /// How many bytes behind them are not.
+    cut: usize,
+}
+
+impl Sealed {
+    fn end_in(&self, datagram: &[u8]) -> Option<usize> {
+        let end = datagram.len().checked_sub(self.cut)?;
+        datagram[..end].ends_with(&self.tag).then_some(end)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Paths {
+    pub(crate) fn new(server: ServerConfig, metrics: Arc<WorkerMetrics>) -> Arc<Self> {
+        let books = Books { proven: HashMap::new(), credit: Credit::new(), sealed: Vec::new() };
+        Arc::new(Self { server, metrics, books: Mutex::new(books) })
+    }
+
+    /// Puts the books between a socket and quinn.
+    pub(crate) fn guard(self: &Arc<Self>, inner: Arc<dyn AsyncUdpSocket>) -> Arc<dyn AsyncUdpSocket> {
+        Arc::new(socket::Guarded { inner, paths: Arc::clone(self) })
+    }
+
+    /// Accepts a connection and follows where its client is.
+    ///
+    /// # Errors
+    /// quinn's, when the connection cannot begin.
+    pub(crate) fn accept(
+        self: &Arc<Self>,
+        incoming: Incoming,
+    ) -> Result<(Connecting, Arc<Path>), ConnectionError> {
+        let path = Arc::new(Path::new(Arc::clone(self), incoming.remote_address()));
+        if incoming.remote_address_validated() {
+            path.prove_home();
+        }
+        let mut server = self.server.clone();
+        server.crypto = Arc::new(keys::Watched { tls: server.crypto, path: Arc::clone(&path) });
+        Ok((incoming.accept_with(Arc::new(server))?, path))
+    }
+
+    fn received(&self, datagrams: &[RecvMeta]) {
+        let mut books = lock(&self.books);
+        for datagram in datagrams {
+            if !books.proven.contains_key(&datagram.addr) {
+                books.credit.received(&datagram.addr, datagram.len);
+                self.metrics.unproven_bytes(Direction::In, datagram.len);
+            }
+        }
+    }
+
+    /// Is there anything to decide before datagrams leave for this address?
+    fn needs_a_look(&self, to: SocketAddr) -> bool {
+        let books = lock(&self.books);
+        !books.sealed.is_empty() || !books.proven.contains_key(&to)
+    }
+
+    /// The part of a datagram that is to be sent.
+    fn kept<'a>(&self, datagram: &'a [u8]) -> &'a [u8] {
+        let books = lock(&self.books);
+        let end = books.sealed.iter().find_map(|(sealed, ..)| sealed.end_in(datagram));
+        &datagram[..end.unwrap_or(datagram.len())]
+    }
+
+    fn may_send(&self, to: SocketAddr, bytes: usize) -> bool {
+        let mut books = lock(&self.books);
+        books.proven.contains_key(&to) || books.credit.allows(&to, bytes)
+    }
+
+    fn sent(&self, to: SocketAddr, bytes: usize) {
+        let mut books = lock(&self.books);
+        if !books.proven.contains_key(&to) {
+            books.credit.spend(&to, bytes);
+            self.metrics.unproven_bytes(Direction::Out, bytes);
+        }
+    }
+
+    /// A datagram was sent or given up: if it holds a challenge, this is the address it is about.
+    fn left(&self, datagram: &[u8], to: SocketAddr) {
+        let mut books = lock(&self.books);
+        let found = books.sealed.iter().position(|(sealed, ..)| sealed.end_in(datagram).is_some());
+        let Some(found) = found else { return };
+        let (_, token, path) = books.sealed.remove(found);
+        drop(books);
+        if let Some(path) = path.upgrade() {
+            path.challenged(token, to, Instant::now());
+        }
+    }
+
+    fn settle(&self, address: SocketAddr) {
+        *lock(&self.books).proven.entry(address).or_default() += 1;
+    }
+
+    fn leave(&self, address: SocketAddr) {
+        let mut books = lock(&self.books);
+        if let Some(connections) = books.proven.get_mut(&address) {
+            *connections -= 1;
+            if *connections == 0 {
+                books.proven.remove(&address);
+            }
+        }
+    }
+}
+
+/// Where the client of one connection is.
+#[derive(Debug)]
+pub(crate) struct Path {
+    paths: Arc<Paths>,
+    /// What is asked of every packet, without the lock.
+    is_home_proven: AtomicBool,
+    is_away: AtomicBool,
+    place: Mutex<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Where the client has proven to be, or where its handshake came from.
+    home: SocketAddr,
+    /// Where it seems to be now, with the challenge it has to answer there.
+    away: Option<(SocketAddr, Token)>,
+    /// The challenge that was sent last.
+    last: Option<Token>,
+    changes: Window,
+    is_abuse: bool,
+    waker: Option<Waker>,
+}
+
+impl Path {
+    fn new(paths: Arc<Paths>, home: SocketAddr) -> Self {
+        let place =
+            Place { home, away: None, last: None, changes: Window::default(), is_abuse: false, waker: None };
+        let (is_home_proven, is_away) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { paths, is_home_proven, is_away, place: Mutex::new(place) }
+    }
+
+    /// Ready once the client has changed its address too often.
+    pub(crate) fn poll_abuse(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut place = lock(&self.place);
+        if place.is_abuse {
+            return Poll::Ready(());
+        }
+        if !place.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            place.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn prove_home(&self) {
+        if !self.is_home_proven.swap(true, Relaxed) {
+            self.paths.settle(lock(&self.place).home);
+        }
+    }
+
+    /// A packet of the handshake, or one behind it, was opened: only who got the gateway's flight has its keys. Such
+    /// packets are not opened from elsewhere before the handshake is done.
+    fn opened(&self, payload: &[u8]) {
+        self.prove_home();
+        if self.is_away.load(Relaxed) {
+            self.answered(payload);
+        }
+    }
+
+    fn answered(&self, payload: &[u8]) {
+        let mut place = lock(&self.place);
+        let Some((address, token)) = place.away else { return };
+        if !answers(payload, token) {
+            return;
+        }
+        self.paths.metrics.path_change(PathChange::Proven);
+        self.paths.settle(address);
+        self.paths.leave(std::mem::replace(&mut place.home, address));
+        place.away = None;
+        self.is_away.store(false, Relaxed);
+    }
+
+    /// A packet with a challenge was made; where it goes is known when it leaves.
+    fn sealed(self: &Arc<Self>, sealed: Sealed, token: Token) {
+        let mut books = lock(&self.paths.books);
+        if books.sealed.len() == SEALED {
+            books.sealed.remove(0);
+        }
+        books.sealed.push((sealed, token, Arc::downgrade(self)));
+    }
+
+    /// A challenge left for this address. quinn sends one to the address before, too, and repeats each until it is
+    /// answered.
+    fn challenged(&self, token: Token, to: SocketAddr, now: Instant) {
+        let mut place = lock(&self.place);
+        if place.last == Some(token) || place.away.is_some_and(|away| away == (to, token)) {
+            return;
+        }
+        place.last = Some(token);
+        if to == place.home && place.away.is_none() {
+            return;
+        }
+        if place.away.is_some() {
+            self.paths.metrics.path_change(PathChange::Unproven);
+        }
+        place.away = (to != place.home).then_some((to, token));
+        self.is_away.store(place.away.is_some(), Relaxed);
+        if place.changes.add(now, MINUTE) > ADDRESS_CHANGES_PER_MINUTE && !place.is_abuse {
+            place.is_abuse = true;
+            self.paths.metrics.path_change(PathChange::Abuse);
+            if let Some(waker) = place.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        let is_home_proven = self.is_home_proven.load(Relaxed);
+        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if place.away.is_some() {
+            self.paths.metrics.path_change(PathChange::Unproven);
+        }
+        if is_home_proven {
+            self.paths.leave(place.home);
+        }
+    }
+}
