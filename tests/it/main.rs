@@ -2,6 +2,7 @@
 //! raw clients and scripted logic services.
 #![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
+mod addresses;
 mod auto;
 mod codec;
 mod consul;

@@ -182,6 +182,11 @@ impl Bench {
         self.source.send_replace(snapshot(instances));
     }
 
+    /// Where it listens for QUIC.
+    pub(crate) fn quic_addresses(&self) -> Vec<SocketAddr> {
+        self.gateway.as_ref().expect("still running").addresses().quic.clone()
+    }
+
     /// A client that has not signed in.
     pub(crate) async fn connect(&self, kind: Kind) -> Raw {
         Raw::connect(kind, &self.target).await

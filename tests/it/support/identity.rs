@@ -47,7 +47,7 @@ pub(crate) static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
 });
 
 /// A TLS client configuration that trusts the test CA and offers `alpn`.
-fn tls_client(alpn: &[&[u8]]) -> rustls::ClientConfig {
+pub(crate) fn tls_client(alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CERTIFICATES.ca.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

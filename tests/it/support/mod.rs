@@ -11,6 +11,7 @@ pub(crate) mod fake_logic;
 pub(crate) mod harness;
 pub(crate) mod identity;
 pub(crate) mod lane;
+pub(crate) mod quic;
 pub(crate) mod raw;
 #[path = "../../../src/resolve/fixtures.rs"]
 pub(crate) mod resolve;

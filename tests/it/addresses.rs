@@ -1,0 +1,109 @@
+//! What is sent to whom: forged addresses, changed ones, resets and versions, from outside with raw packets.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn_proto::{ConnectionError, NoneTokenStore};
+
+use crate::support::harness::Bench;
+use crate::support::quic::{RawQuic, bytes_until_quiet, socket};
+use crate::support::soon;
+
+/// Longer than any timer of the gateway that answers a packet, shorter than a test's patience.
+const QUIET: Duration = Duration::from_millis(1500);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h5_a_ping_from_a_forged_address_brings_no_more_than_three_times_its_bytes_there() {
+    let bench = Bench::start().await;
+    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let victim = socket().await;
+    let ping = raw.ping();
+    assert!(ping.len() < 100, "{} bytes", ping.len());
+    victim.send_to(&ping, bench.target.quic).await.unwrap();
+    let received = bytes_until_quiet(&victim, QUIET).await;
+    println!("{} bytes from the forged address brought {received} there", ping.len());
+    assert!(received > 0, "the address is challenged");
+    assert!(received <= 3 * ping.len(), "{received} bytes for {}", ping.len());
+    let out = bench.metric("gateway_unproven_bytes_total", &["\"out\""]).await;
+    let inward = bench.metric("gateway_unproven_bytes_total", &["\"in\""]).await;
+    assert!(out > 0.0 && out <= 3.0 * inward, "{out} of {inward}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h5_c1_an_initial_and_then_silence_bring_no_more_than_three_times_its_bytes() {
+    let bench = Bench::start().await;
+    let mut raw = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await;
+    raw.flush().await;
+    let received = bytes_until_quiet(&raw.socket, QUIET).await;
+    println!("{} bytes of an Initial brought {received}", raw.traffic.0);
+    assert!(received > 0 && received <= 3 * raw.traffic.0, "{received} bytes for {}", raw.traffic.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h5_c15_a_client_behind_another_port_is_proven_there_at_once_even_by_a_ping_alone() {
+    let bench = Bench::start().await;
+    let mut raw = RawQuic::connect(bench.target.quic).await;
+    raw.rebind().await;
+    let since = Instant::now();
+    let ping = raw.ping();
+    raw.socket.send_to(&ping, bench.target.quic).await.unwrap();
+    raw.until("a challenge", |raw| raw.challenges() > 0).await;
+    raw.flush().await;
+    bench.metric_is("gateway_path_changes_total", &["\"proven\""], 1.0).await;
+    println!("proven {:?} after a PING of {} bytes", since.elapsed(), ping.len());
+    assert_eq!(bench.metric("gateway_path_changes_total", &["\"unproven\""]).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h5_more_than_120_changes_of_address_in_a_minute_are_abuse() {
+    let bench = Bench::start().await;
+    let mut raw = RawQuic::connect(bench.target.quic).await;
+    for n in 0..=120 {
+        assert!(raw.lost.is_none(), "closed after {n} changes: {:?}", raw.lost);
+        raw.rebind().await;
+        let before = raw.challenges();
+        raw.ping_from_here().await;
+        raw.until("a challenge", move |raw| raw.challenges() > before).await;
+        // The answer leaves from the address that was asked.
+        raw.flush().await;
+    }
+    raw.until("the end", |raw| raw.lost.is_some()).await;
+    match raw.lost {
+        Some(ConnectionError::ApplicationClosed(ref close)) => assert_eq!(u64::from(close.error_code), 3506),
+        ref other => panic!("{other:?}"),
+    }
+    bench.metric_is("gateway_path_changes_total", &["\"abuse\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn h7_version_negotiation_offers_version_1_alone() {
+    let bench = Bench::start().await;
+    let socket = socket().await;
+    let mut initial = vec![0; 1200];
+    initial[..6].copy_from_slice(&[0xc0, 0xff, 0x00, 0x00, 0x1d, 8]);
+    initial[14] = 8;
+    socket.send_to(&initial, bench.target.quic).await.unwrap();
+    let mut answer = [0; 2048];
+    let (length, _) = soon("version negotiation", socket.recv_from(&mut answer)).await.unwrap();
+    assert_eq!(answer[1..5], [0; 4], "version negotiation");
+    let versions = answer[5 + 1 + 8 + 1 + 8..length].chunks(4);
+    // One of the form ?a?a?a?a is reserved, to keep clients honest.
+    let spoken: Vec<_> = versions.filter(|version| version.iter().any(|byte| byte & 0x0f != 0x0a)).collect();
+    assert_eq!(spoken, [[0, 0, 0, 1]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h8_no_other_address_of_the_gateway_answers_for_a_live_connection() {
+    let bench = Bench::with(|config| {
+        let quic = config.quic.as_mut().unwrap();
+        quic.listen.push(quic.listen[0]);
+    })
+    .await;
+    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let packet = raw.sealed(&[0x01]);
+    let second = bench.quic_addresses()[1];
+    let stranger = socket().await;
+    stranger.send_to(&packet, second).await.unwrap();
+    // Whatever the second address says, the first would say to an id it does not know: the same key, were there one.
+    assert_eq!(bytes_until_quiet(&stranger, QUIET).await, 0);
+}
