@@ -1,12 +1,15 @@
 //! What is sent to whom: forged addresses, changed ones, resets and versions, from outside with raw packets.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn_proto::{ConnectionError, NoneTokenStore};
+use tokio::sync::mpsc;
 
 use crate::support::harness::Bench;
 use crate::support::quic::{RawQuic, bytes_until_quiet, socket};
+use crate::support::raw::{Kind, Raw, Target};
 use crate::support::soon;
 
 /// Longer than any timer of the gateway that answers a packet, shorter than a test's patience.
@@ -106,4 +109,54 @@ async fn h8_no_other_address_of_the_gateway_answers_for_a_live_connection() {
     stranger.send_to(&packet, second).await.unwrap();
     // Whatever the second address says, the first would say to an id it does not know: the same key, were there one.
     assert_eq!(bytes_until_quiet(&stranger, QUIET).await, 0);
+}
+
+/// A path whose every packet is marked "congestion experienced", both ways; returns where clients connect, and a
+/// receiver that sees each packet.
+async fn marking_path(gateway: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    const CONGESTION_EXPERIENCED: u32 = 0b11;
+    let (front, back) = (socket().await, socket().await);
+    for side in [&front, &back] {
+        socket2::SockRef::from(side).set_tos_v4(CONGESTION_EXPERIENCED).unwrap();
+    }
+    back.connect(gateway).await.unwrap();
+    let address = front.local_addr().unwrap();
+    let (seen, packets) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut client = None;
+        let (mut there, mut here) = ([0; 2048], [0; 2048]);
+        loop {
+            tokio::select! {
+                received = front.recv_from(&mut there) => {
+                    let (length, from) = received.unwrap();
+                    client = Some(from);
+                    back.send(&there[..length]).await.unwrap();
+                }
+                received = back.recv(&mut here) => {
+                    let client = client.expect("the client speaks first");
+                    front.send_to(&here[..received.unwrap()], client).await.unwrap();
+                }
+            }
+            let _the_test_is_over = seen.send(());
+        }
+    });
+    (address, packets)
+}
+
+/// Silence of half a second is what is waited for; acknowledgements of acknowledgements never leave any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h6_an_idle_session_is_silent_on_a_path_that_marks_everything() {
+    let bench = Bench::start().await;
+    let (address, mut packets) = marking_path(bench.target.quic).await;
+    let mut alice = Raw::connect(Kind::QuicOne, &Target { quic: address, ..bench.target }).await;
+    alice.login("alice").await;
+    let mut seen = 0;
+    let silence = async {
+        while tokio::time::timeout(Duration::from_millis(500), packets.recv()).await.is_ok() {
+            seen += 1;
+        }
+    };
+    soon("silence", silence).await;
+    println!("silence after {seen} packets");
+    assert!(seen > 0, "the session went over this path");
 }
