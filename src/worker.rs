@@ -134,7 +134,6 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
-    let mut endpoints = Vec::new();
     for listener in plan.tcp {
         let listener = Listener::new(listener, Layer::Plain)?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
@@ -146,15 +145,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
             tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
         }
     }
-    if let Some(config) = &plan.config.quic {
-        for socket in plan.udp {
-            let limits = &plan.config.limits;
-            let (id, metrics) = (&plan.config.id, &dispatch.metrics);
-            let (endpoint, paths) = quic::endpoint(socket, id, config, limits, plan.seat, metrics)?;
-            endpoints.push(endpoint.clone());
-            tasks.spawn_local(quic::serve(endpoint, paths, Rc::clone(&shared), plan.drain.clone()));
-        }
-    }
+    let endpoints = listen_quic(plan.udp, &plan.config, plan.seat, &plan.drain, &shared, &mut tasks)?;
     let limits = &plan.config.limits;
     let silence = limits.backend_ping * limits.backend_misses;
     let gate_id = plan.identity.gate_id.clone();
@@ -206,6 +197,25 @@ async fn close_endpoints(endpoints: &[Endpoint], reason: CloseReason) {
     for endpoint in endpoints {
         let _best_effort = timeout_at(until, endpoint.wait_idle()).await;
     }
+}
+
+fn listen_quic(
+    sockets: Vec<UdpSocket>,
+    config: &Config,
+    seat: Seat,
+    drain: &CancellationToken,
+    shared: &Rc<Shared>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Vec<Endpoint>, EndpointError> {
+    let mut endpoints = Vec::new();
+    let Some(quic) = &config.quic else { return Ok(endpoints) };
+    for socket in sockets {
+        let (endpoint, paths) =
+            quic::endpoint(socket, &config.id, quic, &config.limits, seat, &shared.metrics)?;
+        endpoints.push(endpoint.clone());
+        tasks.spawn_local(quic::serve(endpoint, paths, Rc::clone(shared), drain.clone()));
+    }
+    Ok(endpoints)
 }
 
 fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
