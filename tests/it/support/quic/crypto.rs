@@ -11,10 +11,13 @@ use quinn_proto::crypto::{
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError};
 
+/// Of the header and of what stands behind it.
+type Sealing = (Arc<dyn HeaderKey>, Arc<dyn PacketKey>);
+
 /// The client's own 1-RTT keys, and the packet numbers it used.
 #[derive(Default)]
 pub(super) struct Tap {
-    keys: Mutex<Option<(Arc<dyn HeaderKey>, Arc<dyn PacketKey>)>>,
+    keys: Mutex<Option<Sealing>>,
     largest: AtomicU64,
 }
 
@@ -99,8 +102,7 @@ impl Session for TappedSession {
         if self.given < 2 {
             return Some(Keys { header, packet });
         }
-        let (header_key, key): (Arc<dyn HeaderKey>, Arc<dyn PacketKey>) =
-            (header.local.into(), packet.local.into());
+        let (header_key, key): Sealing = (header.local.into(), packet.local.into());
         *self.tap.keys.lock().unwrap() = Some((Arc::clone(&header_key), Arc::clone(&key)));
         let local = Box::new(TappedKey { key, tap: Arc::clone(&self.tap) });
         Some(Keys {
