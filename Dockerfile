@@ -22,6 +22,8 @@ WORKDIR /srv/gateway
 USER 10001:10001
 # QUIC and plain TCP, TLS, and the monitor, which is not for clients.
 EXPOSE 8000/udp 8000/tcp 8443/tcp 8001/tcp
+# Which configuration, for `serve` as for the health check: set this, and not --config, to use another one.
+ENV GATEWAY_CONFIG=config/compose.toml
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["gateway", "health"]
 ENTRYPOINT ["gateway"]
-CMD ["serve", "--config", "config/compose.toml"]
+CMD ["serve"]

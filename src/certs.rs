@@ -22,6 +22,7 @@ use rustls::pki_types::pem::PemObject as _;
 use self::certificate::{new_authority, new_server, subject_names};
 pub use self::chain::{ChainError, ChainWarning, inspect, not_after};
 use crate::clock::{self, ClockError};
+use crate::config::pem::{self, Label, PemError};
 use crate::config::{NoRandomness, QuicKeys};
 use crate::files::{self, FileError};
 
@@ -72,7 +73,7 @@ pub enum CertsError {
     #[error(transparent)]
     File(#[from] FileError),
     /// One half of a pair is there without the other.
-    #[error("{} is there without {}; bring it back, or make everything anew with --force", present.display(), missing.display())]
+    #[error("{} is there without {}; bring it back, or move what is there away", present.display(), missing.display())]
     HalfPair {
         /// The file that is there.
         present: PathBuf,
@@ -80,8 +81,7 @@ pub enum CertsError {
         missing: PathBuf,
     },
     /// Both pairs are there, and a client that trusts the CA would refuse the server.
-    #[error("{} does not verify under {}; make everything anew with --force, or, if it comes from elsewhere, \
-             move the files of that CA away", server.display(), ca.display())]
+    #[error("{} does not verify under {}; move the one that is wrong away, with its key: what is missing is made", server.display(), ca.display())]
     Unrelated {
         /// Certificate of the server.
         server: PathBuf,
@@ -92,13 +92,16 @@ pub enum CertsError {
     #[error("{0:?} is no name for a certificate; allowed are host names and IP addresses")]
     Name(String),
     /// The CA's files cannot be used to sign.
-    #[error("{} cannot be used to sign: {error}; make everything anew with --force", path.display())]
+    #[error("{} cannot be used to sign: {error}; move certificate and key of that CA away, and new ones are made", path.display())]
     Authority {
         /// Certificate or key of the CA.
         path: PathBuf,
         /// Why not.
         error: rcgen::Error,
     },
+    /// A password would be needed.
+    #[error("{} holds an encrypted key; allowed is one without a password, as `openssl pkey` writes", .0.display())]
+    Encrypted(PathBuf),
     /// The certificate could not be made.
     #[error("the certificate could not be made: {0}")]
     Certificate(rcgen::Error),
@@ -265,7 +268,11 @@ impl<'a> Job<'a> {
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CertsError> {
         let read = |name| files::text(&self.path(name));
         let fail = |name| move |error| CertsError::Authority { path: self.dir.join(name), error };
-        let key = KeyPair::from_pem(&read(name::CA_KEY)?).map_err(fail(name::CA_KEY))?;
+        let key = read(name::CA_KEY)?;
+        if let Err(PemError::Holds(Label::EncryptedPrivateKey)) = pem::private_key(key.as_bytes()) {
+            return Err(CertsError::Encrypted(self.path(name::CA_KEY)));
+        }
+        let key = KeyPair::from_pem(&key).map_err(fail(name::CA_KEY))?;
         Issuer::from_ca_cert_pem(&read(name::CA)?, key).map_err(fail(name::CA))
     }
 
@@ -455,7 +462,10 @@ mod tests {
         generate(&dir.0, &[], false).unwrap();
         fs::remove_file(dir.path(name::SERVER_KEY)).unwrap();
         let message = generate(&dir.0, &[], false).unwrap_err().to_string();
-        assert!(message.contains("server.pem is there without ") && message.contains("--force"), "{message}");
+        assert!(
+            message.contains("server.pem is there without ") && !message.contains("--force"),
+            "{message}"
+        );
         generate(&dir.0, &[], true).unwrap();
 
         fs::remove_file(dir.path(name::CA)).unwrap();
@@ -586,13 +596,29 @@ mod tests {
         let before = dir.files();
         let message = generate(&dir.0, &[], false).unwrap_err().to_string();
         assert!(message.contains("server.pem does not verify under "), "{message}");
-        assert!(message.contains("--force") && message.contains("ca.pem"), "{message}");
+        assert!(!message.contains("--force") && message.contains("ca.pem"), "{message}");
         assert_eq!(dir.files(), before);
 
         let made = ensure(&dir.0).unwrap().made;
         assert_eq!(names(&made), sorted(vec![name::SERVER_KEY, name::SERVER, name::JWT_SECRET]));
         assert_eq!(fs::read(dir.path(name::CA)).unwrap(), before[name::CA]);
         assert!(is_trusted(&dir, "localhost"));
+    }
+
+    #[test]
+    fn a_ca_key_behind_a_password_is_called_that() {
+        let dir = Dir::new("encrypted");
+        generate(&dir.0, &[], false).unwrap();
+        for name in [name::SERVER, name::SERVER_KEY] {
+            fs::remove_file(dir.path(name)).unwrap();
+        }
+        let key = fs::read_to_string(dir.path(name::CA_KEY)).unwrap();
+        fs::write(dir.path(name::CA_KEY), key.replace("PRIVATE", "ENCRYPTED PRIVATE")).unwrap();
+        let message = generate(&dir.0, &[], false).unwrap_err().to_string();
+        assert!(
+            message.contains("ca.key holds an encrypted key; allowed") && !message.contains("--force"),
+            "{message}"
+        );
     }
 
     #[test]

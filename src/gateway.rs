@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::discovery::{self, Discovery, Feed, Listening};
 use crate::handler::Gate;
 use crate::http_client::EndpointError as WebhookError;
-use crate::limits::EVENTS_FLUSH;
+use crate::limits::{EVENTS_FLUSH, HURRY};
 use crate::monitor::events::courier::{self, Courier};
 use crate::monitor::events::event::{Event, Severity};
 use crate::monitor::events::{Events, PROCESS};
@@ -28,16 +28,17 @@ use crate::monitor::watchdog::Watchdog;
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::quic::EndpointError;
-use crate::server::steering::{self, Seat};
+use crate::server::steering::Seat;
 use crate::session::buckets::Buckets;
 use crate::worker::{self, AtWork, Plan};
 
+use self::bound::Bound;
 use self::crew::{Crew, new_metrics, new_verifier, watch};
 use self::events::start_courier;
 use self::open_files::open_file_limit;
-use self::sockets::Groups;
 pub use self::state::StateError;
 
+mod bound;
 mod crew;
 mod events;
 mod open_files;
@@ -113,12 +114,15 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     metrics: Metrics,
     drain: CancellationToken,
+    hurry: CancellationToken,
     stop: CancellationToken,
     ended: CancellationToken,
     failed: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     /// When the process was told to drain: the beginning of its one hard stop.
     told: Arc<OnceLock<Instant>>,
+    /// When it must be gone, once it is hurried.
+    hurried_by: OnceLock<Instant>,
     config: Arc<Config>,
     courier: Option<Courier>,
     /// A second handle to each UDP socket that workers share. The kernel renumbers a group when one of its sockets is
@@ -180,11 +184,13 @@ impl Gateway {
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
             drain,
+            hurry: CancellationToken::new(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
             failed: Arc::default(),
             workers: Vec::new(),
             told: Arc::default(),
+            hurried_by: OnceLock::new(),
             config: Arc::clone(&config),
             courier: Some(courier),
             _udp: bound.udp.handles(),
@@ -227,6 +233,7 @@ impl Gateway {
             seat: Seat { index, of: bound.quic_workers },
             drain: self.drain.clone(),
             told: Arc::clone(&self.told),
+            hurry: self.hurry.clone(),
             stop: self.stop.clone(),
             feed: self.discovery.feed(),
             resolver: crew.resolver.clone(),
@@ -278,6 +285,14 @@ impl Gateway {
         self.discovery.leave().cancel();
     }
 
+    /// Drains within [`HURRY`], waiting for neither answers nor Consul. Close frames and sign-outs are still written.
+    pub fn hurry(&self) {
+        self.hurried_by.get_or_init(|| Instant::now() + HURRY);
+        self.drain();
+        self.hurry.cancel();
+        self.drain.cancel();
+    }
+
     /// Resolves when the workers have ended, by a drain or by a fault. Cancel safe.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
@@ -289,7 +304,8 @@ impl Gateway {
         let orderly = self.join();
         self.metrics.events().end();
         let hard_stop = self.config.drain_hard_stop;
-        let left = self.told.get().map(|told| hard_stop.saturating_sub(told.elapsed()));
+        let gone_by = self.hurried_by.get().copied().or_else(|| Some(*self.told.get()? + hard_stop));
+        let left = gone_by.map(|by| by.saturating_duration_since(Instant::now()));
         if let Some(courier) = self.courier.take() {
             courier.finish(left.unwrap_or(EVENTS_FLUSH).min(EVENTS_FLUSH));
         }
@@ -341,47 +357,6 @@ impl WorkerEnd {
             self.events.raise(PROCESS, Event::drain(Severity::Error, detail));
             self.told.get_or_init(Instant::now);
             self.leave.cancel();
-        }
-    }
-}
-
-/// Every listening socket.
-struct Bound {
-    udp: Groups<UdpSocket>,
-    quic_workers: usize,
-    tcp: Groups<TcpListener>,
-    tls: Groups<TcpListener>,
-    monitor: Groups<TcpListener>,
-}
-
-impl Bound {
-    fn bind(config: &Config) -> Result<Self, StartError> {
-        let workers = config.workers;
-        let quic = config.quic.as_ref().map_or(&[][..], |quic| &quic.listen);
-        let (udp, quic_workers) = sockets::bind_udp("quic.listen", quic, workers, steering::steer)?;
-        let tcp = Groups::bind("tcp.listen", &config.tcp, workers)?;
-        let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
-        let tls = Groups::bind("tcp.tls_listen", tls, workers)?;
-        let monitor = Groups::bind("monitor.listen", config.monitor.as_slice(), 1)?;
-        Ok(Self { udp, quic_workers, tcp, tls, monitor })
-    }
-
-    fn serve_monitor(
-        &mut self,
-        metrics: &Metrics,
-        readiness: &Arc<Readiness>,
-    ) -> Result<Option<MonitorServer>, StartError> {
-        let listener = self.monitor.next_worker().pop();
-        let serve = |listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(readiness));
-        Ok(listener.map(serve).transpose()?)
-    }
-
-    fn addresses(&self) -> Addresses {
-        Addresses {
-            quic: self.udp.addresses(),
-            tcp: self.tcp.addresses(),
-            tls: self.tls.addresses(),
-            monitor: self.monitor.addresses().pop(),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 mod cli;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -54,9 +53,11 @@ fn main() -> ExitCode {
     let arguments = match Args::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // A closed output has nobody to tell.
-            let _closed = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            let code = if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            cli::output::within_patience(move || {
+                let _nobody_reads = error.print();
+            });
+            return code;
         }
     };
     let outcome = match arguments.command {
@@ -73,16 +74,9 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        // Whoever read the output has had enough of it: no error.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _closed = writeln!(std::io::stderr(), "error: {error:#}");
+            cli::output::complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

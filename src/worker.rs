@@ -13,7 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use self::drain::{Times, drained};
+use self::drain::{Orders, Times, drained};
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::discovery::Feed;
@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) drain: CancellationToken,
     /// When the process was told to drain; there before `drain` is cancelled.
     pub(crate) told: Arc<OnceLock<Instant>>,
+    /// Has the drain wait for nothing any more.
+    pub(crate) hurry: CancellationToken,
     /// Ends the worker at once.
     pub(crate) stop: CancellationToken,
     /// The instances of the logic services.
@@ -167,7 +169,8 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
     let panicked = tokio::select! {
         () = plan.stop.cancelled() => None,
         () = async {
-            drained(&plan.drain, &plan.told, &dispatch, Times::new(&plan.config)).await;
+            let orders = Orders { begin: &plan.drain, told: &plan.told, hurry: &plan.hurry };
+            drained(orders, &dispatch, Times::new(&plan.config)).await;
             // Who has not been told yet why there is no handshake.
             let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.

@@ -53,11 +53,16 @@ fn the_files_agree() {
 #[case::logic_zone("docker-compose.yml", "chat@zone_b=0", "chat@zone_a=0", "logic:9003")]
 #[case::logic_loopback("docker-compose.yml", "zone_b=0.0.0.0", "zone_b=127.0.0.1", "logic:9003")]
 #[case::logic_name("config/compose.toml", "\"logic:9001\"", "\"logics:9001\"", "logics")]
-#[case::health_url("docker-compose.yml", "127.0.0.1:8001/ready", "127.0.0.1:8002/ready", "healthcheck")]
+#[case::health_url(
+    "docker-compose.yml",
+    "\"--ready\"",
+    "\"--url\", \"http://127.0.0.1:8002/ready\"",
+    "healthcheck"
+)]
 #[case::grace("docker-compose.yml", "stop_grace_period: 40s", "stop_grace_period: 5s", "stop_grace_period")]
 #[case::nofile("docker-compose.yml", "soft: 131072", "soft: 1024", "nofile")]
 #[case::open_network("docker-compose.yml", "    internal: true\n", "", "internal")]
-#[case::config_file("docker-compose.yml", "\"config/compose.toml\"]", "\"config/other.toml\"]", "other.toml")]
+#[case::config_file("docker-compose.yml", "config/compose.toml", "config/other.toml", "other.toml")]
 #[case::certs_elsewhere("docker-compose.yml", "certs:/srv/gateway/certs/dev:ro", "certs:/certs:ro", "certs")]
 #[case::gone("docker-compose.yml", "./prometheus.yml:", "./prometheus.yaml:", "./prometheus.yaml")]
 #[case::image("docker-compose.yml", "prom/prometheus:v3.13.2", "prom/prometheus", "prom/prometheus")]
@@ -72,6 +77,13 @@ fn the_files_agree() {
 #[case::root("Dockerfile", "USER 10001:10001", "USER root", "root")]
 #[case::profile("Dockerfile", "--profile dist", "--release", "dist")]
 #[case::health("Dockerfile", "[\"gateway\", \"health\"]", "[\"curl\", \"localhost\"]", "HEALTHCHECK")]
+#[case::health_config("Dockerfile", "ENV GATEWAY_CONFIG", "ENV CONFIG", "GATEWAY_CONFIG")]
+#[case::health_other(
+    "Dockerfile",
+    "CMD [\"serve\"]",
+    "CMD [\"serve\", \"--config\", \"a.toml\"]",
+    "GATEWAY_CONFIG"
+)]
 #[case::exposed("Dockerfile", "8443/tcp", "8444/tcp", "EXPOSE")]
 #[case::ignored(".dockerignore", "!proto", "# proto", "proto")]
 #[case::datasource(

@@ -1,10 +1,12 @@
 //! `gateway certs`: makes the CA, the server certificate, the JWT secret and the QUIC keys.
 
-use std::io::Write as _;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gateway::certs;
+
+use crate::cli::output;
 
 /// Arguments of `gateway certs`.
 #[derive(Debug, clap::Args)]
@@ -26,16 +28,21 @@ pub(crate) struct Args {
 /// [`certs::CertsError`], or stdout that cannot be written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = certs::generate(&args.dir, &args.names, args.force)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = String::new();
     for path in &report.made {
         writeln!(out, "made {}", path.display())?;
     }
     for path in &report.kept {
         writeln!(out, "kept {}", path.display())?;
     }
-    let server_kept = report.kept.iter().any(|path| path.ends_with(certs::name::SERVER));
-    if server_kept && !args.names.is_empty() {
-        writeln!(out, "the names are not in the certificate that was kept; --force makes everything anew")?;
+    let kept = report.kept.iter().find(|path| path.ends_with(certs::name::SERVER));
+    if let Some(server) = kept.filter(|_| !args.names.is_empty()) {
+        let server = server.display();
+        writeln!(
+            out,
+            "the names are not in the certificate that was kept; move {server} and its key away to have one made with them"
+        )?;
     }
+    output::print(&out)?;
     Ok(ExitCode::SUCCESS)
 }

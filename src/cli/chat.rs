@@ -7,7 +7,7 @@ mod input;
 mod instruction;
 mod session;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use gateway::wire::close::CloseReason;
 use crate::cli::chat::session::{Outcome, Session};
 use crate::cli::connect::{ServerArgs, Wanted};
 use crate::cli::mint::{Signer, SignerArgs};
+use crate::cli::output;
 
 /// The login was refused.
 const EXIT_REFUSED: u8 = 2;
@@ -130,7 +131,6 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
             }
             ExitCode::FAILURE
         }
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => return Err(error).context("cannot write to standard output"),
     })
 }
@@ -224,7 +224,7 @@ fn greet(args: &ChatArgs, transport: Transport, server: &str) {
 
 /// One line for the person at the terminal. Nobody may be there to read it, which is no error.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", events::escape(line));
+    output::complain(events::escape(line));
 }
 
 /// Why a session ended, and what to do.

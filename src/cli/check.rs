@@ -1,7 +1,7 @@
 //! `gateway check`: is a configuration or a route file acceptable, and what does it come to?
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,18 +11,20 @@ use gateway::files;
 use gateway::monitor::memory::MemoryBudget;
 use gateway::route::Route;
 
+use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
+
 /// Arguments of `gateway check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A configuration file, or a route file (.json)
-    #[arg(long, value_name = "FILE", default_value = "config/gateway.toml")]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
 }
 
 /// Prints what is in effect on stdout, warnings and the refusal on stderr; 64 if the file is refused.
 ///
 /// # Errors
-/// A clock by which no certificate can be judged, or a stdout or stderr that cannot be written.
+/// A clock by which no certificate can be judged, or a stdout that cannot be written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.config.extension() == Some(OsStr::new("json")) {
         return check_route(&args.config);
@@ -31,28 +33,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = Options::with_environment(std::env::vars_os());
     match config::load(&args.config, &options) {
         Ok(loaded) => {
-            write!(std::io::stdout(), "{}", loaded.effective)?;
             // A comment, so that all of it is a configuration.
-            writeln!(std::io::stdout(), "\n# Here and now {}", MemoryBudget::of(&loaded.config.limits))?;
-            for warning in loaded.warnings {
-                writeln!(std::io::stderr(), "warning: {warning}")?;
+            let budget = format!("# Here and now {}", MemoryBudget::of(&loaded.config.limits));
+            output::print(&format!("{}\n{budget}\n", loaded.effective))?;
+            if !loaded.warnings.is_empty() {
+                let warnings = loaded.warnings.iter().map(|warning| format!("warning: {warning}"));
+                output::complain(warnings.collect::<Vec<_>>().join("\n"));
             }
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => refuse(error),
+        Err(error) => Ok(refuse(error)),
     }
 }
 
 fn check_route(path: &Path) -> anyhow::Result<ExitCode> {
     let text = match files::text(path) {
         Ok(text) => text,
-        Err(error) => return refuse(error),
+        Err(error) => return Ok(refuse(error)),
     };
     let route = match Route::from_json(&text) {
         Ok(route) => route,
-        Err(error) => return refuse(format_args!("{}: {error}", path.display())),
+        Err(error) => return Ok(refuse(format_args!("{}: {error}", path.display()))),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = String::new();
     let slots: u32 = route.zones().iter().map(|zone| zone.weight).sum();
     writeln!(out, "route_by {}, {slots} slots", route.route_by())?;
     for zone in route.zones() {
@@ -62,11 +65,12 @@ fn check_route(path: &Path) -> anyhow::Result<ExitCode> {
     for entry in route.whitelist() {
         writeln!(out, "app {}: always zone {}", entry.app, entry.zone)?;
     }
+    output::print(&out)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// One line for a file that is refused, and the exit code that says so.
-pub(super) fn refuse(problem: impl std::fmt::Display) -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stderr(), "error: {problem}")?;
-    Ok(ExitCode::from(config::EXIT_CODE))
+pub(super) fn refuse(problem: impl std::fmt::Display) -> ExitCode {
+    output::complain(format_args!("error: {problem}"));
+    ExitCode::from(config::EXIT_CODE)
 }

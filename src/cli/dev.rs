@@ -2,7 +2,6 @@
 //! are reached over real TCP links with the real handshake.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,7 +20,9 @@ use gateway::wire::dialect::Dialect;
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::cli::check::refuse;
 use crate::cli::log;
+use crate::cli::output;
 use crate::cli::running::{self, Signals};
 
 /// Where `dev` and `chat` look for development files, relative to the working directory.
@@ -72,12 +73,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let route = Arc::new(Route::from_json(ROUTE).context("the route that is shipped")?);
     let Loaded { config, warnings, .. } = match configuration(args.port, &logic_listeners, &route)? {
         Ok(loaded) => loaded,
-        Err(error) => {
-            writeln!(std::io::stderr(), "error: {error}")?;
-            return Ok(ExitCode::from(config::EXIT_CODE));
-        }
+        Err(error) => return Ok(refuse(error)),
     };
-    let _log = log::start(config.log);
+    let _log = log::start(config.log)?;
     for warning in &warnings {
         warn!(event = "config", "{warning}");
     }
@@ -99,8 +97,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let signals = Signals::listen()?;
         await_links(&gateway).await?;
         let page = start_page(args.port, gateway.addresses(), &instances, &route, &made.made)?;
-        // A closed standard output is no reason not to serve.
-        let _closed = std::io::stdout().write_all(page.as_bytes());
+        output::tell(page);
         Ok(running::until_end(gateway, signals, hard_stop).await)
     });
     drop(services);

@@ -1,12 +1,17 @@
 //! `gateway health`: asks a running gateway how it is, for containers and scripts that have no HTTP client.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use gateway::config::{self, Options};
+
+use crate::cli::check::refuse;
+use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 
 /// More of an answer is not read, bytes: a page of the monitor that says yes or no is far shorter.
 const MAX_ANSWER: u64 = 16 * 1024;
@@ -14,9 +19,16 @@ const MAX_ANSWER: u64 = 16 * 1024;
 /// Arguments of `gateway health`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A page of the monitor: /health, or /ready to ask whether traffic may come
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8001/health")]
-    pub(crate) url: Page,
+    /// The configuration of the gateway that is asked: it says where the monitor listens, as do variables like
+    /// GATEWAY__MONITOR__LISTEN
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
+    pub(crate) config: PathBuf,
+    /// Asks whether traffic may come (/ready), not only whether it lives (/health)
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) ready: bool,
+    /// A page of the monitor of any gateway, in place of the configuration
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<Page>,
     /// How long the connection and each read may take
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
@@ -46,19 +58,55 @@ impl FromStr for Page {
     }
 }
 
-/// Prints what the page says. Exit codes: 0 if it answers 200, 1 for anything else.
+/// Prints what the page says. Exit codes: 0 if it answers 200, 64 for a configuration that is refused or has no monitor,
+/// 1 for anything else.
 ///
 /// # Errors
 /// Nobody answers, or not with HTTP.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Page { host, path } = &args.url;
-    let answer =
-        ask(&args.url, args.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
+    let page = match args.url.clone().map_or_else(|| configured(args), Ok) {
+        Ok(page) => page,
+        Err(problem) => return Ok(refuse(problem)),
+    };
+    let Page { host, path } = &page;
+    let answer = ask(&page, args.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).unwrap_or_default();
     let Ok(status) = status.parse::<u16>() else { bail!("http://{host}{path} does not speak HTTP") };
-    writeln!(std::io::stdout(), "{status} {}", body.trim_end())?;
+    output::tell(format!("{status} {}\n", body.trim_end()));
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The page of the monitor that the configuration sets up.
+fn configured(args: &Args) -> Result<Page, String> {
+    let options = Options::with_environment(std::env::vars_os());
+    // Without any file, as beside `gateway dev`, the usual address is asked.
+    let absent = args.config == Path::new(DEFAULT_CONFIG) && !args.config.exists();
+    let path = (!absent).then_some(args.config.as_path());
+    let shown = args.config.display();
+    let listen = match config::load_monitor(path, &options).map_err(|error| error.to_string())? {
+        None if absent => USUAL,
+        None => return Err(format!("{shown}: monitor.listen is not set, so there is nobody to ask")),
+        Some(address) if address.port() == 0 => {
+            return Err(format!("{shown}: monitor.listen has port 0, so --url must say which one it got"));
+        }
+        Some(address) => address,
+    };
+    let path = if args.ready { "/ready" } else { "/health" };
+    Ok(Page { host: reachable(listen).to_string(), path: path.to_owned() })
+}
+
+/// Where `gateway dev` and the example configuration have the monitor.
+const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8001);
+
+/// Where this machine reaches one that listens there: on loopback, if that is on every address.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 fn ask(page: &Page, timeout: Duration) -> anyhow::Result<String> {
@@ -77,7 +125,9 @@ fn exchange(mut stream: TcpStream, page: &Page, timeout: Duration) -> anyhow::Re
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     let Page { host, path } = page;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+    // In one piece: a server may look at the first alone.
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -15,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::cli::check::refuse;
 use crate::cli::log;
+use crate::cli::output;
 use crate::cli::running::{EXIT_INTERRUPTED, Signals};
 
 /// The services that are embedded here.
@@ -86,18 +86,19 @@ struct Bound {
 }
 
 /// Serves gateways until a signal. Exit codes: 64 for arguments that make no sense, 1 for a start that failed, 0 for an
-/// orderly end, 130 when a second signal cut it short.
+/// orderly end, 130 when a second SIGINT cut it short.
 ///
 /// # Errors
 /// An address that cannot be listened on, or a machine that gives no runtime.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.serve.is_empty() {
-        return refuse(format_args!("nothing to serve: --serve is missing, for example\n  {EXAMPLE}"));
+        let missing = format_args!("nothing to serve: --serve is missing, for example\n  {EXAMPLE}");
+        return Ok(refuse(missing));
     }
     if let Some(twice) = stands_twice(&args.serve) {
-        return refuse(format_args!("--serve: {twice} stands twice; allowed is each address once"));
+        return Ok(refuse(format_args!("--serve: {twice} stands twice; allowed is each address once")));
     }
-    let _log = log::start(Log { format: LogFormat::Text, level: tracing::Level::INFO });
+    let _log = log::start(Log { format: LogFormat::Text, level: tracing::Level::INFO })?;
     // One thread, as in `dev`: what it stores is stored in one order, and the other cores are the gateway's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -105,19 +106,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let bound = bind(&args.serve)?;
         let page = start_page(&bound, args.dialect)?;
         let services = Embedded::start(embed(bound, args.dialect)?).context("cannot start the services")?;
-        // A closed standard output is no reason not to serve.
-        let _closed = std::io::stdout().write_all(page.as_bytes());
-        let signal = signals.stop().await;
-        info!(event = "signal", signal, "a second one ends it at once");
+        output::tell(page);
+        let _drain = signals.order().await;
         tokio::select! {
             () = services.shutdown() => {
                 info!(event = "stopped", orderly = true);
                 Ok(ExitCode::SUCCESS)
             }
-            signal = signals.stop() => {
-                warn!(event = "signal", signal, "second signal: ending at once");
-                Ok(ExitCode::from(EXIT_INTERRUPTED))
-            }
+            _hurry = signals.order() => Ok(ExitCode::from(EXIT_INTERRUPTED)),
         }
     })
 }

@@ -10,7 +10,14 @@ pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod logic;
 pub(crate) mod mint;
+pub(crate) mod output;
 pub(crate) mod route;
 pub(crate) mod running;
 pub(crate) mod serve;
 pub(crate) mod token;
+
+/// The configuration, unless `--config` names another: for containers, whose health check must read the same one.
+const CONFIG_VARIABLE: &str = "GATEWAY_CONFIG";
+
+/// The configuration, unless one is named.
+const DEFAULT_CONFIG: &str = "config/gateway.toml";

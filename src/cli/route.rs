@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::check::refuse;
 use gateway::config::{self, Instance, Options};
 use gateway::dispatch::selector::{Candidates, Explanation, RouteSelector, ZoneReason};
 use gateway::files;
 use gateway::route::Route;
 use gateway::wire::dialect::Dialect;
+
+use crate::cli::check::refuse;
+use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 
 /// What `gateway route` can do.
 #[derive(Debug, clap::Subcommand)]
@@ -32,10 +33,10 @@ pub(crate) struct ExplainArgs {
     #[arg(long)]
     pub(crate) app: String,
     /// A configuration, with its route and its instances
-    #[arg(long, value_name = "FILE", default_value = "config/gateway.toml")]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
-    /// Only a route file; then --instances say who serves
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    /// Only a route file, in place of a configuration; then --instances say who serves
+    #[arg(long, value_name = "FILE")]
     pub(crate) route: Option<PathBuf>,
     /// Instances in place of those of the configuration, separated by commas
     #[arg(long, value_name = "ID@ZONE", value_delimiter = ',', value_parser = parse_instance)]
@@ -51,19 +52,18 @@ pub(crate) struct ExplainArgs {
 /// Explains on stdout; 64 if a file is refused.
 ///
 /// # Errors
-/// Only a stdout or stderr that cannot be written.
+/// Only a stdout that cannot be written.
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let Command::Explain(args) = command;
     let (route, instances) = match read(args) {
         Ok(found) => found,
-        Err(problem) => return refuse(problem),
+        Err(problem) => return Ok(refuse(problem)),
     };
-    let mut out = std::io::stdout();
-    if args.json {
-        writeln!(out, "{:#}", to_json(args, &route, &instances))?;
-    } else {
-        write!(out, "{}", to_text(args, &route, &instances))?;
-    }
+    let text = match args.json {
+        true => format!("{:#}\n", to_json(args, &route, &instances)),
+        false => to_text(args, &route, &instances),
+    };
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,75 +1,148 @@
 //! From a running program to its exit code: signals, drain, end.
 
+use std::future::poll_fn;
 use std::process::ExitCode;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gateway::gateway::Gateway;
+use gateway::limits::HURRY;
+use nix::sys::signal::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-/// Exit code when a second signal ended the drain: 128 + SIGINT, as shells count.
+/// Exit code when SIGINT, given twice, cut the end short: 128 + SIGINT, as shells count.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
+
+/// Signals that would end a process that does not know them, and that mean nothing here. SIGPIPE is ignored by the Rust
+/// runtime. Left alone are those that tell of faults or ask for a core dump, SIGQUIT among them.
+const IGNORED: &[Number] = &[
+    Number::SIGHUP,
+    Number::SIGUSR1,
+    Number::SIGUSR2,
+    Number::SIGALRM,
+    Number::SIGVTALRM,
+    Number::SIGPROF,
+    Number::SIGIO,
+    // A log file at its limit is a line that is lost.
+    Number::SIGXFSZ,
+    #[cfg(target_os = "linux")]
+    Number::SIGPWR,
+];
 
 /// The signals a server listens to. Made before anything says that it is ready: a signal that comes earlier has its
 /// default effect.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hangup: Signal,
+    ignored: Vec<(Number, Signal)>,
+    stopping: bool,
+    interrupts: u32,
+}
+
+/// What signals ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// To end in order: the first SIGTERM or SIGINT. Comes once.
+    Drain,
+    /// To wait for nothing any more: the second SIGINT. Comes once.
+    Hurry,
 }
 
 impl Signals {
     /// Takes over the signals. Must be called within a runtime.
     pub(crate) fn listen() -> std::io::Result<Self> {
+        let take = |number: &Number| Ok((*number, signal(SignalKind::from_raw(*number as i32))?));
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            ignored: IGNORED.iter().map(take).collect::<std::io::Result<_>>()?,
+            stopping: false,
+            interrupts: 0,
         })
     }
 
-    /// Waits for SIGINT or SIGTERM and says which. SIGHUP is logged and ignored; SIGPIPE is ignored by the Rust
-    /// runtime. Cancel safe.
-    pub(crate) async fn stop(&mut self) -> &'static str {
+    /// Waits for a signal that asks for something new. Others are logged and change nothing. Cancel safe.
+    pub(crate) async fn order(&mut self) -> Order {
         loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.hangup.recv() => {
-                    info!(event = "signal", signal = "SIGHUP", "ignored; restart to change the configuration");
+            let signal = poll_fn(|cx| self.poll_next(cx)).await;
+            self.interrupts += u32::from(signal == Number::SIGINT);
+            let is_first = !self.stopping;
+            match signal {
+                Number::SIGINT | Number::SIGTERM if is_first => {
+                    self.stopping = true;
+                    info!(event = "signal", %signal, "it ends in order; SIGINT twice hurries it");
+                    return Order::Drain;
                 }
+                Number::SIGINT if self.interrupts == 2 => {
+                    warn!(event = "signal", %signal, "the second SIGINT: nothing is waited for any more");
+                    return Order::Hurry;
+                }
+                Number::SIGINT | Number::SIGTERM => {
+                    info!(event = "signal", %signal, "it is ending already; SIGINT twice hurries it");
+                }
+                Number::SIGHUP => {
+                    info!(event = "signal", %signal, "ignored; restart to change the configuration");
+                }
+                _ => info!(event = "signal", %signal, "ignored"),
             }
         }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Number> {
+        let known = [(Number::SIGINT, &mut self.interrupt), (Number::SIGTERM, &mut self.terminate)];
+        let ignored = self.ignored.iter_mut().map(|(number, signal)| (*number, signal));
+        for (number, signal) in known.into_iter().chain(ignored) {
+            if signal.poll_recv(cx).is_ready() {
+                return Poll::Ready(number);
+            }
+        }
+        Poll::Pending
     }
 }
 
 /// Waits for SIGINT or SIGTERM, drains, and says how it went: 0 for an orderly end, 1 for a worker that failed or did
-/// not end within the hard stop, 130 when a second signal cut the drain short.
+/// not end within the hard stop, 130 when a second SIGINT cut the drain short.
 pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop: Duration) -> ExitCode {
-    let mut stop_at = None;
+    let (mut stop_at, mut hurried) = (None, false);
     loop {
-        let name = tokio::select! {
+        let order = tokio::select! {
             () = gateway.ended() => break,
-            name = signals.stop() => name,
+            order = signals.order() => order,
             () = at(stop_at) => {
-                error!(event = "hard_stop", ?hard_stop, "a worker does not end; the process ends without it. Please report this");
+                if !hurried {
+                    error!(event = "hard_stop", ?hard_stop, "a worker does not end; the process ends without it. Please report this");
+                }
                 // Joining it would take for ever; the end of the process takes its thread along.
                 std::mem::forget(gateway);
-                return ExitCode::FAILURE;
+                return end(false, hurried);
             }
         };
-        if stop_at.replace(Instant::now() + hard_stop).is_some() {
-            warn!(event = "signal", signal = name, "second signal: ending at once");
-            drop(gateway);
-            return ExitCode::from(EXIT_INTERRUPTED);
+        match order {
+            Order::Drain => {
+                stop_at = Some(Instant::now() + hard_stop);
+                gateway.drain();
+            }
+            Order::Hurry => {
+                hurried = true;
+                let soon = Instant::now() + HURRY;
+                stop_at = Some(stop_at.map_or(soon, |at| soon.min(at)));
+                gateway.hurry();
+            }
         }
-        info!(event = "signal", signal = name, "a second one ends the gateway at once");
-        gateway.drain();
     }
     let orderly = gateway.wait();
-    info!(event = "stopped", orderly);
-    if orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    info!(event = "stopped", orderly, hurried);
+    end(orderly, hurried)
+}
+
+fn end(orderly: bool, hurried: bool) -> ExitCode {
+    match (orderly, hurried) {
+        (_, true) => ExitCode::from(EXIT_INTERRUPTED),
+        (true, false) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
+    }
 }
 
 /// Waits for a moment, if there is one. Cancel safe.

@@ -1,6 +1,5 @@
 //! `gateway serve`: the gateway of a configuration file.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,14 +8,15 @@ use gateway::config::{self, Options};
 use gateway::gateway::Gateway;
 use tracing::{info, warn};
 
-use crate::cli::log;
+use crate::cli::check::refuse;
 use crate::cli::running::{self, Signals};
+use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, log};
 
 /// Arguments of `gateway serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The configuration; every key can be overridden by GATEWAY__SECTION__KEY
-    #[arg(long, value_name = "FILE", default_value = "config/gateway.toml")]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
 }
 
@@ -30,12 +30,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = Options::with_environment(std::env::vars_os());
     let loaded = match config::load(&args.config, &options) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            writeln!(std::io::stderr(), "error: {error}")?;
-            return Ok(ExitCode::from(config::EXIT_CODE));
-        }
+        Err(error) => return Ok(refuse(error)),
     };
-    let _log = log::start(loaded.config.log);
+    let _log = log::start(loaded.config.log)?;
     for warning in &loaded.warnings {
         warn!(event = "config", "{warning}");
     }

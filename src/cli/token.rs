@@ -1,6 +1,5 @@
 //! `gateway token`: a token for trying things out.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use gateway::config::ExpectedClaims;
 use gateway::limits::Limits;
 
 use crate::cli::mint::{Signer, SignerArgs};
+use crate::cli::output;
 
 /// Arguments of `gateway token`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Signer { key, expected } = args.signer.signer()?;
     let token = make(&key, &args.account, &args.app, args.ttl, &expected)?;
-    writeln!(std::io::stdout(), "{token}")?;
+    output::print(&format!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

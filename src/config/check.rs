@@ -186,7 +186,7 @@ impl Checker<'_> {
         })
     }
 
-    fn monitor(&self) -> Result<Option<SocketAddr>, ConfigError> {
+    pub(super) fn monitor(&self) -> Result<Option<SocketAddr>, ConfigError> {
         match self.file.monitor.listen.trim() {
             "" => Ok(None),
             text => self.address("monitor.listen", text).map(Some),

@@ -124,6 +124,21 @@ pub fn load_routing(path: &Path, options: &Options) -> Result<(Arc<Route>, Vec<I
     Ok((route, instances))
 }
 
+/// Only where a configuration file has the monitor listen; none: it is off. Without the file, what the environment says
+/// counts.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load_monitor(path: Option<&Path>, options: &Options) -> Result<Option<SocketAddr>, ConfigError> {
+    // What a file must have, and does not matter here.
+    let nothing = || "[gateway]\nid = \"none\"\n".to_owned();
+    let text = path.map(read_file).transpose()?.unwrap_or_else(nothing);
+    let name = path.unwrap_or(Path::new("no file")).display().to_string();
+    let sources = Sources::new(&text, &name, &options.environment)?;
+    let file = sources.extract()?;
+    Checker { file: &file, sources: &sources, options, warnings: Vec::new() }.monitor()
+}
+
 /// `secret`, `secret_file` and `public_key_file` exclude each other, but one in the environment replaces those in the
 /// file.
 fn prefer_overriding_key(auth: &mut file::Auth, sources: &Sources) {

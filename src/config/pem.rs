@@ -114,7 +114,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, P
 }
 
 /// The first private key of a file, whatever stands beside it.
-pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     let labels = labels(pem);
     match labels.iter().find(|label| label.is_private()) {
         Some(Label::EncryptedPrivateKey) => Err(PemError::Holds(Label::EncryptedPrivateKey)),

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::warn;
 
 use super::StartError;
@@ -54,7 +54,7 @@ impl Listening for UdpSocket {
     fn bind(address: SocketAddr, tenancy: Tenancy) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         prepare(&socket, address, tenancy)?;
-        // More is better, and less is no reason not to start.
+        // More is better, and less is no reason not to start: see [`warn_of_small_buffers`].
         let _granted = socket.set_recv_buffer_size(UDP_BUFFER);
         let _granted = socket.set_send_buffer_size(UDP_BUFFER);
         socket.bind(&address.into())?;
@@ -130,6 +130,37 @@ impl Groups<UdpSocket> {
         let shared = self.0.iter().filter(|group| group.len() > 1);
         shared.flatten().filter_map(|socket| socket.try_clone().ok()).collect()
     }
+}
+
+/// One warning for all UDP sockets that got smaller buffers than they asked for: bursts of packets are lost then, and
+/// nothing else tells of it.
+pub(super) fn warn_of_small_buffers(sockets: &Groups<UdpSocket>) {
+    let Some(socket) = sockets.0.iter().flatten().next() else { return };
+    let socket = SockRef::from(socket);
+    let granted =
+        [("net.core.rmem_max", socket.recv_buffer_size()), ("net.core.wmem_max", socket.send_buffer_size())];
+    let granted = granted.map(|(sysctl, size)| (sysctl, size.map(usable)));
+    if let Some(advice) = buffer_advice(granted) {
+        warn!(event = "udp_buffers", "{advice}");
+    }
+}
+
+/// Linux reports twice what it granted, as it needs as much again for its own books.
+const fn usable(size: usize) -> usize {
+    if cfg!(target_os = "linux") { size / 2 } else { size }
+}
+
+/// What to set, if less was granted than asked for.
+fn buffer_advice(granted: [(&str, io::Result<usize>); 2]) -> Option<String> {
+    let known = granted.into_iter().filter_map(|(sysctl, size)| Some((sysctl, size.ok()?)));
+    let small: Vec<_> = known.filter(|(_, size)| *size < UDP_BUFFER).collect();
+    let smallest = small.iter().map(|(_, size)| *size).min()?;
+    let settings: Vec<_> = small.iter().map(|(sysctl, _)| format!("{sysctl}={UDP_BUFFER}")).collect();
+    Some(format!(
+        "quic.listen: the system grants {smallest} bytes of the {UDP_BUFFER} asked for as UDP buffers, and bursts of \
+         packets are lost; set `sysctl -w {}`",
+        settings.join(" ")
+    ))
 }
 
 /// UDP sockets, and how many workers share them.
@@ -241,6 +272,21 @@ mod tests {
     use std::net::TcpStream;
     use std::time::Duration;
 
+    #[test]
+    fn buffers_smaller_than_asked_for_are_one_warning_that_names_what_to_set() {
+        let asked = || Ok(UDP_BUFFER);
+        let (receive, send) = ("net.core.rmem_max", "net.core.wmem_max");
+        assert_eq!(buffer_advice([(receive, asked()), (send, asked())]), None);
+        let unknown = || Err(io::ErrorKind::Unsupported.into());
+        assert_eq!(buffer_advice([(receive, unknown()), (send, asked())]), None);
+        let advice = buffer_advice([(receive, Ok(212_992)), (send, asked())]).unwrap();
+        assert!(advice.contains("grants 212992 bytes of the 4194304 asked for"), "{advice}");
+        assert!(advice.ends_with("set `sysctl -w net.core.rmem_max=4194304`"), "{advice}");
+        let advice = buffer_advice([(receive, Ok(212_992)), (send, Ok(100_000))]).unwrap();
+        assert!(advice.contains("grants 100000 bytes"), "{advice}");
+        assert!(advice.contains("rmem_max=4194304 net.core.wmem_max=4194304`"), "{advice}");
+    }
+
     fn anywhere() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
     }
@@ -302,6 +348,6 @@ mod tests {
             bind_udp("quic.listen", &[anywhere()], 1, |_, _| panic!("asked for steering")).unwrap();
         assert_eq!(workers, 1);
         let socket = groups.next_worker().remove(0);
-        assert!(!socket2::SockRef::from(&socket).reuse_port().unwrap());
+        assert!(!SockRef::from(&socket).reuse_port().unwrap());
     }
 }

@@ -26,3 +26,14 @@ pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);
 /// How long the end of a worker may take once its last task is gone: nothing of ours blocks in its runtime, and what does
 /// all the same is left behind.
 pub const RUNTIME_END: Duration = Duration::from_millis(100);
+
+/// How long a process that is hurried by a second SIGINT may still take: close frames and sign-outs are written, and
+/// nothing is waited for.
+pub const HURRY: Duration = Duration::from_secs(1);
+
+/// The part of [`HURRY`] for clients: who has not taken what is queued for it by then is not told why it is closed.
+pub const HURRIED_FLUSH: Duration = Duration::from_millis(250);
+
+/// The part of [`HURRY`] for sign-outs, behind [`HURRIED_FLUSH`]. The rest, twice [`ENDPOINT_FLUSH`] and
+/// [`RUNTIME_END`], is the worker's own.
+pub const HURRIED_SIGNOUTS: Duration = Duration::from_millis(200);

@@ -121,6 +121,8 @@ catalogue! {
         "Names not resolved: look-ups that failed, askers that did not wait for one any longer (late), and names beyond those that are remembered (full). Last good answers stay in use.";
     DNS_LOOKUPS: GAUGE "gateway_dns_lookups" []
         "Look-ups of names under way now, those that wait for a thread included; a number that stays above 0 means that the resolver hangs.";
+    LOG_DROPPED: COUNTER "gateway_log_dropped_total" []
+        "Lines of the log that were lost, because nobody read them or the disk was full.";
     EVENTS: COUNTER "gateway_events_total" ["event"]
         "Times a condition began that the administrator is told about, those not told because they came too often included.";
     EVENTS_ACTIVE: GAUGE "gateway_events_active" ["event"]

@@ -18,6 +18,7 @@ use super::labels::{
     LoginResult, Memory, PathChange, PushDrop, Reject, Signout, Transport,
 };
 use super::link::LinkMetrics;
+use super::log_lines;
 use super::metrics::Cells;
 use super::worker::{Counters, STATUSES, WorkerMetrics};
 use crate::resolve::{Counts, Resolver};
@@ -62,6 +63,7 @@ impl Collector for GatewayCollector {
         families.push(workers.by_label(&of::UNPROVEN_BYTES, directions, |worker| &worker.unproven_bytes));
         let states = LinkState::ALL.iter().map(|state| state.label());
         families.push(workers.by_label(&of::LINK_TRANSITIONS, states, |worker| &worker.link_transitions));
+        families.push(single(&of::LOG_DROPPED, log_lines::dropped() as f64));
         families.extend(events(&self.cells.events));
         families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));

@@ -16,6 +16,7 @@ pub mod http;
 pub mod labels;
 pub mod link;
 mod listener;
+pub mod log_lines;
 pub mod memory;
 pub mod metrics;
 pub mod overload;

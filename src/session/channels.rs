@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
 
 use crate::limits::DELIVERIES_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
@@ -27,6 +28,8 @@ pub(crate) struct Channels {
     closing: Cell<Option<CloseReason>>,
     /// Channels that are closing do not wait for their last answers any more.
     cut_short: Cell<bool>,
+    /// Nor for clients that do not take what is queued.
+    flushing_over: CancellationToken,
     disconnected: Notify,
     signouts: Rc<SignOuts>,
     metrics: Arc<WorkerMetrics>,
@@ -41,6 +44,7 @@ impl Channels {
             opening: Cell::new(0),
             closing: Cell::new(None),
             cut_short: Cell::new(false),
+            flushing_over: CancellationToken::new(),
             disconnected: Notify::new(),
             signouts,
             metrics,
@@ -131,6 +135,16 @@ impl Channels {
         for outgoing in self.connections.borrow().values() {
             outgoing.wake();
         }
+    }
+
+    /// Has connections that end wait no longer for clients to take what is queued.
+    pub(crate) fn stop_flushing(&self) {
+        self.flushing_over.cancel();
+    }
+
+    /// Waits for [`Channels::stop_flushing`]. Cancel safe.
+    pub(crate) async fn flushing_over(&self) {
+        self.flushing_over.cancelled().await;
     }
 
     /// Must connections end now?

@@ -160,6 +160,8 @@ pub(crate) struct SignOuts {
     /// Filled and not written, waiting or in the queue of a link.
     owed: Cell<usize>,
     relogins: Arc<Relogins>,
+    /// Answers of sign-ins are not waited for any more.
+    released: Cell<bool>,
     changed: Notify,
     settled: Notify,
     metrics: Arc<WorkerMetrics>,
@@ -187,6 +189,7 @@ impl SignOuts {
             waiting: RefCell::default(),
             owed: Cell::new(0),
             relogins,
+            released: Cell::new(false),
             changed: Notify::new(),
             settled: Notify::new(),
             metrics,
@@ -214,7 +217,7 @@ impl SignOuts {
         if signout.unanswered.get() {
             waiting.held.expect(&signout);
         }
-        if signout.is_held() {
+        if signout.is_held() && !self.released.get() {
             waiting.held.hold(&signout);
         } else {
             waiting.due.push_back(signout);
@@ -253,6 +256,18 @@ impl SignOuts {
         let waiting = &mut *guard;
         waiting.stuck.append(&mut waiting.due);
         std::mem::swap(&mut waiting.stuck, &mut waiting.due);
+        self.changed.notify_one();
+    }
+
+    /// The end is near: none is held back any more. Written too early is better than not at all.
+    pub(crate) fn release(&self) {
+        self.released.set(true);
+        let mut guard = self.waiting.borrow_mut();
+        let waiting = &mut *guard;
+        while let Some(signout) = waiting.held.take_oldest() {
+            signout.settle_signin();
+            waiting.due.push_back(signout);
+        }
         self.changed.notify_one();
     }
 
@@ -309,7 +324,7 @@ impl SignOuts {
                 turn.again = !in_doubt.is_empty();
                 break;
             };
-            if signout.is_held() {
+            if signout.is_held() && !self.released.get() {
                 // Its sign-in began while it waited for its turn.
                 self.waiting.borrow_mut().held.hold(&signout);
                 continue;

@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::dispatch::Dispatch;
-use crate::limits::DELIVERIES_PER_TURN;
+use crate::limits::{DELIVERIES_PER_TURN, HURRIED_FLUSH, HURRIED_SIGNOUTS};
 use crate::session::channel::Channel;
 use crate::session::spread::{random_share, spread};
 use crate::wire::close::CloseReason;
@@ -43,21 +43,52 @@ impl Times {
     }
 }
 
-/// Waits for the drain and carries it out: each channel is served until its own close begins, ends with its last
-/// answers, and its sign-out is written. The hard stop counts from when the process was told, not from when discovery has
-/// taken its leave.
-pub(super) async fn drained(
-    begin: &CancellationToken,
-    told: &OnceLock<std::time::Instant>,
-    dispatch: &Dispatch,
-    times: Times,
-) {
-    begin.cancelled().await;
+/// What a worker is told of its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Orders<'a> {
+    /// The drain begins.
+    pub(super) begin: &'a CancellationToken,
+    /// When the process was told so; there before the drain begins.
+    pub(super) told: &'a OnceLock<std::time::Instant>,
+    /// Nothing is waited for any more.
+    pub(super) hurry: &'a CancellationToken,
+}
+
+/// Waits for the drain and carries it out: in order, or, once it is hurried, as far as its time reaches.
+pub(super) async fn drained(orders: Orders<'_>, dispatch: &Dispatch, times: Times) {
+    orders.begin.cancelled().await;
     let begun = Instant::now();
-    let told = told.get().map_or(begun, |told| Instant::from_std(*told));
+    // The hard stop counts from when the process was told, not from when discovery has taken its leave.
+    let told = orders.told.get().map_or(begun, |told| Instant::from_std(*told));
+    let connections = dispatch.channels.connections();
+    tokio::select! {
+        () = in_order(dispatch, times, begun, told) => {}
+        () = hurried(orders.hurry, dispatch) => warn_of_signouts(dispatch),
+    }
+    info!(event = "worker_drained", worker = dispatch.settings.worker, connections, elapsed = ?begun.elapsed());
+}
+
+/// Waits for the hurry, and has whatever [`in_order`] waits for end soon. Resolves when that has taken too long.
+async fn hurried(hurry: &CancellationToken, dispatch: &Dispatch) {
+    hurry.cancelled().await;
+    dispatch.signouts.release();
+    dispatch.channels.cut_short();
+    sleep(HURRIED_FLUSH).await;
+    dispatch.channels.stop_flushing();
+    sleep(HURRIED_SIGNOUTS).await;
+}
+
+fn warn_of_signouts(dispatch: &Dispatch) {
+    let signouts_waiting = dispatch.signouts.owed();
+    if signouts_waiting > 0 {
+        warn!(event = "drain_incomplete", signouts_waiting, "the end came before every sign-out was written");
+    }
+}
+
+/// Each channel is served until its own close begins, ends with its last answers, and its sign-out is written.
+async fn in_order(dispatch: &Dispatch, times: Times, begun: Instant, told: Instant) {
     let cut = told + (times.hard_stop - times.hard_stop / SIGNOUTS_SHARE);
     let until = told + (times.hard_stop - times.hard_stop / END_SHARE);
-    let connections = dispatch.channels.connections();
     // Before anything is awaited: whoever still comes is told to go, even if nobody is here.
     let channels = dispatch.channels.begin_drain().await;
     let closes = async {
@@ -76,15 +107,8 @@ pub(super) async fn drained(
         dispatch.channels.cut_short();
         let _still_flushing = timeout_at(until, dispatch.channels.all_ended()).await;
     }
-    let signed_out = timeout_at(until, dispatch.signouts.all_settled()).await;
-    let signouts_waiting = dispatch.signouts.owed();
-    if signed_out.is_err() {
-        warn!(
-            event = "drain_incomplete",
-            signouts_waiting, "the hard stop came before every sign-out was written"
-        );
-    }
-    info!(event = "worker_drained", worker = dispatch.settings.worker, connections, elapsed = ?begun.elapsed());
+    let _hard_stop = timeout_at(until, dispatch.signouts.all_settled()).await;
+    warn_of_signouts(dispatch);
 }
 
 /// Tells the channels, then closes each at its moment. Those that end before are not missed.

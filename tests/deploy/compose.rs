@@ -64,9 +64,8 @@ fn gateway(compose: &Value, config: &Config, fail: &mut impl FnMut(String)) {
             fail(format!("{open} publishes plain TCP beyond this machine"));
         }
     }
-    let page = format!("http://127.0.0.1:{monitor}/ready");
-    if texts(&gateway["healthcheck"]["test"]) != ["CMD", "gateway", "health", "--url", &page] {
-        fail(format!("the healthcheck of gateway does not ask {page}"));
+    if texts(&gateway["healthcheck"]["test"]) != ["CMD", "gateway", "health", "--ready"] {
+        fail("the healthcheck of gateway does not ask whether the configured one is ready".to_owned());
     }
     let grace = gateway["stop_grace_period"].as_str().and_then(|text| humantime::parse_duration(text).ok());
     if grace < Some(config.drain_hard_stop) || grace < Some(Duration::from_secs(40)) {
@@ -140,8 +139,11 @@ fn files_and_images(compose: &Value, files: &Files, fail: &mut impl FnMut(String
         }
     }
     let arguments = texts(&service(compose, "gateway")["command"]);
-    if arguments != ["serve", "--config", "config/compose.toml"] {
-        fail(format!("gateway is run with {arguments:?}"));
+    // Not by an argument, which the health check would not know.
+    let config =
+        service(compose, "gateway")["environment"]["GATEWAY_CONFIG"].as_str().unwrap_or_default().to_owned();
+    if arguments != ["serve"] || config != "config/compose.toml" {
+        fail(format!("gateway is run with {arguments:?} and the configuration {config:?}"));
     }
     let prometheus = texts(&service(compose, "prometheus")["volumes"]);
     if !prometheus.contains(&"~/data/prometheus:/prometheus") {

@@ -25,6 +25,10 @@ pub fn check(files: &Files, found: &mut Vec<String>) {
     if !all("HEALTHCHECK").iter().any(|check| check.contains(r#"CMD ["gateway", "health"]"#)) {
         fail("HEALTHCHECK does not ask the gateway itself".to_owned());
     }
+    let is_served = all("CMD").contains(&r#"["serve"]"#);
+    if !all("ENV").contains(&"GATEWAY_CONFIG=config/compose.toml") || !is_served {
+        fail("serve and HEALTHCHECK do not have their configuration from GATEWAY_CONFIG".to_owned());
+    }
     let config = files.config("config/compose.toml", &[]);
     let mut wanted = listeners(&config);
     wanted.extend(config.monitor.map(|address| format!("{}/tcp", address.port())));

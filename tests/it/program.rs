@@ -22,13 +22,16 @@ mod chat;
 #[cfg(target_os = "linux")]
 mod clock;
 mod groups;
+mod health;
 mod logic;
 mod memory_group;
 mod pressure;
 mod restart;
+mod signals;
 mod slow_link;
 mod storms;
 mod strangers;
+mod unread;
 
 /// Longest wait for anything a program of ours does.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -215,17 +218,6 @@ fn a_closed_standard_output_ends_a_chat_quietly() {
 }
 
 #[test]
-fn f2_sighup_is_ignored() {
-    let place = Place::new();
-    let dev = Dev::start(&place);
-    dev.signal(Signal::SIGHUP);
-    let quic = dev.address("quic");
-    let chat = place.run(&["chat", "--account", "alice", "--server", &quic], "bob still there\n");
-    assert_eq!(chat.0, 0, "{chat:?}");
-    assert_eq!(dev.end(), 0);
-}
-
-#[test]
 fn a_taken_port_names_itself_and_the_way_out() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -258,54 +250,18 @@ fn a_bad_configuration_ends_with_64_and_one_line() {
     }
 }
 
-/// A gateway that drains waits for a last answer; a second signal does not.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_a_drain_at_once() {
-    let place = Place::new();
-    let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
-    chat.hold("chat.user.talk");
-    let config = serve_config(&place, login.address, chat.address);
-    let mut child = place.gateway(&["serve", "--config", &config]).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let tcp = started(&mut log);
-    let (lines, logged) = mpsc::channel();
-    let log =
-        std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-
-    let mut client = Raw::connect(Kind::Tcp, &Target { tcp, tls: tcp, quic: tcp }).await;
-    client.login("alice").await;
-    client.request("chat.user.talk", "bob", b"").await;
-    chat.packet("chat.user.talk", 0).await;
-    let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    kill(id, Signal::SIGTERM).unwrap();
-    // Two signals at once would be one: the first must have been taken.
-    while !logged.recv_timeout(PATIENCE).unwrap().contains("event=\"drain\"") {}
-    kill(id, Signal::SIGTERM).unwrap();
-    let output = tokio::task::spawn_blocking(move || finish(child)).await.unwrap();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
-    drop(logged);
-    let _ended = log.join().unwrap();
-}
-
 /// A gateway without one of its workers must not look alive.
 #[cfg(feature = "faults")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_panics_ends_the_process_with_1() {
-    let place = Place::new();
-    let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
-    let config = serve_config(&place, login.address, chat.address);
-    let mut command = place.gateway(&["serve", "--config", &config]);
-    let mut child = command.env("GATEWAY__GATEWAY__WORKERS", "2").spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let tcp = started(&mut log);
-    let log = std::thread::spawn(move || log.lines().map_while(Result::ok).collect::<Vec<_>>());
-    let mut client = Raw::connect(Kind::Tcp, &Target { tcp, tls: tcp, quic: tcp }).await;
+    let (place, _login, _chat, config) = restart::home();
+    // Only on a worker that is linked does a sign-in come so far.
+    let mut serve = restart::Serve::start(&place, &config, 2, &[]).await;
+    let mut client = Raw::connect(Kind::Tcp, &serve.target()).await;
     client.signin(&identity::token(gateway::faults::PANIC_WORKER)).await;
-    let output = tokio::task::spawn_blocking(move || finish(child)).await.unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let log = log.join().unwrap().join("\n");
-    assert!(log.contains("event=\"worker_failed\""), "{log}");
-    assert!(log.contains("orderly=false"), "{log}");
+    serve.line("event=\"worker_failed\"").await;
+    serve.line("orderly=false").await;
+    assert_eq!(serve.end().await, Some(1));
 }
 
 /// A configuration file for these two services, with the secret of the tests' tokens.

@@ -19,6 +19,7 @@ use crate::cli::bench::load::{Load, receive, send};
 use crate::cli::bench::report::{Received, Report, Sent};
 use crate::cli::connect::ServerArgs;
 use crate::cli::mint::SignerArgs;
+use crate::cli::output;
 
 /// Connects and logins under way at once: below the gateway's limit from which on it asks for proof of address.
 const CONNECTING: usize = 32;
@@ -158,8 +159,7 @@ async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
     };
     let over: Vec<String> = mix.transports().iter().map(over).collect();
     let (over, rate, seconds) = (over.join(", "), args.rate, args.seconds);
-    println(&format!("clients        {over}, {rate} messages/s each for {seconds} s"));
-    println(&report.to_string());
+    output::print(&format!("clients        {over}, {rate} messages/s each for {seconds} s\n{report}\n"))?;
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -295,12 +295,6 @@ fn progress(len: u64, unit: &str) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-}
-
-/// A line of the result. Nobody may be there to read it, which is no error: the exit code says it, too.
-fn println(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 #[cfg(test)]

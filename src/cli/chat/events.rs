@@ -6,29 +6,65 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use gateway::client::CallError;
 use tokio::io::{AsyncWriteExt as _, Stdout, stdout};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// How long a line may take after an interrupt.
+const LAST_LINE: Duration = Duration::from_millis(300);
 
 /// Writes event lines, each flushed at once.
 ///
 /// It writes through tokio so that a reader who pauses stops this program's reading, and not its heartbeats.
+///
+/// A reader that has gone is no fault: the chat goes on without it, for the sake of its exit code.
 #[derive(Debug)]
 pub(super) struct Events {
     out: Stdout,
+    unread: bool,
+    interrupted: CancellationToken,
 }
 
 impl Events {
-    pub(super) fn new() -> Self {
-        Self { out: stdout() }
+    /// Once `interrupted`, a reader that pauses is not waited for any more.
+    pub(super) fn new(interrupted: CancellationToken) -> Self {
+        Self { out: stdout(), unread: false, interrupted }
+    }
+
+    /// Has the reader gone?
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// One line.
     ///
     /// # Errors
-    /// The system's; a reader that went away is `BrokenPipe`.
+    /// The system's, as of a full disk.
     pub(super) async fn emit(&mut self, line: Line) -> io::Result<()> {
+        if self.unread {
+            return Ok(());
+        }
         let mut line = line.0;
         line.push('\n');
-        self.out.write_all(line.as_bytes()).await?;
-        self.out.flush().await
+        let write = async {
+            self.out.write_all(line.as_bytes()).await?;
+            self.out.flush().await
+        };
+        let given_up = async {
+            self.interrupted.cancelled().await;
+            sleep(LAST_LINE).await;
+        };
+        let written = tokio::select! {
+            biased;
+            written = write => written,
+            () = given_up => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.unread = true;
+                Ok(())
+            }
+            written => written,
+        }
     }
 }
 
@@ -83,6 +119,25 @@ pub(super) fn escape(text: &str) -> String {
         escaped.extend(quote);
     }
     escaped
+}
+
+/// Is cancelled by SIGINT. Not looked for in the loop of a session: a line that nobody reads may keep that waiting.
+pub(super) fn interrupts() -> CancellationToken {
+    let interrupted = CancellationToken::new();
+    let told = interrupted.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            told.cancel();
+        }
+    });
+    interrupted
+}
+
+/// The beginning of the line of a message.
+pub(super) fn message_line(from: &str, group: &str, id: i64) -> Line {
+    let line = Line::new("message").field("from", from);
+    let line = if group.is_empty() { line } else { line.field("group", group) };
+    line.field("id", id)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One chat session: what was missed, then lines out and messages in, until there is nothing left to wait for.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use gateway::wire::close::CloseReason;
 use gateway::wire::{command, pb};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
-use crate::cli::chat::events::{Events, Line};
+use crate::cli::chat::events::{Events, Line, message_line};
 use crate::cli::chat::groups::{Done, Groups};
 use crate::cli::chat::inbox::{Inbox, Step};
 use crate::cli::chat::input::{Input, Lines};
@@ -46,6 +47,7 @@ pub(super) struct Session {
     account: String,
     to: Option<String>,
     events: Events,
+    interrupted: CancellationToken,
     /// Why the last connection ended.
     lost: Option<CloseReason>,
     /// Pushes that came while what was missed was fetched.
@@ -66,6 +68,7 @@ impl Session {
         account: String,
         to: Option<String>,
     ) -> Self {
+        let interrupted = super::events::interrupts();
         Self {
             inbox: Inbox::new(client.clone()),
             groups: Groups::new(client.clone()),
@@ -74,7 +77,8 @@ impl Session {
             news,
             account,
             to,
-            events: Events::new(),
+            events: Events::new(interrupted.clone()),
+            interrupted,
             lost: None,
             early: VecDeque::new(),
             talks: JoinSet::new(),
@@ -124,9 +128,12 @@ impl Session {
         let mut lines = Lines::of_stdin();
         // When input ended, and with it how long expected messages may still take.
         let mut until = None;
-        let interrupt = tokio::signal::ctrl_c();
-        tokio::pin!(interrupt);
+        let interrupted = self.interrupted.clone();
         loop {
+            // A script goes on for the sake of its exit code; a person who reads nothing any more has left.
+            if self.events.is_unread() && io::stdin().is_terminal() {
+                until.get_or_insert_with(|| Instant::now() + wait);
+            }
             let starting = self.inbox.is_starting();
             if !starting {
                 self.show_early().await?;
@@ -166,7 +173,7 @@ impl Session {
                 },
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && idle => {}
                 () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {}
-                _ = &mut interrupt => return Ok(None),
+                () = interrupted.cancelled() => return Ok(None),
             }
         }
     }
@@ -386,10 +393,4 @@ fn reason_of(end: &End) -> CloseReason {
         End::Login(_) | End::Token(_) => CloseReason::Unauthenticated,
         End::Connect(_) => CloseReason::PeerLost,
     }
-}
-
-fn message_line(from: &str, group: &str, id: i64) -> Line {
-    let line = Line::new("message").field("from", from);
-    let line = if group.is_empty() { line } else { line.field("group", group) };
-    line.field("id", id)
 }

@@ -1,6 +1,7 @@
 //! The end of a connection: what is queued is flushed, the client is told why, the login service is told once.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -50,6 +51,15 @@ impl<T: Transport> Connection<T> {
         if !self.outgoing.closing().is_none_or(is_worth_a_flush) || self.outgoing.is_torn() {
             return false;
         }
+        let shared = Rc::clone(&self.shared);
+        tokio::select! {
+            biased;
+            flushed = self.flush_in_time(by) => flushed,
+            () = shared.channels.flushing_over() => false,
+        }
+    }
+
+    async fn flush_in_time(&mut self, by: Instant) -> bool {
         match timeout_at(by.into(), poll_fn(|cx| self.poll_flushed(cx))).await {
             Ok(flushed) => flushed.is_ok(),
             // Its close does not go behind what is queued.

@@ -10,7 +10,7 @@ const README_SERVES: [&str; 3] =
     ["login@zone_a=127.0.0.1:0", "chat@zone_a=127.0.0.1:0", "chat@zone_b=127.0.0.1:0"];
 
 /// A running program, one of whose outputs is read line by line.
-struct Running {
+pub(super) struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
     /// What was read, for messages.
@@ -19,7 +19,7 @@ struct Running {
 
 impl Running {
     /// Reads standard error, where a log goes; standard output is let go.
-    fn by_log(mut command: Command) -> Self {
+    pub(super) fn by_log(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let lines = lines_of(child.stderr.take().unwrap());
         Self { child, lines, seen: String::new() }
@@ -34,14 +34,14 @@ impl Running {
 
     /// The first line that holds this text, whether or not it was read already.
     #[track_caller]
-    fn line(&mut self, text: &str) -> String {
+    pub(super) fn line(&mut self, text: &str) -> String {
         let read = self.seen.lines().find(|line| line.contains(text)).map(str::to_owned);
         read.unwrap_or_else(|| self.await_line(text))
     }
 
     /// The next line that holds this text.
     #[track_caller]
-    fn await_line(&mut self, text: &str) -> String {
+    pub(super) fn await_line(&mut self, text: &str) -> String {
         // A program that goes on writing does not make up for the line that is missing.
         let end = Instant::now() + PATIENCE * 2;
         loop {
@@ -63,12 +63,12 @@ impl Running {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
     /// The exit code, of a program that ends by itself.
-    fn code(mut self) -> Option<i32> {
+    pub(super) fn code(mut self) -> Option<i32> {
         drop(self.child.stdin.take());
         let by = Instant::now() + PATIENCE;
         // Its output ends when it does.

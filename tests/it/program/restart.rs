@@ -88,7 +88,7 @@ impl Serve {
     }
 
     /// The exit code; none after a signal that was not caught.
-    async fn end(mut self) -> Option<i32> {
+    pub(super) async fn end(mut self) -> Option<i32> {
         while soon("the end of the process", self.log.recv()).await.is_some() {}
         tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
     }

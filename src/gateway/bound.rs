@@ -1,0 +1,54 @@
+//! What a gateway listens on, bound before anything else starts.
+
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
+
+use super::sockets::{self, Groups};
+use super::{Addresses, StartError};
+use crate::config::Config;
+use crate::monitor::http::MonitorServer;
+use crate::monitor::metrics::Metrics;
+use crate::monitor::readiness::Readiness;
+use crate::server::steering;
+
+/// Every listening socket.
+pub(super) struct Bound {
+    pub(super) udp: Groups<UdpSocket>,
+    pub(super) quic_workers: usize,
+    pub(super) tcp: Groups<TcpListener>,
+    pub(super) tls: Groups<TcpListener>,
+    monitor: Groups<TcpListener>,
+}
+
+impl Bound {
+    pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
+        let workers = config.workers;
+        let quic = config.quic.as_ref().map_or(&[][..], |quic| &quic.listen);
+        let (udp, quic_workers) = sockets::bind_udp("quic.listen", quic, workers, steering::steer)?;
+        sockets::warn_of_small_buffers(&udp);
+        let tcp = Groups::bind("tcp.listen", &config.tcp, workers)?;
+        let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
+        let tls = Groups::bind("tcp.tls_listen", tls, workers)?;
+        let monitor = Groups::bind("monitor.listen", config.monitor.as_slice(), 1)?;
+        Ok(Self { udp, quic_workers, tcp, tls, monitor })
+    }
+
+    pub(super) fn serve_monitor(
+        &mut self,
+        metrics: &Metrics,
+        readiness: &Arc<Readiness>,
+    ) -> Result<Option<MonitorServer>, StartError> {
+        let listener = self.monitor.next_worker().pop();
+        let serve = |listener| MonitorServer::start(listener, metrics.clone(), Arc::clone(readiness));
+        Ok(listener.map(serve).transpose()?)
+    }
+
+    pub(super) fn addresses(&self) -> Addresses {
+        Addresses {
+            quic: self.udp.addresses(),
+            tcp: self.tcp.addresses(),
+            tls: self.tls.addresses(),
+            monitor: self.monitor.addresses().pop(),
+        }
+    }
+}
