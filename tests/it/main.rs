@@ -27,6 +27,8 @@ mod overload;
 mod peers;
 mod program;
 mod pushes;
+mod quic_frames;
+mod quic_rows;
 mod reconnect;
 mod refusals;
 mod requests;

@@ -204,6 +204,13 @@ impl Bench {
         (raw, channel)
     }
 
+    /// Another client comes, signs in and is served.
+    pub(crate) async fn serves_a_bystander(&self) {
+        let (mut bystander, _) = self.client(Kind::QuicMany, "bystander").await;
+        let sequence = bystander.talk("somebody", "all is well").await;
+        assert_eq!(bystander.response(sequence).await.header.status, 0);
+    }
+
     /// Takes events.
     pub(crate) fn events(&self) -> Events {
         self.gateway.as_ref().expect("still running").metrics().events().clone()

@@ -1,7 +1,7 @@
 //! TLS that shows its 1-RTT keys, so that a test can seal packets of its own.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
@@ -14,17 +14,85 @@ use quinn_proto::{ConnectError, ConnectionId, Side, TransportError};
 /// Of the header and of what stands behind it.
 type Sealing = (Arc<dyn HeaderKey>, Arc<dyn PacketKey>);
 
-/// The client's own 1-RTT keys, and the packet numbers it used.
+/// The client's own 1-RTT keys, the packet numbers it used, and what the gateway acknowledged.
 #[derive(Default)]
 pub(super) struct Tap {
     keys: Mutex<Option<Sealing>>,
     largest: AtomicU64,
+    /// The test sealed a packet of its own.
+    forged: AtomicBool,
+    acknowledged: AtomicU64,
 }
 
 impl Tap {
+    /// The largest packet number used.
+    pub(super) fn largest(&self) -> u64 {
+        self.largest.load(Relaxed)
+    }
+
+    /// The largest packet number the gateway acknowledged since a packet was forged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Relaxed)
+    }
+
+    /// Makes padding of what answers a forged packet: quinn's client would end the connection over the acknowledgement
+    /// of a packet, or the end of an id, it knows nothing of.
+    fn hide_answers(&self, payload: &mut [u8]) {
+        let mut end = 0;
+        while end < payload.len() {
+            let start = end;
+            let kind = varint(payload, &mut end);
+            let mut next = || varint(payload, &mut end);
+            match kind {
+                // PADDING, PING, HANDSHAKE_DONE, IMMEDIATE_ACK.
+                0x00 | 0x01 | 0x1e | 0x1f => continue,
+                // ACK, with counts of ECN or without.
+                0x02 | 0x03 => {
+                    self.acknowledged.fetch_max(next(), Relaxed);
+                    let _delay = next();
+                    let ranges = next();
+                    for _ in 0..1 + 2 * ranges + 3 * (kind & 1) {
+                        next();
+                    }
+                }
+                // RETIRE_CONNECTION_ID.
+                0x19 => drop(next()),
+                // PATH_CHALLENGE, PATH_RESPONSE.
+                0x1a | 0x1b => {
+                    end += 8;
+                    continue;
+                }
+                // NEW_CONNECTION_ID, with an id of eight bytes.
+                0x18 => {
+                    next();
+                    next();
+                    end += 25;
+                    continue;
+                }
+                // ACK_FREQUENCY.
+                0xaf => {
+                    for _ in 0..4 {
+                        next();
+                    }
+                    continue;
+                }
+                // NEW_TOKEN.
+                0x07 => {
+                    let length = next();
+                    end += usize::try_from(length).unwrap();
+                    continue;
+                }
+                // None that answers comes behind any other.
+                _ => return,
+            }
+            payload[start..end].fill(0);
+        }
+    }
+
     /// A packet with a short header to this id.
     pub(super) fn seal(&self, id: &[u8], frames: &[u8]) -> Vec<u8> {
         let (header, key) = self.keys.lock().unwrap().clone().expect("the handshake is done");
+        self.forged.store(true, Relaxed);
         let number = self.largest.fetch_add(1, Relaxed) + 1;
         let mut packet = vec![0x43];
         packet.extend_from_slice(id);
@@ -37,6 +105,14 @@ impl Tap {
         header.encrypt(number_at, &mut packet);
         packet
     }
+}
+
+/// Reads an integer of variable length (RFC 9000 section 16).
+fn varint(bytes: &[u8], at: &mut usize) -> u64 {
+    let length = 1 << (bytes[*at] >> 6);
+    let value = bytes[*at..*at + length].iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    *at += length;
+    value & (u64::MAX >> (64 - (8 * length - 2)))
 }
 
 pub(super) struct Tapped {
@@ -105,9 +181,10 @@ impl Session for TappedSession {
         let (header_key, key): Sealing = (header.local.into(), packet.local.into());
         *self.tap.keys.lock().unwrap() = Some((Arc::clone(&header_key), Arc::clone(&key)));
         let local = Box::new(TappedKey { key, tap: Arc::clone(&self.tap) });
+        let remote = Box::new(TappedKey { key: packet.remote.into(), tap: Arc::clone(&self.tap) });
         Some(Keys {
             header: KeyPair { local: Box::new(SharedHeader(header_key)), remote: header.remote },
-            packet: KeyPair { local, remote: packet.remote },
+            packet: KeyPair { local, remote },
         })
     }
 
@@ -157,7 +234,11 @@ impl PacketKey for TappedKey {
     }
 
     fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
-        self.key.decrypt(packet, header, payload)
+        self.key.decrypt(packet, header, payload)?;
+        if self.tap.forged.load(Relaxed) {
+            self.tap.hide_answers(payload);
+        }
+        Ok(())
     }
 
     fn tag_len(&self) -> usize {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
-    ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig,
-    Event, TokenStore, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint,
+    EndpointConfig, Event, Side, StreamId, TokenStore, TransportConfig, VarInt,
 };
 use tokio::net::UdpSocket;
 
@@ -29,6 +29,10 @@ pub(crate) struct RawQuic {
     pub(crate) socket: UdpSocket,
     /// Keys, and what sealed packets are made of.
     tap: Arc<Tap>,
+    /// The gateway's id of the connection, once a sealed packet needed it.
+    id: Vec<u8>,
+    /// The client's own, as packets of the gateway name it.
+    own_id: Vec<u8>,
     /// Bytes sent and received from and at `socket` since it was made.
     pub(crate) traffic: (usize, usize),
     /// What ended the connection.
@@ -42,11 +46,16 @@ pub(crate) async fn socket() -> UdpSocket {
 
 /// Bytes that come to a socket until none did for so long.
 pub(crate) async fn bytes_until_quiet(socket: &UdpSocket, quiet: Duration) -> usize {
-    let (mut bytes, mut buffer) = (0, [0; 2048]);
+    sizes_until_quiet(socket, quiet).await.iter().sum()
+}
+
+/// The same, datagram by datagram.
+pub(crate) async fn sizes_until_quiet(socket: &UdpSocket, quiet: Duration) -> Vec<usize> {
+    let (mut sizes, mut buffer) = (Vec::new(), [0; 2048]);
     while let Ok(received) = tokio::time::timeout(quiet, socket.recv_from(&mut buffer)).await {
-        bytes += received.unwrap().0;
+        sizes.push(received.unwrap().0);
     }
-    bytes
+    sizes
 }
 
 impl RawQuic {
@@ -61,13 +70,24 @@ impl RawQuic {
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
         let (handle, connection) = endpoint.connect(Instant::now(), config, server, "localhost").unwrap();
         let socket = socket().await;
-        Self { endpoint, handle, connection, server, socket, tap, traffic: (0, 0), lost: None }
+        Self {
+            endpoint,
+            handle,
+            connection,
+            server,
+            socket,
+            tap,
+            id: Vec::new(),
+            own_id: Vec::new(),
+            traffic: (0, 0),
+            lost: None,
+        }
     }
 
     /// A client whose handshake is done and confirmed.
     pub(crate) async fn connect(server: SocketAddr) -> Self {
         let mut raw = Self::new(server, Arc::new(quinn_proto::NoneTokenStore)).await;
-        raw.until("a handshake", |raw| raw.connection.stats().frame_rx.handshake_done > 0).await;
+        raw.until("a handshake", |raw| raw.is_confirmed()).await;
         raw.flush().await;
         raw
     }
@@ -141,6 +161,10 @@ impl RawQuic {
 
     fn take(&mut self, datagram: &[u8]) {
         self.traffic.1 += datagram.len();
+        if datagram[0] & 0x80 == 0 {
+            // Such an id has eight bytes.
+            self.own_id = datagram[1..9].to_vec();
+        }
         let mut response = Vec::new();
         let data = BytesMut::from(datagram);
         let event = self.endpoint.handle(Instant::now(), self.server, None, None, data, &mut response);
@@ -160,11 +184,84 @@ impl RawQuic {
         self.flush().await;
     }
 
-    /// A sealed 1-RTT packet with any frames, newer than all before. The state machine knows nothing of it: whoever
-    /// sends it should go on by hand.
+    /// Is the handshake done, and confirmed by the gateway?
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.connection.stats().frame_rx.handshake_done > 0
+    }
+
+    /// STREAM frames that have come.
+    pub(crate) fn stream_frames(&self) -> u64 {
+        self.connection.stats().frame_rx.stream
+    }
+
+    /// Writes on the first bidirectional stream; what is written is little enough for any window.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.connection.streams().open(Dir::Bi);
+        let first = StreamId::new(Side::Client, Dir::Bi, 0);
+        assert_eq!(self.connection.send_stream(first).write(bytes).unwrap(), bytes.len());
+    }
+
+    /// The gateway's id of the connection.
+    pub(crate) fn id(&mut self) -> &[u8] {
+        if self.id.is_empty() {
+            // An id of the gateway has eight bytes.
+            self.id = self.ping()[1..9].to_vec();
+        }
+        &self.id
+    }
+
+    /// The client's own id, once the gateway sent a 1-RTT packet.
+    pub(crate) fn own_id(&self) -> &[u8] {
+        &self.own_id
+    }
+
+    /// A sealed 1-RTT packet with any frames, newer than all before. The state machine knows nothing of it, and what
+    /// it sends itself from then on has numbers that the gateway has seen: whoever sends it should go on by hand. What
+    /// comes is understood as before.
     pub(crate) fn sealed(&mut self, frames: &[u8]) -> Vec<u8> {
-        let ordinary = self.ping();
-        // An id of the gateway has eight bytes.
-        self.tap.seal(&ordinary[1..9], frames)
+        let id = self.id().to_vec();
+        self.tap.seal(&id, frames)
+    }
+
+    /// Sends such a packet.
+    pub(crate) async fn forge(&mut self, frames: &[u8]) {
+        let packet = self.sealed(frames);
+        self.traffic.0 += self.socket.send_to(&packet, self.server).await.unwrap();
+    }
+
+    /// Sends forged PINGs until one is acknowledged.
+    pub(crate) async fn lives(&mut self) {
+        const SEND_AGAIN: Duration = Duration::from_millis(100);
+        let first = self.tap.largest() + 1;
+        let is_over = |raw: &Self| raw.tap.acknowledged() >= first || raw.lost.is_some();
+        let acknowledged = async {
+            while !is_over(self) {
+                self.forge(&[0x01]).await;
+                let turns = async {
+                    while !is_over(self) {
+                        self.turn().await;
+                    }
+                };
+                let _lost_on_the_way = tokio::time::timeout(SEND_AGAIN, turns).await;
+            }
+        };
+        soon("an acknowledgement", acknowledged).await;
+        assert!(self.lost.is_none(), "{:?}", self.lost);
+    }
+
+    /// Takes what comes for so long.
+    pub(crate) async fn turn_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while tokio::time::timeout(end.saturating_duration_since(Instant::now()), self.turn()).await.is_ok() {
+        }
+    }
+
+    /// Awaits the end that the gateway's QUIC made of it; returns the code.
+    pub(crate) async fn closed(&mut self) -> u64 {
+        self.until("the end", |raw| raw.lost.is_some()).await;
+        match self.lost {
+            Some(ConnectionError::ConnectionClosed(ref close)) => close.error_code.into(),
+            ref other => panic!("{other:?}"),
+        }
     }
 }
