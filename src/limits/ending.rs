@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::KIB;
 
-/// How long a QUIC client that says goodbye waits until what it sent is acknowledged (row D9).
+/// How long a QUIC client that said goodbye waits for its endpoint to send the close.
 pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
 
 /// How long a closing channel may take to write what is queued, and over QUIC to have it acknowledged. What is left then is
