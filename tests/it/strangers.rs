@@ -312,6 +312,8 @@ async fn h11_the_one_that_waits_longest_for_its_sign_in_is_closed_3003_and_nobod
     while bench.metric("gateway_reject_total", &["before_login_closed"]).await == 0.0 {
         assert!(others.len() < 100, "they are not counted");
         others.push(bench.connect(kind).await);
+        // The kernel accepts before the gateway does: nobody else comes until it knows of this one.
+        bench.metric_is("gateway_connections_opened_total", &[], 2.0 + others.len() as f64).await;
     }
     oldest.closed_with(3003).await;
     bench.metric_is("gateway_closes_total", &["\"overloaded\""], 1.0).await;
