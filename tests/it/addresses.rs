@@ -111,6 +111,46 @@ async fn h8_no_other_address_of_the_gateway_answers_for_a_live_connection() {
     assert_eq!(bytes_until_quiet(&stranger, QUIET).await, 0);
 }
 
+/// A gateway of this id, with the keys of all benches, at this address.
+async fn gateway_at(address: SocketAddr, id: &str) -> Bench {
+    Bench::with(|config| {
+        config.id = id.into();
+        config.quic.as_mut().unwrap().listen = vec![address];
+    })
+    .await
+}
+
+async fn end(mut bench: Bench) {
+    bench.drain();
+    bench.ended().await;
+}
+
+/// On two machines both would listen on the same address, say `[::]:8000`; here they do so one after the other. To the
+/// second the connection is one it never had, whether or not it still lives with the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h8_c19_of_gateways_that_share_a_key_file_only_the_one_that_was_left_resets_its_clients() {
+    // Nobody else binds there, so that the port stays free between two of them.
+    let first = gateway_at(SocketAddr::from(([127, 0, 0, 77], 0)), "gate01").await;
+    let address = first.quic_addresses()[0];
+    let mut raw = RawQuic::connect(address).await;
+    let packet = raw.sealed(&[0x01]);
+    end(first).await;
+    // The close went to the socket before this one: it is lost, as when a process is killed.
+    raw.rebind().await;
+
+    let other = gateway_at(address, "gate02").await;
+    raw.socket.send_to(&packet, address).await.unwrap();
+    raw.turn_for(QUIET).await;
+    assert!(raw.lost.is_none(), "another gateway ended the connection: {:?}", raw.lost);
+    RawQuic::connect(address).await;
+    end(other).await;
+
+    let _again = gateway_at(address, "gate01").await;
+    raw.socket.send_to(&packet, address).await.unwrap();
+    raw.until("the reset", |raw| raw.lost.is_some()).await;
+    assert!(matches!(raw.lost, Some(ConnectionError::Reset)), "{:?}", raw.lost);
+}
+
 /// A path whose every packet is marked "congestion experienced", both ways; returns where clients connect, and a
 /// receiver that sees each packet.
 async fn marking_path(gateway: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {

@@ -16,6 +16,7 @@ mod exhaustion;
 mod faults;
 mod foreign;
 mod groups;
+mod handshakes;
 mod heartbeats;
 mod instances;
 mod keys;

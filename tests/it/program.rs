@@ -21,6 +21,8 @@ mod auto;
 mod chat;
 #[cfg(target_os = "linux")]
 mod clock;
+#[cfg(target_os = "linux")]
+mod floods;
 mod groups;
 mod health;
 mod logic;

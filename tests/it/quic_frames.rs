@@ -3,16 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::wire::dialect::Dialect;
-use gateway::wire::packet::encode_message;
-use gateway::wire::pb;
-use prost::Message as _;
 use rstest::rstest;
 
 use crate::support::harness::Bench;
 use crate::support::quic::{RawQuic, sizes_until_quiet};
-use crate::support::raw::request;
-use crate::support::{identity, soon};
+use crate::support::soon;
 
 /// Codes of RFC 9000 section 20.1.
 const INTERNAL_ERROR: u64 = 0x01;
@@ -32,11 +27,7 @@ async fn c9_a_client_that_sends_and_acknowledges_nothing_is_closed_after_the_wri
     const STALL: Duration = Duration::from_secs(1);
     let bench = Bench::with_limits(|limits| limits.write_stall = STALL).await;
     let mut raw = RawQuic::connect(bench.target.quic).await;
-    let login = pb::LoginReq { token: identity::token("mallory"), ..Default::default() };
-    let header = request("login.signin", 1, "");
-    raw.write(&encode_message(Dialect::default(), &header, login.encode_to_vec()).to_bytes());
-    raw.until("the answer to the login", |raw| raw.stream_frames() > 0).await;
-    raw.flush().await;
+    raw.sign_in("mallory").await;
     let channel = bench.login.signin("mallory").await.session().channel_id;
 
     let since = Instant::now();

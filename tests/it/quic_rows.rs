@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hkdf;
 use bytes::Bytes;
+use gateway::config::QuicKeys;
 use gateway::limits::{NEW_TOKEN_LIFETIME, RETRY_TOKEN_LIFETIME};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn_proto::crypto::HandshakeTokenKey as _;
@@ -26,11 +27,13 @@ const INVALID_TOKEN: u64 = 0x0b;
 /// No answer for so long is none.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Gives one token once.
+/// Gives one token once, and keeps the last that came.
 struct OneToken(Mutex<Option<Bytes>>);
 
 impl TokenStore for OneToken {
-    fn insert(&self, _: &str, _: Bytes) {}
+    fn insert(&self, _: &str, token: Bytes) {
+        *self.0.lock().unwrap() = Some(token);
+    }
 
     fn take(&self, _: &str) -> Option<Bytes> {
         self.0.lock().unwrap().take()
@@ -141,6 +144,54 @@ async fn c3_a_retry_token_that_is_old_or_of_another_address_is_refused_and_leave
     bench.serves_a_bystander().await;
 }
 
+/// A gateway like that beside the first: another id and other keys, but this one for tokens.
+async fn neighbour(token_key: [u8; 64]) -> Bench {
+    Bench::with(|config| {
+        config.id = "gate02".into();
+        config.quic.as_mut().unwrap().keys = QuicKeys { reset: [7; 64], token: token_key, connection_id: 7 };
+        config.limits.retry_from = 0;
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c3_gateways_with_one_token_key_believe_each_others_new_tokens_and_others_ask_again() {
+    let (home, partner, foreign) =
+        (distrustful().await, neighbour(TOKEN_KEY).await, neighbour([9; 64]).await);
+    let given = Arc::new(OneToken(Mutex::new(None)));
+    let mut raw = RawQuic::new(home.target.quic, Arc::clone(&given) as Arc<dyn TokenStore>).await;
+    raw.until("a token", |_| given.0.lock().unwrap().is_some()).await;
+    let token = given.take("localhost").unwrap();
+    let cases = [
+        ("its maker's partner", &partner, 0.0),
+        ("its maker's partner again", &partner, 1.0),
+        ("a foreign gateway", &foreign, 1.0),
+    ];
+    for (what, bench, asked) in cases {
+        let before = bench.metric("gateway_reject_total", &["quic_retry"]).await;
+        let end = connect_with(bench, socket().await, token.to_vec()).await;
+        assert!(end.is_none(), "{what} keeps nobody out: {end:?}");
+        let after = bench.metric("gateway_reject_total", &["quic_retry"]).await;
+        assert_eq!(after - before, asked, "does {what} ask for a proof?");
+    }
+}
+
+/// A balancer may send the second Initial of a client elsewhere, when the set of gateways changed between the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c3_gateways_with_one_token_key_believe_each_others_retry_tokens() {
+    let (home, partner) = (distrustful().await, neighbour(TOKEN_KEY).await);
+    let mut raw = RawQuic::new(home.target.quic, Arc::new(NoneTokenStore)).await;
+    raw.flush().await;
+    assert_eq!(raw.receive().await[0] & 0xf0, 0xf0, "a Retry");
+    raw.to = partner.target.quic;
+    raw.until("a handshake", |raw| raw.is_confirmed() || raw.lost.is_some()).await;
+    assert!(raw.lost.is_none(), "{:?}", raw.lost);
+    raw.sign_in("alice").await;
+    assert_eq!(partner.login.signin("alice").await.session().account, "alice");
+    assert_eq!(partner.metric("gateway_reject_total", &["quic_retry"]).await, 0.0);
+    assert_eq!(home.metric("gateway_connections_opened_total", &["quic"]).await, 0.0);
+}
+
 /// A second handle to a socket.
 fn socket_again(socket: &UdpSocket) -> UdpSocket {
     let again = socket2::SockRef::from(socket).try_clone().unwrap();
@@ -162,20 +213,17 @@ fn long_header(first: u8, version: u32, size: usize) -> Vec<u8> {
     packet
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c4_what_is_no_attempt_to_connect_gets_no_answer_or_one_that_is_no_larger() {
-    let bench = Bench::start().await;
-    let mut honest = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await;
+/// What is no attempt to connect, and how many answers it may bring.
+pub(crate) async fn junk(gateway: SocketAddr) -> [(&'static str, Vec<u8>, usize); 12] {
+    let mut honest = RawQuic::new(gateway, Arc::new(NoneTokenStore)).await;
     let initial = honest.datagrams().concat();
     assert_eq!(initial.len(), 1200);
-    honest.socket.send_to(&initial, bench.target.quic).await.unwrap();
-    let mut answer = vec![0; 2048];
-    let length = soon("an answer", honest.socket.recv(&mut answer)).await.unwrap();
-    answer.truncate(length);
+    honest.socket.send_to(&initial, gateway).await.unwrap();
+    let answer = honest.receive().await;
 
     let mut of_another_version = initial.clone();
     of_another_version[1..5].copy_from_slice(&0xff00_001d_u32.to_be_bytes());
-    let cases = [
+    [
         ("another version", of_another_version.clone(), 1),
         ("another version, short", of_another_version[..1199].to_vec(), 0),
         ("a short Initial", initial[..1199].to_vec(), 0),
@@ -188,7 +236,13 @@ async fn c4_what_is_no_attempt_to_connect_gets_no_answer_or_one_that_is_no_large
         ("a short header, little", vec![0x5a; 22], 0),
         ("a byte", vec![0xff], 0),
         ("the gateway's own answer", answer, 1),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c4_what_is_no_attempt_to_connect_gets_no_answer_or_one_that_is_no_larger() {
+    let bench = Bench::start().await;
+    let cases = junk(bench.target.quic).await;
     for (what, packet, answers) in cases {
         let stranger = socket().await;
         stranger.send_to(&packet, bench.target.quic).await.unwrap();

@@ -14,7 +14,7 @@ use super::*;
 use crate::support::soon;
 
 /// Between two looks at what shows itself only when asked.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where it listens for something.
 async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
@@ -27,14 +27,19 @@ async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
     line.trim_end().rsplit("address=").next().unwrap().parse().unwrap()
 }
 
-/// Open connections, as the monitor says.
-async fn connections(monitor: SocketAddr) -> f64 {
+/// The sum of all series that begin like this, as the monitor says.
+pub(super) async fn sum(monitor: SocketAddr, series: &str) -> f64 {
     let mut stream = TcpStream::connect(monitor).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
-    let lines = text.lines().filter(|line| line.starts_with("gateway_connections{"));
+    let lines = text.lines().filter(|line| line.starts_with(series));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Open connections.
+async fn connections(monitor: SocketAddr) -> f64 {
+    sum(monitor, "gateway_connections{").await
 }
 
 async fn connections_are(monitor: SocketAddr, count: f64) {

@@ -8,6 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use gateway::wire::dialect::Dialect;
+use gateway::wire::packet::encode_message;
+use gateway::wire::pb;
+use prost::Message as _;
+use quinn_proto::congestion::CubicConfig;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, Dir, Endpoint,
@@ -17,6 +22,7 @@ use tokio::net::UdpSocket;
 
 use self::crypto::{Tap, Tapped};
 use super::identity;
+use super::raw::request;
 use super::soon;
 
 /// See the module.
@@ -25,6 +31,8 @@ pub(crate) struct RawQuic {
     handle: ConnectionHandle,
     connection: Connection,
     server: SocketAddr,
+    /// Packets go there: to the server, unless a balancer is played.
+    pub(crate) to: SocketAddr,
     /// Packets leave from here.
     pub(crate) socket: UdpSocket,
     /// Keys, and what sealed packets are made of.
@@ -61,11 +69,23 @@ pub(crate) async fn sizes_until_quiet(socket: &UdpSocket, quiet: Duration) -> Ve
 impl RawQuic {
     /// A client that has sent nothing yet. `tokens` are offered to the gateway.
     pub(crate) async fn new(server: SocketAddr, tokens: Arc<dyn TokenStore>) -> Self {
-        let tls = QuicClientConfig::try_from(identity::tls_client(&[identity::ALPN])).unwrap();
+        Self::offering(server, tokens, &[identity::ALPN]).await
+    }
+
+    /// The same, of a client that offers these protocols: with many of them a ClientHello is as large as one likes.
+    pub(crate) async fn offering(server: SocketAddr, tokens: Arc<dyn TokenStore>, alpn: &[&[u8]]) -> Self {
+        /// Bytes that may be under way from the start: more than any test's first flight.
+        const FIRST_FLIGHT: u64 = 64 * 1024;
+        let tls = QuicClientConfig::try_from(identity::tls_client(alpn)).unwrap();
         let tap = Arc::new(Tap::default());
         let mut config = ClientConfig::new(Arc::new(Tapped { tls: Arc::new(tls), tap: Arc::clone(&tap) }));
         let mut transport = TransportConfig::default();
-        transport.mtu_discovery_config(None).max_concurrent_uni_streams(VarInt::from_u32(1));
+        let mut congestion = CubicConfig::default();
+        congestion.initial_window(FIRST_FLIGHT);
+        transport
+            .mtu_discovery_config(None)
+            .max_concurrent_uni_streams(VarInt::from_u32(1))
+            .congestion_controller_factory(Arc::new(congestion));
         config.transport_config(Arc::new(transport)).token_store(tokens);
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
         let (handle, connection) = endpoint.connect(Instant::now(), config, server, "localhost").unwrap();
@@ -75,6 +95,7 @@ impl RawQuic {
             handle,
             connection,
             server,
+            to: server,
             socket,
             tap,
             id: Vec::new(),
@@ -113,7 +134,7 @@ impl RawQuic {
     /// Sends what is due.
     pub(crate) async fn flush(&mut self) {
         for datagram in self.datagrams() {
-            self.traffic.0 += self.socket.send_to(&datagram, self.server).await.unwrap();
+            self.traffic.0 += self.socket.send_to(&datagram, self.to).await.unwrap();
         }
     }
 
@@ -147,6 +168,21 @@ impl RawQuic {
                 }
             } => self.connection.handle_timeout(Instant::now()),
         }
+        self.settle();
+    }
+
+    /// Waits for one datagram and takes it; sends nothing.
+    pub(crate) async fn receive(&mut self) -> Vec<u8> {
+        let mut buffer = [0; 2048];
+        let received = soon("a datagram", self.socket.recv_from(&mut buffer)).await;
+        let datagram = &buffer[..received.unwrap().0];
+        self.take(datagram);
+        self.settle();
+        datagram.to_vec()
+    }
+
+    /// Carries messages between the two machines.
+    fn settle(&mut self) {
         while let Some(event) = self.connection.poll_endpoint_events() {
             if let Some(event) = self.endpoint.handle_event(self.handle, event) {
                 self.connection.handle_event(event);
@@ -189,6 +225,16 @@ impl RawQuic {
         self.connection.stats().frame_rx.handshake_done > 0
     }
 
+    /// Has the gateway's flight not been taken whole?
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Packets of the client that it holds for lost.
+    pub(crate) fn lost_packets(&self) -> u64 {
+        self.connection.stats().path.lost_packets
+    }
+
     /// STREAM frames that have come.
     pub(crate) fn stream_frames(&self) -> u64 {
         self.connection.stats().frame_rx.stream
@@ -199,6 +245,15 @@ impl RawQuic {
         self.connection.streams().open(Dir::Bi);
         let first = StreamId::new(Side::Client, Dir::Bi, 0);
         assert_eq!(self.connection.send_stream(first).write(bytes).unwrap(), bytes.len());
+    }
+
+    /// Signs in on the first stream, until something is answered there.
+    pub(crate) async fn sign_in(&mut self, account: &str) {
+        let login = pb::LoginReq { token: identity::token(account), ..Default::default() };
+        let header = request("login.signin", 1, "");
+        self.write(&encode_message(Dialect::default(), &header, login.encode_to_vec()).to_bytes());
+        self.until("the answer to the login", |raw| raw.stream_frames() > 0).await;
+        self.flush().await;
     }
 
     /// The gateway's id of the connection.
@@ -226,7 +281,7 @@ impl RawQuic {
     /// Sends such a packet.
     pub(crate) async fn forge(&mut self, frames: &[u8]) {
         let packet = self.sealed(frames);
-        self.traffic.0 += self.socket.send_to(&packet, self.server).await.unwrap();
+        self.traffic.0 += self.socket.send_to(&packet, self.to).await.unwrap();
     }
 
     /// Sends forged PINGs until one is acknowledged.
