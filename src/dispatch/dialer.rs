@@ -127,7 +127,8 @@ mod tests {
         let cut = dialer(Duration::from_millis(50)).shake_hands(stream, deadline).await;
         assert!(matches!(cut, Err(DialError::Timeout(_))), "{cut:?}");
         let mut seen = Vec::new();
-        service.read_to_end(&mut seen).await.unwrap();
+        let ended = tokio::time::timeout(SILENCE, service.read_to_end(&mut seen)).await;
+        ended.expect("the connection is closed").unwrap();
         assert_eq!(seen, hello()[..10], "and then the end");
     }
 
