@@ -16,6 +16,9 @@ pub const PANIC_TASK: &str = "fault-panic-task";
 /// Signing in with this account makes the worker panic that has the connection.
 pub const PANIC_WORKER: &str = "fault-panic-worker";
 
+/// Signing in with this account blocks the worker that has the connection, for as long as the process lives.
+pub const BLOCK_WORKER: &str = "fault-block-worker";
+
 thread_local! {
     static WORKER: Rc<Notify> = Rc::default();
 }
@@ -24,6 +27,12 @@ thread_local! {
 pub(crate) fn on_login(account: &str) {
     match account {
         _ if account.starts_with(PANIC_TASK) => panic!("a test asked this task to panic"),
+        BLOCK_WORKER => {
+            tracing::warn!("a test asked for it: the worker is blocked");
+            loop {
+                std::thread::park();
+            }
+        }
         PANIC_WORKER => WORKER.with(|worker| worker.notify_one()),
         _ => {}
     }

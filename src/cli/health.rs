@@ -1,20 +1,22 @@
 //! `gateway health`: asks a running gateway how it is, for containers and scripts that have no HTTP client.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use gateway::config::{self, Options};
+use gateway::http_client::{Answer, Endpoint};
+use gateway::resolve::{Resolver, host_and_port};
+use hyper::Method;
 
 use crate::cli::check::refuse;
 use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 
-/// More of an answer is not read, bytes: a page of the monitor that says yes or no is far shorter.
-const MAX_ANSWER: u64 = 16 * 1024;
+/// The longest page that is read, bytes: one of the monitor that says yes or no is far shorter.
+const MAX_PAGE: usize = 1024 * 1024;
 
 /// Arguments of `gateway health`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,7 @@ pub(crate) struct Args {
     /// A page of the monitor of any gateway, in place of the configuration
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<Page>,
-    /// How long the connection and each read may take
+    /// How long the whole answer may take, however many addresses the name has; the connection at most 3s of it
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
 }
@@ -69,12 +71,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Err(problem) => return Ok(refuse(problem)),
     };
     let Page { host, path } = &page;
-    let answer = ask(&page, args.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).unwrap_or_default();
-    let Ok(status) = status.parse::<u16>() else { bail!("http://{host}{path} does not speak HTTP") };
-    output::tell(format!("{status} {}\n", body.trim_end()));
-    Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime
+        .block_on(ask(&page, args.timeout, Resolver::default()))
+        .with_context(|| format!("no answer from http://{host}{path}"))?;
+    let body = String::from_utf8_lossy(&answer.body);
+    output::tell(format!("{} {}\n", answer.status, body.trim_end()));
+    Ok(if answer.status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The page of the monitor that the configuration sets up.
@@ -109,33 +112,42 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn ask(page: &Page, timeout: Duration) -> anyhow::Result<String> {
-    let addresses = page.host.to_socket_addrs()?;
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(stream) => return exchange(stream, page, timeout),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.map_or_else(|| anyhow::anyhow!("the name has no address"), Into::into))
-}
-
-fn exchange(mut stream: TcpStream, page: &Page, timeout: Duration) -> anyhow::Result<String> {
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
-    let Page { host, path } = page;
-    // In one piece: a server may look at the first alone.
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+async fn ask(page: &Page, timeout: Duration, resolver: Resolver) -> anyhow::Result<Answer> {
+    let (host, port) = host_and_port(&page.host)?;
+    let endpoint = Endpoint::new(host, port, None, resolver)?;
+    Ok(endpoint.send(Method::GET, &page.path, &[], Vec::new(), MAX_PAGE, timeout).await?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::time::Instant;
+
     use super::*;
+    use crate::cli::resolve_fixtures::{both, silent_and_listening};
+
+    /// The first address of the name takes connections to nowhere.
+    #[tokio::test]
+    async fn h14_a_gateway_whose_first_address_is_silent_is_asked_at_its_second() {
+        /// Tried one after the other, the first address would use all of it up.
+        const LONG: Duration = Duration::from_secs(20);
+        let (_silent, listener) = silent_and_listening();
+        let port = listener.local_addr().unwrap().port();
+        listener.set_nonblocking(false).unwrap();
+        let monitor = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 503 Unwell\r\ncontent-length: 4\r\n\r\nbody").unwrap();
+            head
+        });
+        let page = format!("http://gate.example.org:{port}/ready").parse().unwrap();
+        let begun = Instant::now();
+        let answer = ask(&page, LONG, Resolver::new(|_: &str| Ok(both()))).await.unwrap();
+        assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+        assert_eq!((answer.status, &answer.body[..]), (503, &b"body"[..]));
+        assert_eq!(&monitor.join().unwrap(), b"GET /read");
+    }
 
     #[test]
     fn a_page_has_a_host_a_port_and_a_path() {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::process::ExitCode;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use gateway::gateway::Gateway;
@@ -111,9 +112,7 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop:
             () = gateway.ended() => break,
             order = signals.order() => order,
             () = at(stop_at) => {
-                if !hurried {
-                    error!(event = "hard_stop", ?hard_stop, "a worker does not end; the process ends without it. Please report this");
-                }
+                error!(event = "hard_stop", ?hard_stop, "a worker does not end; the process ends without it. Please report this");
                 // Joining it would take for ever; the end of the process takes its thread along.
                 std::mem::forget(gateway);
                 return end(false, hurried);
@@ -126,8 +125,7 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop:
             }
             Order::Hurry => {
                 hurried = true;
-                let soon = Instant::now() + HURRY;
-                stop_at = Some(stop_at.map_or(soon, |at| soon.min(at)));
+                end_within(HURRY);
                 gateway.hurry();
             }
         }
@@ -135,6 +133,17 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop:
     let orderly = gateway.wait();
     info!(event = "stopped", orderly, hurried);
     end(orderly, hurried)
+}
+
+/// Has the process end in this time, whatever is still under way or blocked then, the log included.
+fn end_within(limit: Duration) {
+    let ending = thread::Builder::new().name("hurry".to_owned()).spawn(move || {
+        thread::sleep(limit);
+        std::process::exit(i32::from(EXIT_INTERRUPTED));
+    });
+    if let Err(error) = ending {
+        warn!(event = "hurry", %error, "no thread can be started that would end the process after {limit:?}");
+    }
 }
 
 fn end(orderly: bool, hurried: bool) -> ExitCode {

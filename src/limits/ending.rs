@@ -28,7 +28,7 @@ pub const ENDPOINT_FLUSH: Duration = Duration::from_millis(200);
 pub const RUNTIME_END: Duration = Duration::from_millis(100);
 
 /// How long a process that is hurried by a second SIGINT may still take: close frames and sign-outs are written, and
-/// nothing is waited for.
+/// nothing is waited for. What is not done by then is left undone.
 pub const HURRY: Duration = Duration::from_secs(1);
 
 /// The part of [`HURRY`] for clients: who has not taken what is queued for it by then is not told why it is closed.

@@ -124,7 +124,7 @@ async fn e10_while_the_resolver_hangs_the_last_good_answer_is_used_after_a_share
     assert!((LOOKUP_PATIENCE..LOOKUP_PATIENCE * 5).contains(&began.elapsed()), "{:?}", began.elapsed());
     let began = Instant::now();
     resolver.resolve("a", 80, began + Duration::from_millis(40)).await.unwrap();
-    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+    assert!(began.elapsed() < LOOKUP_PATIENCE, "{:?}", began.elapsed());
     assert_eq!(resolver.counts().late, 2);
 }
 
@@ -135,10 +135,10 @@ async fn h14_a_connection_comes_about_over_the_second_address_when_the_first_is_
     let port = listener.local_addr().unwrap().port();
     let resolver = Resolver::new(|_: &str| Ok(both()));
     let began = Instant::now();
-    let stream = resolver.connect("a", port, began + Duration::from_secs(3)).await.unwrap();
+    let stream = resolver.connect("a", port, began + Duration::from_secs(20)).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     // One that was of no use is tried last from then on.
     resolver.avoid("a", listener.local_addr().unwrap());
     let order = resolver.resolve("a", port, soon()).await.unwrap();

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
+use crate::support::PATIENCE;
 use crate::support::fake_consul::{FakeConsul, Mood, entry};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{Bench, GATE};
@@ -98,13 +99,12 @@ async fn settled(change: impl FnOnce(&mut Config)) -> (FakeConsul, Bench) {
 
 #[tokio::test]
 async fn instances_come_and_go_with_consuls_and_every_question_shows_the_token() {
-    let (consul, bench) = settled(|_| {}).await;
-    let began = Instant::now();
+    // Longer than the test: whatever it learns is told by open questions, not by asking again.
+    let (consul, bench) = settled(|config| config.consul.as_mut().unwrap().wait = 4 * PATIENCE).await;
     consul.instances("chat", &[("c1", at(2)), ("c2", at(3))]);
     known(&bench, "chat", 2).await;
     consul.instances("chat", &[("c1", at(2)), ("c2", at(3)), ("c9", at(9))]);
     known(&bench, "chat", 3).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "told by open questions, not by asking again");
     assert!(bench.metric("gateway_discovery_last_success_timestamp_seconds", &[]).await > 1e9);
     assert_eq!(bench.metric("gateway_discovery_errors_total", &[]).await, 0.0);
     let asked = consul.asked();

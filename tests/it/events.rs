@@ -132,7 +132,7 @@ async fn e13_the_last_instance_of_a_zone_is_zone_empty_and_the_first_request_els
     let _far = FakeLogic::start_at(Dialect::XIm, address);
     webhook.event("zone_empty", "cleared").await;
     webhook.event("zone_fallback", "cleared").await;
-    assert_eq!(bench.metric("gateway_events_active", &[]).await, 0.0);
+    bench.metric_is("gateway_events_active", &[], 0.0).await;
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn h13_a_frame_that_begins_and_never_ends_ends_its_link_although_pongs_com
     }
     let lived = begun.elapsed();
     assert!((FRAME..FRAME * 2).contains(&lived), "{lived:?}");
-    assert_eq!(bench.metric("gateway_reject_total", &["backend_slow_frame"]).await, 1.0);
+    bench.metric_is("gateway_reject_total", &["backend_slow_frame"], 1.0).await;
     bench.chat.handshake(1).await;
     bench.metric_is("gateway_link_state", &["chat01", "suspect"], 1.0).await;
     let sequence = alice.talk("bob", "again").await;
@@ -134,7 +134,7 @@ async fn g9_answers_to_sign_outs_match_something(#[values(Dialect::XIm, Dialect:
         bench.metric_is("gateway_signout_answers_total", &[&format!("status=\"{status}\"")], 1.0).await;
     }
     assert_eq!(bench.metric("gateway_reject_total", &["response_unmatched"]).await, 0.0);
-    assert_eq!(bench.metric("gateway_signouts_total", &["written"]).await, 2.0);
+    bench.metric_is("gateway_signouts_total", &["written"], 2.0).await;
 }
 
 /// kim's own default is `gate_` and an address.

@@ -69,18 +69,19 @@ async fn d7_a_handshake_that_does_not_come_is_closed_at_its_deadline(#[values(0,
 
 #[tokio::test]
 async fn b8_the_login_deadline_runs_from_the_accept_not_from_the_handshake() {
-    let bench = Bench::with_limits(|limits| limits.login_deadline = Duration::from_millis(600)).await;
+    let bench = Bench::with_limits(|limits| limits.login_deadline = Duration::from_secs(3)).await;
     let since = Instant::now();
     let socket = TcpStream::connect(bench.target.tls).await.unwrap();
     // The passing of time itself is what this is about.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let mut stream = identity::tls_connect(socket, &[ALPN]).await.unwrap();
     let shaken = Instant::now();
     let mut told = Vec::new();
     soon("the close", stream.read_to_end(&mut told)).await.unwrap();
     assert_eq!(told, b"\x08\0\0\0\x0f\x0b\xbflogin_timeout");
-    assert!(since.elapsed() >= Duration::from_millis(600));
-    assert!(shaken.elapsed() < Duration::from_millis(550), "{:?}", shaken.elapsed());
+    assert!(since.elapsed() >= Duration::from_secs(3));
+    // One second is left; from the handshake on it would be three.
+    assert!(shaken.elapsed() < Duration::from_millis(2500), "{:?}", shaken.elapsed());
 }
 
 #[tokio::test]
@@ -183,7 +184,7 @@ async fn h10_handshakes_of_tls_have_places_and_less_time_when_many_are_taken() {
     bench.metric_is("gateway_connections", &["\"tls\""], 4.0).await;
     let mut fifth = TcpStream::connect(bench.target.tls).await.unwrap();
     assert_eq!(ended(&mut fifth).await, [21, 3, 3, 0, 2, 2, 80], "fatal: internal_error");
-    assert_eq!(bench.metric("gateway_reject_total", &["\"handshakes\""]).await, 1.0);
+    bench.metric_is("gateway_reject_total", &["\"handshakes\""], 1.0).await;
     // Those of QUIC and clients on plain TCP are others.
     let _alice = bench.client(QuicOne, "alice").await;
     let _bob = bench.client(Tcp, "bob").await;

@@ -3,6 +3,8 @@
 //! The load is an open loop: a message has a time at which it is due, and one that is sent late is sent at once.
 //! Both latencies are counted from the time it was due, so that a stall cannot hide.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use gateway::client::{Client, ConnectOptions, Pushes, Transport};
+use gateway::resolve::{Resolver, host_and_port};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::net::TcpStream;
+use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -41,6 +44,9 @@ const RUNTIME_END: Duration = Duration::from_millis(100);
 
 /// The app of the bench accounts.
 const APP: &str = "x_im";
+
+/// How long the name of the gateway may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(10);
 
 /// How long the look for a TLS listener may take.
 const TLS_LOOK: Duration = Duration::from_secs(1);
@@ -107,8 +113,10 @@ impl TalkArgs {
         if let Some(mix) = self.transport {
             return mix;
         }
-        let looked = timeout(TLS_LOOK, TcpStream::connect(self.gateway.address(Transport::Tls))).await;
-        if matches!(looked, Ok(Ok(_))) { Mix::All } else { Mix::Both }
+        let address = self.gateway.address(Transport::Tls);
+        let Ok((host, port)) = host_and_port(&address) else { return Mix::Both };
+        let looked = Resolver::default().connect(host, port, Instant::now() + TLS_LOOK).await;
+        if looked.is_ok() { Mix::All } else { Mix::Both }
     }
 }
 
@@ -207,13 +215,9 @@ async fn shared_endpoint(args: &TalkArgs, mix: Mix) -> anyhow::Result<Option<qui
     if !mix.transports().contains(&Transport::Quic) {
         return Ok(None);
     }
-    let server = tokio::net::lookup_host(&args.gateway.server)
-        .await
-        .ok()
-        .and_then(|mut addresses| addresses.next())
-        .with_context(|| format!("cannot resolve {}; write HOST:PORT", args.gateway.server))?;
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = std::net::UdpSocket::bind(any).context("cannot bind a UDP socket")?;
+    let (host, port) = host_and_port(&args.gateway.server)?;
+    let servers = Resolver::default().resolve(host, port, Instant::now() + RESOLVE).await?;
+    let socket = socket_for(&servers).context("cannot bind a UDP socket")?;
     let buffers = socket2::SockRef::from(&socket);
     // Less than asked for is no fault: QUIC repeats what the system drops.
     let _ = buffers.set_recv_buffer_size(UDP_BUFFER);
@@ -221,6 +225,21 @@ async fn shared_endpoint(args: &TalkArgs, mix: Mix) -> anyhow::Result<Option<qui
     let config = quinn::EndpointConfig::default();
     let endpoint = quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime));
     Ok(Some(endpoint.context("cannot use the UDP socket")?))
+}
+
+/// A socket that reaches all of these: clients try them side by side.
+fn socket_for(servers: &[SocketAddr]) -> io::Result<UdpSocket> {
+    let any = if servers.iter().any(SocketAddr::is_ipv6) {
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
+    } else {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
+    };
+    let socket = Socket::new(Domain::for_address(any), Type::DGRAM, None)?;
+    if any.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&any.into())?;
+    Ok(socket.into())
 }
 
 /// A client that is signed in.

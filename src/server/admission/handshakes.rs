@@ -200,18 +200,18 @@ mod tests {
     async fn h10_a_handshake_has_less_time_while_more_than_half_of_the_places_are_taken() {
         let (handshakes, _) = handshakes(|limits| {
             limits.max_handshakes = 4;
-            limits.handshake_deadline = Duration::from_millis(1_500);
+            limits.handshake_deadline = Duration::from_secs(3);
             limits.handshake_deadline_crowded = Duration::from_millis(100);
         });
         let _held: Vec<_> = (0..2).map(|_| handshakes.begin().unwrap()).collect();
         let since = Instant::now();
         assert!(handshakes.in_time(pending::<()>()).await.is_none());
-        assert!(since.elapsed() >= Duration::from_millis(1_500), "{:?}", since.elapsed());
+        assert!(since.elapsed() >= Duration::from_secs(3), "{:?}", since.elapsed());
 
         let third = handshakes.begin().unwrap();
         let since = Instant::now();
         assert!(handshakes.in_time(pending::<()>()).await.is_none());
-        assert!(since.elapsed() < Duration::from_millis(1_000), "{:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
         assert_eq!(handshakes.in_time(async { 7 }).await, Some(7));
 
         // It becomes crowded while one has already taken longer.
@@ -226,7 +226,7 @@ mod tests {
             late = handshakes.in_time(pending::<()>()) => assert!(late.is_none()),
             () = comes => unreachable!(),
         }
-        assert!(since.elapsed() < Duration::from_millis(1_300), "{:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
         assert!(handshakes.begin().is_some() && handshakes.begin().is_some());
     }
 }
