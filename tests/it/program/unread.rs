@@ -142,6 +142,9 @@ fn h15_a_chat_whose_reader_is_stuck_can_be_interrupted() {
     let monitor = dev.page.lines().find_map(|line| line.strip_prefix("listening monitor ")).unwrap();
     until(|| scrape(monitor.parse().unwrap()).contains("gateway_logins_total{result=\"ok\"} 1"));
     assert_eq!(place.run(&bob, "hello\n").0, 0);
+    // The gateway knows of the login before the program does, which only then listens to signals.
+    #[cfg(target_os = "linux")]
+    until(|| catches(&child, Signal::SIGINT));
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
     assert!(finish(child).status.code().is_some(), "an exit code, not a signal");
 }
@@ -157,6 +160,14 @@ fn h15_services_serve_although_nobody_reads_what_they_say() {
     until(|| std::net::TcpStream::connect(port).is_ok());
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
     assert_eq!(finish(child).status.code(), Some(0));
+}
+
+/// Has this process a handler for this signal?
+#[cfg(target_os = "linux")]
+fn catches(child: &Child, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal as u32 - 1) & 1 == 1
 }
 
 /// Looks again and again until it is so.
