@@ -136,6 +136,7 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop:
 }
 
 /// Has the process end in this time, whatever is still under way or blocked then, the log included.
+#[expect(clippy::exit, reason = "nothing that is blocked may keep the process")]
 fn end_within(limit: Duration) {
     let ending = thread::Builder::new().name("hurry".to_owned()).spawn(move || {
         thread::sleep(limit);
