@@ -1,4 +1,4 @@
-//! What waits to be written to one logic instance (architecture §4.3, G4).
+//! What waits to be written to one logic instance (ARCHITECTURE §4.4, G4).
 //!
 //! A frame stays here until a write took its first byte: until then it may be taken out or moved, from then on it
 //! belongs to this instance for good.

@@ -1,5 +1,5 @@
 //! Which worker a QUIC packet belongs to: connection ids name their worker, and the kernel is told how to read them
-//! (architecture §2).
+//! (ARCHITECTURE §5).
 //!
 //! A client that changes its address keeps its connection id, so its packets still reach the worker that has its
 //! session; by the kernel's own rule, a hash of the addresses, they would reach any.

@@ -195,7 +195,7 @@ impl Drop for ConnectionGuard {
 }
 
 /// A registered channel. Its drop takes the channel out of the registry and leaves its sign-out in the place that
-/// was reserved for it: on every path, panics included, without waiting and without failing (architecture §4.6).
+/// was reserved for it: on every path, panics included, without waiting and without failing (ARCHITECTURE §4.7).
 #[derive(Debug)]
 pub(crate) struct ChannelGuard {
     channels: Rc<Channels>,

@@ -1,4 +1,4 @@
-//! What waits to be written to one client, split by stream (architecture §4.2, §4.3).
+//! What waits to be written to one client, split by stream (ARCHITECTURE §4.2, §4.4).
 //!
 //! Anything in the worker may enqueue, with a call that never waits. Only the connection's task takes out. Pushes and
 //! replies have budgets of their own, so neither makes the other slow:

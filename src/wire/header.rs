@@ -19,7 +19,7 @@ pub(super) mod field {
     pub(in crate::wire) const META_TYPE: u32 = 3;
 }
 
-/// What a header may cost (reliability §2.0).
+/// What a header may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderLimits {
     /// Whole header without the text of its command, bytes. The command is left out because an overlong one is

@@ -13,6 +13,7 @@ const PAPERS: &[&str] = &[
     "docs/events.md",
     "docs/migrating.md",
     "docs/protocol.md",
+    "docs/threats.md",
 ];
 
 /// What stands before a subcommand where a paper shows how to run one; in a block of commands a line may begin with
