@@ -61,6 +61,15 @@ fn links_in_papers_lead_somewhere() {
     papers::check_links(&papers::papers(), |path| root().join(path).exists()).assert_clean();
 }
 
+#[test]
+fn the_recipes_are_the_commands_of_contributing() {
+    papers::check_recipes(&paper("CONTRIBUTING.md"), &paper("justfile")).assert_clean();
+    let one = "```sh\nmake a\nmake b\n```\n";
+    assert_eq!(only(&papers::check_recipes(one, "a:\n    make a\n")), "`make b` is not in the justfile");
+    let report = papers::check_recipes("```sh\nmake a\n```\n", "a:\n    make a\n    make c\n");
+    assert_eq!(only(&report), "`make c` is not in CONTRIBUTING.md");
+}
+
 fn paper(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
