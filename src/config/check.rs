@@ -347,7 +347,8 @@ impl Checker<'_> {
     }
 }
 
-/// Can the two not both be bound? The unspecified IPv6 address is dual-stack, so it covers IPv4 as well.
+/// Returns `true` if the two cannot both be bound. The unspecified IPv6 address is dual-stack, so it covers IPv4 as
+/// well.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |wide: IpAddr, other: IpAddr| match wide {
         IpAddr::V6(wide) => wide.is_unspecified(),

@@ -216,7 +216,7 @@ pub struct Config {
     pub consul: Option<Consul>,
     /// Where `/health`, `/ready` and `/metrics` are served; none: nowhere.
     pub monitor: Option<SocketAddr>,
-    /// Is a gateway still ready when as many clients are connected as may be?
+    /// Whether a gateway is still ready when as many clients are connected as may be.
     pub ready_when_full: bool,
     /// Where events are posted, beside the log; none: nowhere.
     pub webhook: Option<Webhook>,

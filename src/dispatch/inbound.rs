@@ -99,7 +99,7 @@ impl Delivery {
         })
     }
 
-    /// Is it a push, which a link counts?
+    /// Returns `true` if it is a push, which a link counts.
     pub(crate) fn is_push(&self) -> bool {
         !self.is_response
     }

@@ -81,7 +81,7 @@ impl SendQueue {
         }
     }
 
-    /// May a request of `bytes` be queued? An empty queue takes one of any size.
+    /// Returns `true` if a request of `bytes` may be queued. An empty queue takes one of any size.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.packets == 0
             || (self.packets < self.bounds.packets && self.bytes.saturating_add(bytes) <= self.bounds.bytes)
@@ -208,7 +208,7 @@ impl SendQueue {
         })
     }
 
-    /// Is it half full? New accounts avoid it then.
+    /// Returns `true` if it is half full. New accounts avoid it then.
     pub(crate) const fn is_crowded(&self) -> bool {
         self.packets >= self.bounds.packets.div_ceil(2) || self.bytes >= self.bounds.bytes.div_ceil(2)
     }

@@ -50,7 +50,7 @@ pub(crate) struct Traffic {
     /// Until when the administrator is told of pushes that were too large.
     oversized_until: Option<Instant>,
     timer: Timer,
-    /// Has any byte come?
+    /// Whether any byte has come.
     proven: bool,
     /// What supervision is told when it is dropped; before its end, that it panicked.
     loss: Loss,
@@ -172,7 +172,7 @@ impl Traffic {
         Poll::Pending
     }
 
-    /// Is the link dead? If not, when is it, should nothing come?
+    /// Fails if the link is dead; else returns when it will be, should nothing come.
     fn judge(&mut self, now: Instant) -> Result<Instant, LinkEnd> {
         let silent_at = self.last_byte + self.patience.silence;
         if now >= silent_at {
@@ -192,7 +192,7 @@ impl Traffic {
         Ok(silent_at.min(slow_at))
     }
 
-    /// Asks for a sign of life when there was none for a whole interval; when is the next time?
+    /// Asks for a sign of life when there was none for a whole interval. Returns when to look again.
     fn ping_if_silent(&mut self, now: Instant) -> Instant {
         let quiet_since = self.last_byte.max(self.last_ping);
         if now < quiet_since + self.patience.ping {

@@ -24,7 +24,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Does this id name this worker? The kernel reckons the same way, see [`program`].
+    /// Returns `true` if this id names this worker. The kernel reckons the same way, see [`program`].
     fn owns(self, id: &ConnectionId) -> bool {
         id.first().is_some_and(|first| usize::from(*first) % self.of == self.index)
     }

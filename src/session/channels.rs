@@ -56,7 +56,7 @@ impl Channels {
         self.by_id.borrow().get(id).cloned()
     }
 
-    /// Is it registered, and has not ended?
+    /// Returns `true` if it is registered and has not ended.
     pub(crate) fn is_registered(&self, channel: &Channel) -> bool {
         self.by_id.borrow().contains_key(&channel.id)
     }
@@ -147,7 +147,7 @@ impl Channels {
         self.flushing_over.cancelled().await;
     }
 
-    /// Must connections end now?
+    /// Returns `true` if connections must end now.
     pub(crate) fn is_cut_short(&self) -> bool {
         self.cut_short.get()
     }

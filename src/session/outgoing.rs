@@ -211,7 +211,7 @@ impl Outgoing {
         self.put(lane, frame, kind)
     }
 
-    /// Have the pushes room for one more? One that is alone has.
+    /// Returns `true` if the pushes have room for one more. One that is alone has.
     fn check_room(&self, bytes: usize) -> Result<(), Full> {
         let room = self.queues.borrow_mut().check_room(bytes, self.bounds.hard);
         match room {
@@ -260,18 +260,19 @@ impl Outgoing {
         self.count_off(dropped);
     }
 
-    /// Was a frame dropped after it had begun? Its stream can carry nothing more.
+    /// Returns `true` if a frame was dropped after it had begun. Its stream can carry nothing more.
     pub(crate) fn is_torn(&self) -> bool {
         self.queues.borrow().is_torn
     }
 
-    /// Does this stream have room for the reply to one more request? Its requests are not read while it has none.
+    /// Returns `true` if this stream has room for the reply to one more request. Its requests are not read while it has
+    /// none.
     pub(crate) fn has_room(&self, id: LaneId) -> bool {
         self.queues.borrow().has_room(id, self.bounds.soft)
     }
 
-    /// Are there more pushes than there should be, and is it their turn to be written? While a reply is ahead of them on
-    /// the only stream it is not they who are slow.
+    /// Returns `true` if there are more pushes than there should be, and it is their turn to be written. While a reply is
+    /// ahead of them on the only stream it is not they who are slow.
     pub(crate) fn is_over_soft_bound(&self) -> bool {
         self.queues.borrow().is_over(self.bounds.soft)
     }
@@ -291,17 +292,17 @@ impl Outgoing {
         self.queues.borrow().lane_at(position)
     }
 
-    /// Was the login response handed to the transport?
+    /// Returns `true` if the login response was handed to the transport.
     pub(crate) fn is_login_written(&self) -> bool {
         self.queues.borrow().login_written
     }
 
-    /// Is there nothing to write to this stream?
+    /// Returns `true` if there is nothing to write to this stream.
     pub(crate) fn is_lane_empty(&self, id: LaneId) -> bool {
         self.queues.borrow().is_lane_empty(id)
     }
 
-    /// Is there nothing to write at all?
+    /// Returns `true` if there is nothing to write at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.queues.borrow().is_empty()
     }

@@ -46,7 +46,7 @@ impl<T: Transport> Connection<T> {
         self.transport.close(Farewell { reason, flushed, flush_by, say_why, lingers }).await;
     }
 
-    /// Writes all that is queued, or at least what the reason for the close can follow. Is it written?
+    /// Writes all that is queued, or at least what the reason for the close can follow. Returns `true` if it is written.
     async fn flush_until(&mut self, by: Instant) -> bool {
         if !self.outgoing.closing().is_none_or(is_worth_a_flush) || self.outgoing.is_torn() {
             return false;

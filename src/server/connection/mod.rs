@@ -207,7 +207,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Has a draining channel got its last answer?
+    /// Returns `true` if a draining channel has got its last answer.
     fn is_done(&self) -> bool {
         self.phase == Phase::Draining && !self.has_pending()
     }
