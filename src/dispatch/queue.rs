@@ -145,6 +145,7 @@ impl SendQueue {
 
     /// `written` bytes were taken by the socket; reports what that means, in order.
     pub(crate) fn advance(&mut self, mut written: usize, mut report: impl FnMut(Progress)) {
+        // An item is begun only while bytes are left, so a write that ends at a frame's edge leaves the next one movable (G4).
         while written > 0
             && let Some(mut item) = self.begun.take().or_else(|| self.begin(&mut report))
         {
@@ -167,6 +168,7 @@ impl SendQueue {
         }
         let (_, item) = self.waiting.pop_first()?;
         if let Cargo::Request(ticket) = &item.cargo {
+            // The point of no return: from its first byte on a request is never sent again (G4).
             ticket.set_stage(Stage::Sent(self.instance));
             report(Progress::Begun(Rc::clone(ticket)));
         }
@@ -176,6 +178,7 @@ impl SendQueue {
     /// The connection is over. A sign-out that was cut in the middle was not written, and waits again; a request that
     /// was cut may have been.
     pub(crate) fn cut(&mut self) {
+        // Pings and pongs belong to the connection that is gone.
         self.controls.clear();
         let Some(item) = self.begun.take() else { return };
         self.forget(&item);

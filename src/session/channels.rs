@@ -173,6 +173,7 @@ impl Channels {
 
     /// Registers a channel that is about to sign in (protocol §4.3) and reserves the place of its sign-out.
     pub(crate) fn register(self: &Rc<Self>, channel: Rc<Channel>) -> ChannelGuard {
+        // First, while it can still be refused: at the end there must be a place, whatever else is full then.
         self.signouts.reserve();
         self.opening.set(self.opening.get() + 1);
         self.by_id.borrow_mut().insert(Rc::clone(&channel.id), Rc::clone(&channel));
@@ -222,7 +223,9 @@ impl ChannelGuard {
 impl Drop for ChannelGuard {
     fn drop(&mut self) {
         self.end_opening();
+        // No reason was given: the task panicked, or was dropped.
         let reason = self.reason.unwrap_or(CloseReason::InternalError);
+        // A link may still hold the channel in the middle of a delivery; it must not queue anything behind this (G5).
         self.channel.outgoing.close(reason);
         self.channels.by_id.borrow_mut().remove(&self.channel.id);
         let pending = self.channel.pending.borrow().len();

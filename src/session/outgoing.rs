@@ -174,6 +174,7 @@ impl Outgoing {
     /// [`Full`]; after `TryAgain` the caller must yield to the connection's task before the next try.
     pub(crate) fn push(&self, frame: Encoded) -> Result<(), Full> {
         if self.closing.get().is_some() {
+            // A push is missing from here on, so that not even the notice of a kick may follow (G2).
             self.queues.borrow_mut().has_gap = true;
             return Err(Full::Closing);
         }
@@ -187,6 +188,7 @@ impl Outgoing {
     /// [`Full::Gone`]; or [`Full::Closing`], where something that is no better to come back from ends the channel, or a
     /// push is missing already: the code of the close has to do.
     pub(crate) fn kick(&self, frame: Encoded) -> Result<(), Full> {
+        // Before its push is queued: a queue that is full would have closed it as slow (row H4).
         self.close(CloseReason::Kicked);
         let can_follow = !self.is_torn() && !self.queues.borrow().has_gap;
         if self.closing.get() != Some(CloseReason::Kicked) || !can_follow {
@@ -211,7 +213,7 @@ impl Outgoing {
         self.put(lane, frame, kind)
     }
 
-    /// Returns `true` if the pushes have room for one more. One that is alone has.
+    /// Fails if the pushes have no room for one more; one that is alone has. A client that is slow is closed.
     fn check_room(&self, bytes: usize) -> Result<(), Full> {
         let room = self.queues.borrow_mut().check_room(bytes, self.bounds.hard);
         match room {
@@ -246,6 +248,7 @@ impl Outgoing {
         if self.closing.get().is_some() {
             return 0;
         }
+        // Counted off here and not by its task, or the next look would shed others for the same bytes.
         let dropped = self.queues.borrow_mut().discard(|_| true);
         self.count_off(dropped);
         let partial = self.partial.bytes();
