@@ -230,7 +230,7 @@ impl<'a> Job<'a> {
         CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().ok()
     }
 
-    /// Did the CA that is there sign the server certificate that is there?
+    /// Returns `true` if the CA that is there signed the server certificate that is there.
     fn is_signed(&self) -> bool {
         let (authorities, chain) = (self.certificates(name::CA), self.certificates(name::SERVER));
         let (Some(authorities), Some(chain)) = (authorities, chain) else { return false };
@@ -390,7 +390,7 @@ mod tests {
         names
     }
 
-    /// Would a client that trusts the CA accept the server under a name?
+    /// Returns `true` if a client that trusts the CA would accept the server under a name.
     fn is_trusted(dir: &Dir, host: &str) -> bool {
         use rustls::RootCertStore;
         use rustls::client::danger::ServerCertVerifier as _;

@@ -1,6 +1,6 @@
 //! Congestion control that lets a QUIC close through.
 //!
-//! A CONNECTION_CLOSE is not subject to congestion control (RFC 9002 §7). quinn-proto 0.11 holds it back all the same
+//! A CONNECTION_CLOSE is not subject to congestion control (RFC 9002 section 7). quinn-proto 0.11 holds it back all the same
 //! while anything else is pending and the window is full or its pacer has no token left; and a connection that is
 //! closed reads no acknowledgement and sends no probe, so that neither changes any more and the peer is never told. The
 //! window of [`lifting`] can be opened for that one packet.

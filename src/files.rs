@@ -115,7 +115,8 @@ pub fn mark_len(text: &[u8]) -> usize {
     if text.starts_with(MARK) { MARK.len() } else { 0 }
 }
 
-/// Does it begin like UTF-16: with one of its marks, or with characters of ASCII, each with a zero beside it?
+/// Returns `true` if it begins like UTF-16: with one of its marks, or with characters of ASCII, each with a zero beside
+/// it.
 pub fn is_utf_16(text: &[u8]) -> bool {
     let (pairs, _) = text[..text.len().min(UTF_16_LOOK)].as_chunks::<2>();
     let little = |pair: &[u8; 2]| pair[0] != 0 && pair[1] == 0;

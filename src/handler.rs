@@ -84,7 +84,7 @@ impl Handler {
         Self { dispatch, channels, gate, verifier, ids, header_limits, epoch, metrics }
     }
 
-    /// Is nothing more to be read of large frames that have begun?
+    /// Returns `true` if nothing more may be read of large frames that have begun.
     pub(crate) fn frames_wait(&self) -> bool {
         self.gate.pressure.frames_wait()
     }

@@ -24,7 +24,7 @@ pub use self::inputs::{MAX_FILE, MAX_TOKEN_LEEWAY, PIPE_WAIT, TOKEN_LEEWAY};
 
 mod inputs;
 
-/// The limits an operator can set. The defaults are those of reliability §2.0.
+/// The limits an operator can set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -284,13 +284,13 @@ pub const MAX_FRAME_HARD: usize = 1024 * KIB;
 /// Granularity of request deadlines: they are rounded down to it, so that timers coalesce, milliseconds.
 pub const DEADLINE_TICK_MS: u64 = 50;
 
-/// Frames read from one channel before what is queued for it is written (architecture §1).
+/// Frames read from one channel before what is queued for it is written (ARCHITECTURE §4.3).
 pub const FRAMES_PER_TURN: usize = 32;
 
 /// How often a channel that is not read from is asked whether its client is still there.
 pub const PAUSED_LOOK: Duration = Duration::from_millis(250);
 
-/// Packets a link delivers before it yields to the channels (architecture §4.2).
+/// Packets a link delivers before it yields to the channels (ARCHITECTURE §4.2).
 pub const PUSHES_PER_TURN: usize = 64;
 
 /// Channels a link serves before it yields: one push may name 100,000.

@@ -187,7 +187,7 @@ impl Route {
         self.route_by
     }
 
-    /// Is there a zone of this name?
+    /// Returns `true` if there is a zone of this name.
     pub fn has_zone(&self, id: &str) -> bool {
         self.zones.iter().any(|zone| zone.id == id)
     }

@@ -1,4 +1,4 @@
-//! One core's gateway: a thread with its own runtime, sockets, channels and links (architecture §2).
+//! One core's gateway: a thread with its own runtime, sockets, channels and links (ARCHITECTURE §5).
 
 use std::net::{TcpListener, UdpSocket};
 use std::rc::Rc;

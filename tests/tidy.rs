@@ -4,6 +4,10 @@
 
 #![allow(unreachable_pub)] // the modules below are private to this test
 
+#[path = "tidy/citations.rs"]
+mod citations;
+#[path = "tidy/generated.rs"]
+mod generated;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/lock.rs"]
@@ -15,7 +19,7 @@ mod shape;
 #[path = "tidy/source.rs"]
 mod source;
 
-use source::{Report, Source, blank, root, sources};
+use source::{Report, Source, all_sources, blank, root, sources};
 
 #[test]
 fn modules_import_only_what_lies_below_them() {
@@ -55,6 +59,77 @@ fn papers_show_only_commands_that_exist() {
 #[test]
 fn links_in_papers_lead_somewhere() {
     papers::check_links(&papers::papers(), |path| root().join(path).exists()).assert_clean();
+}
+
+#[test]
+fn the_recipes_are_the_commands_of_contributing() {
+    papers::check_recipes(&paper("CONTRIBUTING.md"), &paper("justfile")).assert_clean();
+    let one = "```sh\nmake a\nmake b\n```\n";
+    assert_eq!(only(&papers::check_recipes(one, "a:\n    make a\n")), "`make b` is not in the justfile");
+    let report = papers::check_recipes("```sh\nmake a\n```\n", "a:\n    make a\n    make c\n");
+    assert_eq!(only(&report), "`make c` is not in CONTRIBUTING.md");
+}
+
+fn paper(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_table_of_modules_is_that_of_the_layers() {
+    generated::check("ARCHITECTURE.md", &[("modules".to_owned(), imports::table())]).assert_clean();
+}
+
+#[test]
+fn the_tests_of_each_threat_are_those_that_are_there() {
+    let mut rows = citations::rows(&paper("docs/threats.md"));
+    assert_eq!(rows.len(), 134);
+    rows.extend(citations::promises(&paper("docs/protocol.md")));
+    let lists = generated::lists(&rows, &generated::tests(&all_sources()));
+    generated::check("docs/threats.md", &lists).assert_clean();
+}
+
+#[test]
+fn citations_lead_somewhere() {
+    citations::check(&all_sources(), &cited_papers()).assert_clean();
+}
+
+fn cited_papers() -> citations::Papers {
+    citations::Papers::new(&paper("ARCHITECTURE.md"), &paper("docs/protocol.md"), &paper("docs/threats.md"))
+}
+
+#[test]
+fn a_planted_citation_is_found() {
+    let papers = cited_papers();
+    let section = "§";
+    for (text, wrong) in [
+        ("//! Row A18.".to_owned(), "A18"),
+        ("x(); // rows A1, G10".to_owned(), "G10"),
+        (format!("/// (protocol {section}4.10)"), "protocol §4.10"),
+        (format!("/// (protocol {section}4.1, {section}4.99)"), "protocol §4.99"),
+        (format!("/// reliability {section}2"), "reliability §2"),
+        (format!("/// ARCHITECTURE {section}99"), "ARCHITECTURE §99"),
+        (format!("/// threats {section}10"), "threats §10"),
+        ("/// RFC 1".to_owned(), "RFC 1"),
+        ("/// invariant 14".to_owned(), "ARCHITECTURE §4.14"),
+        ("async fn h25_something() {}".to_owned(), "H25"),
+    ] {
+        let report = citations::check(&[("src/a.rs".to_owned(), text)], &papers);
+        assert_eq!(only(&report), format!("src/a.rs:1: {wrong} is nowhere"));
+    }
+    let good = "/// Rows A1, H24 and G9 (protocol §4.6–§4.8), RFC 9000 section 8, invariant 5.\nlet a = \"row A99\";\n";
+    let report = citations::check(&[("src/a.rs".to_owned(), good.to_owned())], &papers);
+    assert!(report.violations.is_empty() && report.examined == 7, "{report:?}");
+}
+
+#[test]
+fn a_block_that_is_behind_is_replaced_and_nothing_else() {
+    let paper = "a\n<!-- generated: x -->\nold\n<!-- end -->\nb\n";
+    let wanted = "a\n<!-- generated: x -->\n\nnew\n\n<!-- end -->\nb\n";
+    assert_eq!(generated::with_block(paper, "x", "new\n").as_deref(), Some(wanted));
+    assert_eq!(generated::with_block(wanted, "x", "new\n").as_deref(), Some(wanted));
+    assert_eq!(generated::with_block(paper, "y", "new\n"), None);
+    assert_eq!(generated::rows_of("c8_d4_a_slow_reader_2"), ["C8", "D4"]);
+    assert!(generated::rows_of("a_test").is_empty());
 }
 
 /// The one violation a report holds.

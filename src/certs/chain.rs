@@ -122,8 +122,8 @@ pub fn not_after(chain: &[CertificateDer<'_>]) -> Option<i64> {
     ends?.into_iter().min()
 }
 
-/// Is a server's certificate signed by one of these authorities, by way of intermediates? Asked of a moment at which all
-/// are valid: whether one has ended is another question.
+/// Returns `true` if a server's certificate is signed by one of these authorities, by way of intermediates. Asked of a
+/// moment at which all are valid: whether one has ended is another question.
 pub(super) fn is_signed_by(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -134,7 +134,7 @@ pub(super) fn is_signed_by(
     verify(leaf, intermediates, Some(roots)).is_ok()
 }
 
-/// Is the certificate at `index` of the rest what the chain up to it goes back to?
+/// Returns `true` if the chain up to it goes back to the certificate at `index` of the rest.
 fn is_signed(leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], index: usize) -> bool {
     is_signed_by(leaf, &rest[..index], vec![rest[index].clone()])
 }

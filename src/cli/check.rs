@@ -1,4 +1,4 @@
-//! `gateway check`: is a configuration or a route file acceptable, and what does it come to?
+//! `gateway check`: whether a configuration or a route file is acceptable, and what it comes to.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;

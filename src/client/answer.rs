@@ -44,7 +44,7 @@ impl Answer {
         Self { status: header.status, header, body, at: Instant::now() }
     }
 
-    /// Is the status 0?
+    /// Returns `true` if the status is 0.
     pub const fn is_success(&self) -> bool {
         self.status == pb::Status::Success as i32
     }
@@ -105,7 +105,7 @@ pub enum NotSent {
 }
 
 impl RequestError {
-    /// May the request have been carried out all the same? Then it must not be sent again blindly.
+    /// Returns `true` if the request may have been carried out all the same. Then it must not be sent again blindly.
     pub const fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::TimedOut | Self::Closed(_) | Self::StreamEnded)
     }

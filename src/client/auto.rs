@@ -55,7 +55,7 @@ pub struct Auto {
     pub options: ConnectOptions,
     /// The port for TLS on the same host. Default: [`default_tls_port`].
     pub tls_port: u16,
-    /// May the token travel in clear to another machine? Default: no.
+    /// Whether the token may travel in clear to another machine. Default: no.
     pub allow_plain: bool,
     /// Where TLS won. Share one among several of these.
     pub memory: Memory,
@@ -248,13 +248,13 @@ impl Auto {
 /// An attempt that failed.
 type Failed = (Transport, ConnectError);
 
-/// May a token travel to this address in clear?
+/// Returns `true` if a token may travel to this address in clear.
 fn may_be_plain(address: SocketAddr, allowed: bool) -> bool {
     allowed || address.ip().to_canonical().is_loopback()
 }
 
-/// Did nothing that speaks TLS answer? Whoever did answer, and was not believed or refused, must not be given the token
-/// in clear instead: that is what an attacker on the way would wait for.
+/// Returns `true` if nothing that speaks TLS answered. Whoever did answer, and was not believed or refused, must not be
+/// given the token in clear instead: that is what an attacker on the way would wait for.
 pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
     match error {
         ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => true,

@@ -142,7 +142,7 @@ mod tests {
         *clock.lock().unwrap() += time;
     }
 
-    /// Was a probe begun?
+    /// Returns `true` if a probe was begun.
     fn begins(memory: &Memory, quic: impl Future<Output = bool> + Send + 'static) -> bool {
         let mut begun = false;
         memory.probe(SERVER, || {

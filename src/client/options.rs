@@ -118,7 +118,7 @@ pub struct ConnectOptions {
     pub dialect: Dialect,
     /// How frames are spread over QUIC streams.
     pub streams: Streams,
-    /// May the gateway open its stream for pushes (QUIC)? Without it pushes come on the login stream.
+    /// Whether the gateway may open its stream for pushes (QUIC). Without it pushes come on the login stream.
     pub push_stream: bool,
     /// A UDP endpoint shared with others, or kept by the caller who wants to rebind it; default: one of its own.
     pub endpoint: Option<quinn::Endpoint>,

@@ -109,7 +109,7 @@ impl Pending {
         waiting.is_some_and(|waiting| waiting.answer.send(answer).is_ok())
     }
 
-    /// Is this the command of a request in flight?
+    /// Returns `true` if this is the command of a request in flight.
     pub(super) fn expects(&self, sequence: u32, command: &str) -> bool {
         self.table().waiting.get(&sequence).is_some_and(|waiting| waiting.command == command)
     }

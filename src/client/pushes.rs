@@ -97,7 +97,7 @@ impl Pushes {
         self.queue.try_recv().ok().map(|(push, _room)| push)
     }
 
-    /// Has reading stopped until some of them are taken?
+    /// Returns `true` if reading has stopped until some of them are taken.
     #[cfg(test)]
     pub(super) fn is_behind(&self) -> bool {
         self.state.is_held()

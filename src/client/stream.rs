@@ -20,7 +20,7 @@ use crate::wire::frame::{self, Frame, FrameDecoder, Opcode};
 use crate::wire::packet::{self, BASIC_GO_AWAY, BASIC_PING, BASIC_PONG, Encoded, LogicPacket, Packet};
 use crate::wire::pb;
 
-/// Largest frame a client accepts, bytes: what a logic service may send (reliability §2.0).
+/// Largest frame a client accepts, bytes: what a logic service may send.
 pub(super) const MAX_FRAME: usize = 16 * 1024 * KIB;
 
 /// Frames queued for one stream; then senders wait.

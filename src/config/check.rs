@@ -147,7 +147,7 @@ impl Checker<'_> {
         Err(self.error("gateway.state_file", problem))
     }
 
-    /// kim's services stop pushing after the first gateway that has one of the receivers (architecture §2).
+    /// kim's services stop pushing after the first gateway that has one of the receivers (ARCHITECTURE §5).
     fn warn_of_workers_with_kim(&mut self, workers: usize, dialect: Dialect, instances: &[Instance]) {
         let listed = instances.iter().find(|instance| instance.dialect == Dialect::Kim);
         let who = match listed {
@@ -347,7 +347,8 @@ impl Checker<'_> {
     }
 }
 
-/// Can the two not both be bound? The unspecified IPv6 address is dual-stack, so it covers IPv4 as well.
+/// Returns `true` if the two cannot both be bound. The unspecified IPv6 address is dual-stack, so it covers IPv4 as
+/// well.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |wide: IpAddr, other: IpAddr| match wide {
         IpAddr::V6(wide) => wide.is_unspecified(),

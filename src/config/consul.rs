@@ -69,7 +69,7 @@ pub struct Consul {
 /// Where a Consul agent listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsulAddress {
-    /// Over TLS?
+    /// Whether it is asked over TLS.
     pub tls: bool,
     /// A name or an IP address, without brackets.
     pub host: String,
@@ -102,7 +102,7 @@ pub struct Advertise {
 }
 
 impl Checker<'_> {
-    /// Do instances come from Consul?
+    /// Returns `true` if instances come from Consul.
     pub(super) fn is_consul(&self) -> Result<bool, ConfigError> {
         match self.file.discovery.kind.as_str() {
             "static" => Ok(false),
@@ -329,7 +329,7 @@ impl Checker<'_> {
 }
 
 impl ConsulAddress {
-    /// Is the agent on this machine?
+    /// Returns `true` if the agent is on this machine.
     pub fn is_local(&self) -> bool {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }

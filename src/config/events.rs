@@ -53,7 +53,7 @@ pub struct Webhook {
 /// A URL in parts. Its path may be a secret, so it is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookAddress {
-    /// Over TLS?
+    /// Whether it is asked over TLS.
     pub tls: bool,
     /// A name or an IP address, without brackets.
     pub host: String,
@@ -90,7 +90,7 @@ impl WebhookAddress {
         is_plain.then(|| Self { tls, host: host.to_owned(), port, path: path.to_owned() })
     }
 
-    /// Is it on this machine?
+    /// Returns `true` if it is on this machine.
     fn is_local(&self) -> bool {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }

@@ -216,7 +216,7 @@ pub struct Config {
     pub consul: Option<Consul>,
     /// Where `/health`, `/ready` and `/metrics` are served; none: nowhere.
     pub monitor: Option<SocketAddr>,
-    /// Is a gateway still ready when as many clients are connected as may be?
+    /// Whether a gateway is still ready when as many clients are connected as may be.
     pub ready_when_full: bool,
     /// Where events are posted, beside the log; none: nowhere.
     pub webhook: Option<Webhook>,
@@ -232,7 +232,7 @@ pub struct Config {
 
 impl Config {
     /// The ServiceID a worker shows to logic services, and the head of its channel ids: the gateway's id, and with
-    /// several workers `-` and the worker's index, from 0 (architecture §2).
+    /// several workers `-` and the worker's index, from 0 (ARCHITECTURE §5).
     pub fn gate_id(&self, worker: usize) -> String {
         if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
     }

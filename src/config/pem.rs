@@ -57,7 +57,7 @@ impl Label {
         }
     }
 
-    /// Is it a private key, in whatever form?
+    /// Returns `true` if it is a private key, in whatever form.
     pub(crate) const fn is_private(self) -> bool {
         matches!(self, Self::PrivateKey | Self::EncryptedPrivateKey | Self::OldPrivateKey)
     }

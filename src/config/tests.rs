@@ -164,7 +164,7 @@ fn alice_and_bob_land_in_different_zones_of_the_shipped_route() {
 }
 
 #[test]
-fn a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
+fn f6_a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
     let home = Home::new("bogus");
     let text = shipped("gateway.toml");
     let mut planted = 0;
@@ -351,7 +351,7 @@ fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[c
 #[case("jwt.secret", "none.secret", "none.secret does not exist; allowed is a file with the secret")]
 #[case("file = \"config/route.json\"", "", "route.file: is missing; allowed is the path of a route file")]
 #[case("config/route.json", "certs", "is no file; allowed is a route file")]
-fn a_bad_value_names_key_reason_and_what_is_allowed(
+fn f6_a_bad_value_names_key_reason_and_what_is_allowed(
     #[case] from: &str,
     #[case] to: &str,
     #[case] expected: &str,
@@ -393,7 +393,7 @@ fn a_bad_value_names_key_reason_and_what_is_allowed(
 #[case("[limits]\nread_idle = \"soon\"", "limits.read_idle: is \"soon\"; allowed is a duration such as")]
 #[case("[limits]\nmax_pending = -1", "limits.max_pending: is -1; allowed is a whole number")]
 #[case("[limits]\nmax_pending = 1.5", "limits.max_pending: is 1.5; allowed is a whole number")]
-fn a_bad_section_is_refused(#[case] section: &str, #[case] expected: &str) {
+fn f6_a_bad_section_is_refused(#[case] section: &str, #[case] expected: &str) {
     let home = Home::new(&format!("section-{:x}", crc32fast::hash(section.as_bytes())));
     let message = home.refused(&minimal(section), &[]);
     assert!(message.contains(expected), "{message}");

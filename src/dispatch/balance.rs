@@ -21,7 +21,7 @@ impl Loads {
         Self { instances: self.instances + 1, pending: self.pending.saturating_add(pending) }
     }
 
-    /// Is one of them, with so many pending requests, far above the mean?
+    /// Returns `true` if one of them, with so many pending requests, is far above the mean.
     pub(crate) const fn is_exceeded_by(self, pending: usize) -> bool {
         let total = pending.saturating_mul(self.instances);
         total.saturating_mul(4) > self.pending.saturating_mul(QUARTERS)

@@ -99,7 +99,7 @@ impl Delivery {
         })
     }
 
-    /// Is it a push, which a link counts?
+    /// Returns `true` if it is a push, which a link counts.
     pub(crate) fn is_push(&self) -> bool {
         !self.is_response
     }
@@ -112,6 +112,7 @@ impl Delivery {
             if *budget == 0 {
                 return Step::Yield;
             }
+            // Charged for ids that lead nowhere, too: looking them up is the work.
             *budget -= 1;
             let rest = &list[self.position..];
             let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
@@ -141,11 +142,13 @@ impl Delivery {
     fn push(&mut self, channel: &Channel, dispatch: &Dispatch) -> Step {
         let frame = self.frame(channel.dialect);
         let bytes = frame.len();
+        // A mark in the channel instead of a set of ids: a list of 100,000 costs no memory (row E5).
         if !channel.is_first_of_push(self.serial) {
             return Step::Done;
         }
         let outgoing = &channel.outgoing;
         let is_kicked = self.kicks.as_deref() == Some(&*channel.id);
+        // The kick is noted with its push, so no reason that comes between them can win (row H4).
         let queued = if is_kicked { outgoing.kick(frame) } else { outgoing.push(frame) };
         if queued != Err(Full::TryAgain) {
             dispatch.metrics.push_received(1);
@@ -153,6 +156,7 @@ impl Delivery {
         match queued {
             Ok(()) => dispatch.metrics.packet(Direction::Out, self.label(), bytes),
             Err(Full::TryAgain) => {
+                // The link comes back to this id: it must not look like the second one of this push.
                 channel.forget_push();
                 return Step::Yield;
             }
@@ -177,6 +181,7 @@ impl Delivery {
         }) else {
             return self.without_ticket(id, command, dispatch, link);
         };
+        // Asked first, because this runs for every answer and almost never has anything to say.
         if link.awaits_proof() {
             dispatch.on(link, Event::Answered, now);
         }
@@ -184,6 +189,7 @@ impl Delivery {
         dispatch.metrics.latency(now.saturating_duration_since(ticket.arrived()));
         let frame = self.frame(channel.dialect);
         let bytes = frame.len();
+        // Only a login that succeeded opens the way for pushes that wait behind it.
         let queued = if ticket.is_signin && self.status == pb::Status::Success as i32 {
             channel.outgoing.reply_login(frame)
         } else {

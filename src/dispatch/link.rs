@@ -73,7 +73,7 @@ impl Link {
         })
     }
 
-    /// Is its connection up, and is it to stay?
+    /// Returns `true` if its connection is up and has to stay.
     pub(crate) fn is_live(&self) -> bool {
         self.standing().is_some()
     }
@@ -107,7 +107,7 @@ impl Link {
         self.supervision.borrow().next_due()
     }
 
-    /// Would an answer change anything? Asked with every response.
+    /// Returns `true` if an answer would change anything. Asked with every response.
     pub(crate) fn awaits_proof(&self) -> bool {
         self.supervision.borrow().awaits_proof()
     }
@@ -135,7 +135,7 @@ impl Link {
         left.map(|left| self.signouts.set(left)).is_some()
     }
 
-    /// Was the task of its connection not at work for longer than this? Then what came is not read.
+    /// Returns `true` if the task of its connection was not at work for longer than this. Then what came is not read.
     pub(crate) fn stands_still(&self, now: Instant, limit: Duration) -> bool {
         self.last_turn.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
     }
@@ -177,7 +177,7 @@ impl Link {
         self.leave.set(None);
     }
 
-    /// Has its instance left?
+    /// Returns `true` if its instance has left.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leave.get().is_some()
     }
@@ -187,13 +187,14 @@ impl Link {
         self.leave.get().map(|leave| leave.by)
     }
 
-    /// Its instance has left: do channels that still wait for it send what follows there, too?
+    /// Returns `true` if its instance has left, and channels that still wait for it send what follows there, too.
     pub(crate) fn takes_followers(&self, now: Instant) -> bool {
         let is_up = self.supervision.borrow().standing().is_some_and(|standing| standing <= Standing::Young);
         is_up && self.leave.get().is_some_and(|leave| now < leave.follow_until)
     }
 
-    /// Is there nothing any more to wait for, once its instance has left? While it lives, what it owes may come.
+    /// Returns `true` if there is nothing any more to wait for, once its instance has left. While it lives, what it
+    /// owes may come.
     pub(crate) fn has_left(&self, now: Instant) -> bool {
         let is_done = || self.load() == 0 && self.is_drained();
         self.leaves_by().is_some_and(|by| now >= by || is_done())
@@ -214,12 +215,12 @@ impl Link {
         self.wake.register(cx);
     }
 
-    /// Is its queue above its high-water mark?
+    /// Returns `true` if its queue is above its high-water mark.
     pub(crate) fn is_crowded(&self) -> bool {
         self.queue.borrow().is_crowded()
     }
 
-    /// May a request of `bytes` be queued?
+    /// Returns `true` if a request of `bytes` may be queued.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.queue.borrow().has_room(bytes)
     }
@@ -244,7 +245,7 @@ impl Link {
         self.change(|queue| queue.cancel(number))
     }
 
-    /// Is there nothing to write?
+    /// Returns `true` if there is nothing to write.
     pub(crate) fn is_drained(&self) -> bool {
         self.queue.borrow().is_empty()
     }

@@ -333,7 +333,7 @@ impl Dispatch {
         }
     }
 
-    /// Places what is due, some of it at most; is there more?
+    /// Places what is due, some of it at most. Returns `true` if there is more.
     fn signout_turn(&self, now: Instant) -> bool {
         let turn = self.signouts.turn(now, |signout| self.place_signout(signout));
         for _ in 0..turn.given_up {

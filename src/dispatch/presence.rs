@@ -32,7 +32,7 @@ use crate::wire::rewrite;
 const FOLLOW: Duration = Duration::from_secs(1);
 
 impl Dispatch {
-    /// Is it a service of the configuration?
+    /// Returns `true` if it is a service of the configuration.
     pub(crate) fn is_known(&self, service: &str) -> bool {
         self.services.is_known(service)
     }
@@ -207,7 +207,7 @@ impl Dispatch {
         }
     }
 
-    /// Answers some of it; is there more?
+    /// Answers some of it. Returns `true` if there is more.
     pub(super) fn lost_turn(&self) -> bool {
         for _ in 0..LOST_PER_TURN {
             let Some(ticket) = self.lost.take() else { return false };

@@ -1,4 +1,4 @@
-//! What waits to be written to one logic instance (architecture §4.3, G4).
+//! What waits to be written to one logic instance (ARCHITECTURE §4.4, G4).
 //!
 //! A frame stays here until a write took its first byte: until then it may be taken out or moved, from then on it
 //! belongs to this instance for good.
@@ -81,7 +81,7 @@ impl SendQueue {
         }
     }
 
-    /// May a request of `bytes` be queued? An empty queue takes one of any size.
+    /// Returns `true` if a request of `bytes` may be queued. An empty queue takes one of any size.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.packets == 0
             || (self.packets < self.bounds.packets && self.bytes.saturating_add(bytes) <= self.bounds.bytes)
@@ -145,6 +145,7 @@ impl SendQueue {
 
     /// `written` bytes were taken by the socket; reports what that means, in order.
     pub(crate) fn advance(&mut self, mut written: usize, mut report: impl FnMut(Progress)) {
+        // An item is begun only while bytes are left, so a write that ends at a frame's edge leaves the next one movable (G4).
         while written > 0
             && let Some(mut item) = self.begun.take().or_else(|| self.begin(&mut report))
         {
@@ -167,6 +168,7 @@ impl SendQueue {
         }
         let (_, item) = self.waiting.pop_first()?;
         if let Cargo::Request(ticket) = &item.cargo {
+            // The point of no return: from its first byte on a request is never sent again (G4).
             ticket.set_stage(Stage::Sent(self.instance));
             report(Progress::Begun(Rc::clone(ticket)));
         }
@@ -176,6 +178,7 @@ impl SendQueue {
     /// The connection is over. A sign-out that was cut in the middle was not written, and waits again; a request that
     /// was cut may have been.
     pub(crate) fn cut(&mut self) {
+        // Pings and pongs belong to the connection that is gone.
         self.controls.clear();
         let Some(item) = self.begun.take() else { return };
         self.forget(&item);
@@ -208,7 +211,7 @@ impl SendQueue {
         })
     }
 
-    /// Is it half full? New accounts avoid it then.
+    /// Returns `true` if it is half full. New accounts avoid it then.
     pub(crate) const fn is_crowded(&self) -> bool {
         self.packets >= self.bounds.packets.div_ceil(2) || self.bytes >= self.bounds.bytes.div_ceil(2)
     }

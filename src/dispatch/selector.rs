@@ -286,7 +286,7 @@ impl<T> Candidates<T> {
         }
     }
 
-    /// No instance at all?
+    /// Returns `true` if there is no instance at all.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -107,7 +107,7 @@ impl Services {
         self.zones.fell_back(service, self.selector.zone_name(zone));
     }
 
-    /// Do channels keep their instances?
+    /// Returns `true` if channels keep their instances.
     pub(crate) fn is_bounded(&self) -> bool {
         self.is_bounded
     }
@@ -127,7 +127,7 @@ impl Services {
         self.refresh(&link.instance.service);
     }
 
-    /// Is it a service of the configuration?
+    /// Returns `true` if it is a service of the configuration.
     pub(crate) fn is_known(&self, service: &str) -> bool {
         self.by_name.contains_key(service)
     }
@@ -236,13 +236,13 @@ impl Services {
         service.links.borrow().iter().filter(|link| link.is_live()).count()
     }
 
-    /// Is there an instance of this service that can be chosen?
+    /// Returns `true` if there is an instance of this service that can be chosen.
     pub(crate) fn has_candidates(&self, service: &str) -> bool {
         self.by_name.get(service).is_some_and(|service| !service.candidates.borrow().is_empty())
     }
 
-    /// Would enough instances of its zone remain without this one? At most half of those that are linked are suspect, and
-    /// never the only one.
+    /// Returns `true` if enough instances of its zone would remain without this one. At most half of those that are
+    /// linked are suspect, and never the only one.
     pub(crate) fn may_eject(&self, link: &Link) -> bool {
         let Some(service) = self.by_name.get(&link.instance.service) else { return false };
         let links = service.links.borrow();
@@ -292,7 +292,7 @@ fn is_well(link: &Rc<Link>) -> bool {
     link.standing().is_some_and(|standing| standing <= Standing::Young)
 }
 
-/// Does a channel stay with this instance?
+/// Returns `true` if a channel stays with this instance.
 fn keeps(service: &Service, link: &Link, channel: &Channel) -> bool {
     match link.standing() {
         Some(Standing::Adult) => true,

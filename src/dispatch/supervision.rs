@@ -120,8 +120,8 @@ pub(crate) enum Event {
     Asked,
     /// It answered a request.
     Answered,
-    /// It did not answer a request in its time, one that [is about now](Supervision::is_about_now). Do enough others of
-    /// its zone remain if it is ejected?
+    /// It did not answer a request in its time, one that [is about now](Supervision::is_about_now). `may_eject`:
+    /// enough others of its zone remain if it is ejected.
     TimedOut { may_eject: bool },
 }
 
@@ -192,8 +192,8 @@ impl Supervision {
         }
     }
 
-    /// Does it say anything of the instance as it is now that a request was not answered which arrived then? What it
-    /// left lying while it hung goes on timing out after it is back.
+    /// Returns `true` if a request that arrived then and was not answered says anything of the instance as it is now.
+    /// What it left lying while it hung goes on timing out after it is back.
     pub(crate) fn is_about_now(&self, arrived: Instant) -> bool {
         self.resumed.is_none_or(|resumed| arrived >= resumed)
     }
@@ -229,12 +229,12 @@ impl Supervision {
         }
     }
 
-    /// Would [`Event::Answered`] change anything?
+    /// Returns `true` if [`Event::Answered`] would change anything.
     pub(crate) const fn awaits_proof(&self) -> bool {
         self.timeouts > 0 || matches!(self.stage, Stage::OnTrial | Stage::Asked { .. })
     }
 
-    /// Was it up before?
+    /// Returns `true` if it was up before.
     pub(crate) const fn was_up(&self) -> bool {
         !matches!(self.past, Past::Unseen { .. })
     }

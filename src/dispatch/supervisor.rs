@@ -82,7 +82,7 @@ pub(crate) async fn supervise(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc
     }
 }
 
-/// Serves a connection in a task of its own, so that a panic ends the link and not the worker (architecture §4.8).
+/// Serves a connection in a task of its own, so that a panic ends the link and not the worker (ARCHITECTURE §4.11).
 async fn serve(stream: TcpStream, link: &Rc<Link>, dispatch: &Rc<Dispatch>) -> LinkEnd {
     let mut task = JoinSet::new();
     task.spawn_local(Traffic::new(stream, Rc::clone(link), Rc::clone(dispatch)).run());

@@ -50,7 +50,7 @@ pub(crate) struct Traffic {
     /// Until when the administrator is told of pushes that were too large.
     oversized_until: Option<Instant>,
     timer: Timer,
-    /// Has any byte come?
+    /// Whether any byte has come.
     proven: bool,
     /// What supervision is told when it is dropped; before its end, that it panicked.
     loss: Loss,
@@ -172,7 +172,7 @@ impl Traffic {
         Poll::Pending
     }
 
-    /// Is the link dead? If not, when is it, should nothing come?
+    /// Fails if the link is dead; else returns when it will be, should nothing come.
     fn judge(&mut self, now: Instant) -> Result<Instant, LinkEnd> {
         let silent_at = self.last_byte + self.patience.silence;
         if now >= silent_at {
@@ -192,7 +192,7 @@ impl Traffic {
         Ok(silent_at.min(slow_at))
     }
 
-    /// Asks for a sign of life when there was none for a whole interval; when is the next time?
+    /// Asks for a sign of life when there was none for a whole interval. Returns when to look again.
     fn ping_if_silent(&mut self, now: Instant) -> Instant {
         let quiet_since = self.last_byte.max(self.last_ping);
         if now < quiet_since + self.patience.ping {
@@ -212,6 +212,7 @@ impl Traffic {
                 if delivery.run(&self.dispatch, &self.link, &mut deliveries, now) == Step::Yield {
                     return Ok(Step::Yield);
                 }
+                // Only a delivery that is complete makes room for the next packet: order of pushes is that of the link (G3).
                 self.delivery = None;
             }
             if packets == 0 {
@@ -244,6 +245,7 @@ impl Traffic {
             Poll::Ready(()) if buffer.filled().is_empty() => Err(LinkEnd::Eof),
             Poll::Ready(()) => {
                 let now = Instant::now();
+                // Every byte counts as life, whatever it belongs to (row H12).
                 let before = std::mem::replace(&mut self.last_byte, now);
                 if now.saturating_duration_since(before) > self.patience.two_pings {
                     self.dispatch.on(&self.link, Event::Resumed, now);
@@ -257,6 +259,7 @@ impl Traffic {
 
     fn take_frame(&mut self, frame: Frame, now: Instant) -> Result<(), LinkEnd> {
         if frame.opcode == Opcode::Close {
+            // Before its first byte a close frame is the word of a service that knows our id already (row E15).
             return Err(match self.proven {
                 _ if frame.payload == LINK_REPLACED => LinkEnd::Replaced,
                 true => LinkEnd::Closed,
@@ -269,6 +272,7 @@ impl Traffic {
         match frame.opcode {
             Opcode::Binary => self.take_packet(&frame.payload),
             Opcode::Ping => {
+                // A peer decides about the length; what is sent back stays small whatever it says.
                 let echo = &frame.payload[..frame.payload.len().min(MAX_ECHO)];
                 self.link.enqueue_control(frame::encode(Opcode::Pong, echo).into());
             }

@@ -22,7 +22,7 @@ impl Trickle {
         self.taken = self.taken.saturating_add(bytes);
     }
 
-    /// Has the link had all that it gets in the period that is now?
+    /// Returns `true` if the link has had all that it gets in the current period.
     pub(super) fn is_used_up(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= PRESSURE_LOOK) {
             *self = Self { since: Some(now), taken: 0 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Between two looks at the queued bytes of the process, and between two beats of a worker's loop (architecture §2).
+/// Between two looks at the queued bytes of the process, and between two beats of a worker's loop (ARCHITECTURE §5).
 pub const PRESSURE_LOOK: Duration = Duration::from_millis(100);
 
 /// Resident memory changes slowly, and reading it costs a system call or three.

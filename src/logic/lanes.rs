@@ -74,7 +74,7 @@ impl Lanes {
         next
     }
 
-    /// Is any handler running?
+    /// Returns `true` if any handler is running.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty()
     }

@@ -18,7 +18,7 @@ use crate::wire::pb;
 /// Meta key that names the receiving channels (protocol §4.6).
 const CHANNELS_KEY: &str = "dest.channels";
 
-/// Channel ids in one push packet; a gateway drops a longer list whole (reliability §2.0).
+/// Channel ids in one push packet; a gateway drops a longer list whole.
 const CHANNELS_PER_PUSH: usize = 100_000;
 
 /// Bytes of channel ids in one push packet: half of what a gateway takes as a frame, the rest is for the body.

@@ -100,7 +100,7 @@ impl Outlet {
         self.state().packets
     }
 
-    /// Was the link ended by [`cut`](Self::cut)?
+    /// Returns `true` if the link was ended by [`cut`](Self::cut).
     pub(super) fn is_cut(&self) -> bool {
         self.cut.is_cancelled()
     }

@@ -183,7 +183,7 @@ impl Workers<'_> {
         ]
     }
 
-    /// What is shown by worker: nothing but what tells a worker that is stuck or alone (architecture §2).
+    /// What is shown by worker: nothing but what tells a worker that is stuck or alone (ARCHITECTURE §5).
     fn each(&self, now: Instant) -> [MetricFamily; 2] {
         let mut connections = Family::new(&of::WORKER_CONNECTIONS);
         let mut lag = Family::new(&of::LOOP_LAG);

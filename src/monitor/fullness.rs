@@ -1,4 +1,4 @@
-//! Is something full? Begins at once and ends when there was room for a while, so that no client that comes and goes
+//! Whether something is full. Begins at once and ends when there was room for a while, so that no client that comes and goes
 //! makes it flap (row H20). Time is passed in.
 
 use std::time::Instant;

@@ -219,7 +219,7 @@ label_set! {
 }
 
 label_set! {
-    /// What was refused, ignored, corrected or survived: `gateway_reject_total`. Names as in reliability §1.
+    /// What was refused, ignored, corrected or survived: `gateway_reject_total`. The rows of docs/threats.md use these names.
     Reject {
         /// A frame above the limit (A1, A2).
         FrameTooBig = "frame_too_big",
@@ -281,7 +281,7 @@ label_set! {
         QuicRefused = "quic_refused",
         /// QUIC clients asked to prove their address first (C2, H9).
         QuicRetry = "quic_retry_sent",
-        /// A packet of a connection that another worker has; dropped without an answer (architecture §2).
+        /// A packet of a connection that another worker has; dropped without an answer (ARCHITECTURE §5).
         QuicMisdirected = "quic_misdirected",
         /// The client offered no protocol name of ours (C20).
         Alpn = "alpn",

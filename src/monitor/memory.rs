@@ -7,7 +7,7 @@ use std::fs;
 use super::overload::Budget;
 use crate::limits::{KIB, Limits};
 
-/// Share of the cgroup's limit or of the machine's memory that is used, percent (reliability §2.0).
+/// Share of the cgroup's limit or of the machine's memory that is used, percent.
 const MEMORY_SHARE: u64 = 80;
 
 /// Share of the budget that may wait to be written to clients, percent.

@@ -97,7 +97,7 @@ impl Metrics {
         self.cells.overload.store(level as u64, Relaxed);
     }
 
-    /// Are logic services read slowly now?
+    /// Returns `true` if logic services are read slowly now.
     pub(super) fn backends_paused(&self, paused: bool) {
         self.cells.backends_paused.store(paused, Relaxed);
     }

@@ -43,7 +43,7 @@ impl Level {
     }
 }
 
-/// Where each level begins, percent of its budget (architecture §2).
+/// Where each level begins, percent of its budget (ARCHITECTURE §5).
 const MARKS: [(Level, u64); 3] =
     [(Level::RefuseLogins, 90), (Level::Shed, SHED_AT), (Level::CloseNewest, 98)];
 

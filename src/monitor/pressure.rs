@@ -70,17 +70,19 @@ impl Pressure {
         self.published.level.store(level as u8, Relaxed);
     }
 
-    /// Are logins to be answered 300 and closed 3003 (row F11)?
+    /// Returns `true` if logins must be answered 300 and closed 3003 (row F11).
     pub fn refuses_logins(&self) -> bool {
         self.published.level.load(Relaxed) >= Level::RefuseLogins as u8
     }
 
-    /// Is nothing more to be read of large frames that have begun, because others are closed for want of room (row A15)?
+    /// Returns `true` if nothing more may be read of large frames that have begun, because others are closed for want
+    /// of room (row A15).
     pub fn frames_wait(&self) -> bool {
         self.published.level.load(Relaxed) >= Level::Shed as u8
     }
 
-    /// Is nothing to be read from logic services, because more is queued than clients may have queued (row E19)?
+    /// Returns `true` if nothing may be read from logic services, because more is queued than clients may have queued
+    /// (row E19).
     pub fn backends_paused(&self) -> bool {
         self.published.paused.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Should traffic be sent here? What the gateway reports, and the verdict over it.
+//! Whether traffic should be sent here. What the gateway reports, and the verdict over it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ struct Worker {
     started: bool,
     /// Configured services that have not had a live link since the start.
     never_linked: BTreeSet<String>,
-    /// Is any login instance linked?
+    /// Whether any login instance is linked.
     has_login: bool,
     /// Since when none is, if one was.
     login_lost: Option<Instant>,
@@ -49,7 +49,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// May traffic be sent here?
+    /// Returns `true` if traffic may be sent here.
     pub fn is_ready(&self) -> bool {
         self.reasons.is_empty()
     }
@@ -102,7 +102,7 @@ impl Readiness {
         *lost = if count == 0 { Some(lost.unwrap_or(now)) } else { None };
     }
 
-    /// Is every worker that serves linked to a login instance now?
+    /// Returns `true` if every worker that serves is linked to a login instance now.
     pub fn has_login(&self) -> bool {
         self.state().workers.iter().all(|worker| worker.has_login || !worker.started)
     }
@@ -121,7 +121,7 @@ impl Readiness {
         self.state().draining = true;
     }
 
-    /// Is it?
+    /// Returns `true` if the gateway is draining.
     pub fn is_draining(&self) -> bool {
         self.state().draining
     }
@@ -131,7 +131,7 @@ impl Readiness {
         self.state().full = is_full;
     }
 
-    /// Ready at this moment?
+    /// Returns `true` if it is ready at this moment.
     pub fn verdict(&self, now: Instant) -> Verdict {
         self.state().verdict(now)
     }

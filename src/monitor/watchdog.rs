@@ -154,7 +154,7 @@ impl Watch {
         }
     }
 
-    /// Is the process full of clients (row H20)?
+    /// Returns `true` if the process is full of clients (row H20).
     fn look_at_places(&mut self, now: Instant) {
         let (open, max) = (self.metrics.connections(), self.places.max_connections as u64);
         let refused = self.metrics.rejected(Reject::Connections);
@@ -175,7 +175,7 @@ impl Watch {
         }
     }
 
-    /// Do those who have not signed in push each other out (row H11)?
+    /// Returns `true` if those who have not signed in push each other out (row H11).
     fn look_at_strangers(&mut self, now: Instant) {
         let turned_away =
             [Reject::BeforeLogin, Reject::BeforeLoginClosed].map(|reason| self.metrics.rejected(reason));

@@ -138,7 +138,7 @@ impl Names {
         self.known.remove(&oldest).map(drop)
     }
 
-    /// Is there work for one more thread? If so it counts as running.
+    /// Returns `true` if there is work for one more thread. If so it counts as running.
     pub(super) fn wants_thread(&mut self, most: usize) -> bool {
         let wants = !self.waiting.is_empty() && self.threads < most;
         self.threads += usize::from(wants);

@@ -78,7 +78,7 @@ impl Admission {
         self.max
     }
 
-    /// Is there no place for anybody?
+    /// Returns `true` if there is no place for anybody.
     pub(crate) fn is_full(&self) -> bool {
         self.open.load(Ordering::Relaxed) >= self.max
     }
@@ -92,7 +92,7 @@ impl Admission {
         }
     }
 
-    /// Nothing can be accepted: is that worth a line of the log now? Then how often it happened since the last line.
+    /// Nothing can be accepted. Returns how often that happened since the last line of the log, if it is worth one now.
     pub(crate) fn complain(&self, now: Instant) -> Option<u64> {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         complaints.unsaid += 1;

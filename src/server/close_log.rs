@@ -1,5 +1,5 @@
 //! One line per login and per close, at most ten a second for each reason, and a line that says how many were
-//! left out. What a stranger can cause before login is logged at debug only (reliability §2).
+//! left out. What a stranger can cause before login is logged at debug only (threats §1).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};

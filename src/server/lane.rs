@@ -21,7 +21,7 @@ impl Lane {
         Self { id, decoder: FrameDecoder::new(max_payload), mid_frame_since: None, finished: false }
     }
 
-    /// Everything that arrived was cut into frames: does the clock of an incomplete one run?
+    /// Everything that arrived was cut into frames. Starts the clock of an incomplete one, or stops it.
     pub(crate) fn note_progress(&mut self, now: Instant) {
         if self.decoder.is_mid_frame() {
             self.mid_frame_since.get_or_insert(now);

@@ -1,5 +1,5 @@
 //! How fast a client may send: frames and bytes per second, with a burst of two seconds' worth. Excess is not
-//! dropped and not punished: reading stops until it is paid off (reliability §2.0).
+//! dropped and not punished: reading stops until it is paid off.
 
 use std::time::{Duration, Instant};
 

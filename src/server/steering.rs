@@ -1,5 +1,5 @@
 //! Which worker a QUIC packet belongs to: connection ids name their worker, and the kernel is told how to read them
-//! (architecture §2).
+//! (ARCHITECTURE §5).
 //!
 //! A client that changes its address keeps its connection id, so its packets still reach the worker that has its
 //! session; by the kernel's own rule, a hash of the addresses, they would reach any.
@@ -24,7 +24,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Does this id name this worker? The kernel reckons the same way, see [`program`].
+    /// Returns `true` if this id names this worker. The kernel reckons the same way, see [`program`].
     fn owns(self, id: &ConnectionId) -> bool {
         id.first().is_some_and(|first| usize::from(*first) % self.of == self.index)
     }

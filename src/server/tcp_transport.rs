@@ -119,6 +119,7 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
         if self.stream.taken().is_some() && !self.poll_flushed(cx)? {
             return Poll::Pending;
         }
+        // On the stack: a write allocates nothing.
         let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
         let parts = frames.flat_map(|frame| [&frame.head, &frame.body]).filter(|part| !part.is_empty());
         let mut used = 0;
@@ -128,6 +129,7 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
         }
         match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]) {
             Poll::Pending => Poll::Pending,
+            // Something was offered, so this is no empty write: the socket takes nothing any more.
             Poll::Ready(Ok(0)) => Poll::Ready(Err(CloseReason::PeerClosed)),
             Poll::Ready(Ok(written)) => Poll::Ready(Ok(Wrote::Bytes(written))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(end_of(&error))),
@@ -161,6 +163,7 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
         }
         let last_words = async {
             if farewell.say_why && !reason.payload().is_empty() {
+                // Behind all that was queued: `say_why` holds only if no frame was cut off.
                 self.stream.write_all(&frame::encode(Opcode::Close, &reason.payload())).await?;
             }
             // Under TLS this is its own farewell first, then the FIN.

@@ -1,4 +1,4 @@
-//! The TLS side of the listeners: built here, never by a library's default (architecture §6).
+//! The TLS side of the listeners: built here, never by a library's default (ARCHITECTURE §14).
 
 use std::sync::Arc;
 

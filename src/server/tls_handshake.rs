@@ -100,7 +100,7 @@ async fn last_words(counted: Option<CountedSocket>, words: &[u8]) {
     let _best_effort = timeout(LINGER, said).await;
 }
 
-/// A stranger can cause this as often as it likes, so it is no line of the normal log (reliability §2).
+/// A stranger can cause this as often as it likes, so it is no line of the normal log (threats §1).
 fn report(error: &io::Error, metrics: &WorkerMetrics) {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let is_alpn = matches!(tls, Some(rustls::Error::NoApplicationProtocol));

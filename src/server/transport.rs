@@ -67,7 +67,7 @@ pub(crate) trait Transport {
     /// The next bytes of a stream.
     fn poll_read(&mut self, lane: LaneId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>>;
 
-    /// Has the client gone, although nothing is being read from it?
+    /// Ready once the client has gone, although nothing is being read from it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason>;
 
     /// Takes as much of these frames as fits, in one vectored write. Where streams share what the network takes, a write

@@ -86,7 +86,7 @@ impl Buckets {
         }
     }
 
-    /// May this one come now? Where there is no room to remember it, it may.
+    /// Returns `true` if this one may come now. Where there is no room to remember it, it may.
     pub(crate) fn take(&self, key: &impl Hash, now: Instant) -> bool {
         let Some(pace) = self.pace else { return true };
         let hash = self.hasher.hash_one(key);

@@ -86,7 +86,7 @@ impl Channel {
         self.outgoing.wake();
     }
 
-    /// Is the login service still to answer?
+    /// Returns `true` if the login service has still to answer.
     pub(crate) fn is_opening(&self) -> bool {
         self.state.get() == State::Opening
     }
@@ -115,7 +115,7 @@ impl Channel {
         }
     }
 
-    /// Does it wait for an answer of this instance, or stand in its queue?
+    /// Returns `true` if it waits for an answer of this instance, or stands in its queue.
     pub(crate) fn is_waiting_for(&self, instance: InstanceKey) -> bool {
         self.pending.borrow().is_any_with(instance)
     }

@@ -56,7 +56,7 @@ impl Channels {
         self.by_id.borrow().get(id).cloned()
     }
 
-    /// Is it registered, and has not ended?
+    /// Returns `true` if it is registered and has not ended.
     pub(crate) fn is_registered(&self, channel: &Channel) -> bool {
         self.by_id.borrow().contains_key(&channel.id)
     }
@@ -147,7 +147,7 @@ impl Channels {
         self.flushing_over.cancelled().await;
     }
 
-    /// Must connections end now?
+    /// Returns `true` if connections must end now.
     pub(crate) fn is_cut_short(&self) -> bool {
         self.cut_short.get()
     }
@@ -173,6 +173,7 @@ impl Channels {
 
     /// Registers a channel that is about to sign in (protocol §4.3) and reserves the place of its sign-out.
     pub(crate) fn register(self: &Rc<Self>, channel: Rc<Channel>) -> ChannelGuard {
+        // First, while it can still be refused: at the end there must be a place, whatever else is full then.
         self.signouts.reserve();
         self.opening.set(self.opening.get() + 1);
         self.by_id.borrow_mut().insert(Rc::clone(&channel.id), Rc::clone(&channel));
@@ -195,7 +196,7 @@ impl Drop for ConnectionGuard {
 }
 
 /// A registered channel. Its drop takes the channel out of the registry and leaves its sign-out in the place that
-/// was reserved for it: on every path, panics included, without waiting and without failing (architecture §4.6).
+/// was reserved for it: on every path, panics included, without waiting and without failing (ARCHITECTURE §4.7).
 #[derive(Debug)]
 pub(crate) struct ChannelGuard {
     channels: Rc<Channels>,
@@ -222,7 +223,9 @@ impl ChannelGuard {
 impl Drop for ChannelGuard {
     fn drop(&mut self) {
         self.end_opening();
+        // No reason was given: the task panicked, or was dropped.
         let reason = self.reason.unwrap_or(CloseReason::InternalError);
+        // A link may still hold the channel in the middle of a delivery; it must not queue anything behind this (G5).
         self.channel.outgoing.close(reason);
         self.channels.by_id.borrow_mut().remove(&self.channel.id);
         let pending = self.channel.pending.borrow().len();

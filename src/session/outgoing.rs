@@ -1,4 +1,4 @@
-//! What waits to be written to one client, split by stream (architecture §4.2, §4.3).
+//! What waits to be written to one client, split by stream (ARCHITECTURE §4.2, §4.4).
 //!
 //! Anything in the worker may enqueue, with a call that never waits. Only the connection's task takes out. Pushes and
 //! replies have budgets of their own, so neither makes the other slow:
@@ -174,6 +174,7 @@ impl Outgoing {
     /// [`Full`]; after `TryAgain` the caller must yield to the connection's task before the next try.
     pub(crate) fn push(&self, frame: Encoded) -> Result<(), Full> {
         if self.closing.get().is_some() {
+            // A push is missing from here on, so that not even the notice of a kick may follow (G2).
             self.queues.borrow_mut().has_gap = true;
             return Err(Full::Closing);
         }
@@ -187,6 +188,7 @@ impl Outgoing {
     /// [`Full::Gone`]; or [`Full::Closing`], where something that is no better to come back from ends the channel, or a
     /// push is missing already: the code of the close has to do.
     pub(crate) fn kick(&self, frame: Encoded) -> Result<(), Full> {
+        // Before its push is queued: a queue that is full would have closed it as slow (row H4).
         self.close(CloseReason::Kicked);
         let can_follow = !self.is_torn() && !self.queues.borrow().has_gap;
         if self.closing.get() != Some(CloseReason::Kicked) || !can_follow {
@@ -211,7 +213,7 @@ impl Outgoing {
         self.put(lane, frame, kind)
     }
 
-    /// Have the pushes room for one more? One that is alone has.
+    /// Fails if the pushes have no room for one more; one that is alone has. A client that is slow is closed.
     fn check_room(&self, bytes: usize) -> Result<(), Full> {
         let room = self.queues.borrow_mut().check_room(bytes, self.bounds.hard);
         match room {
@@ -246,6 +248,7 @@ impl Outgoing {
         if self.closing.get().is_some() {
             return 0;
         }
+        // Counted off here and not by its task, or the next look would shed others for the same bytes.
         let dropped = self.queues.borrow_mut().discard(|_| true);
         self.count_off(dropped);
         let partial = self.partial.bytes();
@@ -260,18 +263,19 @@ impl Outgoing {
         self.count_off(dropped);
     }
 
-    /// Was a frame dropped after it had begun? Its stream can carry nothing more.
+    /// Returns `true` if a frame was dropped after it had begun. Its stream can carry nothing more.
     pub(crate) fn is_torn(&self) -> bool {
         self.queues.borrow().is_torn
     }
 
-    /// Does this stream have room for the reply to one more request? Its requests are not read while it has none.
+    /// Returns `true` if this stream has room for the reply to one more request. Its requests are not read while it has
+    /// none.
     pub(crate) fn has_room(&self, id: LaneId) -> bool {
         self.queues.borrow().has_room(id, self.bounds.soft)
     }
 
-    /// Are there more pushes than there should be, and is it their turn to be written? While a reply is ahead of them on
-    /// the only stream it is not they who are slow.
+    /// Returns `true` if there are more pushes than there should be, and it is their turn to be written. While a reply is
+    /// ahead of them on the only stream it is not they who are slow.
     pub(crate) fn is_over_soft_bound(&self) -> bool {
         self.queues.borrow().is_over(self.bounds.soft)
     }
@@ -291,17 +295,17 @@ impl Outgoing {
         self.queues.borrow().lane_at(position)
     }
 
-    /// Was the login response handed to the transport?
+    /// Returns `true` if the login response was handed to the transport.
     pub(crate) fn is_login_written(&self) -> bool {
         self.queues.borrow().login_written
     }
 
-    /// Is there nothing to write to this stream?
+    /// Returns `true` if there is nothing to write to this stream.
     pub(crate) fn is_lane_empty(&self, id: LaneId) -> bool {
         self.queues.borrow().is_lane_empty(id)
     }
 
-    /// Is there nothing to write at all?
+    /// Returns `true` if there is nothing to write at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.queues.borrow().is_empty()
     }

@@ -130,7 +130,7 @@ impl CloseReason {
         self as usize
     }
 
-    /// May the client come back as it is (codes 3000–3499, or no code at all)?
+    /// Returns `true` if the client may come back as it is (codes 3000–3499, or no code at all).
     pub const fn may_retry(self) -> bool {
         match self.code() {
             Some(code) => code != 0 && code < 3500,

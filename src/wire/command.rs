@@ -50,10 +50,10 @@ pub const OTHER: &str = "other";
 /// The service of a command without a dot.
 pub const DEFAULT_SERVICE: &str = "default";
 
-/// Longest well-formed command, bytes (reliability §2.0).
+/// Longest well-formed command, bytes.
 pub const MAX_LEN: usize = 64;
 
-/// Is it 1–64 bytes of `[a-z0-9._-]`? Anything else is answered 103 (row A14).
+/// Returns `true` for 1–64 bytes of `[a-z0-9._-]`. Anything else is answered 103 (row A14).
 pub fn is_well_formed(command: &str) -> bool {
     (1..=MAX_LEN).contains(&command.len())
         && command.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))

@@ -133,7 +133,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Has a frame begun that is not complete?
+    /// Returns `true` if a frame has begun that is not complete.
     pub fn is_mid_frame(&self) -> bool {
         !self.partial.is_empty() || !self.chunk.is_empty()
     }

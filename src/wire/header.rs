@@ -19,7 +19,7 @@ pub(super) mod field {
     pub(in crate::wire) const META_TYPE: u32 = 3;
 }
 
-/// What a header may cost (reliability §2.0).
+/// What a header may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderLimits {
     /// Whole header without the text of its command, bytes. The command is left out because an overlong one is
@@ -70,7 +70,7 @@ pub struct HeaderView<'a> {
     pub dest: &'a str,
     /// Entries of `meta`.
     pub meta_count: usize,
-    /// Is one of them reserved for the gateway?
+    /// Whether one of them is reserved for the gateway.
     pub has_reserved_meta: bool,
 }
 
@@ -86,12 +86,12 @@ pub struct MetaView<'a> {
 }
 
 impl MetaView<'_> {
-    /// Is it one of the keys only the gateway may set (protocol §4.5)?
+    /// Returns `true` for the keys only the gateway may set (protocol §4.5).
     pub fn is_reserved(&self) -> bool {
         self.key == "app" || self.key == "account" || self.is_destination()
     }
 
-    /// Is it one of the `dest.*` keys, which no client ever sees?
+    /// Returns `true` for the `dest.*` keys, which no client ever sees.
     pub fn is_destination(&self) -> bool {
         self.key.starts_with("dest.")
     }

@@ -163,7 +163,7 @@ impl Encoded {
         self.head.len() + self.body.len()
     }
 
-    /// Is there nothing to write?
+    /// Returns `true` if there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -56,6 +56,54 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lib", EVERYTHING),
 ];
 
+/// What each module is, in one line: the second column of the table in ARCHITECTURE.md.
+const WHAT: &[(&str, &str)] = &[
+    ("wire", "frames, packets, headers, dialects, close reasons"),
+    ("limits", "bounds, with unit and reason"),
+    ("files", "the one way in which files of people are read"),
+    ("clock", "whether the wall clock can be believed"),
+    ("route", "the route file, checked"),
+    ("config", "the file a person writes, and the checked type the gateway runs with"),
+    ("auth", "a token becomes claims, or is refused"),
+    ("resolve", "from a name to a connection"),
+    ("monitor", "counters, readiness, HTTP, events"),
+    ("timer", "one timer for all deadlines of a connection or a link"),
+    ("udp", "the socket under QUIC, at both ends"),
+    ("http_client", "one HTTP request"),
+    ("congestion", "a QUIC close that leaves although the congestion window is full"),
+    ("faults", "faults on demand, for tests"),
+    ("session", "channels, outgoing queues, pending requests, sign-outs"),
+    ("discovery", "where instances come from"),
+    ("dispatch", "selector, services, dialer, links"),
+    ("handler", "what a packet means"),
+    ("server", "listeners, the driver, transports"),
+    ("client", "the client library"),
+    ("logic", "the library for logic services, and the embedded ones"),
+    ("certs", "development certificates, secrets, keys; what clients would say of a chain"),
+    ("worker", "one core's gateway"),
+    ("gateway", "the whole of it"),
+    ("cli", "arguments, environment, output"),
+    ("main", "exit codes"),
+    ("lib", "the list of modules"),
+];
+
+/// The table of ARCHITECTURE.md.
+pub fn table() -> String {
+    let mut table = "| module | what it is | may use |\n|---|---|---|\n".to_owned();
+    for (module, allowed) in ALLOWED {
+        let what =
+            WHAT.iter().find(|(name, _)| name == module).map_or("not said in tests/tidy", |(_, what)| what);
+        let uses = match *allowed {
+            [] => "–".to_owned(),
+            all if all == EVERYTHING => "everything".to_owned(),
+            all if all == GATEWAY => "all of the gateway".to_owned(),
+            some => some.join(", "),
+        };
+        table += &format!("| `{module}` | {what} | {uses} |\n");
+    }
+    table
+}
+
 const GATEWAY: &[&str] = &[
     "auth",
     "clock",

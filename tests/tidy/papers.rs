@@ -8,11 +8,13 @@ use super::source::{Report, root};
 const PAPERS: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/events.md",
     "docs/migrating.md",
     "docs/protocol.md",
+    "docs/threats.md",
 ];
 
 /// What stands before a subcommand where a paper shows how to run one; in a block of commands a line may begin with
@@ -85,6 +87,23 @@ pub fn check_links(papers: &[(String, String)], exists: impl Fn(&Path) -> bool) 
                 report.violations.push(format!("{path}: {target} is not there"));
             }
         }
+    }
+    report
+}
+
+/// The commands of CONTRIBUTING.md and the recipes of the justfile are the same.
+pub fn check_recipes(contributing: &str, justfile: &str) -> Report {
+    let shown = contributing.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let mut shown: Vec<&str> = shown.flat_map(str::lines).collect();
+    let mut recipes: Vec<&str> = justfile.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    shown.sort_unstable();
+    recipes.sort_unstable();
+    let mut report = Report { examined: recipes.len(), ..Report::default() };
+    for (one, other, place) in
+        [(&shown, &recipes, "in the justfile"), (&recipes, &shown, "in CONTRIBUTING.md")]
+    {
+        let missing = one.iter().filter(|command| !other.contains(command));
+        report.violations.extend(missing.map(|command| format!("`{command}` is not {place}")));
     }
     report
 }

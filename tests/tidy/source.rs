@@ -74,6 +74,22 @@ pub fn sources() -> Vec<Source> {
     product.map(|(path, text)| Source::new(path, text)).collect()
 }
 
+/// Every Rust file of the package, tests included, as it stands.
+pub fn all_sources() -> Vec<(String, String)> {
+    let root = root();
+    let mut files = Vec::new();
+    for directory in ["src", "tests", "examples"] {
+        walk(&root.join(directory), &mut files);
+    }
+    files.sort();
+    let read = |file: &PathBuf| {
+        let relative = file.strip_prefix(&root).expect("it was found below the root");
+        let text = std::fs::read_to_string(file).expect("sources are readable");
+        (relative.to_string_lossy().replace('\\', "/"), text)
+    };
+    files.iter().map(read).collect()
+}
+
 /// The modules that a file declares under `#[cfg(test)]` and keeps in files of their own, as paths without `.rs`.
 pub fn test_modules(path: &str, text: &str) -> Vec<String> {
     let directory = match path.rsplit_once('/') {

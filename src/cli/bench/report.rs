@@ -172,7 +172,7 @@ impl Report {
         self.statuses.get(&0).copied().unwrap_or(0)
     }
 
-    /// Did every connection last, and every message get a good answer and arrive once and in order?
+    /// Returns `true` if every connection lasted, and every message got a good answer and arrived once and in order.
     pub(super) fn is_good(&self) -> bool {
         self.stored() > 0
             && self.stored() == self.sent

@@ -30,7 +30,7 @@ impl Events {
         Self { out: stdout(), unread: false, interrupted }
     }
 
-    /// Has the reader gone?
+    /// Returns `true` if the reader has gone.
     pub(super) fn is_unread(&self) -> bool {
         self.unread
     }

@@ -76,7 +76,7 @@ enum Departure {
     },
 }
 
-/// Was a new token asked for?
+/// Whether a new token was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Renewal {
     No,
@@ -132,18 +132,18 @@ impl Course {
         }
     }
 
-    /// May requests be sent?
+    /// Returns `true` if requests may be sent.
     pub(super) fn may_send(&self) -> bool {
         let is_open = matches!(self.stage, Stage::Online { departure, .. } if !matches!(departure, Departure::Ready { .. }));
         is_open && !self.hush.is_on()
     }
 
-    /// Is [`Input::Idle`] waited for?
+    /// Returns `true` if [`Input::Idle`] is waited for.
     pub(super) const fn awaits_idle(&self) -> bool {
         matches!(self.stage, Stage::Online { departure: Departure::Ready { .. }, .. })
     }
 
-    /// Is the connection that was signed in being closed by this side?
+    /// Returns `true` if the connection that was signed in is being closed by this side.
     pub(super) const fn is_leaving(&self) -> bool {
         matches!(self.stage, Stage::Leaving { .. })
     }

@@ -75,13 +75,13 @@ pub struct ResilientOptions {
     pub backoff: Backoff,
     /// How long a request may take in all: wait for a connection, be refused and tried again, be answered. Default 15 s.
     pub request_deadline: Duration,
-    /// Is a request that was answered 300 sent again, after a pause, while its time lasts? The gateway answers so when it
+    /// Whether a request that was answered 300 is sent again, after a pause, while its time lasts. The gateway answers so when it
     /// handed nothing over. A logic service that answers 300 of its own accord after it has done something does not
     /// fit; then switch this off. Default: yes.
     ///
     /// A request that is sent again may be overtaken by later ones.
     pub retry_refused: bool,
-    /// Does the first loss end the session? Then only the queue and the events are left of this type. Default: no.
+    /// Whether the first loss ends the session. Then only the queue and the events are left of this type. Default: no.
     pub once: bool,
 }
 

@@ -113,7 +113,7 @@ impl Client {
         self.call(Method::PUT, "/v1/agent/service/register", Some(definition), self.answer).await.map(drop)
     }
 
-    /// Does the agent have a service of this id?
+    /// Returns `true` if the agent has a service of this id.
     pub(super) async fn is_registered(&self, id: &str) -> Result<bool, CallError> {
         let path = format!("/v1/agent/service/{id}");
         match self.call(Method::GET, &path, None, self.answer).await {

@@ -166,7 +166,7 @@ impl Condition {
         self.told_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET)
     }
 
-    /// It is not as it was: is that told now? What is over is told at once, and what is worse than ever, which happens
+    /// Returns `true` if the change is told now. What is over is told at once, and what is worse than ever, which happens
     /// at most twice in a row; a new beginning waits.
     fn changed(&mut self, began: bool, now: Instant) -> bool {
         let now_tell = match (self.told, self.severity()) {

@@ -44,7 +44,7 @@ struct Shared {
     raised: [AtomicU64; EventKind::COUNT],
     state: Mutex<State>,
     outbox: Outbox,
-    /// Is there a webhook? Without one nothing is kept.
+    /// Whether there is a webhook. Without one nothing is kept.
     keeps: AtomicBool,
 }
 

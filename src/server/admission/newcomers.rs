@@ -39,7 +39,7 @@ impl Room {
         fits
     }
 
-    /// Is so much used that somebody is to go?
+    /// Returns `true` if so much is used that somebody has to go.
     fn is_short(&self) -> bool {
         let staying = self.used.load(Relaxed).saturating_sub(self.leaving.load(Relaxed));
         staying > self.most / 100 * NEWCOMERS_LEAVE_AT
@@ -117,7 +117,7 @@ impl Newcomers {
         self.here.borrow_mut().pop_first().map(|(_, oldest)| oldest)
     }
 
-    /// Is so much used that nothing is to be kept for addresses which have proven nothing?
+    /// Returns `true` if so much is used that nothing may be kept for addresses which have proven nothing.
     pub(crate) fn are_many(&self) -> bool {
         self.room.is_half_full()
     }
@@ -171,7 +171,7 @@ impl Newcomer {
         }
     }
 
-    /// Is it to go?
+    /// Returns `true` if it has to go.
     pub(crate) fn is_leaving(&self) -> bool {
         self.exit.told.get()
     }

@@ -25,6 +25,7 @@ impl<T: Transport> Connection<T> {
         self.lanes.clear();
         self.outgoing.partial.set(0);
         self.admitted.set_reason(self.outgoing.closing().unwrap_or(reason));
+        // The guard is kept until behind this: were the future dropped here, it would still sign the client out.
         let flushed = self.flush_until(flush_by).await;
         // A kick that came meanwhile stands above a drain.
         let reason = self.outgoing.closing().unwrap_or(reason);
@@ -38,6 +39,7 @@ impl<T: Transport> Connection<T> {
                 self.shared.metrics.login(LoginResult::Abandoned);
             }
             guard.set_reason(reason);
+            // The sign-out is placed before the close, which may linger: the login service need not wait for a peer.
             drop(guard);
         }
         let say_why = flushed && !self.said_goodbye;
@@ -46,13 +48,14 @@ impl<T: Transport> Connection<T> {
         self.transport.close(Farewell { reason, flushed, flush_by, say_why, lingers }).await;
     }
 
-    /// Writes all that is queued, or at least what the reason for the close can follow. Is it written?
+    /// Writes all that is queued, or at least what the reason for the close can follow. Returns `true` if it is written.
     async fn flush_until(&mut self, by: Instant) -> bool {
         if !self.outgoing.closing().is_none_or(is_worth_a_flush) || self.outgoing.is_torn() {
             return false;
         }
         let shared = Rc::clone(&self.shared);
         tokio::select! {
+            // What can be written at once is, also when the time is over already.
             biased;
             flushed = self.flush_in_time(by) => flushed,
             () = shared.channels.flushing_over() => false,
@@ -65,6 +68,7 @@ impl<T: Transport> Connection<T> {
             // Its close does not go behind what is queued.
             Err(_late) if self.transport.kind() == Label::Quic => false,
             Err(_late) => {
+                // A frame that has begun must end, or the close frame would be read as a part of it.
                 self.outgoing.discard_unbegun();
                 matches!(timeout(FLUSH, poll_fn(|cx| self.poll_flushed(cx))).await, Ok(Ok(())))
             }

@@ -1,4 +1,4 @@
-//! The driver: one task per client connection, the same for every transport (architecture §1).
+//! The driver: one task per client connection, the same for every transport (ARCHITECTURE §2).
 //!
 //! A turn reads at most [`FRAMES_PER_TURN`] frames, looks at the deadlines, and writes what is queued; then the
 //! task yields. Nothing in it awaits anything but its own client and its own queue.
@@ -145,15 +145,18 @@ impl<T: Transport> Connection<T> {
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.outgoing.begin_turn(cx);
+        // One reading of the clock for the whole turn: whatever is compared within it agrees.
         self.now = Instant::now();
         let result = self.turn(cx);
         self.outgoing.end_turn();
         match result {
             Ok(true) => {
+                // There is more to read. The other connections of this worker have their turn before it is.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
             Ok(false) => Poll::Pending,
+            // `run` polls no further: the ending has a loop of its own.
             Err(reason) => Poll::Ready(reason),
         }
     }
@@ -164,8 +167,10 @@ impl<T: Transport> Connection<T> {
         let again = self.read_turn(cx)?;
         // Reading may have stopped, or not begun, for want of room that writing is about to make.
         let without_room = if again { 0 } else { self.lanes_without_room() };
+        // Behind reading: a client whose bytes lay in the socket while this worker was late is not silent.
         self.check_deadlines()?;
         self.write_turn(cx)?;
+        // Behind writing, because only what is left after a turn of its own makes a client slow.
         self.check_progress()?;
         self.outgoing.partial.set(self.lanes.iter().map(|lane| lane.decoder.buffered()).sum());
         if self.is_done() {
@@ -188,6 +193,7 @@ impl<T: Transport> Connection<T> {
             self.phase = Phase::Open;
             self.last_read = self.now;
             for lane in &mut self.lanes {
+                // Streams that came before the login was answered were held to its smaller bound.
                 lane.decoder.set_max_payload(self.shared.limits.max_frame);
                 lane.mid_frame_since = None;
             }
@@ -207,7 +213,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Has a draining channel got its last answer?
+    /// Returns `true` if a draining channel has got its last answer.
     fn is_done(&self) -> bool {
         self.phase == Phase::Draining && !self.has_pending()
     }

@@ -80,6 +80,7 @@ impl<T: Transport> Connection<T> {
                     self.lanes.rotate_left(position + 1);
                     return Ok(true);
                 }
+                // Reading may have removed it, and another one has moved to its position.
                 if self.lanes.get(position).is_none_or(|lane| lane.id != id) {
                     continue;
                 }
@@ -145,6 +146,7 @@ impl<T: Transport> Connection<T> {
             match lane.decoder.next_frame() {
                 Ok(Some(frame)) => {
                     *budget -= 1;
+                    // Reset per frame and not per read: bytes that drip must not move a frame's deadline (row D11).
                     lane.mid_frame_since = None;
                     self.take_frame(id, frame)?;
                     continue;
@@ -194,6 +196,7 @@ impl<T: Transport> Connection<T> {
         if lane.id == LaneId::LOGIN {
             return Err(CloseReason::PeerClosed);
         }
+        // The client wants no answers there either: what is pending for it is dropped when it comes.
         self.transport.reset(lane.id, CloseReason::Bye);
         self.forget_lane(lane.id);
         Ok(())
@@ -229,6 +232,7 @@ impl<T: Transport> Connection<T> {
             }
             Opcode::Pong => {}
             Opcode::Close => {
+                // A close frame in return would say nothing new (protocol §8).
                 self.said_goodbye = true;
                 return Err(CloseReason::Bye);
             }
@@ -253,6 +257,7 @@ impl<T: Transport> Connection<T> {
             Packet::Basic { dialect, .. } => *dialect,
             Packet::Logic(packet) => packet.dialect,
         };
+        // The first packet decides. A peer that changes is none of ours, or its framing is lost (row A7).
         if *self.dialect.get_or_insert(dialect) != dialect {
             metrics.reject(Reject::BadMagic);
             return Err(CloseReason::ProtocolError);
@@ -286,11 +291,13 @@ impl<T: Transport> Connection<T> {
         let guard = self.shared.handler.accept(Arrival { packet, peer, outgoing, now, now_unix })?;
         #[cfg(feature = "faults")]
         crate::faults::on_login(&guard.channel.identity.account);
+        // All clients over QUIC are ours; those on TCP may be older ones that end on an unknown packet.
         if self.transport.kind() == monitor::Transport::Quic {
             guard.channel.set_knows_go_away();
         }
         self.guard = Some(guard);
         self.phase = Phase::Opening;
+        // Its memory is a session's from here on, and strangers cannot push it out (row H11).
         self.newcomer = None;
         Ok(())
     }

@@ -12,6 +12,7 @@ impl<T: Transport> Connection<T> {
     pub(super) fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.write_ready(cx)?;
         // The login response is with the transport: pushes may follow, on their own stream if it is granted now.
+        // Not earlier: a push on another stream could reach the client before its answer was even sent (row B22).
         let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
         if is_open && !self.has_push_lane && self.outgoing.is_login_written() {
             self.has_push_lane = true;
@@ -57,6 +58,7 @@ impl<T: Transport> Connection<T> {
                 match self.write_lane(lane, cx)? {
                     Some(Wrote::Bytes(written)) => {
                         outgoing.advance(lane, written);
+                        // Any byte taken is progress. How much is judged by the bounds of what waits, not by this clock.
                         self.stalled.retain(|(stalled, _)| *stalled != lane);
                         wrote = true;
                     }
@@ -66,6 +68,7 @@ impl<T: Transport> Connection<T> {
                         wrote = true;
                         break;
                     }
+                    // The clock runs from the first refusal: asking again must not set it back.
                     None if self.stalled.iter().any(|(stalled, _)| *stalled == lane) => {}
                     None => self.stalled.push((lane, self.now)),
                 }
@@ -105,6 +108,7 @@ impl<T: Transport> Connection<T> {
         }
         let Some(guard) = &self.guard else { return };
         let (outgoing, transport) = (&self.outgoing, &mut self.transport);
+        // `retain` runs nothing of others, so the borrow cannot meet another one.
         let pending = guard.channel.pending.borrow();
         self.lanes.retain(|lane| {
             let owes = !lane.finished || pending.on_lane(lane.id) > 0 || !outgoing.is_lane_empty(lane.id);

@@ -57,7 +57,7 @@ pub(super) struct Queues {
     parked: VecDeque<Queued>,
     /// Where pushes go once the channel is open.
     push_lane: Option<LaneId>,
-    /// Was the login response handed to the transport?
+    /// Whether the login response was handed to the transport.
     pub(super) login_written: bool,
     /// All there is.
     pub(super) all: Amount,
@@ -112,12 +112,12 @@ impl Queues {
         self.lanes.iter_mut().find(|lane| lane.id == id)
     }
 
-    /// Is nothing queued for the stream?
+    /// Returns `true` if nothing is queued for the stream.
     pub(super) fn is_lane_empty(&self, id: LaneId) -> bool {
         self.lane(id).is_none_or(|lane| lane.queue.is_empty())
     }
 
-    /// Is nothing queued for any stream?
+    /// Returns `true` if nothing is queued for any stream.
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.iter().all(|lane| lane.queue.is_empty())
     }
@@ -236,7 +236,7 @@ impl Queues {
         before.minus(self.all)
     }
 
-    /// Have the pushes room for one more? One that is alone has, whatever its size.
+    /// Returns `true` if the pushes have room for one more. One that is alone has, whatever its size.
     pub(super) fn check_room(&mut self, bytes: usize, hard: Amount) -> Result<(), Full> {
         let fits =
             self.pushes.messages < hard.messages && self.pushes.bytes.saturating_add(bytes) <= hard.bytes;
@@ -257,7 +257,7 @@ impl Queues {
         }
     }
 
-    /// Are the replies of a stream fewer than this?
+    /// Returns `true` if the replies of a stream are fewer than this.
     pub(super) fn has_room(&self, id: LaneId, soft: Amount) -> bool {
         let is_below = |lane: &Lane| lane.replies.messages < soft.messages && lane.replies.bytes < soft.bytes;
         self.lane(id).is_none_or(is_below)

@@ -12,7 +12,7 @@ use crate::world::World;
 /// How long the load is watched before a fault, to compare.
 pub(super) const WATCH: Duration = Duration::from_millis(1500);
 
-/// One kind of fault. Rows of the reliability paper in brackets.
+/// One kind of fault. Rows of docs/threats.md in brackets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
     /// `kill -9` of a chat instance (E1).

@@ -165,7 +165,7 @@ fn logged_at(line: &str) -> SystemTime {
 #[case::dev("dev")]
 #[case::logic("logic")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h16_signals_that_mean_nothing_end_nothing(#[case] command: &str) {
+async fn h16_f2_signals_that_mean_nothing_end_nothing(#[case] command: &str) {
     let (place, _login, _chat, config) = home();
     let arguments = match command {
         "serve" => vec!["serve", "--config", &config],

@@ -1,0 +1,33 @@
+# The commands of CONTRIBUTING.md, by name; tests/tidy keeps the two the same.
+
+# Everything a change must pass
+ci:
+    .ci/run
+
+# All tests
+test:
+    cargo test --locked
+
+# The rules of ARCHITECTURE.md, citations, papers
+tidy:
+    cargo test --locked --test tidy
+
+# Writes the generated parts of papers anew
+update:
+    UPDATE=1 cargo test --locked --test tidy
+
+# Formats the sources
+format:
+    cargo fmt --all
+
+# Lints; a warning fails
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Real processes under real faults, for some minutes
+chaos:
+    cargo test --locked --features faults --test chaos
+
+# A gateway with everything in one process
+dev:
+    cargo run --release -- dev
