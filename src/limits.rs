@@ -299,7 +299,8 @@ pub const DELIVERIES_PER_TURN: usize = 1024;
 /// Sign-outs a worker places before it yields to everything else: a crowd that leaves at once may owe 100,000.
 pub const SIGNOUTS_PER_TURN: usize = 512;
 
-/// Requests of links that broke that a worker answers before it yields: a crowd may wait for one instance.
+/// Requests of links that broke that a worker answers, and channels in which it looks for them, before it yields: a
+/// crowd may wait for one instance.
 pub const LOST_PER_TURN: usize = 512;
 
 /// Slices handed to one vectored write; the kernel takes up to 1,024.

@@ -32,7 +32,8 @@ pub(crate) struct Link {
     pub(crate) key: InstanceKey,
     pub(crate) instance: Instance,
     pub(crate) metrics: Arc<LinkMetrics>,
-    load: Rc<Load>,
+    /// Of its connection; one that broke keeps what it owed.
+    load: RefCell<Rc<Load>>,
     queue: RefCell<SendQueue>,
     supervision: RefCell<Supervision>,
     /// How often its connection came up.
@@ -61,7 +62,7 @@ impl Link {
             key,
             instance,
             metrics,
-            load: Rc::default(),
+            load: RefCell::default(),
             queue,
             supervision: RefCell::new(Supervision::new(is_of_first_set)),
             lives: Cell::new(0),
@@ -163,7 +164,12 @@ impl Link {
 
     /// How many requests it owes an answer.
     pub(crate) fn load(&self) -> usize {
-        self.load.get()
+        self.load.borrow().get()
+    }
+
+    /// Its connection broke: it owes nothing any more, and what was sent over that is lost.
+    pub(crate) fn lose(&self) {
+        self.load.take().lose();
     }
 
     /// Its instance left: it ends when it owes nothing more, and by then at the latest.
@@ -228,7 +234,7 @@ impl Link {
     /// Appends to the queue and has the link's task write.
     pub(crate) fn enqueue(&self, cargo: Cargo, frame: Encoded) {
         if let Cargo::Request(ticket) = &cargo {
-            ticket.burden(&self.load);
+            ticket.burden(&self.load.borrow());
         }
         self.change(|queue| queue.push(cargo, frame));
         self.wake.wake();

@@ -1,42 +1,57 @@
-//! Requests that a broken link had sent, on their way to be answered 210. A crowd that waited for one instance is
-//! answered in slices.
+//! Requests that a broken link had sent, on their way to be answered 210. A crowd that waited for one instance is looked
+//! for and answered in slices.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::session::pending::{InstanceKey, Stage, Ticket};
+use crate::session::channel::Channel;
+use crate::session::channels::{Channels, PARTS};
+use crate::session::pending::Ticket;
 use crate::session::spare;
 
 /// See the module. They stand in the tables of their channels until they are answered.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
     tickets: RefCell<VecDeque<Rc<Ticket>>>,
+    /// Parts of the channels that are still to be searched.
+    unsearched: Cell<usize>,
     changed: Notify,
 }
 
 impl Lost {
-    /// The link it was sent to `instance` over broke: no answer of a service fits it any more.
-    pub(super) fn add(&self, ticket: &Rc<Ticket>, instance: InstanceKey) {
-        ticket.set_stage(Stage::Lost(instance));
-        let mut tickets = self.tickets.borrow_mut();
-        if tickets.is_empty() {
-            self.changed.notify_one();
-        }
-        tickets.push_back(Rc::clone(ticket));
+    /// A link broke: every channel may have lost something.
+    pub(super) fn search(&self) {
+        self.unsearched.set(PARTS);
+        self.changed.notify_one();
     }
 
-    /// The one that was lost first; it may have been answered meanwhile.
-    pub(super) fn take(&self) -> Option<Rc<Ticket>> {
+    /// Returns `true` if anything is left to do.
+    pub(super) fn is_any(&self) -> bool {
+        self.unsearched.get() > 0 || !self.tickets.borrow().is_empty()
+    }
+
+    /// The next one that was lost; it may have been answered meanwhile. Takes from `left` as much as it looked at, and
+    /// finds none when that is used up.
+    pub(super) fn take(&self, channels: &Channels, left: &mut usize) -> Option<Rc<Ticket>> {
         let mut tickets = self.tickets.borrow_mut();
+        while tickets.is_empty()
+            && *left > 0
+            && let Some(part) = self.unsearched.get().checked_sub(1)
+        {
+            self.unsearched.set(part);
+            let look = |channel: &Rc<Channel>| tickets.extend(channel.pending.borrow().lost().cloned());
+            *left = left.saturating_sub(channels.for_each_in(part, look));
+        }
+        *left = left.saturating_sub(1);
         let ticket = tickets.pop_front();
         spare::shrink_queue(&mut tickets);
         ticket
     }
 
-    /// Waits until something was added behind nothing. Cancel safe.
+    /// Waits until there is something to do. Cancel safe.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }

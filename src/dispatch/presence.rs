@@ -133,10 +133,8 @@ impl Dispatch {
         self.on(link, Event::Lost(loss), now);
         link.cut();
         self.move_queue(link, |_| true);
-        self.channels.for_each(|channel| {
-            let pending = channel.pending.borrow();
-            pending.each_sent_to(link.key, |ticket| self.lost.add(ticket, link.key));
-        });
+        link.lose();
+        self.lost.search();
     }
 
     /// A link was lost, refused or not reached: the administrator is told of the instance, and behind it of its zone, if
@@ -207,16 +205,18 @@ impl Dispatch {
         }
     }
 
-    /// Answers some of it. Returns `true` if there is more.
+    /// Looks for some of it, or answers it. Returns `true` if there is more.
     pub(super) fn lost_turn(&self) -> bool {
-        for _ in 0..LOST_PER_TURN {
-            let Some(ticket) = self.lost.take() else { return false };
+        let mut left = LOST_PER_TURN;
+        while left > 0
+            && let Some(ticket) = self.lost.take(&self.channels, &mut left)
+        {
             let Some(channel) = ticket.channel.upgrade() else { continue };
             if channel.pending.borrow_mut().take(&ticket) {
                 self.fail(&channel, &ticket, pb::Status::OutcomeUnknown, "the logic service was lost");
             }
         }
-        true
+        self.lost.is_any()
     }
 
     fn place_again(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) -> Result<(), Refused> {

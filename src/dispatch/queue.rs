@@ -3,11 +3,13 @@
 //! A frame stays here until a write took its first byte: until then it may be taken out or moved, from then on it
 //! belongs to this instance for good.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::mem;
 use std::rc::Rc;
 
 use crate::session::pending::{InstanceKey, Stage, Ticket};
 use crate::session::signouts::SignOut;
+use crate::session::spare;
 use crate::wire::packet::Encoded;
 
 /// What a frame is about.
@@ -43,10 +45,7 @@ pub(crate) struct SendQueue {
     begun: Option<Item>,
     /// Pings and pongs, before everything that has not begun.
     controls: VecDeque<Item>,
-    /// By number, oldest first. Whatever stands before it, one is taken out in a few steps; and what a crowd took is
-    /// given back when it goes.
-    waiting: BTreeMap<u64, Item>,
-    next_number: u64,
+    waiting: Waiting,
     packets: usize,
     bytes: usize,
     bounds: Bounds,
@@ -54,9 +53,6 @@ pub(crate) struct SendQueue {
 
 /// Pings and pongs in the queue of one link.
 const MAX_CONTROLS: usize = 8;
-
-/// A number below all others.
-const OLDEST: u64 = 0;
 
 /// What a write moved on.
 #[derive(Debug)]
@@ -73,8 +69,7 @@ impl SendQueue {
             instance,
             begun: None,
             controls: VecDeque::new(),
-            waiting: BTreeMap::new(),
-            next_number: OLDEST + 1,
+            waiting: Waiting::new(1),
             packets: 0,
             bytes: 0,
             bounds,
@@ -99,14 +94,12 @@ impl SendQueue {
     /// Appends; the caller has asked [`SendQueue::has_room`] for a request.
     pub(crate) fn push(&mut self, cargo: Cargo, frame: Encoded) {
         let bytes = frame.len();
-        let number = self.next_number;
-        self.next_number += 1;
         if let Cargo::Request(ticket) = &cargo {
-            ticket.set_stage(Stage::Queued(self.instance, number));
+            ticket.set_stage(Stage::Queued(self.instance, self.waiting.next_number()));
             self.packets += 1;
             self.bytes += bytes;
         }
-        self.waiting.insert(number, Item { cargo, frame, bytes });
+        self.waiting.push(Item { cargo, frame, bytes });
     }
 
     /// Puts a ping or pong before everything that has not begun.
@@ -122,7 +115,7 @@ impl SendQueue {
 
     /// Takes out a request that has not begun; false if it has, or is not here.
     pub(crate) fn cancel(&mut self, number: u64) -> bool {
-        let taken = self.waiting.remove(&number);
+        let taken = self.waiting.remove(number, self.instance);
         if let Some(item) = &taken {
             self.forget(item);
         }
@@ -131,13 +124,13 @@ impl SendQueue {
 
     /// The frames from the first on, for one vectored write.
     pub(crate) fn frames(&self) -> impl Iterator<Item = &Encoded> {
-        let items = self.begun.iter().chain(&self.controls).chain(self.waiting.values());
+        let items = self.begun.iter().chain(&self.controls).chain(self.waiting.iter());
         items.map(|item| &item.frame)
     }
 
     /// The sign-ins among the next `items` of which nothing was written yet.
     pub(crate) fn fresh_signins(&self, items: usize) -> impl Iterator<Item = &Rc<Ticket>> {
-        self.waiting.values().take(items).filter_map(|item| match &item.cargo {
+        self.waiting.iter().take(items).filter_map(|item| match &item.cargo {
             Cargo::Request(ticket) if ticket.is_signin => Some(ticket),
             _ => None,
         })
@@ -166,7 +159,7 @@ impl SendQueue {
         if let Some(control) = self.controls.pop_front() {
             return Some(control);
         }
-        let (_, item) = self.waiting.pop_first()?;
+        let item = self.waiting.pop()?;
         if let Cargo::Request(ticket) = &item.cargo {
             // The point of no return: from its first byte on a request is never sent again (G4).
             ticket.set_stage(Stage::Sent(self.instance));
@@ -183,15 +176,14 @@ impl SendQueue {
         let Some(item) = self.begun.take() else { return };
         self.forget(&item);
         if let Cargo::SignOut(_) = item.cargo {
-            self.waiting.insert(OLDEST, item);
+            self.waiting.put_back(item);
         }
     }
 
     /// Takes out the requests that have not begun and `may_move`, oldest first.
     pub(crate) fn take_requests(&mut self, may_move: impl Fn(&Ticket) -> bool) -> Vec<(Rc<Ticket>, Encoded)> {
-        let is_movable =
-            |_: &u64, item: &mut Item| matches!(&item.cargo, Cargo::Request(ticket) if may_move(ticket));
-        let taken: Vec<_> = self.waiting.extract_if(.., is_movable).map(|(_, item)| item).collect();
+        let is_movable = |item: &Item| matches!(&item.cargo, Cargo::Request(ticket) if may_move(ticket));
+        let taken = self.waiting.extract(is_movable, self.instance);
         let request = |item: Item| match item.cargo {
             Cargo::Request(ticket) => Some((ticket, item.frame)),
             _ => None,
@@ -202,10 +194,9 @@ impl SendQueue {
     /// Takes out the sign-outs that have not begun, oldest first. There may be 100,000: their frames are freed one by
     /// one, when they are asked for.
     pub(crate) fn take_signouts(&mut self) -> impl Iterator<Item = Rc<SignOut>> + use<> {
-        let is_request = |_: &u64, item: &mut Item| matches!(item.cargo, Cargo::Request(_));
-        let requests = self.waiting.extract_if(.., is_request).collect();
-        let signouts = std::mem::replace(&mut self.waiting, requests);
-        signouts.into_values().filter_map(|item| match item.cargo {
+        let is_request = |item: &Item| matches!(item.cargo, Cargo::Request(_));
+        let signouts = self.waiting.keep(is_request, self.instance);
+        signouts.into_iter().flatten().filter_map(|item| match item.cargo {
             Cargo::SignOut(signout) => Some(signout),
             _ => None,
         })
@@ -221,6 +212,101 @@ impl SendQueue {
             self.packets -= 1;
             self.bytes -= item.bytes;
         }
+    }
+}
+
+/// What has not begun, oldest first. Numbers are consecutive, and each is a place; one that is taken out leaves an
+/// empty place, whatever stands before it. The first place is never empty, and no more places are empty than filled,
+/// beyond a few.
+#[derive(Debug)]
+struct Waiting {
+    places: VecDeque<Option<Item>>,
+    /// The number of the first place. None comes twice.
+    first: u64,
+    empty: usize,
+}
+
+impl Waiting {
+    /// Numbers begin at `first`, which is not 0: one is left for an item that is put back.
+    const fn new(first: u64) -> Self {
+        Self { places: VecDeque::new(), first, empty: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Of the next item that is pushed.
+    fn next_number(&self) -> u64 {
+        self.first + self.places.len() as u64
+    }
+
+    fn push(&mut self, item: Item) {
+        self.places.push_back(Some(item));
+    }
+
+    /// Before all others. Only what was popped: its number is free.
+    fn put_back(&mut self, item: Item) {
+        self.first -= 1;
+        self.places.push_front(Some(item));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Item> {
+        self.places.iter().flatten()
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        let item = self.places.pop_front()?;
+        self.first += 1;
+        self.trim();
+        item
+    }
+
+    fn remove(&mut self, number: u64, instance: InstanceKey) -> Option<Item> {
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let item = self.places.get_mut(place)?.take()?;
+        self.emptied(1, instance);
+        Some(item)
+    }
+
+    /// Takes out those that are `wanted`.
+    fn extract(&mut self, wanted: impl Fn(&Item) -> bool, instance: InstanceKey) -> Vec<Item> {
+        let taken: Vec<_> =
+            self.places.iter_mut().filter_map(|place| place.take_if(|item| wanted(item))).collect();
+        self.emptied(taken.len(), instance);
+        taken
+    }
+
+    /// Keeps those that are `wanted`, under new numbers, and returns the others.
+    fn keep(&mut self, wanted: impl Fn(&Item) -> bool, instance: InstanceKey) -> VecDeque<Option<Item>> {
+        let next = self.next_number();
+        let mut places = mem::replace(self, Self::new(next)).places;
+        for place in &mut places {
+            let Some(item) = place.take_if(|item| wanted(item)) else { continue };
+            if let Cargo::Request(ticket) = &item.cargo {
+                ticket.set_stage(Stage::Queued(instance, self.next_number()));
+            }
+            self.push(item);
+        }
+        places
+    }
+
+    fn emptied(&mut self, places: usize, instance: InstanceKey) {
+        self.empty += places;
+        self.trim();
+        if self.empty > spare::KEPT && self.empty > self.places.len() / 2 {
+            drop(self.keep(|_| true, instance));
+        }
+    }
+
+    /// The first place is not to be empty, and what a crowd took is given back when it goes.
+    fn trim(&mut self) {
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+            self.empty -= 1;
+        }
+        spare::shrink_queue(&mut self.places);
     }
 }
 
@@ -457,6 +543,28 @@ mod tests {
     }
 
     #[test]
+    fn h22_what_is_taken_out_behind_one_that_waits_leaves_no_room_behind() {
+        let someone = someone();
+        let mut queue = queue(4096, usize::MAX);
+        let first = request(&mut queue, &someone, 1, 10);
+        for _ in 0..100_000 {
+            let ticket = request(&mut queue, &someone, 2, 10);
+            assert!(queue.cancel(number(&ticket)));
+        }
+        assert!(queue.waiting.places.capacity() <= 4 * spare::KEPT, "{}", queue.waiting.places.capacity());
+        let behind: Vec<_> = (0..1_000).map(|_| request(&mut queue, &someone, 3, 10)).collect();
+        for ticket in behind.iter().skip(1).step_by(2).chain(behind.iter().step_by(4)) {
+            assert!(queue.cancel(number(ticket)), "its number moves with it");
+        }
+        let (filled, places) = (queue.waiting.iter().count(), queue.waiting.places.len());
+        assert_eq!((filled, queue.depth().0), (251, 251));
+        assert!(places - queue.waiting.empty == filled && places <= 2 * filled, "{places}");
+        assert!(queue.cancel(number(&first)) && queue.cancel(number(&behind[2])));
+        assert_eq!(moved(&mut queue).len(), 249);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
     fn a_frame_counts_until_its_last_byte() {
         let someone = someone();
         let mut queue = queue(2, 100);
@@ -467,5 +575,37 @@ mod tests {
         write(&mut queue, 1);
         assert_eq!(queue.depth(), (0, 0));
         assert!(queue.is_empty());
+    }
+
+    /// Run it optimised and alone: `cargo test --release --lib what_a_frame_costs -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "measures"]
+    fn h22_what_a_frame_costs() {
+        const FRAMES: usize = 1_000_000;
+        let someone = someone();
+        let ticket = ticket(&someone, "chat.user.talk", 1);
+        let frame = frame(1, 100);
+        for standing in [1, 10, 100, 1_000, 4_000] {
+            let mut queue = queue(4096, usize::MAX);
+            let push = |queue: &mut SendQueue| queue.push(Cargo::Request(Rc::clone(&ticket)), frame.clone());
+            (0..standing).for_each(|_| push(&mut queue));
+            let begun = std::time::Instant::now();
+            for _ in 0..FRAMES {
+                push(&mut queue);
+                queue.advance(100, |_| ());
+            }
+            let each = begun.elapsed() / FRAMES as u32;
+            let begun = std::time::Instant::now();
+            let mut plain = VecDeque::new();
+            plain.extend((0..standing).map(|_| (Cargo::Request(Rc::clone(&ticket)), frame.clone())));
+            for _ in 0..FRAMES {
+                plain.push_back((Cargo::Request(Rc::clone(&ticket)), frame.clone()));
+                std::hint::black_box(plain.pop_front());
+            }
+            println!(
+                "{standing:5} stand in it: {each:?}, in a plain queue {:?}",
+                begun.elapsed() / FRAMES as u32
+            );
+        }
     }
 }

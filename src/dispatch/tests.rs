@@ -1,5 +1,7 @@
 //! Where requests, sign-ins and sign-outs go, and what becomes of them when links come and go.
 
+use std::time::Duration;
+
 use super::fixtures::{GATE, House, house, house_with};
 use super::*;
 use crate::dispatch::link_end::LinkEnd;
@@ -10,6 +12,7 @@ use crate::session::channels::ChannelGuard;
 use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
 use crate::session::outgoing::LaneId;
 use crate::session::pending::InstanceKey;
+use crate::session::shedding::{close_newest, shed_largest};
 use crate::wire::dialect::Dialect::{Kim, XIm};
 use crate::wire::frame::{self, Opcode};
 use crate::wire::header::HeaderLimits;
@@ -522,18 +525,22 @@ fn h22_a_crowd_that_waited_for_one_instance_is_answered_in_slices() {
         || guards.iter().filter(|guard| !answers(&guard.channel.outgoing, LaneId::LOGIN).is_empty());
     house.dispatch.link_lost(&link, Loss::Ended, Instant::now());
     assert_eq!((link.load(), answered().count()), (0, 0), "nothing is owed by the instance");
+    let is_lost = |guard: &ChannelGuard| guard.channel.pending.borrow().lost().count() == 1;
+    assert!(guards.iter().all(is_lost), "at once, before anybody was looked at");
     house.up(&["c1"]);
     // What comes now is too late, and an end of time comes first: one answer all the same.
     house.answer("c1", &guards[0].channel.id, TALK, 1, 0);
     let ticket = guards[1].channel.pending.borrow_mut().take_oldest().unwrap();
     assert!(!house.dispatch.withdraw(&ticket));
     house.dispatch.fail(&guards[1].channel, &ticket, pb::Status::OutcomeUnknown, "no answer in time");
-    for expected in [LOST_PER_TURN, 2 * LOST_PER_TURN] {
-        assert!(house.dispatch.lost_turn());
-        // One of them before its turn.
-        assert!((expected..=expected + 1).contains(&answered().count()));
+    let (mut before, mut turns) = (answered().count(), 1);
+    while house.dispatch.lost_turn() {
+        let now = answered().count();
+        assert!(now - before <= LOST_PER_TURN, "{}", now - before);
+        (before, turns) = (now, turns + 1);
     }
-    assert!(!house.dispatch.lost_turn());
+    // Each was looked for, and answered.
+    assert!((3..=6).contains(&turns), "{turns}");
     for guard in &guards {
         assert_eq!(answers(&guard.channel.outgoing, LaneId::LOGIN), [(1, OUTCOME_UNKNOWN)]);
     }
@@ -1261,4 +1268,81 @@ fn e3_new_channels_avoid_an_instance_whose_queue_is_half_full_unless_all_are() {
     assert_eq!(places[..5], [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]);
     assert_eq!(places[5..10], [(5, 1), (5, 2), (5, 3), (5, 4), (5, 5)]);
     assert_eq!(places[10], (6, 5), "all are: the instance of the account");
+}
+
+/// Prints the longest of several steps.
+fn show(what: &str, steps: impl IntoIterator<Item = Duration>) {
+    let steps: Vec<_> = steps.into_iter().collect();
+    println!("{what}: {:?} of {} steps", steps.iter().max().unwrap(), steps.len());
+}
+
+fn timed(step: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    step();
+    begun.elapsed()
+}
+
+/// How long each turn of it takes.
+fn turns<T>(future: impl Future<Output = T>) -> (T, Vec<Duration>) {
+    let mut future = std::pin::pin!(future);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _context = runtime.enter();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let (mut steps, mut output) = (Vec::new(), None);
+    while output.is_none() {
+        steps.push(timed(|| {
+            if let std::task::Poll::Ready(found) = future.as_mut().poll(&mut cx) {
+                output = Some(found);
+            }
+        }));
+    }
+    (output.unwrap(), steps)
+}
+
+/// How long each turn takes until there is no more to do.
+fn until_done(mut turn: impl FnMut() -> bool) -> Vec<Duration> {
+    let (mut steps, mut again) = (Vec::new(), true);
+    while again {
+        steps.push(timed(|| again = turn()));
+    }
+    steps
+}
+
+/// Run it optimised and alone: `cargo test --release --lib longest_steps -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn h22_the_longest_steps_of_a_worker_with_a_crowd() {
+    const CROWD: usize = 200_000;
+    let house = two_chats();
+    house.up(&["l1", "c1"]);
+    let dispatch = &house.dispatch;
+    let channels = &dispatch.channels;
+    let (mut guards, mut connected) = (Vec::with_capacity(CROWD), Vec::with_capacity(CROWD));
+    let crowd: Vec<_> = (0..CROWD).map(|n| channel(&house.books, &format!("u{n}"))).collect();
+    show("a channel begins", crowd.into_iter().map(|one| timed(|| guards.push(channels.register(one)))));
+    let connect = |guard: &ChannelGuard| timed(|| connected.push(channels.connect(&guard.channel.outgoing)));
+    show("a connection begins", guards.iter().map(connect));
+    let ask = |guard: &ChannelGuard| {
+        let took = timed(|| drop(forward(&house, guard, TALK, 1).unwrap()));
+        house.write("c1", usize::MAX);
+        took
+    };
+    show("a request is placed", guards.iter().map(ask));
+    show("a link is lost", [timed(|| dispatch.link_lost(&house.link("c1"), Loss::Ended, Instant::now()))]);
+    show("its requests are answered", until_done(|| dispatch.lost_turn()));
+    assert_eq!(house.books.pending(), 0);
+    show("the largest are shed", turns(shed_largest(channels, 1)).1);
+    show("the newest are closed", [timed(|| assert_eq!(close_newest(channels, CROWD / 100), CROWD / 100))]);
+    let (drained, steps) = turns(channels.begin_drain());
+    show("a drain begins", steps);
+    show("all are closed", turns(channels.cut_short()).1);
+    drop(drained);
+    show("a connection ends", connected.into_iter().map(|guard| timed(|| drop(guard))));
+    show("a channel ends", guards.into_iter().map(|guard| timed(|| drop(guard))));
+    house.up(&["l1"]);
+    show("sign-outs are placed", until_done(|| dispatch.signout_turn(Instant::now())));
+    let lose = |id| timed(|| dispatch.link_lost(&house.link(id), Loss::Ended, Instant::now()));
+    show("the link of the sign-outs is lost", [lose("l1")]);
+    show("it is back", [timed(|| house.up(&["l1"]))]);
+    show("metrics are collected", [timed(|| assert_eq!(house.books.signouts_waiting(), 0))]);
 }

@@ -1,7 +1,9 @@
 //! The registry of a worker's channels, and the guard that takes a channel out of it however it ends.
 
+use std::array;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,13 +17,21 @@ use crate::monitor::metrics::{PushDrop, WorkerMetrics};
 use crate::session::channel::Channel;
 use crate::session::outgoing::Outgoing;
 use crate::session::signouts::{SignOut, SignOuts};
+use crate::session::spare;
 use crate::wire::close::CloseReason;
+
+/// Parts of the registry. Each is small even for a crowd, so that no sign-in waits for a large table to grow, and one
+/// after the other can be looked at.
+pub(crate) const PARTS: usize = 256;
+
+type Part = RefCell<HashMap<Rc<str>, Rc<Channel>>>;
 
 /// Every connection of the worker, and every registered channel by its id.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    by_id: RefCell<HashMap<Rc<str>, Rc<Channel>>>,
-    connections: RefCell<HashMap<u64, Rc<Outgoing>>>,
+    by_id: [Part; PARTS],
+    /// By number, oldest first.
+    connections: RefCell<BTreeMap<u64, Rc<Outgoing>>>,
     next_connection: Cell<u64>,
     opening: Cell<usize>,
     /// Why every connection is being closed, those that still come included.
@@ -38,7 +48,7 @@ pub(crate) struct Channels {
 impl Channels {
     pub(crate) fn new(signouts: Rc<SignOuts>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         Rc::new(Self {
-            by_id: RefCell::default(),
+            by_id: array::from_fn(|_| RefCell::default()),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
             opening: Cell::new(0),
@@ -53,26 +63,60 @@ impl Channels {
 
     /// The channel with this id, unless it ended.
     pub(crate) fn get(&self, id: &str) -> Option<Rc<Channel>> {
-        self.by_id.borrow().get(id).cloned()
+        self.part_of(id).borrow().get(id).cloned()
     }
 
     /// Returns `true` if it is registered and has not ended.
     pub(crate) fn is_registered(&self, channel: &Channel) -> bool {
-        self.by_id.borrow().contains_key(&channel.id)
+        self.part_of(&channel.id).borrow().contains_key(&channel.id)
+    }
+
+    /// An id ends with a number that counts up. Whatever a service asks for, it adds nothing here.
+    fn part_of(&self, id: &str) -> &Part {
+        let end = id.bytes().rev().take(4).fold(0, |part, byte| part * 10 + usize::from(byte & 0xF));
+        &self.by_id[end % PARTS]
     }
 
     /// Shows every registered channel; `visit` must not register or end one.
+    #[cfg(test)]
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Rc<Channel>)) {
-        for channel in self.by_id.borrow().values() {
-            visit(channel);
+        for part in 0..PARTS {
+            self.for_each_in(part, &mut visit);
         }
     }
 
-    /// Shows every connection with its number, later ones have larger; `visit` must not begin or end one.
-    pub(crate) fn for_each_connection(&self, mut visit: impl FnMut(u64, &Rc<Outgoing>)) {
-        for (number, outgoing) in self.connections.borrow().iter() {
-            visit(*number, outgoing);
+    /// Shows the channels of one of [`PARTS`] and returns how many there are; `visit` must not register or end one.
+    pub(crate) fn for_each_in(&self, part: usize, visit: impl FnMut(&Rc<Channel>)) -> usize {
+        let channels = self.by_id[part].borrow();
+        channels.values().for_each(visit);
+        channels.len()
+    }
+
+    /// Shows every connection, oldest first and some in a turn; `visit` must not begin or end one. Those that come
+    /// meanwhile may be missed.
+    pub(crate) async fn for_each_connection(&self, mut visit: impl FnMut(&Rc<Outgoing>)) {
+        let mut from = Bound::Unbounded;
+        while let Some(last) = self.for_some(from, &mut visit) {
+            from = Bound::Excluded(last);
+            yield_now().await;
         }
+    }
+
+    /// Returns the last that was shown, if there may be more.
+    fn for_some(&self, from: Bound<u64>, mut visit: impl FnMut(&Rc<Outgoing>)) -> Option<u64> {
+        let connections = self.connections.borrow();
+        let mut some = connections.range((from, Bound::Unbounded));
+        for (_, outgoing) in some.by_ref().take(DELIVERIES_PER_TURN - 1) {
+            visit(outgoing);
+        }
+        let (number, outgoing) = some.next()?;
+        visit(outgoing);
+        Some(*number)
+    }
+
+    /// Shows every connection, newest first, until `visit` returns false; it must not begin or end one.
+    pub(crate) fn for_newest(&self, visit: impl FnMut(&Rc<Outgoing>) -> bool) {
+        let _all = self.connections.borrow().values().rev().all(visit);
     }
 
     /// Channels whose login is not answered yet.
@@ -92,25 +136,27 @@ impl Channels {
     /// comes. Returns the channels: they are served as before until [`Channels::close`].
     pub(crate) async fn begin_drain(&self) -> Vec<Rc<Channel>> {
         self.closing.set(Some(CloseReason::Draining));
-        let channels: Vec<_> = self.by_id.borrow().values().cloned().collect();
-        let connections: Vec<_> = self.connections.borrow().keys().copied().collect();
-        let mut signed_in = HashSet::with_capacity(channels.len());
-        for some in channels.chunks(DELIVERIES_PER_TURN) {
-            signed_in.extend(some.iter().map(|channel| Rc::as_ptr(&channel.outgoing)));
-            yield_now().await;
+        let registered = self.by_id.iter().map(|part| part.borrow().len()).sum();
+        let (mut channels, mut signed_in) =
+            (Vec::with_capacity(registered), HashSet::with_capacity(registered));
+        let mut looked_at = 0;
+        for part in 0..PARTS {
+            looked_at += self.for_each_in(part, |channel| {
+                signed_in.insert(Rc::as_ptr(&channel.outgoing));
+                channels.push(Rc::clone(channel));
+            });
+            if looked_at >= DELIVERIES_PER_TURN {
+                looked_at = 0;
+                yield_now().await;
+            }
         }
-        for some in connections.chunks(DELIVERIES_PER_TURN) {
-            let is_stranger = |outgoing: &Rc<Outgoing>| !signed_in.contains(&Rc::as_ptr(outgoing));
-            self.close_some(some, is_stranger, CloseReason::Draining);
-            yield_now().await;
-        }
+        let close_stranger = |outgoing: &Rc<Outgoing>| {
+            if !signed_in.contains(&Rc::as_ptr(outgoing)) {
+                outgoing.close(CloseReason::Draining);
+            }
+        };
+        self.for_each_connection(close_stranger).await;
         channels
-    }
-
-    fn close_some(&self, numbers: &[u64], which: impl Fn(&Rc<Outgoing>) -> bool, reason: CloseReason) {
-        let connections = self.connections.borrow();
-        let there = numbers.iter().filter_map(|number| connections.get(number));
-        there.filter(|outgoing| which(outgoing)).for_each(|outgoing| outgoing.close(reason));
     }
 
     /// Asks a channel to end, unless it has ended.
@@ -120,21 +166,18 @@ impl Channels {
         }
     }
 
-    /// Asks every connection to end, and every one that still comes.
-    pub(crate) fn close_all(&self, reason: CloseReason) {
+    /// Asks every connection to end, some in a turn, and from the first moment on every one that still comes.
+    pub(crate) async fn close_all(&self, reason: CloseReason) {
         self.closing.set(Some(reason));
-        for outgoing in self.connections.borrow().values() {
-            outgoing.close(reason);
-        }
+        self.for_each_connection(|outgoing| outgoing.close(reason)).await;
     }
 
     /// Has every connection end now, whatever it still waits for: only so its sign-out comes in time.
-    pub(crate) fn cut_short(&self) {
+    pub(crate) async fn cut_short(&self) {
         self.cut_short.set(true);
-        self.close_all(CloseReason::Draining);
-        for outgoing in self.connections.borrow().values() {
-            outgoing.wake();
-        }
+        self.close_all(CloseReason::Draining).await;
+        // Those that were ending already look at it too.
+        self.for_each_connection(|outgoing| outgoing.wake()).await;
     }
 
     /// Has connections that end wait no longer for clients to take what is queued.
@@ -176,7 +219,7 @@ impl Channels {
         // First, while it can still be refused: at the end there must be a place, whatever else is full then.
         self.signouts.reserve();
         self.opening.set(self.opening.get() + 1);
-        self.by_id.borrow_mut().insert(Rc::clone(&channel.id), Rc::clone(&channel));
+        self.part_of(&channel.id).borrow_mut().insert(Rc::clone(&channel.id), Rc::clone(&channel));
         ChannelGuard { channels: Rc::clone(self), channel, counted_as_opening: true, reason: None }
     }
 }
@@ -227,7 +270,10 @@ impl Drop for ChannelGuard {
         let reason = self.reason.unwrap_or(CloseReason::InternalError);
         // A link may still hold the channel in the middle of a delivery; it must not queue anything behind this (G5).
         self.channel.outgoing.close(reason);
-        self.channels.by_id.borrow_mut().remove(&self.channel.id);
+        let mut part = self.channels.part_of(&self.channel.id).borrow_mut();
+        part.remove(&self.channel.id);
+        spare::shrink_map(&mut part);
+        drop(part);
         let pending = self.channel.pending.borrow().len();
         for _ in 0..pending {
             self.channels.metrics.pending_closed();
@@ -441,6 +487,33 @@ mod tests {
     }
 
     #[test]
+    fn h22_the_end_of_a_crowd_is_told_in_slices_and_its_room_given_back() {
+        let books = Books::new();
+        let channels = registry(&books);
+        let crowd = 10 * DELIVERIES_PER_TURN;
+        let guards: Vec<_> = (0..crowd).map(|_| register(&books, &channels, "alice", 0)).collect();
+        let _connections: Vec<_> =
+            guards.iter().map(|guard| channels.connect(&guard.channel.outgoing)).collect();
+        let largest = channels.by_id.iter().map(|part| part.borrow().len()).max().unwrap();
+        assert!(largest <= 4 * crowd / PARTS, "{largest} in one part");
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let _context = runtime.enter();
+        let (_, waker) = Bell::new();
+        let mut cx = Context::from_waker(&waker);
+        let mut cutting = pin!(channels.cut_short());
+        let closed = || guards.iter().filter(|guard| guard.channel.outgoing.closing().is_some()).count();
+        let mut before = 0;
+        while cutting.as_mut().poll(&mut cx).is_pending() {
+            assert!(closed() - before <= DELIVERIES_PER_TURN);
+            before = closed();
+        }
+        assert_eq!((before, channels.is_cut_short()), (crowd, true));
+        drop(guards);
+        let room: usize = channels.by_id.iter().map(|part| part.borrow().capacity()).sum();
+        assert!(room <= PARTS * 2 * spare::KEPT, "{room}");
+    }
+
+    #[test]
     fn f1_every_connection_is_asked_to_end_and_the_last_end_is_seen() {
         let books = Books::new();
         let channels = registry(&books);
@@ -453,7 +526,8 @@ mod tests {
         let mut all_ended = pin!(channels.all_ended());
         assert!(all_ended.as_mut().poll(&mut cx).is_pending());
         drop(guards.remove(0));
-        channels.close_all(CloseReason::Draining);
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(channels.close_all(CloseReason::Draining));
         let reasons: Vec<_> = connections.iter().map(|outgoing| outgoing.closing()).collect();
         assert_eq!(reasons, [None, Some(CloseReason::Draining), Some(CloseReason::Draining)]);
         assert!(all_ended.as_mut().poll(&mut cx).is_pending());

@@ -18,14 +18,22 @@ use crate::session::spare;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InstanceKey(pub(crate) usize);
 
-/// How many requests an instance owes an answer, those still in the queue of its link included.
+/// How many requests an instance owes an answer over one connection, those still in the queue of its link included.
 #[derive(Debug, Default)]
-pub(crate) struct Load(Cell<usize>);
+pub(crate) struct Load {
+    requests: Cell<usize>,
+    is_lost: Cell<bool>,
+}
 
 impl Load {
     /// As many as there are now.
     pub(crate) fn get(&self) -> usize {
-        self.0.get()
+        self.requests.get()
+    }
+
+    /// The connection broke: from now on, whatever was sent over it is [`Stage::Lost`], however many that are.
+    pub(crate) fn lose(&self) {
+        self.is_lost.set(true);
     }
 }
 
@@ -35,14 +43,14 @@ struct Loaded(Rc<Load>);
 
 impl Loaded {
     fn new(load: &Rc<Load>) -> Self {
-        load.0.set(load.0.get() + 1);
+        load.requests.set(load.requests.get() + 1);
         Self(Rc::clone(load))
     }
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        self.0.0.set(self.0.0.get() - 1);
+        self.0.requests.set(self.0.requests.get() - 1);
     }
 }
 
@@ -110,12 +118,19 @@ impl Ticket {
     }
 
     pub(crate) fn stage(&self) -> Stage {
-        self.stage.get()
+        match self.stage.get() {
+            Stage::Sent(instance) if self.is_lost() => Stage::Lost(instance),
+            stage => stage,
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.loaded.borrow().as_ref().is_some_and(|Loaded(load)| load.is_lost.get())
     }
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.set(stage);
-        if matches!(stage, Stage::Unplaced | Stage::Lost(_)) {
+        if stage == Stage::Unplaced {
             self.settle();
         }
     }
@@ -125,14 +140,15 @@ impl Ticket {
         *self.loaded.borrow_mut() = Some(Loaded::new(load));
     }
 
-    /// Nobody waits for its answer any more.
+    /// Nobody waits for its answer any more. What was lost stays lost.
     pub(crate) fn settle(&self) {
+        self.stage.set(self.stage());
         self.loaded.take();
     }
 
     /// The instance it was placed with, while something may still come of that.
     pub(crate) fn placed_with(&self) -> Option<InstanceKey> {
-        match self.stage.get() {
+        match self.stage() {
             Stage::Queued(instance, _) | Stage::Sent(instance) => Some(instance),
             Stage::Unplaced | Stage::Lost(_) => None,
         }
@@ -213,9 +229,9 @@ impl Pending {
         Some(ticket)
     }
 
-    /// Shows everything that was sent to `instance`, oldest first.
-    pub(crate) fn each_sent_to(&self, instance: InstanceKey, visit: impl FnMut(&Rc<Ticket>)) {
-        self.0.iter().filter(|ticket| ticket.stage() == Stage::Sent(instance)).for_each(visit);
+    /// Those that were lost with a link, oldest first.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &Rc<Ticket>> {
+        self.0.iter().filter(|ticket| matches!(ticket.stage(), Stage::Lost(_)))
     }
 }
 
@@ -288,13 +304,18 @@ mod tests {
         queued.set_stage(Stage::Queued(A, 1));
         let mut pending = filled(&tickets.iter().collect::<Vec<_>>());
         pending.push(Rc::clone(&queued));
-        let mut lost = Vec::new();
-        pending.each_sent_to(A, |ticket| {
-            ticket.set_stage(Stage::Lost(A));
-            lost.push(ticket.sequence);
-        });
+        let (load_of_a, load_of_b) = (Rc::<Load>::default(), Rc::<Load>::default());
+        for ticket in &pending.0 {
+            ticket.burden(if ticket.placed_with() == Some(A) { &load_of_a } else { &load_of_b });
+        }
+        assert_eq!(pending.lost().count(), 0);
+        load_of_a.lose();
+        let lost: Vec<_> = pending.lost().map(|ticket| ticket.sequence).collect();
         assert_eq!(lost, [0, 2, 4], "oldest first");
-        pending.each_sent_to(A, |ticket| panic!("{} again", ticket.sequence));
+        assert_eq!(queued.stage(), Stage::Queued(A, 1), "it can go elsewhere");
+        assert!(!pending.is_any_sent_to(A) && pending.is_any_sent_to(B));
+        tickets[2].settle();
+        assert_eq!((tickets[2].stage(), load_of_a.get()), (Stage::Lost(A), 3), "it stays lost");
         assert!(pending.take_match(A, 0, TALK).is_none(), "an answer comes too late");
         assert!(tickets[0].is_sent(), "it may have been written");
         assert!(is(pending.take_match(B, 1, TALK), &tickets[1]));

@@ -1,20 +1,22 @@
 //! Making room when the process has none: the clients that hold most go, or the newest (row F11). Costs as
 //! much as there are connections, and is done only when overload demands it.
 
-use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use tokio::task::yield_now;
+
+use crate::limits::DELIVERIES_PER_TURN;
 use crate::session::channels::Channels;
 use crate::session::outgoing::Outgoing;
 use crate::wire::close::CloseReason;
 
 /// Closes the clients that hold most, the largest first, until so many bytes are free. What those hold that are ending
-/// already is as good as free: nobody else goes for it. Returns how many.
-pub(crate) fn shed_largest(channels: &Channels, bytes: u64) -> usize {
+/// already is as good as free: nobody else goes for it. Returns how many. Looks at some in a turn.
+pub(crate) async fn shed_largest(channels: &Channels, bytes: u64) -> usize {
     let mut candidates: Vec<Rc<Outgoing>> = Vec::new();
     let (mut queues, mut freed) = (Vec::new(), 0);
-    channels.for_each_connection(|_, outgoing| {
+    let look = |outgoing: &Rc<Outgoing>| {
         let queued = outgoing.held_bytes();
         if outgoing.closing().is_some() {
             freed += queued as u64;
@@ -22,35 +24,34 @@ pub(crate) fn shed_largest(channels: &Channels, bytes: u64) -> usize {
             queues.push((queued, candidates.len()));
             candidates.push(Rc::clone(outgoing));
         }
-    });
+    };
+    channels.for_each_connection(look).await;
     // Sorting all of them would cost more than the few that are taken.
     let mut queues = BinaryHeap::from(queues);
-    let mut shed = 0;
+    let mut shed: usize = 0;
     while freed < bytes
         && let Some((_, candidate)) = queues.pop()
     {
         freed += candidates[candidate].shed() as u64;
         shed += 1;
+        if shed.is_multiple_of(DELIVERIES_PER_TURN) {
+            yield_now().await;
+        }
     }
     shed
 }
 
 /// Closes this many of the connections that came last. Returns how many there were.
 pub(crate) fn close_newest(channels: &Channels, count: usize) -> usize {
-    let mut open = Vec::new();
-    channels.for_each_connection(|number, outgoing| {
-        if outgoing.closing().is_none() {
-            open.push((Reverse(number), Rc::clone(outgoing)));
+    let mut closed = 0;
+    channels.for_newest(|outgoing| {
+        if closed < count && outgoing.closing().is_none() {
+            outgoing.close(CloseReason::Overloaded);
+            closed += 1;
         }
+        closed < count
     });
-    if count < open.len() {
-        open.select_nth_unstable_by_key(count, |(number, _)| *number);
-        open.truncate(count);
-    }
-    for (_, outgoing) in &open {
-        outgoing.close(CloseReason::Overloaded);
-    }
-    open.len()
+    closed
 }
 
 #[cfg(test)]
@@ -106,6 +107,10 @@ mod tests {
         }
     }
 
+    fn shed(channels: &Channels, bytes: u64) -> usize {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(shed_largest(channels, bytes))
+    }
+
     const SLOW: Option<CloseReason> = Some(CloseReason::SlowConsumer);
     const FULL: Option<CloseReason> = Some(CloseReason::Overloaded);
 
@@ -113,13 +118,13 @@ mod tests {
     fn f11_the_largest_queues_are_shed_first_until_there_is_room_and_no_other() {
         let mut crowd = Crowd::of(&[30, 200, 0, 100, 90]);
         assert_eq!(crowd.books.queued(), (42, 420));
-        assert_eq!(shed_largest(&crowd.channels, 201), 2);
+        assert_eq!(shed(&crowd.channels, 201), 2);
         assert_eq!(crowd.closing(), [None, SLOW, None, SLOW, None]);
         assert_eq!(crowd.books.queued(), (12, 120), "at once, not when their tasks get a turn");
-        assert_eq!(shed_largest(&crowd.channels, 0), 0);
-        assert_eq!(shed_largest(&crowd.channels, 10_000), 2, "only where something is queued");
+        assert_eq!(shed(&crowd.channels, 0), 0);
+        assert_eq!(shed(&crowd.channels, 10_000), 2, "only where something is queued");
         assert_eq!(crowd.closing(), [SLOW, SLOW, None, SLOW, SLOW]);
-        assert_eq!(shed_largest(&crowd.channels, 10_000), 0);
+        assert_eq!(shed(&crowd.channels, 10_000), 0);
         assert_eq!(crowd.books.queued(), (0, 0));
         for (channel, guard, _) in &mut crowd.members {
             assert_eq!(channel.outgoing.unwritten_pushes() > 0, channel.outgoing.closing() == SLOW);
@@ -138,7 +143,7 @@ mod tests {
         }
         let partial = || crowd.books.value("gateway_partial_bytes");
         assert_eq!(partial(), 520);
-        assert_eq!(shed_largest(&crowd.channels, 551), 2);
+        assert_eq!(shed(&crowd.channels, 551), 2);
         assert_eq!(crowd.closing(), [SLOW, FULL, None]);
         assert_eq!((partial(), crowd.books.queued().1), (0, 10), "at once");
         crowd.members[2].0.outgoing.partial.set(7);
@@ -151,8 +156,8 @@ mod tests {
     fn f11_one_that_is_ending_already_is_left_to_its_end() {
         let crowd = Crowd::of(&[100, 50]);
         crowd.members[0].0.outgoing.close(CloseReason::Draining);
-        assert_eq!(shed_largest(&crowd.channels, 100), 0, "that much is about to be free");
-        assert_eq!(shed_largest(&crowd.channels, 101), 1);
+        assert_eq!(shed(&crowd.channels, 100), 0, "that much is about to be free");
+        assert_eq!(shed(&crowd.channels, 101), 1);
         assert_eq!(crowd.closing(), [Some(CloseReason::Draining), SLOW]);
         assert_eq!(crowd.books.queued(), (10, 100), "its last answers are flushed");
         let (shed, ..) = &crowd.members[1];

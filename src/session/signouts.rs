@@ -262,13 +262,11 @@ impl SignOuts {
     /// The end is near: none is held back any more. Written too early is better than not at all.
     pub(crate) fn release(&self) {
         self.released.set(true);
-        let mut guard = self.waiting.borrow_mut();
-        let waiting = &mut *guard;
-        while let Some(signout) = waiting.held.take_oldest() {
-            signout.settle_signin();
-            waiting.due.push_back(signout);
-        }
         self.changed.notify_one();
+    }
+
+    fn hold(&self) -> Duration {
+        if self.released.get() { Duration::ZERO } else { self.hold }
     }
 
     /// Waits until nothing is owed any more, neither waiting nor in a link's queue. Cancel safe.
@@ -309,7 +307,7 @@ impl SignOuts {
     /// When a wait ends although nothing happens.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let waiting = self.waiting.borrow();
-        let held = waiting.held.oldest().map(|since| since + self.hold);
+        let held = waiting.held.oldest().map(|since| since + self.hold());
         let stuck = waiting.stuck.front().map(|signout| signout.since + self.retry);
         held.into_iter().chain(stuck).min()
     }
@@ -319,7 +317,7 @@ impl SignOuts {
         let mut turn = Turn { given_up: 0, again: true };
         let mut in_doubt = Vec::new();
         for _ in 0..SIGNOUTS_PER_TURN {
-            let due = self.waiting.borrow_mut().take_due(now, self.hold, self.retry);
+            let due = self.waiting.borrow_mut().take_due(now, self.hold(), self.retry);
             let Some(signout) = due else {
                 turn.again = !in_doubt.is_empty();
                 break;

@@ -72,7 +72,7 @@ pub(super) async fn drained(orders: Orders<'_>, dispatch: &Dispatch, times: Time
 async fn hurried(hurry: &CancellationToken, dispatch: &Dispatch) {
     hurry.cancelled().await;
     dispatch.signouts.release();
-    dispatch.channels.cut_short();
+    dispatch.channels.cut_short().await;
     sleep(HURRIED_FLUSH).await;
     dispatch.channels.stop_flushing();
     sleep(HURRIED_SIGNOUTS).await;
@@ -104,7 +104,7 @@ async fn in_order(dispatch: &Dispatch, times: Times, begun: Instant, told: Insta
     if !ended {
         let left = dispatch.channels.connections();
         warn!(event = "drain_cut_short", left, "the hard stop is near: what is left is closed now");
-        dispatch.channels.cut_short();
+        dispatch.channels.cut_short().await;
         let _still_flushing = timeout_at(until, dispatch.channels.all_ended()).await;
     }
     let _hard_stop = timeout_at(until, dispatch.signouts.all_settled()).await;

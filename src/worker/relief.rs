@@ -17,21 +17,20 @@ use crate::session::shedding::{close_newest, shed_largest};
 /// Does what is demanded, for as long as it is polled.
 pub(super) async fn relieve(mut pressure: Pressure, channels: Rc<Channels>, metrics: Arc<WorkerMetrics>) {
     while let Some(told) = pressure.next().await {
-        answer(told, &channels, &metrics);
+        answer(told, &channels, &metrics).await;
     }
     // Nobody looks any more: the process is ending, and a task that ended would be a fault of the worker.
     pending().await
 }
 
-fn answer(told: Told, channels: &Channels, metrics: &WorkerMetrics) {
+async fn answer(told: Told, channels: &Channels, metrics: &WorkerMetrics) {
     let share = share(told, metrics.queued_bytes() + metrics.partial_bytes());
     if share > 0 {
-        count(metrics, Reject::OverloadShed, shed_largest(channels, share));
+        count(metrics, Reject::OverloadShed, shed_largest(channels, share).await);
     }
     if told.demand.close_newest {
-        let mut open = 0usize;
-        channels.for_each_connection(|_, _| open += 1);
-        count(metrics, Reject::OverloadNewest, close_newest(channels, open.div_ceil(NEWEST_SHARE)));
+        let newest = channels.connections().div_ceil(NEWEST_SHARE);
+        count(metrics, Reject::OverloadNewest, close_newest(channels, newest));
     }
 }
 

@@ -169,7 +169,6 @@ const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
             "resolve::names",
             "session::buckets",
             "session::pending",
-            "session::shedding",
         ],
         &["Instant::now", "tokio::spawn", "tokio::task", "tokio::time"],
         "a pure core: time is passed in, nothing is started",

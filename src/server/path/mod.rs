@@ -7,9 +7,9 @@
 mod credit;
 mod frames;
 mod keys;
+mod proven;
 mod socket;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,6 +21,7 @@ use quinn::{AsyncUdpSocket, Connecting, ConnectionError, Incoming, ServerConfig}
 
 use self::credit::Credit;
 use self::frames::{Token, answers};
+use self::proven::Proven;
 use crate::limits::ADDRESS_CHANGES_PER_MINUTE;
 use crate::monitor::metrics::{Direction, PathChange, WorkerMetrics};
 use crate::session::window::Window;
@@ -43,8 +44,7 @@ pub(crate) struct Paths {
 
 #[derive(Debug)]
 struct Books {
-    /// Addresses that have proven themselves, and how many connections are there.
-    proven: HashMap<SocketAddr, u32>,
+    proven: Proven,
     credit: Credit,
     /// Oldest first.
     sealed: Vec<(Sealed, Token, Weak<Path>)>,
@@ -72,7 +72,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Paths {
     pub(crate) fn new(server: ServerConfig, metrics: Arc<WorkerMetrics>) -> Arc<Self> {
-        let books = Books { proven: HashMap::new(), credit: Credit::new(), sealed: Vec::new() };
+        let books = Books { proven: Proven::new(), credit: Credit::new(), sealed: Vec::new() };
         Arc::new(Self { server, metrics, books: Mutex::new(books) })
     }
 
@@ -101,7 +101,7 @@ impl Paths {
     fn received(&self, datagrams: &[RecvMeta]) {
         let mut books = lock(&self.books);
         for datagram in datagrams {
-            if !books.proven.contains_key(&datagram.addr) {
+            if !books.proven.holds(&datagram.addr) {
                 books.credit.received(&datagram.addr, datagram.len);
                 self.metrics.unproven_bytes(Direction::In, datagram.len);
             }
@@ -111,7 +111,7 @@ impl Paths {
     /// Is there anything to decide before datagrams leave for this address?
     fn needs_a_look(&self, to: SocketAddr) -> bool {
         let books = lock(&self.books);
-        !books.sealed.is_empty() || !books.proven.contains_key(&to)
+        !books.sealed.is_empty() || !books.proven.holds(&to)
     }
 
     /// The part of a datagram that is to be sent.
@@ -123,12 +123,12 @@ impl Paths {
 
     fn may_send(&self, to: SocketAddr, bytes: usize) -> bool {
         let mut books = lock(&self.books);
-        books.proven.contains_key(&to) || books.credit.allows(&to, bytes)
+        books.proven.holds(&to) || books.credit.allows(&to, bytes)
     }
 
     fn sent(&self, to: SocketAddr, bytes: usize) {
         let mut books = lock(&self.books);
-        if !books.proven.contains_key(&to) {
+        if !books.proven.holds(&to) {
             books.credit.spend(&to, bytes);
             self.metrics.unproven_bytes(Direction::Out, bytes);
         }
@@ -147,17 +147,11 @@ impl Paths {
     }
 
     fn settle(&self, address: SocketAddr) {
-        *lock(&self.books).proven.entry(address).or_default() += 1;
+        lock(&self.books).proven.settle(address);
     }
 
     fn leave(&self, address: SocketAddr) {
-        let mut books = lock(&self.books);
-        if let Some(connections) = books.proven.get_mut(&address) {
-            *connections -= 1;
-            if *connections == 0 {
-                books.proven.remove(&address);
-            }
-        }
+        lock(&self.books).proven.leave(address);
     }
 }
 

@@ -466,7 +466,7 @@ fn d9_the_end_waits_for_what_the_transport_holds_back() {
     run(no_rates(), async |mut worker| {
         let alice = worker.sign_in("alice").await;
         alice.client.set_flushed(Flushed::Nothing);
-        worker.shared.channels.close_all(CloseReason::Draining);
+        worker.shared.channels.close_all(CloseReason::Draining).await;
         worker.quiet().await;
         assert_eq!(alice.client.closed(), None, "its last answer would be lost");
         alice.client.set_flushed(Flushed::All);
@@ -703,7 +703,7 @@ fn f1_a_draining_channel_gets_its_last_answers_and_no_more_pushes() {
         alice.client.send(LOGIN, talk(7));
         worker.quiet().await;
         worker.house.take_all("c1");
-        worker.shared.channels.close_all(CloseReason::Draining);
+        worker.shared.channels.close_all(CloseReason::Draining).await;
         assert_eq!(idle.client.until_closed().await, (CloseReason::Draining, true));
         alice.client.send(LOGIN, talk(8));
         worker.house.push("c1", &alice.channel, "too late");
@@ -728,7 +728,7 @@ fn f1_g1_what_has_come_when_the_close_begins_is_answered_300_and_never_handed_ov
         let alice = worker.sign_in("alice").await;
         alice.client.open(STREAM);
         worker.quiet().await;
-        worker.shared.channels.close_all(CloseReason::Draining);
+        worker.shared.channels.close_all(CloseReason::Draining).await;
         alice.client.send(LOGIN, talk(7));
         alice.client.send(STREAM, talk(8));
         assert_eq!(alice.client.until_closed().await, (CloseReason::Draining, true));
@@ -792,7 +792,7 @@ fn f1_near_the_hard_stop_nobody_waits_for_an_answer() {
         worker.shared.channels.close(&waiting.channel, CloseReason::Draining);
         worker.quiet().await;
         assert_eq!((waiting.client.closed(), idle.client.closed(), opening.closed()), (None, None, None));
-        worker.shared.channels.cut_short();
+        worker.shared.channels.cut_short().await;
         for client in [&waiting.client, &idle.client, &opening] {
             assert_eq!(client.until_closed().await, (CloseReason::Draining, true));
             assert!(worker.ended().await.is_ok());
