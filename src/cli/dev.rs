@@ -23,7 +23,7 @@ use tracing::warn;
 use crate::cli::check::refuse;
 use crate::cli::log;
 use crate::cli::output;
-use crate::cli::running::{self, Signals};
+use crate::cli::shutdown::{self, Signals};
 
 /// Where `dev` and `chat` look for development files, relative to the working directory.
 const DEV_DIR: &str = "certs/dev";
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         await_links(&gateway).await?;
         let page = start_page(args.port, gateway.addresses(), &instances, &route, &made.made)?;
         output::tell(page);
-        Ok(running::until_end(gateway, signals, hard_stop).await)
+        Ok(shutdown::until_end(gateway, signals, hard_stop).await)
     });
     drop(services);
     logic.shutdown_timeout(Duration::from_secs(1));

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::cli::check::refuse;
 use crate::cli::log;
 use crate::cli::output;
-use crate::cli::running::{EXIT_INTERRUPTED, Signals};
+use crate::cli::shutdown::{EXIT_INTERRUPTED, Signals};
 
 /// The services that are embedded here.
 const SERVICES: [&str; 2] = ["login", "chat"];

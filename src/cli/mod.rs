@@ -9,11 +9,11 @@ pub(crate) mod dev;
 pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod logic;
-pub(crate) mod mint;
 pub(crate) mod output;
 pub(crate) mod route;
-pub(crate) mod running;
 pub(crate) mod serve;
+pub(crate) mod shutdown;
+pub(crate) mod sign;
 pub(crate) mod token;
 
 /// The configuration, unless `--config` names another: for containers, whose health check must read the same one.

@@ -9,7 +9,7 @@ use gateway::gateway::Gateway;
 use tracing::{info, warn};
 
 use crate::cli::check::refuse;
-use crate::cli::running::{self, Signals};
+use crate::cli::shutdown::{self, Signals};
 use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, log};
 
 /// Arguments of `gateway serve`.
@@ -57,5 +57,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(address) = addresses.monitor {
         info!(event = "listening", what = "monitor", %address);
     }
-    Ok(runtime.block_on(running::until_end(gateway, signals, hard_stop)))
+    Ok(runtime.block_on(shutdown::until_end(gateway, signals, hard_stop)))
 }

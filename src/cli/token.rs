@@ -9,8 +9,8 @@ use gateway::auth::{self, SigningKey, Verifier};
 use gateway::config::ExpectedClaims;
 use gateway::limits::Limits;
 
-use crate::cli::mint::{Signer, SignerArgs};
 use crate::cli::output;
+use crate::cli::sign::{Signer, SignerArgs};
 
 /// Arguments of `gateway token`.
 #[derive(Debug, clap::Args)]
@@ -75,7 +75,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use crate::cli::mint::{self, read_key};
+    use crate::cli::sign::{self, read_key};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -144,7 +144,7 @@ mod tests {
         );
         fs::remove_file(&file.0).unwrap();
         assert!(format!("{:#}", read_key(&file.0).err().unwrap()).contains("cannot read the key file"));
-        let message = mint::read_secret(&file.0).unwrap_err().to_string();
+        let message = sign::read_secret(&file.0).unwrap_err().to_string();
         assert!(message.contains("`gateway certs` make one"), "{message}");
     }
 }

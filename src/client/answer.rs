@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::client::calls::CallError;
-use crate::client::claim::Claim;
+use crate::client::handover::Handover;
 use crate::client::pending::Place;
-use crate::client::state::State;
+use crate::client::state::ConnectionState;
 use crate::wire::close::CloseReason;
 use crate::wire::pb;
 
@@ -153,25 +153,25 @@ pub struct PendingAnswer {
     ticket: u64,
     answer: oneshot::Receiver<Answer>,
     deadline: Pin<Box<Sleep>>,
-    claim: Arc<Claim>,
-    state: Arc<State>,
+    handover: Arc<Handover>,
+    state: Arc<ConnectionState>,
 }
 
 impl PendingAnswer {
-    pub(super) fn new(place: Place, state: Arc<State>, deadline: Instant) -> Self {
+    pub(super) fn new(place: Place, state: Arc<ConnectionState>, deadline: Instant) -> Self {
         let Place { sequence, ticket, answer } = place;
         let deadline = Box::pin(sleep_until(deadline));
-        Self { sequence, ticket, answer, deadline, claim: Arc::default(), state }
+        Self { sequence, ticket, answer, deadline, handover: Arc::default(), state }
     }
 
     /// For the writer.
-    pub(super) fn claim(&self) -> Arc<Claim> {
-        Arc::clone(&self.claim)
+    pub(super) fn handover(&self) -> Arc<Handover> {
+        Arc::clone(&self.handover)
     }
 
     /// Takes the request back; false when it may have been written.
     pub(super) fn withdraw(&self) -> bool {
-        self.claim.withdraw()
+        self.handover.withdraw()
     }
 
     /// The sequence the request went out with.

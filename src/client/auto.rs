@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep};
 use crate::client::connect::start;
 use crate::client::handle::Client;
 use crate::client::handshake::{ConnectError, Established, establish, resolve, timed_out};
-use crate::client::memory::Memory;
 use crate::client::options::{ConnectOptions, Transport};
 use crate::client::pushes::Pushes;
 use crate::client::race::race;
+use crate::client::transport_cache::TransportCache;
 use crate::client::trust::TrustedCa;
 
 /// How long the transport that is tried first is alone: three of the round trips QUIC assumes, and short enough that a
@@ -58,7 +58,7 @@ pub struct Auto {
     /// Whether the token may travel in clear to another machine. Default: no.
     pub allow_plain: bool,
     /// Where TLS won. Share one among several of these.
-    pub memory: Memory,
+    pub memory: TransportCache,
 }
 
 /// What [`Auto::connect`] came to; [`Client::transport`] says over what.
@@ -127,7 +127,7 @@ impl Auto {
     pub fn new(server: impl Into<String>, ca: TrustedCa) -> Self {
         let options = ConnectOptions::quic(server, ca);
         let tls_port = default_tls_port(&options.server);
-        Self { options, tls_port, allow_plain: false, memory: Memory::new() }
+        Self { options, tls_port, allow_plain: false, memory: TransportCache::new() }
     }
 
     /// Connects. Dropped halfway, nothing is left behind.

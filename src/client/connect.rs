@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::driver::{Arrived, Driver, Heart, Source, Wire};
-use crate::client::handle::{Client, Inner, Lanes};
+use crate::client::handle::{Client, Inner, StreamQueues};
 use crate::client::handshake::{ConnectError, Established, establish, resolve};
 use crate::client::options::{ConnectOptions, Transport};
 use crate::client::pushes::{self, PushSender, Pushes};
-use crate::client::state::State;
+use crate::client::state::ConnectionState;
 use crate::client::stream::{self, WRITE_QUEUE};
 
 impl Client {
@@ -59,22 +59,22 @@ pub(super) fn start(options: &ConnectOptions, established: Established) -> (Clie
 
 /// A connection while its tasks are put together.
 struct Assembly {
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
     pushes: Pushes,
     push_sender: PushSender,
-    lanes: Lanes,
+    queues: StreamQueues,
     driver: Driver,
 }
 
 impl Assembly {
     fn new(options: &ConnectOptions, wire: Wire) -> Self {
-        let state = Arc::new(State::new(options.dialect));
+        let state = Arc::new(ConnectionState::new(options.dialect));
         let (push_sender, pushes) = pushes::channel(Arc::clone(&state));
         let accepts = matches!(wire, Wire::Quic { .. }) && options.push_stream;
         let driver = Driver {
             wire,
             state: Arc::clone(&state),
-            lanes: Lanes(Vec::new()),
+            queues: StreamQueues(Vec::new()),
             readers: JoinSet::new(),
             writers: JoinSet::new(),
             arrived: Vec::new(),
@@ -83,7 +83,7 @@ impl Assembly {
             pushes: accepts.then(|| push_sender.clone()),
             push_room: push_sender.room(),
         };
-        Self { state, pushes, push_sender, lanes: Lanes(Vec::new()), driver }
+        Self { state, pushes, push_sender, queues: StreamQueues(Vec::new()), driver }
     }
 
     fn add_stream<R, W>(&mut self, from: R, to: W)
@@ -91,13 +91,13 @@ impl Assembly {
         R: tokio::io::AsyncRead + Unpin + Send + 'static,
         W: tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let index = self.lanes.0.len();
+        let index = self.queues.0.len();
         let (sender, queue) = mpsc::channel(WRITE_QUEUE);
         let reader =
             stream::read(from, Arc::clone(&self.state), Some(sender.clone()), self.push_sender.clone());
         self.driver.readers.spawn(async move { (Source::Stream(index), reader.await) });
         self.driver.writers.spawn(stream::write(to, queue));
-        self.lanes.0.push(sender);
+        self.queues.0.push(sender);
     }
 
     fn start(
@@ -106,14 +106,14 @@ impl Assembly {
         transport: Transport,
         connection: Option<quinn::Connection>,
     ) -> (Client, Pushes) {
-        let Self { state, pushes, lanes, mut driver, .. } = self;
-        driver.lanes = lanes.clone();
+        let Self { state, pushes, queues, mut driver, .. } = self;
+        driver.queues = queues.clone();
         let stop = Arc::clone(&driver.stop);
         let heart = Heart { interval: options.heartbeat, kind: options.heartbeat_kind };
         let driver = AbortOnDropHandle::new(tokio::spawn(driver.run(heart)));
         let client = Client::new(Inner {
             state,
-            lanes,
+            queues,
             login_timeout: options.login_timeout,
             request_timeout: options.request_timeout,
             stop,

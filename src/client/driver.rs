@@ -14,10 +14,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use crate::client::handle::{Lane, Lanes, heartbeats};
+use crate::client::handle::{ClientStream, StreamQueues, heartbeats};
 use crate::client::options::Heartbeat;
 use crate::client::pushes::{PushRoom, PushSender};
-use crate::client::state::State;
+use crate::client::state::ConnectionState;
 use crate::client::stream::{self, Ended, Write};
 use crate::congestion;
 use crate::limits::{LINGER, QUIC_FLUSH};
@@ -128,8 +128,8 @@ pub(super) enum Lapse {
 /// Owns every task of a connection; dropped, it closes it. The wire is dropped first.
 pub(super) struct Driver {
     pub(super) wire: Wire,
-    pub(super) state: Arc<State>,
-    pub(super) lanes: Lanes,
+    pub(super) state: Arc<ConnectionState>,
+    pub(super) queues: StreamQueues,
     pub(super) readers: JoinSet<(Source, Ended)>,
     pub(super) writers: JoinSet<io::Result<()>>,
     /// Of each QUIC stream the client opened.
@@ -168,7 +168,7 @@ impl Driver {
 
     /// Keeps the connection until something ends it.
     async fn attend(&mut self, heart: Heart) -> End {
-        let heart = beat(heart, Arc::clone(&self.state), self.lanes.clone());
+        let heart = beat(heart, Arc::clone(&self.state), self.queues.clone());
         tokio::pin!(heart);
         let state = Arc::clone(&self.state);
         let kicked = state.kicked();
@@ -256,7 +256,7 @@ impl Driver {
         // A gateway that broke the protocol is told so by the code alone.
         if matches!(self.wire, Wire::Tcp) || reason == CloseReason::Bye {
             let last = frame::encode(Opcode::Close, &reason.payload());
-            let _ = timeout(LINGER, flush(&self.lanes, last, &mut self.arrived)).await;
+            let _ = timeout(LINGER, flush(&self.queues, last, &mut self.arrived)).await;
         }
         match &self.wire {
             Wire::Tcp => {
@@ -302,11 +302,11 @@ fn reason_of_io(error: &io::Error) -> CloseReason {
 
 /// Writes what is queued and `last` on the login stream, behind all the rest: a QUIC close drops what is not there yet, and
 /// the gateway reads nothing after `last`.
-async fn flush(lanes: &Lanes, last: Bytes, arrived: &mut [Arrived]) {
-    for (index, lane) in lanes.0.iter().enumerate().rev() {
+async fn flush(queues: &StreamQueues, last: Bytes, arrived: &mut [Arrived]) {
+    for (index, stream) in queues.0.iter().enumerate().rev() {
         let bytes = if index == 0 { last.clone() } else { Bytes::new() };
         let (done, written) = oneshot::channel();
-        if lane.send(Write::Last { bytes, done }).await.is_ok() {
+        if stream.send(Write::Last { bytes, done }).await.is_ok() {
             let _ = written.await;
         }
         if let Some(arrived) = arrived.get_mut(index) {
@@ -316,7 +316,7 @@ async fn flush(lanes: &Lanes, last: Bytes, arrived: &mut [Arrived]) {
 }
 
 /// Sends heartbeats once the channel is open; returns when the gateway has been silent for too long.
-async fn beat(heart: Heart, state: Arc<State>, lanes: Lanes) {
+async fn beat(heart: Heart, state: Arc<ConnectionState>, queues: StreamQueues) {
     let Some(interval) = heart.interval else { return pending().await };
     state.opened().await;
     let mut ticks = interval_at(Instant::now() + interval, interval);
@@ -333,7 +333,7 @@ async fn beat(heart: Heart, state: Arc<State>, lanes: Lanes) {
         }
         for ping in heartbeats(heart.kind, state.dialect) {
             // With a full queue there is traffic enough to keep the session.
-            let _ = lanes.of(Lane::Heartbeat).try_send(Write::Packet(Encoded::whole(ping)));
+            let _ = queues.of(ClientStream::Heartbeat).try_send(Write::Packet(Encoded::whole(ping)));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::client::driver::CLOSE_FOLLOWS;
 use crate::client::go_away::{GO_AWAY_TAG, GoAway};
 use crate::client::options::{Heartbeat, Transport};
 use crate::client::pending::Refusal;
-use crate::client::state::{Counts, State};
+use crate::client::state::{ConnectionState, Counts};
 use crate::client::stream::{MAX_FRAME, Write};
 use crate::limits::KIB;
 use crate::wire::close::CloseReason;
@@ -40,8 +40,8 @@ pub struct Client {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) state: Arc<State>,
-    pub(super) lanes: Lanes,
+    pub(super) state: Arc<ConnectionState>,
+    pub(super) queues: StreamQueues,
     pub(super) login_timeout: Duration,
     pub(super) request_timeout: Duration,
     /// Asks the driver for an orderly close.
@@ -60,7 +60,7 @@ pub(super) struct Room {
 
 /// Which of the client's streams something goes out on. With one stream, and on TCP, all are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub enum ClientStream {
     /// Stream 0.
     Login,
     /// The second stream.
@@ -69,17 +69,17 @@ pub enum Lane {
     Messages,
 }
 
-/// The queues towards the writers: one, or one per lane.
+/// The queues towards the writers: one, or one per stream.
 #[derive(Debug, Clone)]
-pub(super) struct Lanes(pub(super) Vec<mpsc::Sender<Write>>);
+pub(super) struct StreamQueues(pub(super) Vec<mpsc::Sender<Write>>);
 
-impl Lanes {
-    fn index(&self, lane: Lane) -> usize {
-        if self.0.len() == 1 { 0 } else { lane as usize }
+impl StreamQueues {
+    fn index(&self, stream: ClientStream) -> usize {
+        if self.0.len() == 1 { 0 } else { stream as usize }
     }
 
-    pub(super) fn of(&self, lane: Lane) -> &mpsc::Sender<Write> {
-        &self.0[self.index(lane)]
+    pub(super) fn of(&self, stream: ClientStream) -> &mpsc::Sender<Write> {
+        &self.0[self.index(stream)]
     }
 }
 
@@ -116,7 +116,7 @@ impl Client {
     /// [`RequestError`] when it cannot be sent.
     pub async fn send_login(&self, request: &pb::LoginReq) -> Result<PendingAnswer, RequestError> {
         let header = pb::Header { command: command::LOGIN_SIGNIN.to_owned(), ..Default::default() };
-        self.send_header(Lane::Login, header, request.encode_to_vec()).await
+        self.send_header(ClientStream::Login, header, request.encode_to_vec()).await
     }
 
     /// Sends a request and waits for its answer. `dest` is an account, a group, or empty.
@@ -145,16 +145,16 @@ impl Client {
     ) -> Result<PendingAnswer, RequestError> {
         let header =
             pb::Header { command: command.to_owned(), dest: dest.to_owned(), ..pb::Header::default() };
-        self.send_header(Lane::Messages, header, body).await
+        self.send_header(ClientStream::Messages, header, body).await
     }
 
-    /// Sends a request with any header on any lane. Sequence 0 is replaced by the next one.
+    /// Sends a request with any header on any stream. Sequence 0 is replaced by the next one.
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`RequestError::SequenceInUse`].
     pub async fn send_header(
         &self,
-        lane: Lane,
+        stream: ClientStream,
         header: pb::Header,
         body: impl Into<Bytes>,
     ) -> Result<PendingAnswer, RequestError> {
@@ -165,7 +165,7 @@ impl Client {
         }
         let login = header.command == command::LOGIN_SIGNIN;
         let deadline = Instant::now() + if login { inner.login_timeout } else { inner.request_timeout };
-        let room = timeout_at(deadline, self.room(lane)).await.map_err(|_| RequestError::TimedOut)??;
+        let room = timeout_at(deadline, self.room(stream)).await.map_err(|_| RequestError::TimedOut)??;
         match self.send_in(room, header, body, deadline) {
             Err(RequestError::StreamEnded) => Err(self.closed_or_ended().await),
             sent => sent,
@@ -173,14 +173,14 @@ impl Client {
     }
 
     /// Waits until one more request can be queued. Cancel safe.
-    pub(super) async fn room(&self, lane: Lane) -> Result<Room, RequestError> {
+    pub(super) async fn room(&self, stream: ClientStream) -> Result<Room, RequestError> {
         let inner = &self.inner;
         let (Ok(slot), Ok(place)) =
-            (inner.state.pending.slot().await, inner.lanes.of(lane).clone().reserve_owned().await)
+            (inner.state.pending.slot().await, inner.queues.of(stream).clone().reserve_owned().await)
         else {
             return Err(self.closed_or_ended().await);
         };
-        Ok(Room { slot, place, stream: inner.lanes.index(lane) })
+        Ok(Room { slot, place, stream: inner.queues.index(stream) })
     }
 
     /// Queues a request. [`RequestError::StreamEnded`] also when the whole connection is over.
@@ -200,7 +200,7 @@ impl Client {
         header.sequence = place.sequence;
         let pending = PendingAnswer::new(place, Arc::clone(state), deadline);
         let frame = encode_message(state.dialect, &header, body);
-        room.place.send(Write::Request { frame, claim: pending.claim() });
+        room.place.send(Write::Request { frame, handover: pending.handover() });
         Ok(pending)
     }
 
@@ -219,9 +219,9 @@ impl Client {
     ///
     /// # Errors
     /// [`RequestError`] when the connection or the stream is over.
-    pub async fn send_raw(&self, lane: Lane, bytes: impl Into<Bytes>) -> Result<(), RequestError> {
+    pub async fn send_raw(&self, stream: ClientStream, bytes: impl Into<Bytes>) -> Result<(), RequestError> {
         let frame = Write::Packet(Encoded::whole(bytes.into()));
-        match self.inner.lanes.of(lane).send(frame).await {
+        match self.inner.queues.of(stream).send(frame).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.closed_or_ended().await),
         }
@@ -236,7 +236,7 @@ impl Client {
         let start = Instant::now();
         let before = inner.state.counts();
         for frame in heartbeats(kind, inner.state.dialect) {
-            self.send_raw(Lane::Heartbeat, frame).await?;
+            self.send_raw(ClientStream::Heartbeat, frame).await?;
         }
         let (frame, basic) = (kind != Heartbeat::Basic, kind != Heartbeat::Frame);
         let pong = inner.state.counted(|counts| {

@@ -13,13 +13,12 @@
 mod answer;
 mod auto;
 mod calls;
-mod claim;
 mod connect;
 mod driver;
 mod go_away;
 mod handle;
+mod handover;
 mod handshake;
-mod memory;
 mod options;
 mod pending;
 mod pushes;
@@ -29,15 +28,15 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod transport_cache;
 mod trust;
 
 pub use answer::{Answer, Login, LoginError, NotSent, PendingAnswer, RequestError};
 pub use auto::{Auto, Connected, NoTransport, Plain, default_tls_port};
 pub use calls::CallError;
 pub use go_away::{GO_AWAY_TAG, GoAway};
-pub use handle::{Client, Lane};
+pub use handle::{Client, ClientStream};
 pub use handshake::{ConnectError, quic_endpoint};
-pub use memory::Memory;
 pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
 pub use pushes::{GroupNotice, Push, Pushes};
 pub use resilient::{
@@ -45,4 +44,5 @@ pub use resilient::{
     ResilientOptions, ResilientPushes, Server, Tokens,
 };
 pub use state::Counts;
+pub use transport_cache::TransportCache;
 pub use trust::{CaError, TrustedCa};

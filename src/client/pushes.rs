@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::client::state::State;
+use crate::client::state::ConnectionState;
 use crate::limits::KIB;
 use crate::wire::{command, pb};
 
@@ -74,7 +74,7 @@ impl Push {
 #[derive(Debug)]
 pub struct Pushes {
     queue: mpsc::Receiver<(Push, OwnedSemaphorePermit)>,
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
 }
 
 impl Pushes {
@@ -125,7 +125,7 @@ impl PushRoom {
 impl PushSender {
     /// Waits for room; a push nobody wants is discarded. When the consumer goes, its queue goes with it, and so a
     /// reader that waits here gets its room.
-    pub(super) async fn send(&self, push: Push, state: &State) {
+    pub(super) async fn send(&self, push: Push, state: &ConnectionState) {
         let cost = push.body.len().clamp(MIN_COST, MAX_HELD) as u32;
         let room = match Arc::clone(&self.room.0).try_acquire_many_owned(cost) {
             Ok(room) => room,
@@ -144,7 +144,7 @@ impl PushSender {
 }
 
 /// Both ends.
-pub(super) fn channel(state: Arc<State>) -> (PushSender, Pushes) {
+pub(super) fn channel(state: Arc<ConnectionState>) -> (PushSender, Pushes) {
     let (sender, queue) = mpsc::channel(MAX_QUEUED);
     let room = PushRoom(Arc::new(Semaphore::new(MAX_HELD)));
     (PushSender { queue: sender, room }, Pushes { queue, state })

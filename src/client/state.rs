@@ -28,7 +28,7 @@ pub struct Counts {
 
 /// Shared by everything that belongs to one connection.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ConnectionState {
     pub(super) dialect: Dialect,
     pub(super) pending: Pending,
     login: OnceLock<Login>,
@@ -44,7 +44,7 @@ pub(super) struct State {
     held: AtomicUsize,
 }
 
-impl State {
+impl ConnectionState {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
@@ -194,8 +194,8 @@ impl State {
     }
 }
 
-/// See [`State::hold`].
-pub(super) struct Held<'a>(&'a State);
+/// See [`ConnectionState::hold`].
+pub(super) struct Held<'a>(&'a ConnectionState);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {

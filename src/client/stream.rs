@@ -9,11 +9,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::answer::Answer;
-use crate::client::claim::Claim;
 use crate::client::driver::reason_of_code;
 use crate::client::go_away::GoAway;
+use crate::client::handover::Handover;
 use crate::client::pushes::{Push, PushSender};
-use crate::client::state::State;
+use crate::client::state::ConnectionState;
 use crate::limits::{KIB, READ_CHUNK};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Frame, FrameDecoder, Opcode};
@@ -51,7 +51,7 @@ pub(super) enum Write {
     /// One frame, or any bytes.
     Packet(Encoded),
     /// A request, unless its sender has taken it back.
-    Request { frame: Encoded, claim: Arc<Claim> },
+    Request { frame: Encoded, handover: Arc<Handover> },
     /// The last bytes. `done` is told when they, and all before them, were handed to the transport.
     Last { bytes: Bytes, done: oneshot::Sender<()> },
 }
@@ -59,7 +59,7 @@ pub(super) enum Write {
 /// Reads frames until the stream ends.
 pub(super) async fn read(
     mut from: impl AsyncRead + Unpin,
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
     replies: Option<mpsc::Sender<Write>>,
     pushes: PushSender,
 ) -> Ended {
@@ -89,7 +89,7 @@ pub(super) async fn read(
 /// Does what one frame asks for; an end when it ends the stream.
 async fn take(
     frame: Frame,
-    state: &State,
+    state: &ConnectionState,
     replies: Option<&mpsc::Sender<Write>>,
     pushes: &PushSender,
 ) -> Option<Ended> {
@@ -122,7 +122,7 @@ async fn take(
 }
 
 /// Gives a packet to the request or the consumer it is for.
-async fn deliver(packet: LogicPacket, state: &State, pushes: &PushSender) -> Option<Ended> {
+async fn deliver(packet: LogicPacket, state: &ConnectionState, pushes: &PushSender) -> Option<Ended> {
     let Ok(header) = pb::Header::decode(packet.header) else { return Some(Ended::Violated) };
     if header.flag == pb::Flag::Response as i32 {
         state.answer(Answer::new(header, packet.body));
@@ -139,7 +139,7 @@ async fn deliver(packet: LogicPacket, state: &State, pushes: &PushSender) -> Opt
 
 /// Answers a ping. With a full queue there is no answer: the gateway pings again, and waiting here could make both
 /// ends wait for each other.
-fn pong(frame: Bytes, state: &State, replies: Option<&mpsc::Sender<Write>>) {
+fn pong(frame: Bytes, state: &ConnectionState, replies: Option<&mpsc::Sender<Write>>) {
     let queued = replies.is_some_and(|to| to.try_send(Write::Packet(Encoded::whole(frame))).is_ok());
     if queued {
         state.count(|counts| counts.pings_answered += 1);
@@ -158,8 +158,8 @@ pub(super) async fn write(
         for order in batch.drain(..) {
             match order {
                 Write::Packet(frame) => gather(&mut to, &mut gathered, frame).await?,
-                Write::Request { frame, claim } => {
-                    if claim.hand_over() {
+                Write::Request { frame, handover } => {
+                    if handover.hand_over() {
                         gather(&mut to, &mut gathered, frame).await?;
                     }
                 }

@@ -100,7 +100,7 @@ fn check_durations(limits: &Limits) -> Checked {
         ("backend_ping", limits.backend_ping),
         ("backend_frame_deadline", limits.backend_frame_deadline),
         ("backend_dial", limits.backend_dial),
-        ("backend_young", limits.backend_young),
+        ("backend_warming", limits.backend_warming),
         ("backend_returned_within", limits.backend_returned_within),
         ("backend_ejected", limits.backend_ejected),
         ("backend_ejected_max", limits.backend_ejected_max),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use toml::{Table, Value};
 
-use super::error::Origin;
+use super::error::ConfigOrigin;
 use super::events;
 use super::file::File;
 use super::sources::Sources;
@@ -48,7 +48,7 @@ pub struct Setting {
     /// As TOML; `"***"` for a secret.
     pub value: String,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
 }
 
 impl Effective {
@@ -91,7 +91,7 @@ impl Effective {
 }
 
 impl Setting {
-    fn new(section: String, key: String, value: &Value, origin: Origin) -> Self {
+    fn new(section: String, key: String, value: &Value, origin: ConfigOrigin) -> Self {
         let name = format!("{section}.{key}");
         let value = match value.as_str() {
             _ if is_secret(&name) => format!("{MASK:?}"),

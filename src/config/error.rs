@@ -36,13 +36,13 @@ pub enum ConfigError {
         /// What is wrong, and what is allowed.
         problem: String,
         /// Where the value comes from.
-        origin: Origin,
+        origin: ConfigOrigin,
     },
 }
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ConfigOrigin {
     /// It is not set anywhere.
     Default,
     /// A file, by its name.
@@ -51,7 +51,7 @@ pub enum Origin {
     Variable(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ConfigOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),

@@ -32,7 +32,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) monitor: Monitor,
     #[serde(default)]
-    pub(super) events: Events,
+    pub(super) events: EventsTable,
     #[serde(default)]
     pub(super) drain: Drain,
     #[serde(default)]
@@ -174,7 +174,7 @@ pub(super) struct Monitor {
 
 #[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Events {
+pub(super) struct EventsTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) webhook: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -321,7 +321,7 @@ impl Default for Register {
     }
 }
 
-impl Default for Events {
+impl Default for EventsTable {
     fn default() -> Self {
         Self {
             webhook: None,
@@ -333,9 +333,9 @@ impl Default for Events {
     }
 }
 
-impl fmt::Debug for Events {
+impl fmt::Debug for EventsTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("EventsTable").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 

@@ -33,7 +33,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use self::consul::{Advertise, Consul, ConsulAddress, Register};
 pub use self::effective::{Effective, Setting};
-pub use self::error::{ConfigError, Origin};
+pub use self::error::{ConfigError, ConfigOrigin};
 pub use self::events::{Webhook, WebhookAddress};
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::keys::{NoRandomness, QuicKeysError};
@@ -142,7 +142,7 @@ pub fn load_monitor(path: Option<&Path>, options: &Options) -> Result<Option<Soc
 /// `secret`, `secret_file` and `public_key_file` exclude each other, but one in the environment replaces those in the
 /// file.
 fn prefer_overriding_key(auth: &mut file::Auth, sources: &Sources) {
-    let overrides = |key| matches!(sources.origin(key), Origin::Variable(_));
+    let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
     let [secret, secret_file, public_key_file] =
         ["auth.secret", "auth.secret_file", "auth.public_key_file"].map(overrides);
     if !(secret || secret_file || public_key_file) {
@@ -155,7 +155,7 @@ fn prefer_overriding_key(auth: &mut file::Auth, sources: &Sources) {
 
 /// The same for `token` and `token_file`.
 fn prefer_overriding_token(consul: &mut file::Consul, sources: &Sources) {
-    let overrides = |key| matches!(sources.origin(key), Origin::Variable(_));
+    let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
     let [token, token_file] = ["discovery.consul.token", "discovery.consul.token_file"].map(overrides);
     if token || token_file {
         consul.token = consul.token.take().filter(|_| token);
@@ -164,8 +164,8 @@ fn prefer_overriding_token(consul: &mut file::Consul, sources: &Sources) {
 }
 
 /// The same for `webhook_token` and `webhook_token_file`.
-fn prefer_overriding_webhook_token(events: &mut file::Events, sources: &Sources) {
-    let overrides = |key| matches!(sources.origin(key), Origin::Variable(_));
+fn prefer_overriding_webhook_token(events: &mut file::EventsTable, sources: &Sources) {
+    let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
     let [token, token_file] = ["events.webhook_token", "events.webhook_token_file"].map(overrides);
     if token || token_file {
         events.webhook_token = events.webhook_token.take().filter(|_| token);

@@ -8,7 +8,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::effective::is_secret;
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, ConfigOrigin};
 use super::file::File;
 use crate::limits::Limits;
 
@@ -78,9 +78,9 @@ impl Sources {
     }
 
     /// Where the value of `section.key` comes from. An index behind it is cut off: a list has one source.
-    pub(super) fn origin(&self, key: &str) -> Origin {
+    pub(super) fn origin(&self, key: &str) -> ConfigOrigin {
         let plain = key.split('[').next().unwrap_or(key);
-        self.figment.find_metadata(plain).map_or(Origin::Default, origin_of)
+        self.figment.find_metadata(plain).map_or(ConfigOrigin::Default, origin_of)
     }
 
     /// An error for a value, with its origin.
@@ -91,7 +91,7 @@ impl Sources {
     fn value_error(&self, error: figment::Error) -> ConfigError {
         let mut key = key_text(&error.path);
         // Not the metadata of the error: a missing key has none.
-        let origin = error.metadata.as_ref().map_or_else(|| Origin::File(self.name.clone()), origin_of);
+        let origin = error.metadata.as_ref().map_or_else(|| ConfigOrigin::File(self.name.clone()), origin_of);
         let problem = match &error.kind {
             Kind::MissingField(name) => {
                 key = if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
@@ -148,10 +148,10 @@ fn plain_type(expected: &str) -> &str {
     }
 }
 
-fn origin_of(metadata: &Metadata) -> Origin {
+fn origin_of(metadata: &Metadata) -> ConfigOrigin {
     match metadata.name.strip_prefix(VARIABLE) {
-        Some(name) => Origin::Variable(name.to_owned()),
-        None => Origin::File(metadata.name.to_string()),
+        Some(name) => ConfigOrigin::Variable(name.to_owned()),
+        None => ConfigOrigin::File(metadata.name.to_string()),
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Listening {
 
 /// The source could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum DiscoveryStartError {
     /// The settings name an agent that cannot be asked.
     #[error("{0}")]
     Agent(String),
@@ -71,8 +71,8 @@ impl Discovery {
     /// Starts the configured source.
     ///
     /// # Errors
-    /// [`StartError`].
-    pub(crate) fn start(gate: Gate) -> Result<Self, StartError> {
+    /// [`DiscoveryStartError`].
+    pub(crate) fn start(gate: Gate) -> Result<Self, DiscoveryStartError> {
         match &gate.config.consul {
             Some(consul) => consul::start(consul, &gate),
             None => Ok(static_list::start(&gate)),

@@ -8,16 +8,16 @@ use bytes::Bytes;
 
 use super::{Dispatch, Parts, Settings};
 use crate::config::Instance;
-use crate::dispatch::inbound::{Delivery, Step};
+use crate::dispatch::delivery::{Delivery, Step};
+use crate::dispatch::health::Loss;
 use crate::dispatch::link::Link;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
-use crate::dispatch::supervision::Loss;
 use crate::limits::Limits;
 use crate::monitor::readiness::Readiness;
 use crate::route::Route;
 use crate::session::channels::Channels;
-use crate::session::fixtures::{Books, logic_packet};
+use crate::session::fixtures::{TestMetrics, logic_packet};
 use crate::session::signouts::{self, SignOuts};
 use crate::wire::dialect::Dialect;
 use crate::wire::packet::{self, LogicPacket};
@@ -26,26 +26,31 @@ use crate::wire::pb;
 pub(crate) const GATE: &str = "gate01";
 
 /// A dispatcher, and its counters.
-pub(crate) struct House {
-    pub(crate) books: Books,
+pub(crate) struct TestDispatch {
+    pub(crate) test_metrics: TestMetrics,
     pub(crate) dispatch: Rc<Dispatch>,
 }
 
 /// A house with these instances, `(service, id, dialect)`, none of them linked yet.
-pub(crate) fn house(limits: Limits, signout_after_kick: bool, instances: &[(&str, &str, Dialect)]) -> House {
-    house_with(true, limits, signout_after_kick, instances)
+pub(crate) fn harness(
+    limits: Limits,
+    signout_after_kick: bool,
+    instances: &[(&str, &str, Dialect)],
+) -> TestDispatch {
+    harness_with(true, limits, signout_after_kick, instances)
 }
 
 /// The same with or without bounded load.
-pub(crate) fn house_with(
+pub(crate) fn harness_with(
     is_bounded: bool,
     limits: Limits,
     signout_after_kick: bool,
     instances: &[(&str, &str, Dialect)],
-) -> House {
-    let books = Books::new();
-    let metrics = Arc::clone(&books.worker);
-    let places = signouts::Bounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
+) -> TestDispatch {
+    let test_metrics = TestMetrics::new();
+    let metrics = Arc::clone(&test_metrics.worker);
+    let places =
+        signouts::SignOutBounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
     let signouts = SignOuts::new(places, Arc::default(), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).unwrap();
@@ -60,13 +65,13 @@ pub(crate) fn house_with(
         pressure: crate::monitor::pressure::Pressure::none(),
     };
     let readiness = Arc::new(Readiness::new(1, []));
-    let cells = books.metrics.clone();
+    let cells = test_metrics.metrics.clone();
     let parts = Parts { settings, channels, signouts, metrics, services, cells, readiness };
     let dispatch = Dispatch::new(parts);
     for (service, id, dialect) in instances {
-        dispatch.come(instance(service, id, *dialect), true);
+        dispatch.add(instance(service, id, *dialect), true);
     }
-    House { books, dispatch }
+    TestDispatch { test_metrics, dispatch }
 }
 
 /// An instance in the only zone.
@@ -80,7 +85,7 @@ pub(crate) fn instance(service: &str, id: &str, dialect: Dialect) -> Instance {
     }
 }
 
-impl House {
+impl TestDispatch {
     pub(crate) fn link(&self, id: &str) -> Rc<Link> {
         let found = self.dispatch.links().into_iter().rfind(|link| link.instance.id == id);
         found.unwrap_or_else(|| panic!("no instance {id}"))

@@ -8,18 +8,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::config::Instance;
-use crate::dispatch::queue::{Bounds, Cargo, Progress, SendQueue};
-use crate::dispatch::supervision::{Event, Rule, Standing, Supervision, Transition};
-use crate::dispatch::zones::Presence;
+use crate::dispatch::health::{Health, HealthEvent, Rule, Standing, Transition};
+use crate::dispatch::queue::{Payload, Progress, QueueBounds, SendQueue};
+use crate::dispatch::zones::LinkPresence;
 use crate::monitor::metrics::LinkMetrics;
+use crate::session::local_waker::LocalWaker;
 use crate::session::pending::{InstanceKey, Load, Ticket};
 use crate::session::signouts::SignOut;
-use crate::session::wake::Wake;
 use crate::wire::packet::Encoded;
 
 /// How a link ends whose instance has left.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Leave {
+pub(crate) struct Drain {
     /// Until then, channels that wait for an answer of the instance send it what follows, to keep their order.
     pub(crate) follow_until: Instant,
     /// It ends when it owes nothing more, and by then at the latest.
@@ -35,18 +35,18 @@ pub(crate) struct Link {
     /// Of its connection; one that broke keeps what it owed.
     load: RefCell<Rc<Load>>,
     queue: RefCell<SendQueue>,
-    supervision: RefCell<Supervision>,
+    health: RefCell<Health>,
     /// How often its connection came up.
     lives: Cell<u64>,
     /// The administrator was told that it is lost, or refused.
     is_told_lost: Cell<bool>,
     /// Its instance has left.
-    leave: Cell<Option<Leave>>,
+    drain: Cell<Option<Drain>>,
     /// Sign-outs that its connection took and that were not answered. The Go services answer each, the embedded one none.
     signouts: Cell<u64>,
     /// When its connection's task was last at work.
     last_turn: Cell<Option<Instant>>,
-    wake: Wake,
+    wake: LocalWaker,
 }
 
 impl Link {
@@ -54,7 +54,7 @@ impl Link {
         key: InstanceKey,
         instance: Instance,
         is_of_first_set: bool,
-        bounds: Bounds,
+        bounds: QueueBounds,
         metrics: Arc<LinkMetrics>,
     ) -> Rc<Self> {
         let queue = RefCell::new(SendQueue::new(key, bounds));
@@ -64,13 +64,13 @@ impl Link {
             metrics,
             load: RefCell::default(),
             queue,
-            supervision: RefCell::new(Supervision::new(is_of_first_set)),
+            health: RefCell::new(Health::new(is_of_first_set)),
             lives: Cell::new(0),
             is_told_lost: Cell::new(false),
-            leave: Cell::new(None),
+            drain: Cell::new(None),
             signouts: Cell::new(0),
             last_turn: Cell::new(None),
-            wake: Wake::default(),
+            wake: LocalWaker::default(),
         })
     }
 
@@ -81,15 +81,15 @@ impl Link {
 
     /// What the selector may do with it; none while its connection is not up, and none when its instance has left.
     pub(crate) fn standing(&self) -> Option<Standing> {
-        if self.is_leaving() { None } else { self.supervision.borrow().standing() }
+        if self.is_leaving() { None } else { self.health.borrow().standing() }
     }
 
     /// How things stand with it, as the administrator was told.
-    pub(crate) fn presence(&self) -> Presence {
-        match (self.supervision.borrow().standing(), self.is_told_lost.get()) {
-            (Some(_), _) => Presence::Linked,
-            (None, false) => Presence::Awaited,
-            (None, true) => Presence::Lost,
+    pub(crate) fn presence(&self) -> LinkPresence {
+        match (self.health.borrow().standing(), self.is_told_lost.get()) {
+            (Some(_), _) => LinkPresence::Linked,
+            (None, false) => LinkPresence::Awaited,
+            (None, true) => LinkPresence::Lost,
         }
     }
 
@@ -103,14 +103,14 @@ impl Link {
         self.lives.get()
     }
 
-    /// When [`Event::Time`] will change something.
+    /// When [`HealthEvent::Time`] will change something.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.supervision.borrow().next_due()
+        self.health.borrow().next_due()
     }
 
     /// Returns `true` if an answer would change anything. Asked with every response.
     pub(crate) fn awaits_proof(&self) -> bool {
-        self.supervision.borrow().awaits_proof()
+        self.health.borrow().awaits_proof()
     }
 
     /// The task of its connection is at work; how long it was not. Nothing for a connection that begins.
@@ -141,24 +141,24 @@ impl Link {
         self.last_turn.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
     }
 
-    /// See [`Supervision::is_about_now`].
+    /// See [`Health::is_about_now`].
     pub(crate) fn is_about_now(&self, arrived: Instant) -> bool {
-        self.supervision.borrow().is_about_now(arrived)
+        self.health.borrow().is_about_now(arrived)
     }
 
     /// Lets something happen to it; tells what of it is worth a word.
-    pub(crate) fn on(&self, event: Event, now: Instant, rule: &Rule) -> Option<Transition> {
-        let mut supervision = self.supervision.borrow_mut();
-        let was_up = supervision.was_up();
-        let transition = supervision.on(event, now, rule);
-        if event == Event::Alive && transition.is_some() {
+    pub(crate) fn on(&self, event: HealthEvent, now: Instant, rule: &Rule) -> Option<Transition> {
+        let mut health = self.health.borrow_mut();
+        let was_up = health.was_up();
+        let transition = health.on(event, now, rule);
+        if event == HealthEvent::Alive && transition.is_some() {
             self.lives.set(self.lives.get() + 1);
             self.is_told_lost.set(false);
             if was_up {
                 self.metrics.reconnected();
             }
         }
-        self.metrics.set_state(supervision.state());
+        self.metrics.set_state(health.state());
         transition
     }
 
@@ -173,30 +173,30 @@ impl Link {
     }
 
     /// Its instance left: it ends when it owes nothing more, and by then at the latest.
-    pub(crate) fn leave(&self, leave: Leave) {
-        self.leave.set(Some(leave));
+    pub(crate) fn drain(&self, drain: Drain) {
+        self.drain.set(Some(drain));
         self.wake.wake();
     }
 
     /// Its instance is back, the same in everything, before it ended.
-    pub(crate) fn stay(&self) {
-        self.leave.set(None);
+    pub(crate) fn undrain(&self) {
+        self.drain.set(None);
     }
 
     /// Returns `true` if its instance has left.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.leave.get().is_some()
+        self.drain.get().is_some()
     }
 
     /// When it ends at the latest, if its instance has left.
     pub(crate) fn leaves_by(&self) -> Option<Instant> {
-        self.leave.get().map(|leave| leave.by)
+        self.drain.get().map(|drain| drain.by)
     }
 
     /// Returns `true` if its instance has left, and channels that still wait for it send what follows there, too.
     pub(crate) fn takes_followers(&self, now: Instant) -> bool {
-        let is_up = self.supervision.borrow().standing().is_some_and(|standing| standing <= Standing::Young);
-        is_up && self.leave.get().is_some_and(|leave| now < leave.follow_until)
+        let is_up = self.health.borrow().standing().is_some_and(|standing| standing <= Standing::Warming);
+        is_up && self.drain.get().is_some_and(|drain| now < drain.follow_until)
     }
 
     /// Returns `true` if there is nothing any more to wait for, once its instance has left. While it lives, what it
@@ -232,11 +232,11 @@ impl Link {
     }
 
     /// Appends to the queue and has the link's task write.
-    pub(crate) fn enqueue(&self, cargo: Cargo, frame: Encoded) {
-        if let Cargo::Request(ticket) = &cargo {
+    pub(crate) fn enqueue(&self, payload: Payload, frame: Encoded) {
+        if let Payload::Request(ticket) = &payload {
             ticket.burden(&self.load.borrow());
         }
-        self.change(|queue| queue.push(cargo, frame));
+        self.change(|queue| queue.push(payload, frame));
         self.wake.wake();
     }
 

@@ -1,9 +1,9 @@
-//! [`LinkEnd`]: why a link ended, for the log and for supervision.
+//! [`LinkEnd`]: why a link ended, for the log and for health.
 
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::dispatch::supervision::Loss;
+use crate::dispatch::health::Loss;
 use crate::wire::frame::FrameError;
 
 /// Why a link ended.
@@ -52,7 +52,7 @@ impl fmt::Display for LinkEnd {
 }
 
 impl LinkEnd {
-    /// What it means to supervision.
+    /// What it means to health.
     pub(super) fn loss(&self) -> Loss {
         match self {
             Self::Refused => Loss::Refused,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::config::Instance;
 use crate::dispatch::link::Link;
-use crate::dispatch::queue::Bounds;
+use crate::dispatch::queue::QueueBounds;
 use crate::monitor::metrics::Metrics;
 use crate::session::pending::InstanceKey;
 
@@ -16,13 +16,13 @@ pub(crate) struct Links {
     links: RefCell<Vec<Rc<Link>>>,
     next_key: Cell<usize>,
     /// Of the queue of each.
-    bounds: Bounds,
+    bounds: QueueBounds,
     cells: Metrics,
 }
 
 impl Links {
     /// None yet. Each link will get cells of `cells`, which go when it goes.
-    pub(crate) fn new(bounds: Bounds, cells: Metrics) -> Self {
+    pub(crate) fn new(bounds: QueueBounds, cells: Metrics) -> Self {
         Self { links: RefCell::default(), next_key: Cell::new(0), bounds, cells }
     }
 

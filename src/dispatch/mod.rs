@@ -1,26 +1,26 @@
 //! From a request to the logic instance that gets it, and back.
 //!
-//! `follower` hears who there is, `presence` is what their coming and going means, `selector` decides, `services` knows
-//! who can be chosen and `supervision` how well they are, `link` and its task hold one connection per instance, `inbound` puts
+//! `reconciler` hears who there is, `membership` is what their coming and going means, `selector` decides, `services` knows
+//! who can be chosen and `health` how well they are, `link` and its task hold one connection per instance, `delivery` puts
 //! what comes back into channels. Nothing here awaits a client.
 
 pub(crate) mod backoff;
-mod balance;
+mod bounded_load;
+pub(crate) mod connection;
+pub(crate) mod delivery;
 pub(crate) mod dialer;
-pub(crate) mod follower;
-pub(crate) mod inbound;
+pub(crate) mod health;
 pub(crate) mod link;
 mod link_end;
 pub(crate) mod links;
 mod lost;
-mod presence;
+mod membership;
 pub(crate) mod queue;
+mod read_budget;
+pub(crate) mod reconciler;
+pub(crate) mod reconnect;
 pub mod selector;
 pub(crate) mod services;
-pub(crate) mod supervision;
-pub(crate) mod supervisor;
-pub(crate) mod traffic;
-mod trickle;
 mod zones;
 
 use std::cell::Cell;
@@ -32,25 +32,25 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
+use crate::dispatch::health::{HealthEvent, Rule, Standing};
 use crate::dispatch::link::Link;
 use crate::dispatch::links::Links;
 use crate::dispatch::lost::Lost;
-use crate::dispatch::queue::{Bounds, Cargo, Progress};
+use crate::dispatch::queue::{Payload, Progress, QueueBounds};
 use crate::dispatch::selector::ZoneIndex;
 use crate::dispatch::services::{Chosen, Purpose, Services};
-use crate::dispatch::supervision::{Event, Rule, Standing};
 use crate::limits::{Limits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
 };
 use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
-use crate::session::channel::{Channel, State};
+use crate::session::channel::{Channel, ChannelState};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;
-use crate::session::pending::{Stage, Ticket};
-use crate::session::relogins::{Relogin, UnderWay};
+use crate::session::pending::{RequestStage, Ticket};
 use crate::session::signouts::{Placed, SignOut, SignOuts};
+use crate::session::signouts_by_identity::{Relogin, UnderWay};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 use crate::wire::header::HeaderView;
@@ -129,7 +129,8 @@ impl Dispatch {
         let Parts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
         services.report_to(&metrics);
         let limits = &settings.limits;
-        let bounds = Bounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
+        let bounds =
+            QueueBounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
         let (links, rule) = (Links::new(bounds, cells), Rule::of(limits));
         Rc::new(Self {
             settings,
@@ -177,7 +178,7 @@ impl Dispatch {
     /// The instance of an account, for what nobody answers: it waits, and asks again.
     fn choose(&self, service: &str, app: &str, account: &str) -> Option<Rc<Link>> {
         let Chosen { link, fallback_of, .. } =
-            self.services.choose(service, app, account, Purpose::Notice)?;
+            self.services.choose(service, app, account, Purpose::EventPayload)?;
         self.count_fallback(service, fallback_of);
         Some(link)
     }
@@ -219,15 +220,15 @@ impl Dispatch {
         if !link.has_room(frame.len()) {
             return Err(Refused::QueueFull);
         }
-        link.enqueue(Cargo::Request(Rc::clone(ticket)), frame);
+        link.enqueue(Payload::Request(Rc::clone(ticket)), frame);
         if let (Some(service), Some(channel)) = (chosen.home, channel) {
             channel.set_home(service, link.key);
         }
         if chosen.is_spilled {
             self.metrics.spilled();
         }
-        if link.standing() == Some(Standing::OnTrial) {
-            self.on(link, Event::Asked, Instant::now());
+        if link.standing() == Some(Standing::HalfOpen) {
+            self.on(link, HealthEvent::Asked, Instant::now());
         }
         Ok(())
     }
@@ -235,17 +236,17 @@ impl Dispatch {
     /// Takes a request out of its queue; false when its first byte may have been written (G4).
     pub(crate) fn withdraw(&self, ticket: &Ticket) -> bool {
         match ticket.stage() {
-            Stage::Unplaced => true,
-            Stage::Queued(instance, number) => {
+            RequestStage::Unplaced => true,
+            RequestStage::Queued(instance, number) => {
                 // A link that is gone has left nothing in its queue.
                 let withdrawn = self.links.get(instance).is_none_or(|link| link.cancel(number));
                 if withdrawn {
-                    ticket.set_stage(Stage::Unplaced);
+                    ticket.set_stage(RequestStage::Unplaced);
                     self.metrics.request_rejected();
                 }
                 withdrawn
             }
-            Stage::Sent(_) | Stage::Lost(_) => false,
+            RequestStage::Sent(_) | RequestStage::Lost(_) => false,
         }
     }
 
@@ -275,7 +276,7 @@ impl Dispatch {
         if ticket.is_signin {
             let sent = ticket.is_sent();
             self.metrics.login(if sent { LoginResult::Unanswered } else { LoginResult::Unavailable });
-            channel.set_state(State::Refused);
+            channel.set_state(ChannelState::Refused);
             channel.outgoing.close(CloseReason::LoginUnavailable);
         }
     }
@@ -368,7 +369,7 @@ impl Dispatch {
         let Some(link) = link else { return Placed::Later };
         let origin = signout.origin(&self.settings.gate_id);
         let frame = rewrite::signout(link.instance.dialect, &origin, signout.reason.token());
-        link.enqueue(Cargo::SignOut(Rc::clone(signout)), frame);
+        link.enqueue(Payload::SignOut(Rc::clone(signout)), frame);
         Placed::Queued
     }
 }

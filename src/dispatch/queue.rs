@@ -7,14 +7,14 @@ use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 
-use crate::session::pending::{InstanceKey, Stage, Ticket};
+use crate::session::pending::{InstanceKey, RequestStage, Ticket};
 use crate::session::signouts::SignOut;
 use crate::session::spare;
 use crate::wire::packet::Encoded;
 
 /// What a frame is about.
 #[derive(Debug, Clone)]
-pub(crate) enum Cargo {
+pub(crate) enum Payload {
     /// A request, or a sign-in.
     Request(Rc<Ticket>),
     /// Counts against no bound: its place was reserved when its channel was registered.
@@ -25,14 +25,14 @@ pub(crate) enum Cargo {
 
 #[derive(Debug)]
 struct Item {
-    cargo: Cargo,
+    payload: Payload,
     frame: Encoded,
     bytes: usize,
 }
 
 /// Bounds of the requests in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct QueueBounds {
     pub(crate) packets: usize,
     pub(crate) bytes: usize,
 }
@@ -48,7 +48,7 @@ pub(crate) struct SendQueue {
     waiting: Waiting,
     packets: usize,
     bytes: usize,
-    bounds: Bounds,
+    bounds: QueueBounds,
 }
 
 /// Pings and pongs in the queue of one link.
@@ -64,7 +64,7 @@ pub(crate) enum Progress {
 }
 
 impl SendQueue {
-    pub(crate) const fn new(instance: InstanceKey, bounds: Bounds) -> Self {
+    pub(crate) const fn new(instance: InstanceKey, bounds: QueueBounds) -> Self {
         Self {
             instance,
             begun: None,
@@ -92,25 +92,25 @@ impl SendQueue {
     }
 
     /// Appends; the caller has asked [`SendQueue::has_room`] for a request.
-    pub(crate) fn push(&mut self, cargo: Cargo, frame: Encoded) {
+    pub(crate) fn push(&mut self, payload: Payload, frame: Encoded) {
         let bytes = frame.len();
-        if let Cargo::Request(ticket) = &cargo {
-            ticket.set_stage(Stage::Queued(self.instance, self.waiting.next_number()));
+        if let Payload::Request(ticket) = &payload {
+            ticket.set_stage(RequestStage::Queued(self.instance, self.waiting.next_number()));
             self.packets += 1;
             self.bytes += bytes;
         }
-        self.waiting.push(Item { cargo, frame, bytes });
+        self.waiting.push(Item { payload, frame, bytes });
     }
 
     /// Puts a ping or pong before everything that has not begun.
     /// Beyond [`MAX_CONTROLS`] nothing more is queued: whoever does not read needs no more of them (G6).
     pub(crate) fn push_control(&mut self, frame: Encoded) {
-        let has_begun = self.begun.as_ref().is_some_and(|item| matches!(item.cargo, Cargo::Control));
+        let has_begun = self.begun.as_ref().is_some_and(|item| matches!(item.payload, Payload::Control));
         if self.controls.len() + usize::from(has_begun) >= MAX_CONTROLS {
             return;
         }
         let bytes = frame.len();
-        self.controls.push_front(Item { cargo: Cargo::Control, frame, bytes });
+        self.controls.push_front(Item { payload: Payload::Control, frame, bytes });
     }
 
     /// Takes out a request that has not begun; false if it has, or is not here.
@@ -130,8 +130,8 @@ impl SendQueue {
 
     /// The sign-ins among the next `items` of which nothing was written yet.
     pub(crate) fn fresh_signins(&self, items: usize) -> impl Iterator<Item = &Rc<Ticket>> {
-        self.waiting.iter().take(items).filter_map(|item| match &item.cargo {
-            Cargo::Request(ticket) if ticket.is_signin => Some(ticket),
+        self.waiting.iter().take(items).filter_map(|item| match &item.payload {
+            Payload::Request(ticket) if ticket.is_signin => Some(ticket),
             _ => None,
         })
     }
@@ -148,7 +148,7 @@ impl SendQueue {
                 break;
             }
             self.forget(&item);
-            if let Cargo::SignOut(signout) = item.cargo {
+            if let Payload::SignOut(signout) = item.payload {
                 report(Progress::SignedOut(signout));
             }
         }
@@ -160,9 +160,9 @@ impl SendQueue {
             return Some(control);
         }
         let item = self.waiting.pop()?;
-        if let Cargo::Request(ticket) = &item.cargo {
+        if let Payload::Request(ticket) = &item.payload {
             // The point of no return: from its first byte on a request is never sent again (G4).
-            ticket.set_stage(Stage::Sent(self.instance));
+            ticket.set_stage(RequestStage::Sent(self.instance));
             report(Progress::Begun(Rc::clone(ticket)));
         }
         Some(item)
@@ -175,17 +175,17 @@ impl SendQueue {
         self.controls.clear();
         let Some(item) = self.begun.take() else { return };
         self.forget(&item);
-        if let Cargo::SignOut(_) = item.cargo {
+        if let Payload::SignOut(_) = item.payload {
             self.waiting.put_back(item);
         }
     }
 
     /// Takes out the requests that have not begun and `may_move`, oldest first.
     pub(crate) fn take_requests(&mut self, may_move: impl Fn(&Ticket) -> bool) -> Vec<(Rc<Ticket>, Encoded)> {
-        let is_movable = |item: &Item| matches!(&item.cargo, Cargo::Request(ticket) if may_move(ticket));
+        let is_movable = |item: &Item| matches!(&item.payload, Payload::Request(ticket) if may_move(ticket));
         let taken = self.waiting.extract(is_movable, self.instance);
-        let request = |item: Item| match item.cargo {
-            Cargo::Request(ticket) => Some((ticket, item.frame)),
+        let request = |item: Item| match item.payload {
+            Payload::Request(ticket) => Some((ticket, item.frame)),
             _ => None,
         };
         taken.into_iter().inspect(|item| self.forget(item)).filter_map(request).collect()
@@ -194,10 +194,10 @@ impl SendQueue {
     /// Takes out the sign-outs that have not begun, oldest first. There may be 100,000: their frames are freed one by
     /// one, when they are asked for.
     pub(crate) fn take_signouts(&mut self) -> impl Iterator<Item = Rc<SignOut>> + use<> {
-        let is_request = |item: &Item| matches!(item.cargo, Cargo::Request(_));
+        let is_request = |item: &Item| matches!(item.payload, Payload::Request(_));
         let signouts = self.waiting.keep(is_request, self.instance);
-        signouts.into_iter().flatten().filter_map(|item| match item.cargo {
-            Cargo::SignOut(signout) => Some(signout),
+        signouts.into_iter().flatten().filter_map(|item| match item.payload {
+            Payload::SignOut(signout) => Some(signout),
             _ => None,
         })
     }
@@ -208,7 +208,7 @@ impl SendQueue {
     }
 
     fn forget(&mut self, item: &Item) {
-        if let Cargo::Request(_) = item.cargo {
+        if let Payload::Request(_) = item.payload {
             self.packets -= 1;
             self.bytes -= item.bytes;
         }
@@ -283,8 +283,8 @@ impl Waiting {
         let mut places = mem::replace(self, Self::new(next)).places;
         for place in &mut places {
             let Some(item) = place.take_if(|item| wanted(item)) else { continue };
-            if let Cargo::Request(ticket) = &item.cargo {
-                ticket.set_stage(Stage::Queued(instance, self.next_number()));
+            if let Payload::Request(ticket) = &item.payload {
+                ticket.set_stage(RequestStage::Queued(instance, self.next_number()));
             }
             self.push(item);
         }
@@ -314,13 +314,13 @@ impl Waiting {
 mod tests {
     use super::*;
     use crate::session::channel::Channel;
-    use crate::session::fixtures::{Books, channel, ticket};
+    use crate::session::fixtures::{TestMetrics, channel, ticket};
     use crate::wire::close::CloseReason;
 
     const HERE: InstanceKey = InstanceKey(3);
 
     fn queue(packets: usize, bytes: usize) -> SendQueue {
-        SendQueue::new(HERE, Bounds { packets, bytes })
+        SendQueue::new(HERE, QueueBounds { packets, bytes })
     }
 
     fn frame(fill: u8, len: usize) -> Encoded {
@@ -328,25 +328,25 @@ mod tests {
     }
 
     fn someone() -> Rc<Channel> {
-        channel(&Books::new(), "alice")
+        channel(&TestMetrics::new(), "alice")
     }
 
     /// Queues a request of so many bytes and returns its ticket.
     fn request(queue: &mut SendQueue, channel: &Rc<Channel>, fill: u8, len: usize) -> Rc<Ticket> {
         let ticket = ticket(channel, "chat.user.talk", u32::from(fill));
-        queue.push(Cargo::Request(Rc::clone(&ticket)), frame(fill, len));
+        queue.push(Payload::Request(Rc::clone(&ticket)), frame(fill, len));
         ticket
     }
 
     fn signout(queue: &mut SendQueue, channel: &Channel, fill: u8, len: usize) -> Rc<SignOut> {
         let signout = SignOut::of(channel, CloseReason::Bye, std::time::Instant::now());
-        queue.push(Cargo::SignOut(Rc::clone(&signout)), frame(fill, len));
+        queue.push(Payload::SignOut(Rc::clone(&signout)), frame(fill, len));
         signout
     }
 
     fn number(ticket: &Ticket) -> u64 {
         match ticket.stage() {
-            Stage::Queued(HERE, number) => number,
+            RequestStage::Queued(HERE, number) => number,
             other => panic!("{other:?}"),
         }
     }
@@ -380,7 +380,7 @@ mod tests {
         let third = request(&mut queue, &someone, 3, 10);
         let of_first = number(&first);
         assert_eq!(write(&mut queue, 1), (vec![1], 0));
-        assert_eq!(first.stage(), Stage::Sent(HERE));
+        assert_eq!(first.stage(), RequestStage::Sent(HERE));
         assert!(!queue.cancel(of_first), "its first byte is with the instance");
         assert!(queue.cancel(number(&second)));
         assert!(!queue.cancel(number(&second)), "once");
@@ -434,7 +434,7 @@ mod tests {
         queue.cut();
         assert_eq!(moved(&mut queue), [2, 4], "neither the request that was cut nor the ping");
         assert_eq!(queue.take_signouts().count(), 1);
-        assert_eq!(cut.stage(), Stage::Sent(HERE));
+        assert_eq!(cut.stage(), RequestStage::Sent(HERE));
         assert!(queue.is_empty());
         assert_eq!(queue.depth(), (0, 0));
         request(&mut queue, &someone, 5, 10);
@@ -577,7 +577,7 @@ mod tests {
         assert!(queue.is_empty());
     }
 
-    /// Run it optimised and alone: `cargo test --release --lib what_a_frame_costs -- --ignored --nocapture`.
+    /// Run it optimised and alone: `payload test --release --lib what_a_frame_costs -- --ignored --nocapture`.
     #[test]
     #[ignore = "measures"]
     fn h22_what_a_frame_costs() {
@@ -587,7 +587,8 @@ mod tests {
         let frame = frame(1, 100);
         for standing in [1, 10, 100, 1_000, 4_000] {
             let mut queue = queue(4096, usize::MAX);
-            let push = |queue: &mut SendQueue| queue.push(Cargo::Request(Rc::clone(&ticket)), frame.clone());
+            let push =
+                |queue: &mut SendQueue| queue.push(Payload::Request(Rc::clone(&ticket)), frame.clone());
             (0..standing).for_each(|_| push(&mut queue));
             let begun = std::time::Instant::now();
             for _ in 0..FRAMES {
@@ -597,9 +598,9 @@ mod tests {
             let each = begun.elapsed() / FRAMES as u32;
             let begun = std::time::Instant::now();
             let mut plain = VecDeque::new();
-            plain.extend((0..standing).map(|_| (Cargo::Request(Rc::clone(&ticket)), frame.clone())));
+            plain.extend((0..standing).map(|_| (Payload::Request(Rc::clone(&ticket)), frame.clone())));
             for _ in 0..FRAMES {
-                plain.push_back((Cargo::Request(Rc::clone(&ticket)), frame.clone()));
+                plain.push_back((Payload::Request(Rc::clone(&ticket)), frame.clone()));
                 std::hint::black_box(plain.pop_front());
             }
             println!(

@@ -1,7 +1,7 @@
 //! The services of the configuration and, for each, a sorted snapshot of the instances that may be chosen.
 //!
-//! Those are its adult ones, in whatever zone; while it has none, its young ones (protocol §6); and beside either those
-//! on trial, each for one request. While it has neither adult nor young, all that are linked: an instance that did not
+//! Those are its healthy ones, in whatever zone; while it has none, its warming ones (protocol §6); and beside either those
+//! half-open, each for one request. While it has neither, all that are linked: an instance that did not
 //! answer before is better than none.
 
 use std::cell::{Cell, RefCell};
@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::dispatch::balance::Loads;
+use crate::dispatch::bounded_load::Loads;
+use crate::dispatch::health::Standing;
 use crate::dispatch::link::Link;
 use crate::dispatch::selector::{Candidates, RouteSelector, ZoneIndex};
-use crate::dispatch::supervision::Standing;
 use crate::dispatch::zones::Zones;
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::{Channel, ServiceNumber};
@@ -24,10 +24,10 @@ use crate::session::pending::InstanceKey;
 struct Service {
     links: RefCell<Vec<Rc<Link>>>,
     candidates: RefCell<Candidates<Rc<Link>>>,
-    /// Some of the candidates are on trial.
+    /// Some of the candidates are half-open.
     has_trials: Cell<bool>,
-    /// No instance is adult, so young ones serve.
-    has_only_young: Cell<bool>,
+    /// No instance is healthy, so warming ones serve.
+    has_only_warming: Cell<bool>,
     /// Zones of the route without an instance that serves.
     unserved: RefCell<Vec<ZoneIndex>>,
     /// Names it in the memory of channels.
@@ -49,7 +49,7 @@ pub(crate) enum Purpose {
     /// Something that will be answered: it may be the trial of an instance.
     Request,
     /// Something that will not.
-    Notice,
+    EventPayload,
 }
 
 /// An instance that was chosen.
@@ -87,7 +87,7 @@ impl Services {
                 links: RefCell::default(),
                 candidates: RefCell::new(Candidates::new(&selector, none)),
                 has_trials: Cell::new(false),
-                has_only_young: Cell::new(false),
+                has_only_warming: Cell::new(false),
                 unserved: RefCell::default(),
                 number: ServiceNumber(number),
             }
@@ -139,7 +139,7 @@ impl Services {
 
     /// The instance for a request of a channel.
     ///
-    /// Unbounded, it is that of its account. Bounded, a channel keeps its instance until that is not adult, and leaves it
+    /// Unbounded, it is that of its account. Bounded, a channel keeps its instance until that is not healthy, and leaves it
     /// only when nothing is pending there, so that its requests stay in order; an instance that does not answer, or is
     /// gone, keeps nobody. A channel that has none gets that of its account, or if that is overloaded the next one of the
     /// same zone that is not. Channels whose instance is elsewhere are a trial, too, while they wait for nothing.
@@ -162,7 +162,7 @@ impl Services {
             return Some(self.kept(service, Rc::clone(link), app, account));
         }
         let chosen = self.choose_in(service, app, account, Purpose::Request)?;
-        if chosen.link.standing() == Some(Standing::OnTrial) && service.has_trials.get() {
+        if chosen.link.standing() == Some(Standing::HalfOpen) && service.has_trials.get() {
             return Some(chosen);
         }
         if let Some(link) = home {
@@ -192,7 +192,7 @@ impl Services {
         let candidates = service.candidates.borrow();
         let choice = self.selector.lookup(app, account, &candidates)?;
         let may_take = |link: &Rc<Link>| {
-            is_well(link) || (purpose == Purpose::Request && link.standing() == Some(Standing::OnTrial))
+            is_well(link) || (purpose == Purpose::Request && link.standing() == Some(Standing::HalfOpen))
         };
         let chosen = |link: &Rc<Link>, fallback_of| {
             Some(Chosen { link: Rc::clone(link), fallback_of, home: None, is_spilled: false })
@@ -230,7 +230,7 @@ impl Services {
         self.selector.zone(app, account)
     }
 
-    /// How many instances of a service are linked, young ones included.
+    /// How many instances of a service are linked, warming ones included.
     pub(crate) fn live(&self, service: &str) -> usize {
         let Some(service) = self.by_name.get(service) else { return 0 };
         service.links.borrow().iter().filter(|link| link.is_live()).count()
@@ -242,7 +242,7 @@ impl Services {
     }
 
     /// Returns `true` if enough instances of its zone would remain without this one. At most half of those that are
-    /// linked are suspect, and never the only one.
+    /// linked are ejected, and never the only one.
     pub(crate) fn may_eject(&self, link: &Link) -> bool {
         let Some(service) = self.by_name.get(&link.instance.service) else { return false };
         let links = service.links.borrow();
@@ -250,12 +250,12 @@ impl Services {
             .iter()
             .filter(|other| other.instance.zone == link.instance.zone)
             .filter_map(|other| other.standing());
-        let (mut linked, mut suspect) = (0, 0);
+        let (mut linked, mut ejected) = (0, 0);
         for standing in standings {
             linked += 1;
-            suspect += usize::from(standing > Standing::Young);
+            ejected += usize::from(standing > Standing::Warming);
         }
-        suspect < linked / 2
+        ejected < linked / 2
     }
 
     /// A link came, changed its standing or went: its service's snapshot is made anew.
@@ -264,20 +264,20 @@ impl Services {
         let links = service.links.borrow();
         let best = links.iter().filter_map(|link| link.standing()).min();
         let is_candidate = |standing| match best {
-            Some(Standing::Adult | Standing::Young) => {
-                Some(standing) == best || matches!(standing, Standing::OnTrial | Standing::Asked)
+            Some(Standing::Healthy | Standing::Warming) => {
+                Some(standing) == best || matches!(standing, Standing::HalfOpen | Standing::Asked)
             }
             _ => true,
         };
         let chosen = || links.iter().filter(move |link| link.standing().is_some_and(is_candidate));
-        let is_trial = |link: &Rc<Link>| link.standing() > Some(Standing::Young);
-        service.has_only_young.set(best == Some(Standing::Young));
-        let is_any_well = best.is_some_and(|best| best <= Standing::Young);
+        let is_trial = |link: &Rc<Link>| link.standing() > Some(Standing::Warming);
+        service.has_only_warming.set(best == Some(Standing::Warming));
+        let is_any_well = best.is_some_and(|best| best <= Standing::Warming);
         service.has_trials.set(is_any_well && chosen().any(is_trial));
         let entries =
             chosen().map(|link| (link.instance.id.as_str(), link.instance.zone.as_str(), Rc::clone(link)));
         *service.candidates.borrow_mut() = Candidates::new(&self.selector, entries);
-        // One on trial serves nobody but its trial, where others are well.
+        // One half-open serves nobody but its trial, where others are well.
         let serving = || chosen().filter(|link| !is_any_well || is_well(link));
         let served: BTreeSet<_> = serving().map(|link| link.instance.zone.as_str()).collect();
         let unserved = self.selector.zones().filter(|(_, zone)| !served.contains(*zone));
@@ -289,15 +289,15 @@ impl Services {
 }
 
 fn is_well(link: &Rc<Link>) -> bool {
-    link.standing().is_some_and(|standing| standing <= Standing::Young)
+    link.standing().is_some_and(|standing| standing <= Standing::Warming)
 }
 
 /// Returns `true` if a channel stays with this instance.
 fn keeps(service: &Service, link: &Link, channel: &Channel) -> bool {
     match link.standing() {
-        Some(Standing::Adult) => true,
-        Some(Standing::Young) => service.has_only_young.get() || channel.is_waiting_for(link.key),
-        Some(Standing::OnTrial | Standing::Asked | Standing::Ejected) => false,
+        Some(Standing::Healthy) => true,
+        Some(Standing::Warming) => service.has_only_warming.get() || channel.is_waiting_for(link.key),
+        Some(Standing::HalfOpen | Standing::Asked | Standing::Ejected) => false,
         None => link.takes_followers(Instant::now()) && channel.is_waiting_for(link.key),
     }
 }
@@ -308,14 +308,14 @@ mod tests {
 
     use super::*;
     use crate::config::Instance;
-    use crate::dispatch::link::Leave;
-    use crate::dispatch::queue::{Bounds, Cargo};
-    use crate::dispatch::supervision::{Event, Loss, Rule};
+    use crate::dispatch::health::{HealthEvent, Loss, Rule};
+    use crate::dispatch::link::Drain;
+    use crate::dispatch::queue::{Payload, QueueBounds};
     use crate::limits::Limits;
     use crate::monitor::metrics::Metrics;
     use crate::route::Route;
-    use crate::session::fixtures::{Books, channel, ticket};
-    use crate::session::pending::Stage;
+    use crate::session::fixtures::{TestMetrics, channel, ticket};
+    use crate::session::pending::RequestStage;
     use crate::wire::dialect::Dialect;
     use crate::wire::packet::Encoded;
 
@@ -345,7 +345,7 @@ mod tests {
             zone: zone.to_owned(),
             dialect: Dialect::XIm,
         };
-        let bounds = Bounds { packets: 1, bytes: 1 };
+        let bounds = QueueBounds { packets: 1, bytes: 1 };
         Link::new(InstanceKey(key), instance, true, bounds, metrics.link("chat", id, zone))
     }
 
@@ -365,22 +365,22 @@ mod tests {
             self.links.iter().find(|link| link.instance.id == id).unwrap()
         }
 
-        fn on(&self, id: &str, event: Event, at: Duration) {
+        fn on(&self, id: &str, event: HealthEvent, at: Duration) {
             self.link(id).on(event, self.start + at, &rule());
             self.services.refresh("chat");
         }
 
         fn up(&self, id: &str, at: Duration) {
-            self.on(id, Event::Alive, at);
+            self.on(id, HealthEvent::Alive, at);
         }
 
         fn lost(&self, id: &str, at: Duration) {
-            self.on(id, Event::Lost(Loss::Ended), at);
+            self.on(id, HealthEvent::Lost(Loss::Ended), at);
         }
 
         /// It is that late now; who grew up?
         fn time(&self, at: Duration) -> Vec<&str> {
-            let grown = |link: &&Rc<Link>| link.on(Event::Time, self.start + at, &rule()).is_some();
+            let grown = |link: &&Rc<Link>| link.on(HealthEvent::Time, self.start + at, &rule()).is_some();
             let grown = self.links.iter().filter(grown).map(|link| link.instance.id.as_str()).collect();
             self.services.refresh("chat");
             grown
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn e13_adulthood_is_per_service_a_zone_with_only_a_young_one_falls_back() {
+    fn e13_health_is_per_service_a_zone_with_only_a_warming_one_falls_back() {
         let chat = chat(&[("a1", "za"), ("a2", "za"), ("b1", "zb")]);
         for id in ["a1", "a2", "b1"] {
             chat.up(id, secs(0));
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn young_ones_serve_while_there_is_no_adult_and_leave_when_one_appears() {
+    fn warming_ones_serve_while_there_is_no_healthy_and_leave_when_one_appears() {
         let chat = chat(&[("a1", "za"), ("a2", "za"), ("b1", "zb")]);
         for id in ["a1", "a2", "b1"] {
             chat.up(id, secs(0));
@@ -457,14 +457,14 @@ mod tests {
         chat.up("a1", secs(6));
         assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
         chat.up("b1", secs(7));
-        assert_eq!(chat.chosen(), set(["za:a1", "zb:b1"]), "all young ones, by zone as ever");
+        assert_eq!(chat.chosen(), set(["za:a1", "zb:b1"]), "all warming ones, by zone as ever");
         assert_eq!(chat.time(secs(16)), ["a1"]);
         assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
         chat.lost("a1", secs(16));
-        assert_eq!(chat.chosen(), set(["za:b1!", "zb:b1"]), "in the step that takes the last adult");
+        assert_eq!(chat.chosen(), set(["za:b1!", "zb:b1"]), "in the step that takes the last healthy");
         assert_eq!(chat.time(secs(17)), ["b1"]);
         chat.up("a1", secs(18));
-        assert_eq!(chat.chosen(), set(["za:a1", "zb:b1"]), "two seconds away: still adult");
+        assert_eq!(chat.chosen(), set(["za:a1", "zb:b1"]), "two seconds away: still healthy");
     }
 
     #[test]
@@ -493,16 +493,16 @@ mod tests {
         assert_eq!(chat.services.live("no such service"), 0);
     }
 
-    /// Makes an instance suspect that is up.
+    /// Makes an instance ejected that is up.
     fn eject(chat: &Chat, id: &str, at: Duration) {
         for _ in 0..5 {
-            chat.on(id, Event::TimedOut { may_eject: true }, at);
+            chat.on(id, HealthEvent::TimedOut { may_eject: true }, at);
         }
         assert_eq!(chat.link(id).standing(), Some(Standing::Ejected));
     }
 
     #[test]
-    fn e2_one_on_trial_gets_the_first_that_hashes_there_and_the_others_go_to_the_next_of_its_zone() {
+    fn e2_one_half_open_gets_the_first_that_hashes_there_and_the_others_go_to_the_next_of_its_zone() {
         let chat = chat(&[("a1", "za"), ("a2", "za"), ("a3", "za"), ("b1", "zb")]);
         for id in ["a1", "a2", "a3", "b1"] {
             chat.up(id, secs(0));
@@ -512,7 +512,7 @@ mod tests {
         assert!(!chat.chosen().iter().any(|chosen| chosen.contains("a2")), "it gets nothing");
         chat.time(secs(10));
         assert_eq!(chat.chosen(), everyone, "who hashes there may be its trial");
-        chat.on("a2", Event::Asked, secs(10));
+        chat.on("a2", HealthEvent::Asked, secs(10));
         assert_eq!(chat.chosen(), set(["za:a1", "za:a3", "zb:b1"]));
         // Those of a2 all go to a3: the accounts of the others stay where they are.
         let of = |account: &str| {
@@ -520,7 +520,7 @@ mod tests {
         };
         let accounts: Vec<_> = (0..200).map(|n| format!("u{n}")).collect();
         let asked: Vec<_> = accounts.iter().map(|account| of(account)).collect();
-        chat.on("a2", Event::Answered, secs(11));
+        chat.on("a2", HealthEvent::Answered, secs(11));
         assert_eq!(chat.chosen(), everyone);
         for (account, then) in accounts.iter().zip(&asked) {
             let now = of(account);
@@ -537,7 +537,7 @@ mod tests {
         chat.time(secs(10));
         for n in 0..50 {
             let account = format!("u{n}");
-            let chosen = chat.services.choose("chat", "app", &account, Purpose::Notice).unwrap();
+            let chosen = chat.services.choose("chat", "app", &account, Purpose::EventPayload).unwrap();
             assert_eq!(chosen.link.instance.id, "a1");
         }
     }
@@ -553,9 +553,9 @@ mod tests {
         assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
         chat.time(secs(10));
         assert_eq!(chat.chosen(), set(["za:a1", "zb:b1"]));
-        chat.on("b1", Event::Asked, secs(10));
+        chat.on("b1", HealthEvent::Asked, secs(10));
         assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]));
-        chat.on("b1", Event::Answered, secs(11));
+        chat.on("b1", HealthEvent::Answered, secs(11));
         // It was linked all the time; `zone_fallback` tells of what went elsewhere.
         assert!(metrics.render().lines().any(|line| line == "gateway_events_total{event=\"zone_empty\"} 0"));
     }
@@ -574,7 +574,7 @@ mod tests {
         };
         let leave = |id| {
             let by = chat.start + secs(9);
-            chat.link(id).leave(Leave { follow_until: chat.start, by });
+            chat.link(id).drain(Drain { follow_until: chat.start, by });
             chat.services.refresh("chat");
         };
         for id in ["a1", "b1", "s1", "s2"] {
@@ -591,21 +591,21 @@ mod tests {
     }
 
     #[test]
-    fn e14_suspects_serve_while_there_is_nobody_else() {
+    fn e14_ejected_ones_serve_while_there_is_nobody_else() {
         let chat = chat(&[("a1", "za"), ("a2", "za")]);
         chat.up("a1", secs(0));
         chat.up("a2", secs(0));
         eject(&chat, "a2", secs(0));
-        chat.on("a1", Event::Lost(Loss::Ended), secs(1));
+        chat.on("a1", HealthEvent::Lost(Loss::Ended), secs(1));
         assert_eq!(chat.chosen(), set(["za:a2", "zb:a2!"]));
-        chat.on("a1", Event::Alive, secs(60));
-        assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]), "young");
+        chat.on("a1", HealthEvent::Alive, secs(60));
+        assert_eq!(chat.chosen(), set(["za:a1", "zb:a1!"]), "warming");
         chat.time(secs(60));
-        assert_eq!(chat.chosen(), set(["za:a1", "za:a2", "zb:a1!", "zb:a2!"]), "and a2 on trial beside it");
+        assert_eq!(chat.chosen(), set(["za:a1", "za:a2", "zb:a1!", "zb:a2!"]), "and a2 half-open beside it");
     }
 
     #[test]
-    fn at_most_half_of_a_zones_linked_instances_are_suspect_and_never_the_only_one() {
+    fn at_most_half_of_a_zones_linked_instances_are_ejected_and_never_the_only_one() {
         let chat =
             chat(&[("a1", "za"), ("a2", "za"), ("a3", "za"), ("a4", "za"), ("a5", "za"), ("b1", "zb")]);
         let may = |id| chat.services.may_eject(chat.link(id));
@@ -632,12 +632,12 @@ mod tests {
 
     #[test]
     fn e13_requests_of_a_channel_count_while_its_zone_has_nobody_and_no_longer() {
-        let books = Books::new();
+        let test_metrics = TestMetrics::new();
         let mut chat = chat(&[("a1", "za"), ("b1", "zb")]);
         chat.services.is_bounded = true;
         chat.up("a1", secs(0));
         // Of zone zb, by crc32.
-        let alice = channel(&books, "alice");
+        let alice = channel(&test_metrics, "alice");
         let ask = || {
             let Chosen { link, fallback_of, home, .. } =
                 chat.services.choose_for("chat", "app", "alice", Some(&alice)).unwrap();
@@ -651,16 +651,16 @@ mod tests {
         }
         chat.up("b1", secs(1));
         assert_eq!(ask(), ("a1".to_owned(), None), "it stays, and its zone is served");
-        chat.on("b1", Event::Lost(Loss::Ended), secs(2));
+        chat.on("b1", HealthEvent::Lost(Loss::Ended), secs(2));
         assert_eq!(ask(), ("a1".to_owned(), Some("zb")));
         // Its instance leaves, and has a request of it still.
         chat.up("b1", secs(2));
         let (waiting, b1) = (ticket(&alice, "chat.user.talk", 1), chat.link("b1").key);
-        waiting.set_stage(Stage::Sent(b1));
+        waiting.set_stage(RequestStage::Sent(b1));
         alice.pending.borrow_mut().push(waiting);
         alice.set_home(chat.services.by_name["chat"].number, b1);
         let follow_until = Instant::now() + secs(3600);
-        chat.link("b1").leave(Leave { follow_until, by: follow_until });
+        chat.link("b1").drain(Drain { follow_until, by: follow_until });
         chat.services.refresh("chat");
         assert_eq!(ask(), ("b1".to_owned(), None), "that is no other zone");
     }
@@ -670,7 +670,7 @@ mod tests {
     fn every_lookup_of_the_vectors_for_a_channel() {
         let vectors: serde_json::Value =
             serde_json::from_str(include_str!("../../tests/vectors/selector.json")).unwrap();
-        let books = Books::new();
+        let test_metrics = TestMetrics::new();
         let mut seen = 0;
         for (set, is_bounded) in
             vectors["sets"].as_array().unwrap().iter().flat_map(|set| [(set, true), (set, false)])
@@ -680,13 +680,13 @@ mod tests {
             let services = Services::new(RouteSelector::new(&route), names, is_bounded);
             for (key, pair) in set["services"].as_array().unwrap().iter().enumerate() {
                 let link = chat_link(key, pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
-                link.on(Event::Alive, Instant::now(), &rule());
+                link.on(HealthEvent::Alive, Instant::now(), &rule());
                 services.add(&link);
             }
             services.refresh("chat");
             for case in set["cases"].as_array().unwrap() {
                 let (app, account) = (case["app"].as_str().unwrap(), case["account"].as_str().unwrap());
-                let channel = channel(&books, account);
+                let channel = channel(&test_metrics, account);
                 for _ in 0..2 {
                     let chosen = services.choose_for("chat", app, account, Some(&channel)).unwrap();
                     assert_eq!(chosen.link.instance.id, case["service"].as_str().unwrap(), "{case}");
@@ -705,7 +705,7 @@ mod tests {
 
     #[test]
     fn new_accounts_spill_within_their_zone_only() {
-        let (books, bounded) = (Books::new(), true);
+        let (test_metrics, bounded) = (TestMetrics::new(), true);
         let route = r#"{"zones": [{"id": "za", "weight": 1}, {"id": "zb", "weight": 1}]}"#;
         let selector = RouteSelector::new(&Route::from_json(route).unwrap());
         let services = Services::new(selector, ["chat".to_owned()], bounded);
@@ -715,18 +715,18 @@ mod tests {
             .map(|(key, (id, zone))| chat_link(key, id, zone))
             .collect();
         for link in &links {
-            link.on(Event::Alive, Instant::now(), &rule());
+            link.on(HealthEvent::Alive, Instant::now(), &rule());
             services.add(link);
         }
         services.refresh("chat");
-        let someone = channel(&books, "someone");
+        let someone = channel(&test_metrics, "someone");
         let crowd = |at: usize| {
             let ticket = ticket(&someone, "chat.user.talk", 1);
-            links[at].enqueue(Cargo::Request(ticket), Encoded::whole(bytes::Bytes::from_static(b"x")));
+            links[at].enqueue(Payload::Request(ticket), Encoded::whole(bytes::Bytes::from_static(b"x")));
         };
         let places = || {
             let place = |n| {
-                let (account, new) = (format!("u{n}"), channel(&books, "new"));
+                let (account, new) = (format!("u{n}"), channel(&test_metrics, "new"));
                 let zone = services.selector.zone_name(services.zone("app", &account)).to_owned();
                 let chosen = services.choose_for("chat", "app", &account, Some(&new)).unwrap();
                 format!("{zone}:{}", chosen.link.instance.id)

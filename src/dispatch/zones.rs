@@ -2,7 +2,7 @@
 //! is empty, and the first request that leaves a zone says so.
 //!
 //! Empty is what `instance_lost` says of each of its instances, and never more: it is raised behind the last of them and
-//! cleared before the first. An instance that is linked and does not serve, because it is young or did not answer, makes
+//! cleared before the first. An instance that is linked and does not serve, because it is warming or did not answer, makes
 //! no zone empty; its requests that go elsewhere are told as what they are.
 //!
 //! A zone that no instance of a service was ever named for is meant to be served from elsewhere, and is not reported. One
@@ -27,7 +27,7 @@ pub(super) struct Zones {
 
 /// How things stand with an instance of the set, from best to worst; with a zone as with the best of its instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Presence {
+pub(crate) enum LinkPresence {
     /// Its link is up.
     Linked,
     /// It is dialled, and nobody was told that it is lost.
@@ -62,11 +62,11 @@ impl Zones {
     pub(super) fn changed<'a>(
         &self,
         service: &str,
-        named: impl Iterator<Item = (&'a str, Presence)>,
+        named: impl Iterator<Item = (&'a str, LinkPresence)>,
         served: &BTreeSet<&str>,
     ) {
         let Some(metrics) = self.metrics.get() else { return };
-        let mut best: BTreeMap<&str, Presence> = BTreeMap::new();
+        let mut best: BTreeMap<&str, LinkPresence> = BTreeMap::new();
         for (zone, presence) in named {
             best.entry(zone).and_modify(|best| *best = presence.min(*best)).or_insert(presence);
         }
@@ -75,7 +75,7 @@ impl Zones {
         for zone in best.keys().filter(|zone| self.routed.contains(**zone)) {
             zones.entry((*zone).to_owned()).or_default();
         }
-        let is_any_left = best.values().any(|presence| *presence != Presence::Lost);
+        let is_any_left = best.values().any(|presence| *presence != LinkPresence::Lost);
         for (name, zone) in zones {
             let is_served = served.contains(name.as_str());
             if is_served && !zone.is_served {
@@ -84,10 +84,10 @@ impl Zones {
             }
             zone.is_served = is_served;
             match best.get(name.as_str()) {
-                Some(Presence::Linked) if zone.empty.take().is_some() => {
+                Some(LinkPresence::Linked) if zone.empty.take().is_some() => {
                     metrics.clear(&Subject::zone_empty(service, name));
                 }
-                Some(Presence::Linked | Presence::Awaited) if zone.empty.is_none() => {}
+                Some(LinkPresence::Linked | LinkPresence::Awaited) if zone.empty.is_none() => {}
                 _ => zone.tell_empty(service, name, is_any_left, metrics),
             }
         }
@@ -122,7 +122,7 @@ impl Zone {
 
 #[cfg(test)]
 mod tests {
-    use Presence::{Awaited, Linked, Lost};
+    use LinkPresence::{Awaited, Linked, Lost};
 
     use super::*;
     use crate::monitor::metrics::Metrics;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     /// Those that are linked serve.
-    fn are(zones: &Zones, service: &str, instances: &[(&str, Presence)]) {
+    fn are(zones: &Zones, service: &str, instances: &[(&str, LinkPresence)]) {
         let linked = instances.iter().filter(|(_, presence)| *presence == Linked);
         zones.changed(service, instances.iter().copied(), &linked.map(|(zone, _)| *zone).collect());
     }
@@ -183,7 +183,7 @@ mod tests {
         let told = || (value(&metrics, "active", "zone_empty"), value(&metrics, "total", "zone_empty"));
         are(&zones, "chat", &[("a", Linked), ("b", Linked)]);
         zones.changed("chat", [("a", Linked), ("b", Linked)].into_iter(), &["a"].into());
-        assert_eq!(told(), (0, 0), "young, or it did not answer");
+        assert_eq!(told(), (0, 0), "warming, or it did not answer");
         zones.fell_back("chat", "b");
         assert_eq!(value(&metrics, "active", "zone_fallback"), 1);
         are(&zones, "chat", &[("a", Awaited), ("b", Awaited)]);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::StartError;
-use super::crew::certificate;
+use super::shared_parts::certificate;
 use crate::config::{Config, TlsIdentity, Webhook as WebhookConfig};
 use crate::http_client::{Endpoint, EndpointError};
-use crate::monitor::events::courier::{Courier, Duties};
+use crate::monitor::events::sender::{Duties, WebhookSender};
 use crate::monitor::events::webhook::Webhook;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
@@ -18,9 +18,9 @@ pub(super) fn start_courier(
     metrics: &Metrics,
     readiness: &Arc<Readiness>,
     resolver: &Resolver,
-) -> Result<Courier, StartError> {
+) -> Result<WebhookSender, StartError> {
     let webhook = config.webhook.as_ref().map(|config| webhook(config, resolver.clone()));
-    Ok(Courier::start(Duties {
+    Ok(WebhookSender::start(Duties {
         events: metrics.events().clone(),
         readiness: Arc::clone(readiness),
         login_service: config.login_service.clone(),

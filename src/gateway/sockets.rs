@@ -20,7 +20,7 @@ const FREE_PORT_TRIES: usize = 8;
 
 /// Shares a port with the sockets of other workers, or has it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tenancy {
+pub(super) enum PortSharing {
     Alone,
     Shared,
 }
@@ -28,18 +28,18 @@ pub(super) enum Tenancy {
 /// A socket that waits for clients.
 pub(super) trait Listening: Sized {
     /// Binds, and listens where there is such a thing.
-    fn bind(address: SocketAddr, tenancy: Tenancy) -> io::Result<Self>;
+    fn bind(address: SocketAddr, sharing: PortSharing) -> io::Result<Self>;
 
     /// Where it is bound.
     fn address(&self) -> io::Result<SocketAddr>;
 }
 
 impl Listening for TcpListener {
-    fn bind(address: SocketAddr, tenancy: Tenancy) -> io::Result<Self> {
+    fn bind(address: SocketAddr, sharing: PortSharing) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted gateway does not wait for its former connections' TIME_WAIT.
         socket.set_reuse_address(true)?;
-        prepare(&socket, address, tenancy)?;
+        prepare(&socket, address, sharing)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -51,9 +51,9 @@ impl Listening for TcpListener {
 }
 
 impl Listening for UdpSocket {
-    fn bind(address: SocketAddr, tenancy: Tenancy) -> io::Result<Self> {
+    fn bind(address: SocketAddr, sharing: PortSharing) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        prepare(&socket, address, tenancy)?;
+        prepare(&socket, address, sharing)?;
         // More is better, and less is no reason not to start: see [`warn_of_small_buffers`].
         let _granted = socket.set_recv_buffer_size(UDP_BUFFER);
         let _granted = socket.set_send_buffer_size(UDP_BUFFER);
@@ -66,13 +66,13 @@ impl Listening for UdpSocket {
     }
 }
 
-fn prepare(socket: &Socket, address: SocketAddr, tenancy: Tenancy) -> io::Result<()> {
+fn prepare(socket: &Socket, address: SocketAddr, sharing: PortSharing) -> io::Result<()> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    match tenancy {
-        Tenancy::Alone => Ok(()),
-        Tenancy::Shared => share_port(socket),
+    match sharing {
+        PortSharing::Alone => Ok(()),
+        PortSharing::Shared => share_port(socket),
     }
 }
 
@@ -226,17 +226,17 @@ fn share<S: Listening>(
     workers: usize,
     join: &impl Fn(&S) -> io::Result<()>,
 ) -> io::Result<Vec<S>> {
-    let first = S::bind(address, Tenancy::Shared)?;
+    let first = S::bind(address, PortSharing::Shared)?;
     join(&first)?;
     let mut group = vec![first];
     for _ in 1..workers {
-        group.push(S::bind(address, Tenancy::Shared)?);
+        group.push(S::bind(address, PortSharing::Shared)?);
     }
     Ok(group)
 }
 
 fn bind_alone<S: Listening>(setting: &'static str, address: SocketAddr) -> Result<S, StartError> {
-    let error = match S::bind(address, Tenancy::Alone) {
+    let error = match S::bind(address, PortSharing::Alone) {
         Ok(socket) => return Ok(socket),
         Err(error) => error,
     };
@@ -246,7 +246,7 @@ fn bind_alone<S: Listening>(setting: &'static str, address: SocketAddr) -> Resul
     if address.is_ipv6() && address.ip().is_unspecified() && no_ipv6 {
         let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         warn!(event = "no_ipv6", setting, %fallback, "IPv6 is off here; listening on IPv4 only");
-        if let Ok(socket) = S::bind(fallback, Tenancy::Alone) {
+        if let Ok(socket) = S::bind(fallback, PortSharing::Alone) {
             return Ok(socket);
         }
     }
@@ -297,7 +297,7 @@ mod tests {
     fn d3_a_listener_holds_a_thousand_connections_that_nobody_has_accepted() {
         let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
         let most = most.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(128);
-        let listener = <TcpListener as Listening>::bind(anywhere(), Tenancy::Alone).unwrap();
+        let listener = <TcpListener as Listening>::bind(anywhere(), PortSharing::Alone).unwrap();
         let address = listener.local_addr().unwrap();
         for n in 0..most.min(1024) {
             // It goes at once, and stays in the queue all the same.

@@ -105,14 +105,14 @@ mod tests {
     fn h19_lives_of_a_clock_that_goes_forward_never_meet() {
         let first = Numbers::new(1_000_000, u64::MAX, None);
         let second = Numbers::new(1_001_025, 0, None);
-        assert!(second.first > first.first, "a second later, in the worst case of both dice");
+        assert!(second.first > first.first, "a second later, in the worst case of both random");
     }
 
     #[test]
     fn h19_the_same_millisecond_again_does_not_give_the_same_numbers() {
         let firsts: std::collections::HashSet<_> =
-            (0..1000u64).map(|dice| Numbers::new(7, dice << 20, None).first).collect();
-        assert_eq!(firsts.len(), 1000, "every bit of the dice counts");
+            (0..1000u64).map(|random| Numbers::new(7, random << 20, None).first).collect();
+        assert_eq!(firsts.len(), 1000, "every bit of the random counts");
     }
 
     #[test]

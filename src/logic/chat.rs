@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message as _;
 
-use crate::logic::directory::{Directory, Identity, MAX_ACCOUNT};
+use crate::logic::directory::{AccountKey, Directory, MAX_ACCOUNT};
 use crate::logic::links::Target;
 use crate::logic::message;
 use crate::logic::request::Request;
@@ -27,7 +27,7 @@ pub const MAX_CONTENTS: usize = 200;
 #[must_use]
 pub fn serve_chat(server: LogicServer, directory: &Arc<Directory>) -> LogicServer {
     let chat = Arc::new(Chat { directory: Arc::clone(directory), order: Mutex::new(()) });
-    let bind = |handler: fn(&Chat, Identity, Request)| {
+    let bind = |handler: fn(&Chat, AccountKey, Request)| {
         let chat = Arc::clone(&chat);
         move |request: Request| {
             chat.of_a_session(request, handler);
@@ -59,7 +59,7 @@ pub(super) struct Chat {
 impl Chat {
     /// A request of a channel that is not signed in, or no longer, is answered 404, as the Go services do:
     /// its client closes and signs in again.
-    fn of_a_session(&self, request: Request, handler: fn(&Self, Identity, Request)) {
+    fn of_a_session(&self, request: Request, handler: fn(&Self, AccountKey, Request)) {
         match self.directory.identify(request.channel_id()) {
             Some(sender) => handler(self, sender, request),
             None => request.fail(Status::SessionNotFound, "this channel has no session"),
@@ -71,7 +71,7 @@ impl Chat {
     }
 
     /// Stored, answered, then pushed: a message that was answered is never lost by a failing push.
-    fn talk(&self, sender: Identity, request: Request) {
+    fn talk(&self, sender: AccountKey, request: Request) {
         let Ok(message) = request.decode::<pb::MessageReq>() else {
             return request.fail(Status::InvalidPacketBody, "the body is no MessageReq");
         };
@@ -91,7 +91,7 @@ impl Chat {
         }
     }
 
-    fn acknowledge(&self, who: Identity, request: Request) {
+    fn acknowledge(&self, who: AccountKey, request: Request) {
         match request.decode::<pb::MessageAckReq>() {
             Ok(ack) => {
                 self.directory.acknowledge(&who, ack.message_id);
@@ -101,7 +101,7 @@ impl Chat {
         }
     }
 
-    fn index(&self, who: Identity, request: Request) {
+    fn index(&self, who: AccountKey, request: Request) {
         match request.decode::<pb::MessageIndexReq>() {
             Ok(asked) => {
                 let indexes = self.directory.index(&who, asked.message_id, MAX_INDEXES);
@@ -111,7 +111,7 @@ impl Chat {
         }
     }
 
-    fn contents(&self, who: Identity, request: Request) {
+    fn contents(&self, who: AccountKey, request: Request) {
         match request.decode::<pb::MessageContentReq>() {
             Ok(asked) if asked.message_i_ds.len() <= MAX_CONTENTS => {
                 let contents = self.directory.contents(&who, &asked.message_i_ds);
@@ -257,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn an_index_holds_at_most_2000_and_the_next_one_goes_on_behind_it() {
         let (mut gateway, directory, _task) = linked(&["bob"]).await;
-        let alice = Identity::new("x_im", "alice");
+        let alice = AccountKey::new("x_im", "alice");
         for _ in 0..=MAX_INDEXES {
             directory.store(&alice, "bob", text("m")).unwrap();
         }

@@ -1,6 +1,6 @@
 //! Who is signed in where, and who has which messages: the memory that the embedded services of a process share.
 //!
-//! It is gone when the process ends. Everything in it is bounded, see [`Bounds`].
+//! It is gone when the process ends. Everything in it is bounded, see [`DirectoryBounds`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ pub use crate::logic::message::{MEMBER_OVERHEAD, MESSAGE_OVERHEAD, RECEIVED, SEN
 
 /// How much a directory remembers.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct DirectoryBounds {
     /// Accounts, signed in or with messages. For a new one an account that is signed out is forgotten.
     pub accounts: usize,
     /// Index entries per account, sent and received; the oldest are forgotten first.
@@ -34,7 +34,7 @@ pub(super) const MAX_ACCOUNT: usize = KIB;
 /// Accounts looked at in search of one that may be forgotten. More would make a sign-in slow.
 const FORGET_TRIES: usize = 64;
 
-impl Default for Bounds {
+impl Default for DirectoryBounds {
     fn default() -> Self {
         Self {
             // As many as a gateway has connections.
@@ -50,14 +50,14 @@ impl Default for Bounds {
 
 /// An account of an app. Accounts of different apps never meet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct AccountKey {
     /// Name of the app.
     pub app: Arc<str>,
     /// Name of the account within it.
     pub account: Arc<str>,
 }
 
-impl Identity {
+impl AccountKey {
     /// The account of this name.
     pub fn new(app: &str, account: &str) -> Self {
         Self { app: app.into(), account: account.into() }
@@ -97,7 +97,7 @@ pub struct GroupReceipt {
 
 /// The directory holds as many accounts as it may and most are signed in. This service's fault: answer 300.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the directory is full: raise Bounds::accounts, or sign accounts out")]
+#[error("the directory is full: raise DirectoryBounds::accounts, or sign accounts out")]
 pub struct DirectoryFull;
 
 /// The shared memory of the embedded services. Every method is one short section under a lock.
@@ -105,17 +105,17 @@ pub struct DirectoryFull;
 pub struct Directory {
     /// Taken before `state` where both are.
     groups: Mutex<Groups>,
-    state: Mutex<State>,
-    bounds: Bounds,
+    state: Mutex<DirectoryState>,
+    bounds: DirectoryBounds,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    accounts: HashMap<Identity, Account>,
+struct DirectoryState {
+    accounts: HashMap<AccountKey, Account>,
     /// The keys of `accounts`; the first is the next that may be forgotten.
-    forget_next: VecDeque<Identity>,
+    forget_next: VecDeque<AccountKey>,
     /// Whose each live channel is. A key here is the channel of exactly one account's location.
-    channels: HashMap<Arc<str>, Identity>,
+    channels: HashMap<Arc<str>, AccountKey>,
     messages: BTreeMap<i64, Message>,
     message_bytes: usize,
     ids: MessageIds,
@@ -131,13 +131,13 @@ struct Account {
 
 impl Default for Directory {
     fn default() -> Self {
-        Self::new(Bounds::default())
+        Self::new(DirectoryBounds::default())
     }
 }
 
 impl Directory {
     /// An empty directory.
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: DirectoryBounds) -> Self {
         Self { groups: Mutex::new(Groups::new(bounds.groups)), state: Mutex::default(), bounds }
     }
 
@@ -146,7 +146,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryFull`]; nothing has changed then.
     pub fn sign_in(&self, session: &pb::Session) -> Result<Option<Location>, DirectoryFull> {
-        let who = Identity::new(&session.app, &session.account);
+        let who = AccountKey::new(&session.app, &session.account);
         let channel_id: Arc<str> = session.channel_id.as_str().into();
         let location =
             Location { channel_id: Arc::clone(&channel_id), gate_id: session.gate_id.as_str().into() };
@@ -173,19 +173,19 @@ impl Directory {
     }
 
     /// Whose channel this is; none after its sign-out, or after a sign-in elsewhere.
-    pub fn identify(&self, channel_id: &str) -> Option<Identity> {
+    pub fn identify(&self, channel_id: &str) -> Option<AccountKey> {
         self.state().channels.get(channel_id).cloned()
     }
 
     /// Where an account is signed in.
-    pub fn locate(&self, who: &Identity) -> Option<Location> {
+    pub fn locate(&self, who: &AccountKey) -> Option<Location> {
         self.state().accounts.get(who)?.location.clone()
     }
 
     /// Where these are signed in, of those who are, without one.
-    pub(super) fn locate_others(&self, one: &Identity, whom: &[Identity]) -> Vec<Location> {
+    pub(super) fn locate_others(&self, one: &AccountKey, whom: &[AccountKey]) -> Vec<Location> {
         let state = self.state();
-        let location = |who: &Identity| state.accounts.get(who)?.location.clone();
+        let location = |who: &AccountKey| state.accounts.get(who)?.location.clone();
         whom.iter().filter(|who| *who != one).filter_map(location).collect()
     }
 
@@ -196,15 +196,15 @@ impl Directory {
     /// [`DirectoryFull`]; nothing is stored then.
     pub fn store(
         &self,
-        sender: &Identity,
+        sender: &AccountKey,
         receiver: &str,
         content: pb::MessageReq,
     ) -> Result<Receipt, DirectoryFull> {
-        let receiver = Identity { app: Arc::clone(&sender.app), account: receiver.into() };
+        let receiver = AccountKey { app: Arc::clone(&sender.app), account: receiver.into() };
         let mut state = self.state();
         let location = state.account(&receiver, &self.bounds)?.location.clone();
         let (message_id, send_time) = state.ids.next(SystemTime::now());
-        let entry = |direction, other: &Identity| Entry {
+        let entry = |direction, other: &AccountKey| Entry {
             message_id,
             direction,
             send_time,
@@ -226,7 +226,7 @@ impl Directory {
     /// members. Nothing is stored then.
     pub fn store_for_group(
         &self,
-        sender: &Identity,
+        sender: &AccountKey,
         group_id: &str,
         content: pb::MessageReq,
     ) -> Result<GroupReceipt, GroupError> {
@@ -260,7 +260,7 @@ impl Directory {
     }
 
     /// Notes that an account has all messages up to this id. An older id changes nothing.
-    pub fn acknowledge(&self, who: &Identity, message_id: i64) {
+    pub fn acknowledge(&self, who: &AccountKey, message_id: i64) {
         let mut state = self.state();
         // An id from the future would hide messages that do not exist yet.
         let message_id = message_id.min(state.ids.last());
@@ -271,7 +271,7 @@ impl Directory {
 
     /// The messages an account sent and received after the one with this id (0: after the last acknowledged),
     /// oldest first, at most `max`.
-    pub fn index(&self, who: &Identity, after: i64, max: usize) -> Vec<pb::MessageIndex> {
+    pub fn index(&self, who: &AccountKey, after: i64, max: usize) -> Vec<pb::MessageIndex> {
         let state = self.state();
         let Some(account) = state.accounts.get(who) else { return Vec::new() };
         let after = if after == 0 { account.acknowledged } else { after };
@@ -281,7 +281,7 @@ impl Directory {
     }
 
     /// The contents of those of these messages that this account sent or received, in the order asked for.
-    pub fn contents(&self, who: &Identity, message_ids: &[i64]) -> Vec<pb::MessageContent> {
+    pub fn contents(&self, who: &AccountKey, message_ids: &[i64]) -> Vec<pb::MessageContent> {
         let state = self.state();
         let of_id = |id: &i64| state.messages.get(id)?.for_reader(who, *id);
         message_ids.iter().filter_map(of_id).collect()
@@ -301,14 +301,14 @@ impl Directory {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DirectoryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl DirectoryState {
     /// The account, made if it was not there.
-    fn account(&mut self, who: &Identity, bounds: &Bounds) -> Result<&mut Account, DirectoryFull> {
+    fn account(&mut self, who: &AccountKey, bounds: &DirectoryBounds) -> Result<&mut Account, DirectoryFull> {
         if !self.accounts.contains_key(who) {
             if self.accounts.len() >= bounds.accounts {
                 self.forget_account()?;
@@ -331,13 +331,13 @@ impl State {
         Err(DirectoryFull)
     }
 
-    fn leave(&mut self, who: &Identity) {
+    fn leave(&mut self, who: &AccountKey) {
         if let Some(account) = self.accounts.get_mut(who) {
             account.location = None;
         }
     }
 
-    fn file(&mut self, who: &Identity, entry: Entry, bounds: &Bounds) {
+    fn file(&mut self, who: &AccountKey, entry: Entry, bounds: &DirectoryBounds) {
         // A sender who signed out a moment ago may have been forgotten; its copy then is not missed.
         let Some(account) = self.accounts.get_mut(who) else { return };
         account.index.push_back(entry);
@@ -346,7 +346,7 @@ impl State {
         }
     }
 
-    fn keep(&mut self, message_id: i64, message: Message, bounds: &Bounds) {
+    fn keep(&mut self, message_id: i64, message: Message, bounds: &DirectoryBounds) {
         self.message_bytes += message.bytes();
         self.messages.insert(message_id, message);
         while self.message_bytes > bounds.message_bytes {
@@ -385,13 +385,14 @@ mod tests {
         pb::MessageReq { body: body.to_owned(), ..Default::default() }
     }
 
-    fn who(account: &str) -> Identity {
-        Identity::new("x_im", account)
+    fn who(account: &str) -> AccountKey {
+        AccountKey::new("x_im", account)
     }
 
     #[test]
     fn g6_the_oldest_index_entries_of_an_account_are_forgotten_first() {
-        let directory = Directory::new(Bounds { messages_per_account: 3, ..Bounds::default() });
+        let directory =
+            Directory::new(DirectoryBounds { messages_per_account: 3, ..DirectoryBounds::default() });
         directory.sign_in(&session("alice", "c1")).unwrap();
         let ids: Vec<_> =
             (0..5).map(|_| directory.store(&who("alice"), "bob", text("m")).unwrap().message_id).collect();
@@ -401,7 +402,8 @@ mod tests {
 
     #[test]
     fn g6_the_oldest_messages_are_forgotten_with_their_index_entries() {
-        let bounds = Bounds { message_bytes: 2 * (MESSAGE_OVERHEAD + 10), ..Bounds::default() };
+        let bounds =
+            DirectoryBounds { message_bytes: 2 * (MESSAGE_OVERHEAD + 10), ..DirectoryBounds::default() };
         let directory = Directory::new(bounds);
         directory.sign_in(&session("alice", "c1")).unwrap();
         let ids: Vec<_> = (0..5)
@@ -417,7 +419,7 @@ mod tests {
 
     #[test]
     fn g6_an_account_that_is_signed_out_makes_room_and_one_signed_in_does_not() {
-        let directory = Directory::new(Bounds { accounts: 2, ..Bounds::default() });
+        let directory = Directory::new(DirectoryBounds { accounts: 2, ..DirectoryBounds::default() });
         directory.sign_in(&session("alice", "c1")).unwrap();
         directory.store(&who("alice"), "bob", text("m")).unwrap();
         directory.sign_in(&session("carol", "c2")).unwrap();
@@ -449,12 +451,12 @@ mod tests {
     fn apps_are_separate_worlds() {
         let directory = Directory::default();
         directory.sign_in(&session("bob", "c1")).unwrap();
-        let elsewhere = Identity::new("other", "alice");
+        let elsewhere = AccountKey::new("other", "alice");
         let receipt = directory.store(&elsewhere, "bob", text("m")).unwrap();
         assert_eq!(receipt.receiver, None);
         assert_eq!(directory.index(&who("bob"), 0, 10).len(), 0);
         assert_eq!(directory.contents(&who("alice"), &[receipt.message_id]).len(), 0);
-        assert_eq!(directory.index(&Identity::new("other", "bob"), 0, 10).len(), 1);
+        assert_eq!(directory.index(&AccountKey::new("other", "bob"), 0, 10).len(), 1);
     }
 
     #[test]
@@ -525,7 +527,8 @@ mod tests {
     #[test]
     fn g6_messages_to_groups_count_for_each_member_and_are_forgotten_for_all() {
         let each = MESSAGE_OVERHEAD + 3 * MEMBER_OVERHEAD + 1;
-        let directory = Directory::new(Bounds { message_bytes: 2 * each, ..Bounds::default() });
+        let directory =
+            Directory::new(DirectoryBounds { message_bytes: 2 * each, ..DirectoryBounds::default() });
         let id = group(&directory, &["bob", "carol"]);
         let send = || directory.store_for_group(&who("alice"), &id, text("m")).unwrap().message_id;
         let ids = [send(), send(), send()];
@@ -539,7 +542,7 @@ mod tests {
     /// Stored for some members only, it would be lost for the others though it was answered.
     #[test]
     fn g6_a_message_to_a_group_is_for_all_members_or_refused() {
-        let directory = Directory::new(Bounds { accounts: 3, ..Bounds::default() });
+        let directory = Directory::new(DirectoryBounds { accounts: 3, ..DirectoryBounds::default() });
         directory.sign_in(&session("alice", "c1")).unwrap();
         let small = group(&directory, &["bob", "carol"]);
         let large = group(&directory, &["bob", "carol", "dave"]);

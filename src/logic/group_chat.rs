@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prost::Message as _;
 
 use crate::logic::chat::Chat;
-use crate::logic::directory::{Identity, Location};
+use crate::logic::directory::{AccountKey, Location};
 use crate::logic::groups::{Change, GroupError};
 use crate::logic::links::{Links, Push, Target};
 use crate::logic::message;
@@ -17,7 +17,7 @@ use crate::wire::pb::{self, Status};
 
 impl Chat {
     /// As with one receiver: stored once, answered, then pushed to the members who are signed in.
-    pub(super) fn talk_to_group(&self, sender: Identity, request: Request) {
+    pub(super) fn talk_to_group(&self, sender: AccountKey, request: Request) {
         let Ok(message) = request.decode::<pb::MessageReq>() else {
             return request.fail(Status::InvalidPacketBody, "the body is no MessageReq");
         };
@@ -33,7 +33,7 @@ impl Chat {
         push_to(&links, &push, &receipt.receivers);
     }
 
-    pub(super) fn create_group(&self, creator: Identity, request: Request) {
+    pub(super) fn create_group(&self, creator: AccountKey, request: Request) {
         let Ok(asked) = request.decode::<pb::GroupCreateReq>() else {
             return request.fail(Status::InvalidPacketBody, "the body is no GroupCreateReq");
         };
@@ -51,7 +51,7 @@ impl Chat {
         push_to(&links, &push, &self.directory.locate_others(&creator, &group.members));
     }
 
-    pub(super) fn join_group(&self, by: Identity, request: Request) {
+    pub(super) fn join_group(&self, by: AccountKey, request: Request) {
         let Ok(pb::GroupJoinReq { account, group_id }) = request.decode() else {
             return request.fail(Status::InvalidPacketBody, "the body is no GroupJoinReq");
         };
@@ -61,7 +61,7 @@ impl Chat {
         self.answer_change(&by, request, joined, notice);
     }
 
-    pub(super) fn quit_group(&self, by: Identity, request: Request) {
+    pub(super) fn quit_group(&self, by: AccountKey, request: Request) {
         let Ok(pb::GroupQuitReq { account, group_id }) = request.decode() else {
             return request.fail(Status::InvalidPacketBody, "the body is no GroupQuitReq");
         };
@@ -74,7 +74,7 @@ impl Chat {
     /// What is already so succeeds as well, so that a request without an answer may be repeated; nobody is told.
     fn answer_change(
         &self,
-        by: &Identity,
+        by: &AccountKey,
         request: Request,
         change: Result<Option<Change>, GroupError>,
         notice: impl FnOnce(String) -> Vec<u8>,
@@ -91,11 +91,11 @@ impl Chat {
         }
     }
 
-    pub(super) fn group_detail(&self, who: Identity, request: Request) {
+    pub(super) fn group_detail(&self, who: AccountKey, request: Request) {
         self.answer_group(&who, request, |group| group);
     }
 
-    pub(super) fn group_members(&self, who: Identity, request: Request) {
+    pub(super) fn group_members(&self, who: AccountKey, request: Request) {
         self.answer_group(&who, request, |group| pb::GroupGetResp {
             members: group.members,
             ..pb::GroupGetResp::default()
@@ -104,7 +104,7 @@ impl Chat {
 
     fn answer_group(
         &self,
-        who: &Identity,
+        who: &AccountKey,
         request: Request,
         part: impl FnOnce(pb::GroupGetResp) -> pb::GroupGetResp,
     ) {

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use crate::limits::KIB;
-use crate::logic::directory::{DirectoryFull, Identity, MAX_ACCOUNT};
+use crate::logic::directory::{AccountKey, DirectoryFull, MAX_ACCOUNT};
 use crate::wire::pb::{self, Status};
 
 /// How many groups there may be. Beyond it creating and joining are refused: a group is never forgotten while it
@@ -104,7 +104,7 @@ impl From<DirectoryFull> for GroupError {
 pub(super) struct Groups {
     by_id: HashMap<Arc<str>, Group>,
     /// How many groups of `by_id` each account created; none is 0.
-    created: HashMap<Identity, usize>,
+    created: HashMap<AccountKey, usize>,
     /// Sum over all groups.
     members: usize,
     issued: u64,
@@ -118,18 +118,18 @@ struct Group {
     name: String,
     avatar: String,
     introduction: String,
-    creator: Identity,
+    creator: AccountKey,
     owner: Arc<str>,
     /// In the order in which they joined; never empty.
     members: Vec<Member>,
     /// The accounts of `members`, shared with the messages sent to them.
-    roster: Arc<[Identity]>,
+    roster: Arc<[AccountKey]>,
     created_at: i64,
 }
 
 #[derive(Debug)]
 struct Member {
-    who: Identity,
+    who: AccountKey,
     join_time: i64,
 }
 
@@ -137,15 +137,15 @@ struct Member {
 #[derive(Debug, Clone)]
 pub(super) struct Roster {
     pub(super) group_id: Arc<str>,
-    pub(super) members: Arc<[Identity]>,
+    pub(super) members: Arc<[AccountKey]>,
 }
 
 /// Someone came or went.
 #[derive(Debug)]
 pub(super) struct Change {
-    pub(super) who: Identity,
+    pub(super) who: AccountKey,
     /// Everyone it concerns: the members, and whoever came or went.
-    pub(super) concerns: Arc<[Identity]>,
+    pub(super) concerns: Arc<[AccountKey]>,
 }
 
 impl Groups {
@@ -164,7 +164,7 @@ impl Groups {
     /// `now` is in seconds since 1970.
     pub(super) fn create(
         &mut self,
-        by: &Identity,
+        by: &AccountKey,
         asked: pb::GroupCreateReq,
         now: i64,
     ) -> Result<Roster, GroupError> {
@@ -203,7 +203,7 @@ impl Groups {
     }
 
     /// The creator and then the others, each once.
-    fn first_members(&self, by: &Identity, asked: &[String], now: i64) -> Result<Vec<Member>, GroupError> {
+    fn first_members(&self, by: &AccountKey, asked: &[String], now: i64) -> Result<Vec<Member>, GroupError> {
         let mut members = vec![Member { who: by.clone(), join_time: now }];
         for account in asked {
             let who = account_of(&by.app, account)?;
@@ -221,7 +221,7 @@ impl Groups {
     /// Puts an account into a group; an empty one is the caller. None if it is in already.
     pub(super) fn join(
         &mut self,
-        by: &Identity,
+        by: &AccountKey,
         account: &str,
         id: &str,
         now: i64,
@@ -251,7 +251,7 @@ impl Groups {
     /// When the owner goes, the longest member becomes the owner. When the last member goes, the group is no more.
     pub(super) fn quit(
         &mut self,
-        by: &Identity,
+        by: &AccountKey,
         account: &str,
         id: &str,
     ) -> Result<Option<Change>, GroupError> {
@@ -281,7 +281,7 @@ impl Groups {
     }
 
     /// Whom a message of this account to this group is for, itself included.
-    pub(super) fn roster(&self, by: &Identity, id: &str) -> Result<Roster, GroupError> {
+    pub(super) fn roster(&self, by: &AccountKey, id: &str) -> Result<Roster, GroupError> {
         let (group_id, group) = self.by_id.get_key_value(id).ok_or(GroupError::Unknown)?;
         if group.app != by.app {
             return Err(GroupError::Unknown);
@@ -293,7 +293,7 @@ impl Groups {
     }
 
     /// All about a group. The times of the answer are in seconds since 1970.
-    pub(super) fn detail(&self, by: &Identity, id: &str) -> Result<pb::GroupGetResp, GroupError> {
+    pub(super) fn detail(&self, by: &AccountKey, id: &str) -> Result<pb::GroupGetResp, GroupError> {
         let group = self.by_id.get(id).filter(|group| group.app == by.app).ok_or(GroupError::Unknown)?;
         Ok(pb::GroupGetResp {
             id: id.to_owned(),
@@ -306,7 +306,7 @@ impl Groups {
         })
     }
 
-    fn group_mut(&mut self, by: &Identity, id: &str) -> Result<&mut Group, GroupError> {
+    fn group_mut(&mut self, by: &AccountKey, id: &str) -> Result<&mut Group, GroupError> {
         self.by_id.get_mut(id).filter(|group| group.app == by.app).ok_or(GroupError::Unknown)
     }
 
@@ -318,12 +318,12 @@ impl Groups {
 }
 
 impl Group {
-    fn has(&self, who: &Identity) -> bool {
+    fn has(&self, who: &AccountKey) -> bool {
         self.roster.contains(who)
     }
 
     /// Whom a request to join or quit is about: the caller, or for the owner anyone.
-    fn subject(&self, by: &Identity, account: &str) -> Result<Identity, GroupError> {
+    fn subject(&self, by: &AccountKey, account: &str) -> Result<AccountKey, GroupError> {
         if account.is_empty() || *account == *by.account {
             return Ok(by.clone());
         }
@@ -344,23 +344,23 @@ impl Member {
     }
 }
 
-fn roster(members: &[Member]) -> Arc<[Identity]> {
+fn roster(members: &[Member]) -> Arc<[AccountKey]> {
     members.iter().map(|member| member.who.clone()).collect()
 }
 
-fn account_of(app: &Arc<str>, account: &str) -> Result<Identity, GroupError> {
+fn account_of(app: &Arc<str>, account: &str) -> Result<AccountKey, GroupError> {
     if account.is_empty() || account.len() > MAX_ACCOUNT {
         return Err(GroupError::BadAccount);
     }
-    Ok(Identity { app: Arc::clone(app), account: account.into() })
+    Ok(AccountKey { app: Arc::clone(app), account: account.into() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn who(account: &str) -> Identity {
-        Identity::new("x_im", account)
+    fn who(account: &str) -> AccountKey {
+        AccountKey::new("x_im", account)
     }
 
     fn asked(members: &[&str]) -> pb::GroupCreateReq {
@@ -461,7 +461,7 @@ mod tests {
     fn groups_of_other_apps_are_not_there() {
         let mut groups = Groups::new(GroupBounds::default());
         let id = create(&mut groups, "alice", &["bob"]);
-        let bob = Identity::new("other", "bob");
+        let bob = AccountKey::new("other", "bob");
         assert_eq!(groups.detail(&bob, &id).unwrap_err(), GroupError::Unknown);
         assert_eq!(groups.roster(&bob, &id).unwrap_err(), GroupError::Unknown);
         assert_eq!(groups.join(&bob, "", &id, 6).unwrap_err(), GroupError::Unknown);

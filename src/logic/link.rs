@@ -15,12 +15,12 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
 use crate::limits::{KIB, LINGER, MAX_FRAME_HARD};
+use crate::logic::channel_queues::ChannelQueues;
 use crate::logic::frame_reader::{FrameReader, ReadError};
-use crate::logic::lanes::Lanes;
-use crate::logic::links::{Event, KnownGateway, Links};
-use crate::logic::outlet::Outlet;
-use crate::logic::request::{Origin, Request};
+use crate::logic::links::{KnownGateway, LinkEvent, Links};
+use crate::logic::request::{Request, RequestOrigin};
 use crate::logic::routes::Routes;
+use crate::logic::send_queue::SendQueue;
 use crate::wire::frame::{self, Frame, Opcode};
 use crate::wire::packet::{BASIC_PING, BASIC_PONG, Encoded, Packet, encode_basic};
 use crate::wire::pb;
@@ -117,13 +117,13 @@ pub(super) async fn run(stream: TcpStream, service: Arc<Service>) {
     };
     let Some(gateway) = gateway else {
         debug!(service = ?service.name, "a connection without a usable handshake was closed");
-        return service.links.record(Event::BadHandshake);
+        return service.links.record(LinkEvent::BadHandshake);
     };
     frames.set_max_payload(service.limits.max_frame);
 
     let limits = &service.limits;
-    let outlet = Arc::new(Outlet::new(limits.queued_packets, limits.queued_bytes));
-    let registration = match service.links.register(&gateway, &outlet, service.known) {
+    let send_queue = Arc::new(SendQueue::new(limits.queued_packets, limits.queued_bytes));
+    let registration = match service.links.register(&gateway, &send_queue, service.known) {
         Ok(registration) => registration,
         Err(refusal) => {
             info!(service = ?service.name, ?gateway, "gateway refused: its id is linked already");
@@ -131,11 +131,14 @@ pub(super) async fn run(stream: TcpStream, service: Arc<Service>) {
         }
     };
     info!(service = ?service.name, ?gateway, "gateway linked");
-    let origin =
-        Origin { gateway: Arc::clone(&gateway), outlet: Arc::clone(&outlet), links: service.links.clone() };
+    let origin = RequestOrigin {
+        gateway: Arc::clone(&gateway),
+        send_queue: Arc::clone(&send_queue),
+        links: service.links.clone(),
+    };
     let end = Link::new(origin, frames, write, &service).serve(&service).await;
     drop(registration);
-    service.links.record_many(Event::LostUnwritten, outlet.unwritten());
+    service.links.record_many(LinkEvent::LostUnwritten, send_queue.unwritten());
     info!(service = ?service.name, ?gateway, %end, "link to a gateway ended");
 }
 
@@ -160,20 +163,23 @@ async fn refuse(mut frames: FrameReader, mut write: OwnedWriteHalf, refusal: Byt
 
 /// A link after its handshake.
 struct Link {
-    origin: Origin,
+    origin: RequestOrigin,
     frames: FrameReader,
-    lanes: Lanes,
+    queues: ChannelQueues,
     writer: AbortOnDropHandle<io::Result<()>>,
 }
 
 impl Link {
-    fn new(origin: Origin, frames: FrameReader, write: OwnedWriteHalf, service: &Service) -> Self {
-        let outlet = Arc::clone(&origin.outlet);
+    fn new(origin: RequestOrigin, frames: FrameReader, write: OwnedWriteHalf, service: &Service) -> Self {
+        let send_queue = Arc::clone(&origin.send_queue);
         let stall = service.limits.write_stall;
-        let writer = tokio::spawn(async move { outlet.write_to(write, stall).await });
-        let lanes =
-            Lanes::new(Arc::clone(&service.routes), service.links.clone(), service.limits.in_progress);
-        Self { origin, frames, lanes, writer: AbortOnDropHandle::new(writer) }
+        let writer = tokio::spawn(async move { send_queue.write_to(write, stall).await });
+        let queues = ChannelQueues::new(
+            Arc::clone(&service.routes),
+            service.links.clone(),
+            service.limits.in_progress,
+        );
+        Self { origin, frames, queues, writer: AbortOnDropHandle::new(writer) }
     }
 
     async fn serve(mut self, service: &Service) -> End {
@@ -181,11 +187,11 @@ impl Link {
         match &end {
             End::Stopping => self.stop(service).await,
             // The writer has said farewell, or nothing more can be said.
-            End::Replaced if !self.origin.outlet.is_cut() => {
+            End::Replaced if !self.origin.send_queue.is_cut() => {
                 let _ = timeout(LINGER, self.frames.drain()).await;
             }
             End::Peer | End::Read(_) | End::Idle | End::Replaced | End::Write(_) => {
-                self.origin.outlet.cut();
+                self.origin.send_queue.cut();
             }
         }
         end
@@ -205,13 +211,13 @@ impl Link {
                         Ok(None) => return End::Peer,
                         Err(error) => {
                             if let ReadError::Frame(_) = error {
-                                self.links().record(Event::BadFrame);
+                                self.links().record(LinkEvent::BadFrame);
                             }
                             return End::Read(error);
                         }
                     }
                 }
-                Some(()) = self.lanes.advance() => {}
+                Some(()) = self.queues.advance() => {}
                 written = &mut self.writer => return match written {
                     Ok(Err(error)) => End::Write(error),
                     // The writer does not panic and is not aborted while this task reads.
@@ -232,14 +238,14 @@ impl Link {
     /// Lets running handlers end and what is queued leave, then closes.
     async fn stop(&mut self, service: &Service) {
         let ending = async {
-            while !self.lanes.is_idle() {
-                self.lanes.advance().await;
+            while !self.queues.is_idle() {
+                self.queues.advance().await;
             }
-            self.origin.outlet.close(frame::encode(Opcode::Close, STOPPING));
+            self.origin.send_queue.close(frame::encode(Opcode::Close, STOPPING));
             let _ = (&mut self.writer).await;
         };
         if timeout(service.limits.shutdown, ending).await.is_err() {
-            return self.origin.outlet.cut();
+            return self.origin.send_queue.cut();
         }
         let _ = timeout(LINGER, self.frames.drain()).await;
     }
@@ -250,7 +256,7 @@ impl Link {
             Opcode::Ping => self.send(frame::encode(Opcode::Pong, &[])),
             Opcode::Pong => {}
             Opcode::Text | Opcode::Continuation | Opcode::Unknown | Opcode::Close => {
-                self.links().record(Event::IgnoredFrame)
+                self.links().record(LinkEvent::IgnoredFrame)
             }
         }
     }
@@ -263,7 +269,7 @@ impl Link {
             }
             Ok(Packet::Basic { .. }) => {}
             Ok(Packet::Logic(packet)) => match Request::read(packet, &self.origin) {
-                Some(request) => self.lanes.accept(request),
+                Some(request) => self.queues.accept(request),
                 None => self.drop_packet("its header is no request's, or of another dialect"),
             },
             Err(error) => {
@@ -275,12 +281,12 @@ impl Link {
 
     fn drop_packet(&self, reason: &str) {
         debug!(gateway = ?self.origin.gateway, reason, "packet of a gateway dropped");
-        self.links().record(Event::BadPacket);
+        self.links().record(LinkEvent::BadPacket);
     }
 
     fn send(&self, frame: Bytes) {
-        let Origin { links, outlet, gateway } = &self.origin;
-        links.send(outlet, gateway, Encoded::whole(frame), 1);
+        let RequestOrigin { links, send_queue, gateway } = &self.origin;
+        links.send(send_queue, gateway, Encoded::whole(frame), 1);
     }
 
     fn links(&self) -> &Links {
@@ -333,7 +339,7 @@ mod tests {
         let mut again = TestGateway::link(address, "gate01", Dialect::XIm).await;
         say(&mut again, "alice", 8).await;
         again.expect_status(Status::Success).await;
-        assert_eq!(links.count(Event::Linked), 2);
+        assert_eq!(links.count(LinkEvent::Linked), 2);
     }
 
     /// The handshake of the golden vectors, byte by byte, and one that lies about its length.
@@ -362,7 +368,7 @@ mod tests {
             gateway.write(bytes).await;
             assert_eq!(gateway.frame().await, None);
         }
-        assert_eq!(links.count(Event::BadHandshake), 4);
+        assert_eq!(links.count(LinkEvent::BadHandshake), 4);
         assert_eq!(links.gateways(), ["gate01"]);
     }
 
@@ -380,13 +386,13 @@ mod tests {
         let mut silent = TestGateway::connect(address, "gate01", Dialect::XIm).await;
         assert_eq!(silent.frame().await, None);
         assert!(begin.elapsed() >= limits.handshake);
-        assert_eq!(links.count(Event::BadHandshake), 1);
+        assert_eq!(links.count(LinkEvent::BadHandshake), 1);
 
         let begin = Instant::now();
         let mut idle = TestGateway::link(address, "gate01", Dialect::XIm).await;
         assert_eq!(idle.frame().await, None);
         assert!(begin.elapsed() >= limits.idle);
-        assert_eq!(links.count(Event::Linked), 1);
+        assert_eq!(links.count(LinkEvent::Linked), 1);
     }
 
     /// E12: one link per id, the newest wins.
@@ -410,7 +416,7 @@ mod tests {
         let push = Push { command: "echo.push".to_owned(), ..Push::default() };
         assert_eq!(links.push(&push, &[Target { gateway: "gate01", channel: "c" }]), 1);
         assert_eq!(new.packet().await.0.command, "echo.push");
-        assert_eq!(links.count(Event::Replaced), 1);
+        assert_eq!(links.count(LinkEvent::Replaced), 1);
     }
 
     /// E15, from the other side.
@@ -425,7 +431,7 @@ mod tests {
         assert_eq!((refusal.opcode, &refusal.payload[..]), (Opcode::Close, &b"channelId is repeated"[..]));
         assert_eq!(second.frame().await, None);
         first.settle().await;
-        assert_eq!(links.count(Event::Refused), 1);
+        assert_eq!(links.count(LinkEvent::Refused), 1);
     }
 
     #[tokio::test]
@@ -449,12 +455,12 @@ mod tests {
         gateway.write(&frame::encode(Opcode::Text, b"hello")).await;
         gateway.write(&frame::encode(Opcode::Pong, b"")).await;
         gateway.settle().await;
-        assert_eq!(links.count(Event::BadPacket), bad.len() as u64);
-        assert_eq!(links.count(Event::IgnoredFrame), 1);
+        assert_eq!(links.count(LinkEvent::BadPacket), bad.len() as u64);
+        assert_eq!(links.count(LinkEvent::IgnoredFrame), 1);
 
         gateway.write(&[0x03, 0, 0, 0, 0]).await;
         assert_eq!(gateway.frame().await, None);
-        assert_eq!(links.count(Event::BadFrame), 1);
+        assert_eq!(links.count(LinkEvent::BadFrame), 1);
         assert_eq!(links.gateways(), [""; 0]);
     }
 
@@ -509,7 +515,7 @@ mod tests {
                 assert_eq!(begins.recv().await, Some(sequence + 1));
             }
         }
-        // The lane is gone: a later request of the channel begins at once.
+        // The queue is gone: a later request of the channel begins at once.
         say(&mut gateway, "slow", 5).await;
         assert_eq!(begins.recv().await, Some(5));
     }
@@ -527,7 +533,7 @@ mod tests {
         say(&mut gateway, "other", 3).await;
         let (header, _) = gateway.packet().await;
         assert_eq!((header.sequence, header.status), (3, Status::SystemException as i32));
-        assert_eq!(links.count(Event::Overloaded), 1);
+        assert_eq!(links.count(LinkEvent::Overloaded), 1);
         gate.notify_one();
         assert_eq!(gateway.packet().await.0.sequence, 1);
         assert_eq!((begins.recv().await, begins.recv().await), (Some(1), Some(2)));
@@ -550,7 +556,7 @@ mod tests {
         }
         say(&mut gateway, "alice", 3).await;
         assert_eq!(gateway.packet().await.0.sequence, 3);
-        assert_eq!(links.count(Event::HandlerPanicked), 2);
+        assert_eq!(links.count(LinkEvent::HandlerPanicked), 2);
     }
 
     /// G2: a gateway that reads nothing loses its link, and with it everything not yet written.
@@ -571,7 +577,7 @@ mod tests {
             assert!(sent < 10_000, "nothing stops the queue from growing");
             tokio::task::yield_now().await;
         }
-        assert_eq!(links.count(Event::DroppedFull), 1);
+        assert_eq!(links.count(LinkEvent::DroppedFull), 1);
         let mut received = 0;
         while let Some(frame) = stalled.frame().await {
             let Packet::Logic(packet) = Packet::decode(&frame.payload).unwrap() else { panic!("{frame:?}") };
@@ -580,13 +586,13 @@ mod tests {
         }
         assert!(received < sent);
         // Every push is accounted for: in the gateway's hands, in the kernel's when it was cut, or lost.
-        let lost = links.count(Event::LostUnwritten);
+        let lost = links.count(LinkEvent::LostUnwritten);
         assert!(lost > 0 && lost <= u64::from(sent - received), "{lost} lost of {sent}, {received} received");
         healthy.settle().await;
         assert_eq!(links.gateways(), ["gate02"]);
         // After the cut nothing is sent that the gateway could take for the next in order.
         assert_eq!(links.push(&Push::default(), &[Target { gateway: "gate01", channel: "c" }]), 0);
-        assert!(links.count(Event::DroppedNotLinked) + links.count(Event::DroppedClosed) >= 1);
+        assert!(links.count(LinkEvent::DroppedNotLinked) + links.count(LinkEvent::DroppedClosed) >= 1);
     }
 
     #[tokio::test]

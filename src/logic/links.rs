@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tracing::{debug, warn};
 
-use crate::logic::outlet::{Outlet, SendError};
+use crate::logic::send_queue::{SendError, SendQueue};
 use crate::wire::close::{LINK_REPEATED, LINK_REPLACED};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{self, Opcode};
@@ -37,7 +37,7 @@ pub enum KnownGateway {
 
 /// What a logic service counts; read with [`Links::count`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum LinkEvent {
     /// A gateway shook hands and was taken.
     Linked,
     /// A link was closed because its gateway opened a newer one.
@@ -66,7 +66,7 @@ pub enum Event {
     LostUnwritten,
 }
 
-impl Event {
+impl LinkEvent {
     /// Every event, in index order.
     pub const ALL: [Self; 13] = [
         Self::Linked,
@@ -113,12 +113,12 @@ pub struct Push {
 
 /// The live links of one [`LogicServer`](crate::logic::LogicServer), by gateway id. Clones share them.
 #[derive(Clone)]
-pub struct Links(Arc<Shared>);
+pub struct Links(Arc<SharedLinks>);
 
-struct Shared {
+struct SharedLinks {
     dialect: Dialect,
-    live: Mutex<HashMap<Arc<str>, Arc<Outlet>>>,
-    counts: [AtomicU64; Event::ALL.len()],
+    live: Mutex<HashMap<Arc<str>, Arc<SendQueue>>>,
+    counts: [AtomicU64; LinkEvent::ALL.len()],
 }
 
 impl fmt::Debug for Links {
@@ -129,7 +129,7 @@ impl fmt::Debug for Links {
 
 impl Links {
     pub(super) fn new(dialect: Dialect) -> Self {
-        let shared = Shared { dialect, live: Mutex::default(), counts: Default::default() };
+        let shared = SharedLinks { dialect, live: Mutex::default(), counts: Default::default() };
         Self(Arc::new(shared))
     }
 
@@ -146,7 +146,7 @@ impl Links {
     }
 
     /// How often something happened since the service was made.
-    pub fn count(&self, event: Event) -> u64 {
+    pub fn count(&self, event: LinkEvent) -> u64 {
         self.0.counts[event as usize].load(Ordering::Relaxed)
     }
 
@@ -165,9 +165,9 @@ impl Links {
     }
 
     fn push_to(&self, push: &Push, gateway: &str, channels: &[&str]) -> usize {
-        let Some(outlet) = self.live().get(gateway).cloned() else {
+        let Some(send_queue) = self.live().get(gateway).cloned() else {
             debug!(?gateway, command = ?push.command, "push dropped, this gateway is not linked");
-            self.record_many(Event::DroppedNotLinked, channels.len());
+            self.record_many(LinkEvent::DroppedNotLinked, channels.len());
             return 0;
         };
         let mut rest = channels;
@@ -176,8 +176,8 @@ impl Links {
             let (part, after) = rest.split_at(packet_share(rest));
             let packet =
                 encode_message(self.0.dialect, &self.push_header(push, gateway, part), push.body.clone());
-            if !self.send(&outlet, gateway, packet, part.len()) {
-                self.record_many(Event::DroppedClosed, after.len());
+            if !self.send(&send_queue, gateway, packet, part.len()) {
+                self.record_many(LinkEvent::DroppedClosed, after.len());
                 break;
             }
             queued += part.len();
@@ -209,16 +209,22 @@ impl Links {
     }
 
     /// Queues a packet and counts it `channels` times where it is dropped.
-    pub(super) fn send(&self, outlet: &Outlet, gateway: &str, packet: Encoded, channels: usize) -> bool {
-        match outlet.send(packet) {
+    pub(super) fn send(
+        &self,
+        send_queue: &SendQueue,
+        gateway: &str,
+        packet: Encoded,
+        channels: usize,
+    ) -> bool {
+        match send_queue.send(packet) {
             Ok(()) => true,
             Err(SendError::Closed) => {
-                self.record_many(Event::DroppedClosed, channels);
+                self.record_many(LinkEvent::DroppedClosed, channels);
                 false
             }
             Err(SendError::Full) => {
                 warn!(?gateway, "link cut: the gateway does not take what it is sent");
-                self.record_many(Event::DroppedFull, channels);
+                self.record_many(LinkEvent::DroppedFull, channels);
                 false
             }
         }
@@ -227,41 +233,45 @@ impl Links {
     /// Cuts the link of a gateway at once, unwritten packets included; it will dial again. Returns whether there
     /// was one. For tests of what a gateway does then.
     pub fn cut(&self, gateway: &str) -> bool {
-        self.live().get(gateway).map(|outlet| outlet.cut()).is_some()
+        self.live().get(gateway).map(|send_queue| send_queue.cut()).is_some()
     }
 
-    /// Makes the outlet the one of this gateway, or answers with the text of the close frame to refuse it.
+    /// Makes the send_queue the one of this gateway, or answers with the text of the close frame to refuse it.
     pub(super) fn register(
         &self,
         gateway: &Arc<str>,
-        outlet: &Arc<Outlet>,
+        send_queue: &Arc<SendQueue>,
         known: KnownGateway,
     ) -> Result<Registration, Bytes> {
         let mut live = self.live();
         if known == KnownGateway::Refuse && live.contains_key(gateway) {
             drop(live);
-            self.record(Event::Refused);
+            self.record(LinkEvent::Refused);
             return Err(frame::encode(Opcode::Close, LINK_REPEATED));
         }
-        let old = live.insert(Arc::clone(gateway), Arc::clone(outlet));
+        let old = live.insert(Arc::clone(gateway), Arc::clone(send_queue));
         drop(live);
         if let Some(old) = old {
-            self.record(Event::Replaced);
+            self.record(LinkEvent::Replaced);
             old.close(frame::encode(Opcode::Close, LINK_REPLACED));
         }
-        self.record(Event::Linked);
-        Ok(Registration { links: self.clone(), gateway: Arc::clone(gateway), outlet: Arc::clone(outlet) })
+        self.record(LinkEvent::Linked);
+        Ok(Registration {
+            links: self.clone(),
+            gateway: Arc::clone(gateway),
+            send_queue: Arc::clone(send_queue),
+        })
     }
 
-    pub(super) fn record(&self, event: Event) {
+    pub(super) fn record(&self, event: LinkEvent) {
         self.record_many(event, 1);
     }
 
-    pub(super) fn record_many(&self, event: Event, times: usize) {
+    pub(super) fn record_many(&self, event: LinkEvent, times: usize) {
         self.0.counts[event as usize].fetch_add(times as u64, Ordering::Relaxed);
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Outlet>>> {
+    fn live(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<SendQueue>>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -281,13 +291,13 @@ fn packet_share(channels: &[&str]) -> usize {
 pub(super) struct Registration {
     links: Links,
     gateway: Arc<str>,
-    outlet: Arc<Outlet>,
+    send_queue: Arc<SendQueue>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut live = self.links.live();
-        if live.get(&self.gateway).is_some_and(|current| Arc::ptr_eq(current, &self.outlet)) {
+        if live.get(&self.gateway).is_some_and(|current| Arc::ptr_eq(current, &self.send_queue)) {
             live.remove(&self.gateway);
         }
     }
@@ -301,7 +311,7 @@ mod tests {
 
     #[test]
     fn events_are_in_index_order() {
-        for (position, event) in Event::ALL.into_iter().enumerate() {
+        for (position, event) in LinkEvent::ALL.into_iter().enumerate() {
             assert_eq!(event as usize, position);
         }
     }
@@ -328,7 +338,7 @@ mod tests {
             Target { gateway: "gate09", channel: "e" },
         ];
         assert_eq!(links.push(&push, &targets), 3);
-        assert_eq!(links.count(Event::DroppedNotLinked), 2);
+        assert_eq!(links.count(LinkEvent::DroppedNotLinked), 2);
         for (gateway, channels) in [(&mut first, "a,c"), (&mut second, "b")] {
             let (header, body) = gateway.packet().await;
             assert_eq!(meta_of(&header, "dest.logic"), Some(gateway.id.as_str()));

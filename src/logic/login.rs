@@ -58,7 +58,7 @@ fn kick(request: &Request, old: &Location) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::directory::{Bounds, Identity};
+    use crate::logic::directory::{AccountKey, DirectoryBounds};
     use crate::logic::embedded::embedded_server;
     use crate::logic::test_gateway::{TestGateway, meta_of, start};
     use crate::wire::dialect::Dialect;
@@ -137,7 +137,7 @@ mod tests {
         let directory = Arc::new(Directory::default());
         let (address, _task) = start(embedded_server("login", Dialect::XIm, &directory)).await;
         let mut gateway = TestGateway::link(address, "gate01", Dialect::XIm).await;
-        let alice = Identity::new("x_im", "alice");
+        let alice = AccountKey::new("x_im", "alice");
         gateway.sign_in_on("gate01_alice_1", "alice", "x_im").await;
         gateway.sign_in_on("gate01_alice_2", "alice", "x_im").await;
         for _ in ["answer", "kick", "answer"] {
@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sign_in_that_cannot_be_is_refused() {
-        let bounds = Bounds { accounts: 1, ..Bounds::default() };
+        let bounds = DirectoryBounds { accounts: 1, ..DirectoryBounds::default() };
         let directory = Arc::new(Directory::new(bounds));
         let (address, _task) = start(embedded_server("login", Dialect::XIm, &directory)).await;
         let mut gateway = TestGateway::link(address, "gate01", Dialect::XIm).await;

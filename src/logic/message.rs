@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::logic::directory::Identity;
+use crate::logic::directory::AccountKey;
 use crate::wire::pb;
 
 /// What a message costs beside its text, bytes: the record, two index entries, and their share of the maps.
@@ -20,7 +20,7 @@ pub const SENT: i32 = 1;
 /// What the receivers of a stored message get.
 pub(super) fn pushed(
     message: pb::MessageReq,
-    sender: &Identity,
+    sender: &AccountKey,
     stored: &pb::MessageResp,
 ) -> pb::MessagePush {
     pb::MessagePush {
@@ -65,12 +65,12 @@ pub(super) struct Message {
 /// Who has a message in the index: whoever sent it, and all it was for at that time.
 #[derive(Debug)]
 pub(super) enum Readers {
-    Two([Identity; 2]),
-    Group(Arc<[Identity]>),
+    Two([AccountKey; 2]),
+    Group(Arc<[AccountKey]>),
 }
 
 impl Readers {
-    pub(super) fn all(&self) -> &[Identity] {
+    pub(super) fn all(&self) -> &[AccountKey] {
         match self {
             Self::Two(two) => two,
             Self::Group(members) => members,
@@ -80,7 +80,7 @@ impl Readers {
 
 impl Message {
     /// For those who have it; none for others.
-    pub(super) fn for_reader(&self, who: &Identity, message_id: i64) -> Option<pb::MessageContent> {
+    pub(super) fn for_reader(&self, who: &AccountKey, message_id: i64) -> Option<pb::MessageContent> {
         let pb::MessageReq { r#type, body, extra } = &self.content;
         self.readers.all().contains(who).then(|| pb::MessageContent {
             message_id,
@@ -90,7 +90,7 @@ impl Message {
         })
     }
 
-    /// What it counts in [`Bounds::message_bytes`](crate::logic::directory::Bounds).
+    /// What it counts in [`Bounds::message_bytes`](crate::logic::directory::DirectoryBounds).
     pub(super) fn bytes(&self) -> usize {
         let members = match &self.readers {
             Readers::Two(_) => 0,

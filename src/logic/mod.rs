@@ -26,21 +26,21 @@
 //! # std::io::Result::Ok(())
 //! ```
 
+mod channel_queues;
 pub mod chat;
 pub mod directory;
 pub mod embedded;
 mod frame_reader;
 mod group_chat;
 pub mod groups;
-mod lanes;
 pub mod link;
 pub mod links;
 pub mod login;
 mod message;
 mod message_id;
-mod outlet;
 pub mod request;
 mod routes;
+mod send_queue;
 pub mod server;
 #[cfg(test)]
 mod test_gateway;
@@ -48,6 +48,6 @@ mod test_gateway;
 pub use directory::Directory;
 pub use embedded::{Embedded, EmbeddedInstance};
 pub use link::LinkLimits;
-pub use links::{Event, KnownGateway, Links, Push, Target};
+pub use links::{KnownGateway, LinkEvent, Links, Push, Target};
 pub use request::Request;
 pub use server::LogicServer;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::logic::links::{Links, Push};
-use crate::logic::outlet::Outlet;
+use crate::logic::send_queue::SendQueue;
 use crate::wire::dialect::Dialect;
 use crate::wire::header::{HeaderLimits, HeaderView};
 use crate::wire::packet::{LogicPacket, encode_message};
@@ -26,21 +26,21 @@ pub struct Request {
     dest: String,
     metas: Vec<(String, String)>,
     body: Bytes,
-    origin: Origin,
+    origin: RequestOrigin,
 }
 
 /// The link a request came by, and goes back by.
 #[derive(Debug, Clone)]
-pub(super) struct Origin {
+pub(super) struct RequestOrigin {
     /// From the handshake.
     pub(super) gateway: Arc<str>,
-    pub(super) outlet: Arc<Outlet>,
+    pub(super) send_queue: Arc<SendQueue>,
     pub(super) links: Links,
 }
 
 impl Request {
     /// Reads a packet; none if its header cannot be read or it is no request.
-    pub(super) fn read(packet: LogicPacket, origin: &Origin) -> Option<Self> {
+    pub(super) fn read(packet: LogicPacket, origin: &RequestOrigin) -> Option<Self> {
         let view = HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).ok()?;
         if view.flag != pb::Flag::Request as i32 || packet.dialect != origin.links.dialect() {
             return None;
@@ -148,7 +148,7 @@ impl Request {
     /// Where that link is gone the answer is dropped and counted: the gateway has answered 210 by then. A
     /// status from 400 on makes clients close their connection.
     pub fn reply(self, status: pb::Status, body: impl Into<Bytes>) {
-        let Origin { links, outlet, gateway } = &self.origin;
+        let RequestOrigin { links, send_queue, gateway } = &self.origin;
         let meta = links.destination(self.gateway(), &[self.channel_id()]);
         let header = pb::Header {
             channel_id: self.channel_id.to_string(),
@@ -159,7 +159,7 @@ impl Request {
             command: self.command,
             dest: self.dest,
         };
-        links.send(outlet, gateway, encode_message(links.dialect(), &header, body), 1);
+        links.send(send_queue, gateway, encode_message(links.dialect(), &header, body), 1);
     }
 
     /// Answers with status 0 and a protobuf body.
@@ -172,7 +172,7 @@ impl Request {
         self.reply(status, pb::ErrorResp { message: text.to_owned() }.encode_to_vec());
     }
 
-    /// The key of its lane.
+    /// The key of its queue.
     pub(super) fn channel(&self) -> &Arc<str> {
         &self.channel_id
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::catalogue as of;
+use super::descriptors as of;
 use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 use super::family::{Family, Spec};

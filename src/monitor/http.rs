@@ -53,7 +53,7 @@ const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=
 
 /// The monitor could not be started. All of these are faults of the machine or of the caller.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum MonitorStartError {
     /// The listener that was handed over is of no use.
     #[error("monitor.listen: the socket cannot be used: {0}")]
     Listener(io::Error),
@@ -80,19 +80,21 @@ impl MonitorServer {
     /// Serves on a listener that is already bound, so that a taken port is the caller's error to report.
     ///
     /// # Errors
-    /// [`StartError`] if the machine gives no thread, event queue or usable socket.
+    /// [`MonitorStartError`] if the machine gives no thread, event queue or usable socket.
     pub fn start(
         listener: TcpListener,
         metrics: Metrics,
         readiness: Arc<Readiness>,
-    ) -> Result<Self, StartError> {
-        listener.set_nonblocking(true).map_err(StartError::Listener)?;
-        let address = listener.local_addr().map_err(StartError::Listener)?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    ) -> Result<Self, MonitorStartError> {
+        listener.set_nonblocking(true).map_err(MonitorStartError::Listener)?;
+        let address = listener.local_addr().map_err(MonitorStartError::Listener)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(MonitorStartError::Thread)?;
         let listener = {
             let _entered = runtime.enter();
-            Listener::new(listener).map_err(StartError::Listener)?
+            Listener::new(listener).map_err(MonitorStartError::Listener)?
         };
         let shown = Arc::new(Shown { metrics, readiness });
         let (stop, stopped) = oneshot::channel();
@@ -107,7 +109,7 @@ impl MonitorServer {
                     }
                 });
             })
-            .map_err(StartError::Thread)?;
+            .map_err(MonitorStartError::Thread)?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 

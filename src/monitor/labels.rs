@@ -133,11 +133,11 @@ label_set! {
     /// State of a link to a logic instance, from best to worst. Over several workers the worst one is shown.
     LinkState {
         /// Connected and answering: the selector may choose it.
-        Adult = "adult",
-        /// Connected and new: the selector may choose it while its service has no adult.
-        Young = "young",
-        /// Connected, and it did not answer before: ejected for a while, or on trial with one request.
-        Suspect = "suspect",
+        Healthy = "healthy",
+        /// Connected and new: the selector may choose it while its service has no healthy instance.
+        Warming = "warming",
+        /// Connected, and it did not answer before: ejected for a while, or half-open with one request.
+        Ejected = "ejected",
         /// Connecting, or waiting for the first sign of life.
         Dialling = "dialling",
         /// Lost, not reachable or refused; waiting before the next attempt.

@@ -249,7 +249,7 @@ mod tests {
         worker.zone_fallback(99);
         worker.no_instance(0);
         worker.no_instance(99);
-        worker.link_transition(LinkState::Suspect);
+        worker.link_transition(LinkState::Ejected);
         worker.spilled();
         let text = metrics.render();
         for (series, expected) in [
@@ -283,8 +283,8 @@ mod tests {
             ("gateway_zone_fallback_total{zone=\"zone_b\"}", 1.0),
             ("gateway_zone_fallback_total{zone=\"zone_a\"}", 0.0),
             ("gateway_spilled_total", 1.0),
-            ("gateway_link_transitions_total{to=\"suspect\"}", 1.0),
-            ("gateway_link_transitions_total{to=\"adult\"}", 0.0),
+            ("gateway_link_transitions_total{to=\"ejected\"}", 1.0),
+            ("gateway_link_transitions_total{to=\"healthy\"}", 0.0),
             ("x_im_no_server_found_error_total{zone=\"zone_a\"}", 1.0),
             ("x_im_no_server_found_error_total{zone=\"zone_b\"}", 1.0),
         ] {
@@ -365,7 +365,7 @@ mod tests {
         let metrics = metrics();
         let (first, second) =
             (metrics.link("chat", "chat01", "zone_a"), metrics.link("chat", "chat01", "zone_a"));
-        first.set_state(LinkState::Adult);
+        first.set_state(LinkState::Healthy);
         second.set_state(LinkState::Broken);
         first.queued(2, 20);
         second.queued(1, 10);
@@ -375,7 +375,7 @@ mod tests {
         let text = metrics.render();
         let labels = "instance=\"chat01\",service=\"chat\"";
         for (series, expected) in [
-            (format!("gateway_link_state{{{labels},state=\"adult\",zone=\"zone_a\"}}"), 0.0),
+            (format!("gateway_link_state{{{labels},state=\"healthy\",zone=\"zone_a\"}}"), 0.0),
             (format!("gateway_link_state{{{labels},state=\"broken\",zone=\"zone_a\"}}"), 1.0),
             (format!("gateway_link_queued_packets{{{labels},zone=\"zone_a\"}}"), 3.0),
             (format!("gateway_link_queued_bytes{{{labels},zone=\"zone_a\"}}"), 30.0),

@@ -4,9 +4,8 @@
 //! [`metrics`] is a struct that is passed in, never a global. [`labels`] are the closed sets its counters are
 //! split by, so nothing a client sends can create a series (row F9).
 
-mod beat;
-mod catalogue;
 mod collector;
+mod descriptors;
 pub mod discovery;
 pub mod events;
 mod family;
@@ -17,6 +16,7 @@ pub mod labels;
 pub mod link;
 mod listener;
 pub mod log_lines;
+mod loop_lag;
 pub mod memory;
 pub mod metrics;
 pub mod overload;

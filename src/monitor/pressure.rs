@@ -31,19 +31,19 @@ pub struct Pressure {
 
 /// The side of whoever looks at the process.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct PressureSender {
     published: Arc<Published>,
     told: watch::Sender<Told>,
 }
 
 /// Both sides.
-pub(super) fn pressure() -> (Teller, Pressure) {
+pub(super) fn pressure() -> (PressureSender, Pressure) {
     let (sender, told) = watch::channel(Told::default());
     let published = Arc::<Published>::default();
-    (Teller { published: Arc::clone(&published), told: sender }, Pressure { published, told })
+    (PressureSender { published: Arc::clone(&published), told: sender }, Pressure { published, told })
 }
 
-impl Teller {
+impl PressureSender {
     /// Publishes the level; the workers are woken only when there is something to do.
     pub(super) fn tell(&self, told: Told) {
         let Demand { level, shed, close_newest, pause_backends, .. } = told.demand;
@@ -115,41 +115,41 @@ mod tests {
 
     #[test]
     fn e19_whoever_waits_for_the_backends_goes_on_when_they_are_resumed() {
-        let (teller, pressure) = pressure();
+        let (sender, pressure) = pressure();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(pin!(pressure.backends_resumed()).poll(&mut cx).is_ready());
-        teller.tell(told(0, true));
+        sender.tell(told(0, true));
         assert!(pressure.backends_paused());
         let mut waiting = pin!(pressure.backends_resumed());
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
-        teller.tell(told(5, true));
+        sender.tell(told(5, true));
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
-        teller.tell(told(0, false));
+        sender.tell(told(0, false));
         assert!(waiting.as_mut().poll(&mut cx).is_ready());
         assert!(!pressure.backends_paused());
-        teller.tell(told(0, true));
+        sender.tell(told(0, true));
         let mut waiting = pin!(pressure.backends_resumed());
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
-        drop(teller);
+        drop(sender);
         assert!(waiting.as_mut().poll(&mut cx).is_ready(), "nobody would ever say so");
     }
 
     #[test]
     fn f11_workers_are_woken_for_work_only_and_get_the_newest() {
-        let (teller, mut pressure) = pressure();
+        let (sender, mut pressure) = pressure();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(!pressure.refuses_logins());
-        teller.tell(told(0, false));
+        sender.tell(told(0, false));
         assert!(pressure.refuses_logins(), "the level shows without a wake");
         assert!(pin!(pressure.next()).poll(&mut cx).is_pending());
-        teller.tell(told(3, false));
-        teller.tell(told(4, false));
+        sender.tell(told(3, false));
+        sender.tell(told(4, false));
         let Poll::Ready(Some(newest)) = pin!(pressure.next()).poll(&mut cx) else {
             panic!("something to do")
         };
         assert_eq!((newest.demand.shed, newest.held), (4, 7));
         assert!(pin!(pressure.next()).poll(&mut cx).is_pending());
-        drop(teller);
+        drop(sender);
         assert!(matches!(pin!(pressure.next()).poll(&mut cx), Poll::Ready(None)));
     }
 }

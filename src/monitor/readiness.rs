@@ -9,11 +9,11 @@ use crate::limits::{CONTESTED, LOGIN_OUTAGE};
 /// What the gateway reports about itself. Written on rare events only, so a short mutex is enough.
 #[derive(Debug)]
 pub struct Readiness {
-    state: Mutex<State>,
+    state: Mutex<ReadinessState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ReadinessState {
     workers: Vec<Worker>,
     draining: bool,
     full: bool,
@@ -70,7 +70,7 @@ impl Readiness {
             login_lost: None,
         };
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(ReadinessState {
                 workers: vec![worker; workers],
                 draining: false,
                 full: false,
@@ -136,12 +136,12 @@ impl Readiness {
         self.state().verdict(now)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReadinessState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ReadinessState {
     fn verdict(&self, now: Instant) -> Verdict {
         let mut reasons = Vec::new();
         if self.draining {

@@ -16,7 +16,7 @@ use super::labels::Reject;
 use super::memory::{self, MemoryBudget};
 use super::metrics::{Memory, Metrics};
 use super::overload::{Level, Overload, Reading};
-use super::pressure::{Pressure, Teller, Told, pressure};
+use super::pressure::{Pressure, PressureSender, Told, pressure};
 use super::readiness::Readiness;
 use crate::limits::{LAG_ALARM, LAG_LINE_EVERY, PRESSURE_LOOK, RESIDENT_LOOK};
 
@@ -34,8 +34,8 @@ impl Watchdog {
     /// The machine gives no thread.
     pub fn start(metrics: Metrics, budget: MemoryBudget, places: Places) -> io::Result<(Self, Pressure)> {
         info!(event = "memory_budget", "{budget}");
-        let (teller, pressure) = pressure();
-        let mut watch = Watch::new(metrics, budget, places, teller);
+        let (sender, pressure) = pressure();
+        let mut watch = Watch::new(metrics, budget, places, sender);
         watch.look(Instant::now());
         // Nothing is ever sent: its end is what is said.
         let (stop, stopped) = sync_channel(0);
@@ -72,7 +72,7 @@ struct Watch {
     metrics: Metrics,
     overload: Overload,
     budget: MemoryBudget,
-    teller: Teller,
+    sender: PressureSender,
     told: Told,
     resident_at: Option<Instant>,
     alarms: Vec<LagAlarm>,
@@ -85,7 +85,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(metrics: Metrics, budget: MemoryBudget, places: Places, teller: Teller) -> Self {
+    fn new(metrics: Metrics, budget: MemoryBudget, places: Places, sender: PressureSender) -> Self {
         metrics.memory(Memory::Limit, budget.budget.memory);
         metrics.memory(Memory::QueueLimit, budget.budget.queued);
         metrics.memory(Memory::BeforeLoginLimit, budget.before_login);
@@ -95,7 +95,7 @@ impl Watch {
             metrics,
             overload: Overload::new(budget.budget),
             budget,
-            teller,
+            sender,
             told: Told::default(),
             resident_at: None,
             alarms,
@@ -129,7 +129,7 @@ impl Watch {
         self.metrics.overload(demand.level);
         self.metrics.backends_paused(demand.pause_backends);
         let before = std::mem::replace(&mut self.told, Told { demand, held: reading.held() });
-        self.teller.tell(self.told);
+        self.sender.tell(self.told);
         if demand.purge {
             // The allocator was asked before this reading, and is asked before the next one, which judges.
             warn!(
@@ -262,9 +262,9 @@ mod tests {
     fn watch(queued_bytes: usize) -> (Watch, Metrics, Pressure) {
         let metrics = Metrics::new("gate01", 2, Vec::new());
         let limits = Limits { queued_bytes, memory: usize::MAX, ..Limits::default() };
-        let (teller, pressure) = pressure();
+        let (sender, pressure) = pressure();
         let places = Places { max_connections: 10, readiness: Some(Arc::new(Readiness::new(0, []))) };
-        (Watch::new(metrics.clone(), MemoryBudget::of(&limits), places, teller), metrics, pressure)
+        (Watch::new(metrics.clone(), MemoryBudget::of(&limits), places, sender), metrics, pressure)
     }
 
     fn shows(metrics: &Metrics, line: &str) -> bool {

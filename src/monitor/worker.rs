@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::beat::Beat;
 use super::events::Events;
 use super::events::event::{Event, Subject};
 use super::histogram::Histogram;
@@ -11,6 +10,7 @@ use super::labels::{
     AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PathChange, PushDrop, Reject, Signout,
     Transport,
 };
+use super::loop_lag::LoopLag;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 
@@ -80,7 +80,7 @@ pub struct WorkerMetrics {
     pub(super) link_transitions: Counters<{ LinkState::COUNT }>,
     pub(super) zone_fallbacks: Box<[AtomicU64]>,
     pub(super) no_instances: Box<[AtomicU64]>,
-    pub(super) beat: Beat,
+    pub(super) beat: LoopLag,
     /// Its number among the workers.
     index: usize,
     events: Events,
@@ -125,7 +125,7 @@ impl WorkerMetrics {
             link_transitions: Counters::default(),
             zone_fallbacks: of_zones(),
             no_instances: of_zones(),
-            beat: Beat::new(Instant::now()),
+            beat: LoopLag::new(Instant::now()),
             index,
             events,
         }

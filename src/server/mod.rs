@@ -2,16 +2,16 @@
 //!
 //! Accept loops never await a peer; each connection is a task of its own.
 
+pub(crate) mod access_log;
 pub(crate) mod admission;
-pub(crate) mod close_log;
 pub(crate) mod connection;
-mod lane;
 mod path;
 pub(crate) mod quic;
 mod quic_transport;
 mod rate;
 mod reaper;
 pub(crate) mod steering;
+mod stream;
 pub(crate) mod tcp;
 mod tcp_stream;
 mod tcp_transport;

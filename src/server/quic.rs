@@ -23,12 +23,14 @@ use crate::limits::{
     NEW_TOKENS, RETRY_TOKEN_LIFETIME, TOKEN_LOG_BYTES, TOKEN_LOG_USES,
 };
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
-use crate::server::admission::{Admitted, Entrance, HandshakeShare, Handshaking, Newcomer, Stage, Verdict};
+use crate::server::admission::{
+    Admitted, Entrance, HandshakeShare, Handshaking, Newcomer, NewcomerStage, Verdict,
+};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::path::Paths;
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
-use crate::server::steering::{Seat, WorkerIds};
+use crate::server::steering::{WorkerIds, WorkerSlot};
 use crate::server::tls;
 use crate::udp::{QUIC_VERSION, unmarked};
 use crate::wire::close::CloseReason;
@@ -49,19 +51,19 @@ pub(crate) enum EndpointError {
     Io(#[from] io::Error),
 }
 
-/// An endpoint on a bound socket, for the worker of this seat, and the addresses of its clients. Must be called within
+/// An endpoint on a bound socket, for the worker of this slot, and the addresses of its clients. Must be called within
 /// the worker's runtime.
 pub(crate) fn endpoint(
     socket: UdpSocket,
     gateway_id: &str,
     quic: &Quic,
     limits: &Limits,
-    seat: Seat,
+    slot: WorkerSlot,
     metrics: &Arc<WorkerMetrics>,
 ) -> Result<(Endpoint, Arc<Paths>), EndpointError> {
     let server = server_config(quic, limits)?;
     let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?);
-    let config = endpoint_config(&keys, seat, metrics);
+    let config = endpoint_config(&keys, slot, metrics);
     let paths = Paths::new(server.clone(), Arc::clone(metrics));
     let socket = paths.guard(unmarked(socket)?);
     let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
@@ -97,10 +99,10 @@ impl AddressKeys {
 
 /// Reset key and connection ids outlive the process, so that a restarted gateway can tell its former peers at once
 /// (row C19).
-fn endpoint_config(keys: &AddressKeys, seat: Seat, metrics: &Arc<WorkerMetrics>) -> EndpointConfig {
+fn endpoint_config(keys: &AddressKeys, slot: WorkerSlot, metrics: &Arc<WorkerMetrics>) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(keys.reset.clone()));
     let (key, metrics) = (keys.connection_id, Arc::clone(metrics));
-    config.cid_generator(move || Box::new(WorkerIds::new(key, seat, Arc::clone(&metrics))));
+    config.cid_generator(move || Box::new(WorkerIds::new(key, slot, Arc::clone(&metrics))));
     config.min_reset_interval(MIN_RESET_INTERVAL);
     config.supported_versions(vec![QUIC_VERSION]);
     config
@@ -214,7 +216,7 @@ fn arrive(incoming: &Incoming, at: Instant, handshaking: Handshaking, shared: &S
         return None;
     }
     // Last: it sends others away.
-    let newcomer = shared.entrance.newcomers.arrive(Stage::Handshake(Transport::Quic));
+    let newcomer = shared.entrance.newcomers.arrive(NewcomerStage::Handshake(Transport::Quic));
     if newcomer.is_none() {
         end_as(admitted.as_ref(), CloseReason::Overloaded);
     }

@@ -16,8 +16,8 @@ use crate::congestion;
 use crate::limits::{READ_CHUNK, SLICES_PER_WRITE, STREAM_SHARE};
 use crate::monitor::metrics;
 use crate::server::path::Path;
-use crate::server::transport::{Farewell, Read, Transport, Wrote};
-use crate::session::outgoing::LaneId;
+use crate::server::transport::{CloseDetails, Read, Transport, Wrote};
+use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::Encoded;
 
@@ -29,7 +29,7 @@ thread_local! {
 type Streams = Result<(SendStream, RecvStream), ConnectionError>;
 
 struct Stream {
-    lane: LaneId,
+    id: StreamId,
     send: SendStream,
     /// None for the gateway's own stream of pushes.
     recv: Option<RecvStream>,
@@ -58,8 +58,8 @@ impl QuicTransport {
         Self { connection, path, streams: Vec::new(), accepting, ended: None }
     }
 
-    fn stream(&mut self, lane: LaneId) -> Option<&mut Stream> {
-        self.streams.iter_mut().find(|stream| stream.lane == lane)
+    fn stream(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams.iter_mut().find(|stream| stream.id == id)
     }
 
     /// Finishes what was written to and waits, bounded, until the client has it all: closing drops what is not sent.
@@ -98,7 +98,7 @@ impl Transport for QuicTransport {
         metrics::Transport::Quic
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<StreamId, CloseReason>> {
         if let Some(reason) = self.ended {
             return Poll::Ready(Err(reason));
         }
@@ -110,9 +110,9 @@ impl Transport for QuicTransport {
             Poll::Ready(Ok((send, recv))) => {
                 self.accepting = accept(&self.connection);
                 // Streams are handed out in the order of their ids, so the first one is stream 0.
-                let lane = LaneId(u32::try_from(recv.id().index()).unwrap_or(u32::MAX - 1));
-                self.streams.push(Stream { lane, send, recv: Some(recv) });
-                Poll::Ready(Ok(lane))
+                let id = StreamId(u32::try_from(recv.id().index()).unwrap_or(u32::MAX - 1));
+                self.streams.push(Stream { id, send, recv: Some(recv) });
+                Poll::Ready(Ok(id))
             }
             Poll::Ready(Err(error)) => {
                 let reason = end_of(&error);
@@ -122,8 +122,8 @@ impl Transport for QuicTransport {
         }
     }
 
-    fn poll_read(&mut self, lane: LaneId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>> {
-        let Some(recv) = self.stream(lane).and_then(|stream| stream.recv.as_mut()) else {
+    fn poll_read(&mut self, id: StreamId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>> {
+        let Some(recv) = self.stream(id).and_then(|stream| stream.recv.as_mut()) else {
             return Poll::Ready(Ok(Read::Finished));
         };
         pin!(recv.read_chunk(READ_CHUNK, true)).poll(cx).map(|read| match read {
@@ -141,11 +141,11 @@ impl Transport for QuicTransport {
 
     fn poll_write(
         &mut self,
-        lane: LaneId,
+        id: StreamId,
         frames: &mut dyn Iterator<Item = &Encoded>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Wrote, CloseReason>> {
-        let Some(stream) = self.stream(lane) else { return Poll::Ready(Ok(Wrote::Stopped)) };
+        let Some(stream) = self.stream(id) else { return Poll::Ready(Ok(Wrote::Stopped)) };
         PARTS.with_borrow_mut(|parts| {
             let pieces = frames.flat_map(|frame| [&frame.head, &frame.body]).filter(|part| !part.is_empty());
             parts.clear();
@@ -167,25 +167,25 @@ impl Transport for QuicTransport {
         })
     }
 
-    fn open_push_lane(&mut self, cx: &mut Context<'_>) -> LaneId {
+    fn open_push_stream(&mut self, cx: &mut Context<'_>) -> StreamId {
         match pin!(self.connection.open_uni()).poll(cx) {
             Poll::Ready(Ok(send)) => {
-                self.streams.push(Stream { lane: LaneId::PUSH, send, recv: None });
-                LaneId::PUSH
+                self.streams.push(Stream { id: StreamId::PUSH, send, recv: None });
+                StreamId::PUSH
             }
-            _ => LaneId::LOGIN,
+            _ => StreamId::LOGIN,
         }
     }
 
-    fn finish(&mut self, lane: LaneId) {
-        if let Some(position) = self.streams.iter().position(|stream| stream.lane == lane) {
+    fn finish(&mut self, id: StreamId) {
+        if let Some(position) = self.streams.iter().position(|stream| stream.id == id) {
             // Dropping the stream lets quinn forget it once the client has everything.
             let _reset_before = self.streams.swap_remove(position).send.finish();
         }
     }
 
-    fn reset(&mut self, lane: LaneId, reason: CloseReason) {
-        if let Some(position) = self.streams.iter().position(|stream| stream.lane == lane) {
+    fn reset(&mut self, id: StreamId, reason: CloseReason) {
+        if let Some(position) = self.streams.iter().position(|stream| stream.id == id) {
             let mut stream = self.streams.swap_remove(position);
             let code = VarInt::from_u32(reason.code().unwrap_or_default().into());
             // Both fail only where the client has ended that direction itself.
@@ -194,10 +194,10 @@ impl Transport for QuicTransport {
         }
     }
 
-    async fn close(mut self, farewell: Farewell) {
-        let reason = farewell.reason;
-        if farewell.flushed && self.ended.is_none() {
-            self.flush(farewell.flush_by).await;
+    async fn close(mut self, details: CloseDetails) {
+        let reason = details.reason;
+        if details.flushed && self.ended.is_none() {
+            self.flush(details.flush_by).await;
         }
         let code = VarInt::from_u32(reason.code().unwrap_or_default().into());
         let token = if reason.code().is_some() { reason.token() } else { CloseReason::Bye.token() };

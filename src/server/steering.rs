@@ -16,14 +16,14 @@ use crate::monitor::metrics::{Reject, WorkerMetrics};
 
 /// One worker among those that share a UDP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seat {
+pub(crate) struct WorkerSlot {
     /// From 0, below `of`; sockets are bound in this order.
     pub(crate) index: usize,
     /// How many share the port, 1 to 256: the first byte of a connection id tells them apart.
     pub(crate) of: usize,
 }
 
-impl Seat {
+impl WorkerSlot {
     /// Returns `true` if this id names this worker. The kernel reckons the same way, see [`program`].
     fn owns(self, id: &ConnectionId) -> bool {
         id.first().is_some_and(|first| usize::from(*first) % self.of == self.index)
@@ -44,14 +44,14 @@ const CHECK: usize = 2;
 pub(crate) struct WorkerIds {
     nonces: RandomConnectionIdGenerator,
     key: hmac::Key,
-    seat: Seat,
+    slot: WorkerSlot,
     metrics: Arc<WorkerMetrics>,
 }
 
 impl WorkerIds {
-    pub(crate) fn new(key: u64, seat: Seat, metrics: Arc<WorkerMetrics>) -> Self {
+    pub(crate) fn new(key: u64, slot: WorkerSlot, metrics: Arc<WorkerMetrics>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key.to_be_bytes());
-        Self { nonces: RandomConnectionIdGenerator::new(NONCE), key, seat, metrics }
+        Self { nonces: RandomConnectionIdGenerator::new(NONCE), key, slot, metrics }
     }
 
     fn check(&self, nonce: &[u8]) -> [u8; CHECK] {
@@ -65,7 +65,7 @@ impl ConnectionIdGenerator for WorkerIds {
         // The first byte is random: this takes as many draws as there are workers, on average.
         loop {
             let nonce = self.nonces.generate_cid();
-            if self.seat.owns(&nonce) {
+            if self.slot.owns(&nonce) {
                 let mut id = [0; NONCE + CHECK];
                 id[..NONCE].copy_from_slice(&nonce);
                 id[NONCE..].copy_from_slice(&self.check(&nonce));
@@ -81,7 +81,7 @@ impl ConnectionIdGenerator for WorkerIds {
         if check != self.check(nonce) {
             return Err(InvalidCid);
         }
-        if self.seat.owns(id) {
+        if self.slot.owns(id) {
             return Ok(());
         }
         self.metrics.reject(Reject::QuicMisdirected);
@@ -151,47 +151,47 @@ fn program(workers: u32) -> [nix::libc::sock_filter; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::fixtures::Books;
+    use crate::session::fixtures::TestMetrics;
 
-    fn ids(key: u64, index: usize, of: usize, books: &Books) -> WorkerIds {
-        WorkerIds::new(key, Seat { index, of }, Arc::clone(&books.worker))
+    fn ids(key: u64, index: usize, of: usize, test_metrics: &TestMetrics) -> WorkerIds {
+        WorkerIds::new(key, WorkerSlot { index, of }, Arc::clone(&test_metrics.worker))
     }
 
     #[test]
     fn an_id_names_its_worker_and_only_that_one_knows_it() {
         for of in [1, 2, 3, 8] {
             for index in 0..of {
-                let books = Books::new();
-                let mut own = ids(7, index, of, &books);
+                let test_metrics = TestMetrics::new();
+                let mut own = ids(7, index, of, &test_metrics);
                 for _ in 0..200 {
                     let id = own.generate_cid();
                     assert_eq!((id.len(), usize::from(id[0]) % of), (own.cid_len(), index));
                     for other in 0..of {
-                        let known = ids(7, other, of, &books).validate(&id).is_ok();
+                        let known = ids(7, other, of, &test_metrics).validate(&id).is_ok();
                         assert_eq!(known, other == index, "worker {other} of {of} saw an id of {index}");
                     }
                 }
-                assert_eq!(books.rejects(Reject::QuicMisdirected), 200 * (of as i64 - 1));
+                assert_eq!(test_metrics.rejects(Reject::QuicMisdirected), 200 * (of as i64 - 1));
             }
         }
     }
 
     #[test]
     fn c19_an_id_of_an_earlier_process_is_known_and_a_strangers_is_not_counted() {
-        let books = Books::new();
-        let id = ids(7, 1, 2, &books).generate_cid();
-        assert!(ids(7, 1, 2, &books).validate(&id).is_ok(), "the same key");
-        assert!(ids(8, 1, 2, &books).validate(&id).is_err(), "another key");
-        assert!(ids(8, 0, 2, &books).validate(&id).is_err(), "another key and worker");
-        assert_eq!(books.rejects(Reject::QuicMisdirected), 0, "a forged id names nobody");
+        let test_metrics = TestMetrics::new();
+        let id = ids(7, 1, 2, &test_metrics).generate_cid();
+        assert!(ids(7, 1, 2, &test_metrics).validate(&id).is_ok(), "the same key");
+        assert!(ids(8, 1, 2, &test_metrics).validate(&id).is_err(), "another key");
+        assert!(ids(8, 0, 2, &test_metrics).validate(&id).is_err(), "another key and worker");
+        assert_eq!(test_metrics.rejects(Reject::QuicMisdirected), 0, "a forged id names nobody");
     }
 
     #[test]
     fn c19_ids_of_an_earlier_process_are_not_drawn_again() {
         const IDS: usize = 50_000;
-        let books = Books::new();
+        let test_metrics = TestMetrics::new();
         let drawn = || {
-            let mut process = ids(7, 0, 1, &books);
+            let mut process = ids(7, 0, 1, &test_metrics);
             std::iter::repeat_with(move || process.generate_cid()).take(IDS)
         };
         let before: std::collections::HashSet<_> = drawn().collect();
@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_not_known() {
-        let books = Books::new();
-        let mut own = ids(7, 0, 1, &books);
+        let test_metrics = TestMetrics::new();
+        let mut own = ids(7, 0, 1, &test_metrics);
         let id = own.generate_cid();
         for at in 0..id.len() {
             let mut other = id.to_vec();

@@ -19,7 +19,7 @@ use tracing::{debug, error};
 use crate::config::TlsIdentity;
 use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
-use crate::server::admission::{HandshakeShare, Handshaking, Stage};
+use crate::server::admission::{HandshakeShare, Handshaking, NewcomerStage};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::reaper::reap;
 use crate::server::tcp_transport::{TcpTransport, linger};
@@ -148,9 +148,9 @@ fn let_in(
     shared: &Rc<Shared>,
 ) -> Option<(Accepted, Option<InHandshake>)> {
     let Shared { admission, entrance, metrics, .. } = &**shared;
-    let (mut stage, mut handshake) = (Stage::Login(transport), None);
+    let (mut stage, mut handshake) = (NewcomerStage::Login(transport), None);
     if transport == Transport::Tls {
-        stage = Stage::Handshake(transport);
+        stage = NewcomerStage::Handshake(transport);
         let Some(place) = entrance.tls.begin() else {
             metrics.reject(Reject::Handshakes);
             return None;

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use crate::limits::{LINGER, LINGER_BYTES, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics;
 use crate::server::tcp_stream::TcpBased;
-use crate::server::transport::{Farewell, Flushed, Read, Transport, Wrote};
-use crate::session::outgoing::LaneId;
+use crate::server::transport::{CloseDetails, Flushed, Read, Transport, Wrote};
+use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::packet::Encoded;
@@ -68,7 +68,7 @@ pub(crate) async fn linger(socket: &mut TcpStream) {
 /// A broken connection, in the words of protocol §8.
 fn end_of(error: &io::Error) -> CloseReason {
     match error.kind() {
-        // The last is a FIN without TLS's own farewell: the session ends as with a FIN on plain TCP.
+        // The last is a FIN without TLS's own details: the session ends as with a FIN on plain TCP.
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
             CloseReason::PeerClosed
         }
@@ -81,15 +81,15 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
         S::KIND
     }
 
-    fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>> {
+    fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Result<StreamId, CloseReason>> {
         if std::mem::replace(&mut self.announced, true) {
             Poll::Pending
         } else {
-            Poll::Ready(Ok(LaneId::LOGIN))
+            Poll::Ready(Ok(StreamId::LOGIN))
         }
     }
 
-    fn poll_read(&mut self, _lane: LaneId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>> {
+    fn poll_read(&mut self, _stream: StreamId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
@@ -111,7 +111,7 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
 
     fn poll_write(
         &mut self,
-        _lane: LaneId,
+        _stream: StreamId,
         frames: &mut dyn Iterator<Item = &Encoded>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Wrote, CloseReason>> {
@@ -145,16 +145,16 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
         Ok(if taken == before { Flushed::Nothing } else { Flushed::Part })
     }
 
-    fn open_push_lane(&mut self, _cx: &mut Context<'_>) -> LaneId {
-        LaneId::LOGIN
+    fn open_push_stream(&mut self, _cx: &mut Context<'_>) -> StreamId {
+        StreamId::LOGIN
     }
 
-    fn finish(&mut self, _lane: LaneId) {}
+    fn finish(&mut self, _stream: StreamId) {}
 
-    fn reset(&mut self, _lane: LaneId, _reason: CloseReason) {}
+    fn reset(&mut self, _stream: StreamId, _reason: CloseReason) {}
 
-    async fn close(mut self, farewell: Farewell) {
-        let reason = farewell.reason;
+    async fn close(mut self, details: CloseDetails) {
+        let reason = details.reason;
         if reason == CloseReason::SlowConsumer {
             // A peer that takes nothing would hold the socket until the kernel gives up (row D4).
             let _best_effort =
@@ -162,13 +162,13 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
             return;
         }
         let last_words = async {
-            if farewell.say_why && !reason.payload().is_empty() {
+            if details.say_why && !reason.payload().is_empty() {
                 // Behind all that was queued: `say_why` holds only if no frame was cut off.
                 self.stream.write_all(&frame::encode(Opcode::Close, &reason.payload())).await?;
             }
-            // Under TLS this is its own farewell first, then the FIN.
+            // Under TLS this is its own details first, then the FIN.
             self.stream.shutdown().await?;
-            if farewell.lingers {
+            if details.lingers {
                 linger(self.stream.socket()).await;
             }
             io::Result::Ok(())
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn write<S: TcpBased>(ours: &mut TcpTransport<S>, frame: &Encoded, cx: &mut Context<'_>) -> Poll<usize> {
-        ours.poll_write(LaneId::LOGIN, &mut std::iter::once(frame), cx).map(|wrote| match wrote.unwrap() {
+        ours.poll_write(StreamId::LOGIN, &mut std::iter::once(frame), cx).map(|wrote| match wrote.unwrap() {
             Wrote::Bytes(bytes) => bytes,
             Wrote::Stopped => panic!("TCP has no streams to stop"),
         })
@@ -293,19 +293,19 @@ mod tests {
         // Unread input would turn a careless close into a reset.
         theirs.write_all(b"not read by anybody").await.unwrap();
         theirs.flush().await.unwrap();
-        let farewell = Farewell {
+        let details = CloseDetails {
             reason: CloseReason::Draining,
             flushed: true,
             flush_by: std::time::Instant::now(),
             say_why: true,
             lingers: true,
         };
-        let mut closing = pin!(ours.close(farewell));
+        let mut closing = pin!(ours.close(details));
         let mut got = Vec::new();
         tokio::select! {
             biased;
             () = &mut closing => panic!("it must wait for the client's end, or a reset follows"),
-            // Without the farewell of TLS this would be an error.
+            // Without the details of TLS this would be an error.
             read = theirs.read_to_end(&mut got) => read.unwrap(),
         };
         assert_eq!(got, frame::encode(Opcode::Close, &CloseReason::Draining.payload()));
@@ -326,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn d4_a_slow_consumer_is_reset_and_what_it_did_not_take_is_thrown_away() {
         let frame = Encoded::whole(Bytes::from(vec![b'x'; 100_000]));
-        let slow = Farewell {
+        let slow = CloseDetails {
             reason: CloseReason::SlowConsumer,
             flushed: false,
             flush_by: std::time::Instant::now(),
@@ -351,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn d9_a_peer_that_does_not_close_is_waited_for_in_time_and_in_bytes() {
-        let farewell = Farewell {
+        let details = CloseDetails {
             reason: CloseReason::Draining,
             flushed: true,
             flush_by: std::time::Instant::now(),
@@ -361,7 +361,7 @@ mod tests {
         // Silent, with its side open.
         let (ours, mut theirs) = plain().await;
         let since = std::time::Instant::now();
-        ours.close(farewell).await;
+        ours.close(details).await;
         assert!(since.elapsed() >= LINGER && since.elapsed() < LINGER * 3, "{:?}", since.elapsed());
         let mut got = Vec::new();
         theirs.read_to_end(&mut got).await.unwrap();
@@ -375,7 +375,7 @@ mod tests {
             std::future::pending::<()>().await
         };
         tokio::select! {
-            () = ours.close(farewell) => {}
+            () = ours.close(details) => {}
             () = talking => unreachable!(),
         }
         assert!(since.elapsed() < LINGER / 2, "64 KiB are enough: {:?}", since.elapsed());
@@ -389,7 +389,7 @@ mod tests {
                 theirs.shutdown().await.unwrap();
             }
             drop(theirs);
-            let read = poll_fn(|cx| ours.poll_read(LaneId::LOGIN, cx)).await;
+            let read = poll_fn(|cx| ours.poll_read(StreamId::LOGIN, cx)).await;
             match read {
                 Ok(Read::Finished) => assert!(orderly),
                 Err(CloseReason::PeerClosed) => assert!(!orderly),

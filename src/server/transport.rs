@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::monitor::metrics;
-use crate::session::outgoing::LaneId;
+use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::Encoded;
 
@@ -43,7 +43,7 @@ pub(crate) enum Flushed {
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Farewell {
+pub(crate) struct CloseDetails {
     pub(crate) reason: CloseReason,
     /// Everything queued was handed to the transport: it must reach the client before the end does.
     pub(crate) flushed: bool,
@@ -62,10 +62,10 @@ pub(crate) trait Transport {
     fn kind(&self) -> metrics::Transport;
 
     /// The next stream the client opened. TCP's only one is there from the beginning.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>>;
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<StreamId, CloseReason>>;
 
     /// The next bytes of a stream.
-    fn poll_read(&mut self, lane: LaneId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>>;
+    fn poll_read(&mut self, stream: StreamId, cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>>;
 
     /// Ready once the client has gone, although nothing is being read from it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason>;
@@ -74,7 +74,7 @@ pub(crate) trait Transport {
     /// takes no more than one's share ([`STREAM_SHARE`](crate::limits::STREAM_SHARE)).
     fn poll_write(
         &mut self,
-        lane: LaneId,
+        stream: StreamId,
         frames: &mut dyn Iterator<Item = &Encoded>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Wrote, CloseReason>>;
@@ -86,14 +86,14 @@ pub(crate) trait Transport {
     }
 
     /// Opens the stream for pushes; the login stream itself where there is none, or where it is not granted at once.
-    fn open_push_lane(&mut self, cx: &mut Context<'_>) -> LaneId;
+    fn open_push_stream(&mut self, cx: &mut Context<'_>) -> StreamId;
 
     /// Nothing more will be written to this stream.
-    fn finish(&mut self, lane: LaneId);
+    fn finish(&mut self, stream: StreamId);
 
     /// Ends both directions of this stream.
-    fn reset(&mut self, lane: LaneId, reason: CloseReason);
+    fn reset(&mut self, stream: StreamId, reason: CloseReason);
 
     /// Ends the connection.
-    async fn close(self, farewell: Farewell);
+    async fn close(self, details: CloseDetails);
 }

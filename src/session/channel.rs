@@ -27,7 +27,7 @@ pub(crate) struct ServiceNumber(pub(crate) usize);
 
 /// How far a channel has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum ChannelState {
     /// The sign-in is under way.
     Opening,
     /// The login service said yes, at this time.
@@ -53,7 +53,7 @@ pub(crate) struct Channel {
     signin: RefCell<Option<Rc<Ticket>>>,
     /// The instance it has of each service it asked: as many as there are services at most.
     homes: RefCell<Vec<(ServiceNumber, InstanceKey)>>,
-    state: Cell<State>,
+    state: Cell<ChannelState>,
     /// The client knows [`GoAway`].
     knows_go_away: Cell<bool>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
@@ -70,25 +70,25 @@ impl Channel {
             pending: RefCell::default(),
             signin: RefCell::default(),
             homes: RefCell::default(),
-            state: Cell::new(State::Opening),
+            state: Cell::new(ChannelState::Opening),
             knows_go_away: Cell::new(false),
             last_push: Cell::new(0),
         })
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> ChannelState {
         self.state.get()
     }
 
     /// The login service answered, or failed to. Has the connection's task look.
-    pub(crate) fn set_state(&self, state: State) {
+    pub(crate) fn set_state(&self, state: ChannelState) {
         self.state.set(state);
         self.outgoing.wake();
     }
 
     /// Returns `true` if the login service has still to answer.
     pub(crate) fn is_opening(&self) -> bool {
-        self.state.get() == State::Opening
+        self.state.get() == ChannelState::Opening
     }
 
     /// Its sign-in is on its way.
@@ -157,7 +157,7 @@ impl Channel {
         };
         let answer = rewrite::answer(&view, self.dialect, status, text);
         let bytes = answer.len();
-        self.outgoing.reply(ticket.lane, answer).map(|()| bytes)
+        self.outgoing.reply(ticket.stream, answer).map(|()| bytes)
     }
 
     /// What goes into the headers of its requests.

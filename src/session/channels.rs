@@ -300,40 +300,45 @@ mod tests {
 
     use super::*;
     use crate::limits::Limits;
-    use crate::session::channel::State;
-    use crate::session::fixtures::{Bell, Books, channel, ticket};
-    use crate::session::outgoing::{Bounds, Full, LaneId};
-    use crate::session::pending::{InstanceKey, Stage};
+    use crate::session::channel::ChannelState;
+    use crate::session::fixtures::{CountingWaker, TestMetrics, channel, ticket};
+    use crate::session::outgoing::{Full, OutgoingBounds, StreamId};
+    use crate::session::pending::{InstanceKey, RequestStage};
     use crate::session::signouts::Placed;
     use crate::wire::frame::{self, Opcode};
 
     const A: InstanceKey = InstanceKey(0);
 
-    fn registry(books: &Books) -> Rc<Channels> {
-        let bounds = crate::session::signouts::Bounds {
+    fn registry(test_metrics: &TestMetrics) -> Rc<Channels> {
+        let bounds = crate::session::signouts::SignOutBounds {
             places: 10,
             hold: Duration::from_secs(4),
             retry: Duration::from_secs(60),
         };
-        let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&books.worker));
-        Channels::new(signouts, Arc::clone(&books.worker))
+        let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&test_metrics.worker));
+        Channels::new(signouts, Arc::clone(&test_metrics.worker))
     }
 
     /// A registered channel whose sign-in was handed over, with this many requests that wait for their answers.
-    fn register(books: &Books, channels: &Rc<Channels>, account: &str, requests: u32) -> ChannelGuard {
-        let channel = channel(books, account);
+    fn register(
+        test_metrics: &TestMetrics,
+        channels: &Rc<Channels>,
+        account: &str,
+        requests: u32,
+    ) -> ChannelGuard {
+        let channel = channel(test_metrics, account);
         let signin = ticket(&channel, "login.signin", 0);
-        signin.set_stage(Stage::Sent(A));
+        signin.set_stage(RequestStage::Sent(A));
         channel.set_signin(signin);
         for sequence in 0..requests {
             channel.pending.borrow_mut().push(ticket(&channel, "chat.user.talk", sequence));
-            books.worker.pending_opened();
+            test_metrics.worker.pending_opened();
         }
         channels.register(channel)
     }
 
     fn open(guard: &mut ChannelGuard) {
-        guard.channel.set_state(State::Open(Instant::now()));
+        guard.channel.set_state(ChannelState::Open(Instant::now()));
         guard.end_opening();
     }
 
@@ -356,10 +361,10 @@ mod tests {
 
     #[test]
     fn g5_the_guard_takes_everything_back_and_signs_out_once() {
-        let books = Books::new();
-        let channels = registry(&books);
-        let mut guard = register(&books, &channels, "alice", 3);
-        let other = register(&books, &channels, "bob", 0);
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let mut guard = register(&test_metrics, &channels, "alice", 3);
+        let other = register(&test_metrics, &channels, "bob", 0);
         let id = Rc::clone(&guard.channel.id);
         assert_eq!(channels.opening(), 2);
         open(&mut guard);
@@ -367,17 +372,17 @@ mod tests {
         assert_eq!(channels.opening(), 1, "counted once");
         assert!(channels.get(&id).is_some_and(|found| Rc::ptr_eq(&found, &guard.channel)));
         guard.channel.outgoing.push(ping()).unwrap();
-        guard.channel.outgoing.reply(LaneId::LOGIN, ping()).unwrap();
-        assert_eq!((books.pending(), books.queued()), (3, (2, 20)));
+        guard.channel.outgoing.reply(StreamId::LOGIN, ping()).unwrap();
+        assert_eq!((test_metrics.pending(), test_metrics.queued()), (3, (2, 20)));
         assert!(signouts(&channels).is_empty());
 
         guard.set_reason(CloseReason::Bye);
         drop(guard);
         assert!(channels.get(&id).is_none());
         assert_eq!(channels.opening(), 1);
-        assert_eq!((books.pending(), books.queued()), (0, (0, 0)));
-        assert_eq!(books.push_drops(PushDrop::Closing), 1);
-        assert_eq!(books.signouts_waiting(), 1);
+        assert_eq!((test_metrics.pending(), test_metrics.queued()), (0, (0, 0)));
+        assert_eq!(test_metrics.push_drops(PushDrop::Closing), 1);
+        assert_eq!(test_metrics.signouts_waiting(), 1);
         assert_eq!(signouts(&channels), [(id, CloseReason::Bye)]);
         assert!(signouts(&channels).is_empty(), "exactly one");
         let mut left = Vec::new();
@@ -387,21 +392,22 @@ mod tests {
 
     #[test]
     fn pushes_that_a_slow_client_did_not_take_are_counted_as_such() {
-        let books = Books::new();
-        let channels = registry(&books);
-        let mut guard = register(&books, &channels, "alice", 0);
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let mut guard = register(&test_metrics, &channels, "alice", 0);
         guard.channel.outgoing.push(ping()).unwrap();
         guard.set_reason(CloseReason::SlowConsumer);
         drop(guard);
-        let counted = (books.push_drops(PushDrop::SlowConsumer), books.push_drops(PushDrop::Closing));
+        let counted =
+            (test_metrics.push_drops(PushDrop::SlowConsumer), test_metrics.push_drops(PushDrop::Closing));
         assert_eq!(counted, (1, 0));
     }
 
     #[test]
     fn g5_a_channel_that_ends_takes_no_push_from_whoever_still_holds_it() {
-        let books = Books::new();
-        let channels = registry(&books);
-        let guard = register(&books, &channels, "alice", 0);
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let guard = register(&test_metrics, &channels, "alice", 0);
         let held = Rc::clone(&guard.channel);
         drop(guard);
         assert_eq!(held.outgoing.push(ping()), Err(Full::Closing));
@@ -411,9 +417,9 @@ mod tests {
 
     #[test]
     fn f10_a_panic_that_unwinds_through_the_guard() {
-        let books = Books::new();
-        let channels = registry(&books);
-        let guard = register(&books, &channels, "alice", 2);
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let guard = register(&test_metrics, &channels, "alice", 2);
         let id = Rc::clone(&guard.channel.id);
         let unwound = catch_unwind(AssertUnwindSafe(move || {
             let _held = guard;
@@ -421,18 +427,18 @@ mod tests {
         }));
         assert!(unwound.is_err());
         assert_eq!(signouts(&channels), [(id, CloseReason::InternalError)]);
-        assert_eq!((books.pending(), channels.opening()), (0, 0));
+        assert_eq!((test_metrics.pending(), channels.opening()), (0, 0));
     }
 
     #[test]
     fn f10_a_panic_of_a_task_ends_its_channel_and_no_other() {
-        let books = Books::new();
-        let channels = registry(&books);
-        let mut guard = register(&books, &channels, "alice", 2);
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let mut guard = register(&test_metrics, &channels, "alice", 2);
         open(&mut guard);
         let id = Rc::clone(&guard.channel.id);
         guard.channel.outgoing.push(ping()).unwrap();
-        let mut other = register(&books, &channels, "bob", 1);
+        let mut other = register(&test_metrics, &channels, "bob", 1);
         open(&mut other);
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
@@ -442,28 +448,28 @@ mod tests {
                 yield_now().await;
                 // The worst moment: in the middle of a change of the channel's own tables.
                 let _pending = guard.channel.pending.borrow_mut();
-                guard.channel.outgoing.write_with(LaneId::LOGIN, |_| panic!("on purpose"));
+                guard.channel.outgoing.write_with(StreamId::LOGIN, |_| panic!("on purpose"));
             });
             tasks.join_next().await.unwrap().unwrap_err().is_panic()
         });
         assert!(panicked);
         assert_eq!(signouts(&channels), [(id, CloseReason::InternalError)]);
-        assert_eq!((books.pending(), books.queued(), channels.opening()), (1, (0, 0), 0));
+        assert_eq!((test_metrics.pending(), test_metrics.queued(), channels.opening()), (1, (0, 0), 0));
         assert!(channels.get(&other.channel.id).is_some());
         assert_eq!(other.channel.outgoing.closing(), None);
     }
 
     #[test]
     fn h22_a_drain_of_a_crowd_begins_in_slices_and_new_connections_are_told_at_once() {
-        let books = Books::new();
-        let channels = registry(&books);
-        let bounds = Bounds::of(&Limits::default());
-        let new = || Rc::new(Outgoing::new(bounds, Arc::clone(&books.worker)));
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let bounds = OutgoingBounds::of(&Limits::default());
+        let new = || Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)));
         let strangers: Vec<_> = (0..3 * DELIVERIES_PER_TURN).map(|_| new()).collect();
         let mut guards: Vec<_> = strangers.iter().map(|outgoing| channels.connect(outgoing)).collect();
-        let signed_in = register(&books, &channels, "alice", 0);
+        let signed_in = register(&test_metrics, &channels, "alice", 0);
         guards.push(channels.connect(&signed_in.channel.outgoing));
-        let (_, waker) = Bell::new();
+        let (_, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
         let closed = || strangers.iter().filter(|outgoing| outgoing.closing().is_some()).count();
         let mut draining = pin!(channels.begin_drain());
@@ -488,17 +494,17 @@ mod tests {
 
     #[test]
     fn h22_the_end_of_a_crowd_is_told_in_slices_and_its_room_given_back() {
-        let books = Books::new();
-        let channels = registry(&books);
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
         let crowd = 10 * DELIVERIES_PER_TURN;
-        let guards: Vec<_> = (0..crowd).map(|_| register(&books, &channels, "alice", 0)).collect();
+        let guards: Vec<_> = (0..crowd).map(|_| register(&test_metrics, &channels, "alice", 0)).collect();
         let _connections: Vec<_> =
             guards.iter().map(|guard| channels.connect(&guard.channel.outgoing)).collect();
         let largest = channels.by_id.iter().map(|part| part.borrow().len()).max().unwrap();
         assert!(largest <= 4 * crowd / PARTS, "{largest} in one part");
         let runtime = Builder::new_current_thread().build().unwrap();
         let _context = runtime.enter();
-        let (_, waker) = Bell::new();
+        let (_, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
         let mut cutting = pin!(channels.cut_short());
         let closed = || guards.iter().filter(|guard| guard.channel.outgoing.closing().is_some()).count();
@@ -515,13 +521,13 @@ mod tests {
 
     #[test]
     fn f1_every_connection_is_asked_to_end_and_the_last_end_is_seen() {
-        let books = Books::new();
-        let channels = registry(&books);
-        let bounds = Bounds::of(&Limits::default());
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let bounds = OutgoingBounds::of(&Limits::default());
         let connections: Vec<_> =
-            (0..3).map(|_| Rc::new(Outgoing::new(bounds, Arc::clone(&books.worker)))).collect();
+            (0..3).map(|_| Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)))).collect();
         let mut guards: Vec<_> = connections.iter().map(|outgoing| channels.connect(outgoing)).collect();
-        let (_, waker) = Bell::new();
+        let (_, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
         let mut all_ended = pin!(channels.all_ended());
         assert!(all_ended.as_mut().poll(&mut cx).is_pending());
@@ -531,7 +537,7 @@ mod tests {
         let reasons: Vec<_> = connections.iter().map(|outgoing| outgoing.closing()).collect();
         assert_eq!(reasons, [None, Some(CloseReason::Draining), Some(CloseReason::Draining)]);
         assert!(all_ended.as_mut().poll(&mut cx).is_pending());
-        let late = Rc::new(Outgoing::new(bounds, Arc::clone(&books.worker)));
+        let late = Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)));
         let _late = channels.connect(&late);
         assert_eq!(late.closing(), Some(CloseReason::Draining), "one that comes still is told to go");
         guards.clear();

@@ -13,7 +13,7 @@ use prost::Message as _;
 use crate::limits::Limits;
 use crate::monitor::metrics::{Metrics, PushDrop, Reject, Signout, WorkerMetrics};
 use crate::session::channel::{Channel, Identity};
-use crate::session::outgoing::{Bounds, LaneId, Outgoing};
+use crate::session::outgoing::{Outgoing, OutgoingBounds, StreamId};
 use crate::session::pending::{Request, Ticket};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::HEAD_LEN;
@@ -25,12 +25,12 @@ use crate::wire::pb;
 const GAUGE_BASE: i64 = 1_000_000;
 
 /// The metrics of one worker, to be read.
-pub(crate) struct Books {
+pub(crate) struct TestMetrics {
     pub(crate) metrics: Metrics,
     pub(crate) worker: Arc<WorkerMetrics>,
 }
 
-impl Books {
+impl TestMetrics {
     pub(crate) fn new() -> Self {
         let metrics = Metrics::new("gate01", 1, vec!["z".to_owned()]);
         let worker = metrics.worker(0);
@@ -90,15 +90,15 @@ impl Books {
 
 /// Counts how often it was woken.
 #[derive(Default)]
-pub(crate) struct Bell(AtomicUsize);
+pub(crate) struct CountingWaker(AtomicUsize);
 
-impl Wake for Bell {
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Bell {
+impl CountingWaker {
     pub(crate) fn new() -> (Arc<Self>, Waker) {
         let bell = Arc::new(Self::default());
         (Arc::clone(&bell), bell.into())
@@ -114,17 +114,17 @@ pub(crate) fn identity(account: &str) -> Identity {
 }
 
 /// The queue of a connection with stream 0.
-pub(crate) fn outgoing(books: &Books, bounds: Bounds) -> Rc<Outgoing> {
-    let outgoing = Outgoing::new(bounds, Arc::clone(&books.worker));
-    outgoing.add_lane(LaneId::LOGIN);
+pub(crate) fn outgoing(test_metrics: &TestMetrics, bounds: OutgoingBounds) -> Rc<Outgoing> {
+    let outgoing = Outgoing::new(bounds, Arc::clone(&test_metrics.worker));
+    outgoing.add_stream(StreamId::LOGIN);
     Rc::new(outgoing)
 }
 
 /// A channel in its opening, with room for much.
-pub(crate) fn channel(books: &Books, account: &str) -> Rc<Channel> {
+pub(crate) fn channel(test_metrics: &TestMetrics, account: &str) -> Rc<Channel> {
     thread_local!(static NEXT: Cell<u64> = const { Cell::new(1) });
     let number = NEXT.replace(NEXT.get() + 1);
-    let outgoing = outgoing(books, Bounds::of(&Limits::default()));
+    let outgoing = outgoing(test_metrics, OutgoingBounds::of(&Limits::default()));
     Channel::new(format!("g_{account}_{number}").into(), identity(account), Dialect::XIm, outgoing)
 }
 
@@ -156,24 +156,24 @@ pub(crate) fn meta(header: &pb::Header, key: &str) -> Option<String> {
 pub(crate) fn ticket_of(
     channel: &Rc<Channel>,
     packet: &LogicPacket,
-    lane: LaneId,
+    stream: StreamId,
     arrived: Instant,
 ) -> Rc<Ticket> {
     let view = HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).unwrap();
     let command = packet.header.slice_ref(view.command.as_bytes());
     let is_signin = view.command == "login.signin";
     let header = packet.header.clone();
-    Ticket::new(channel, Request { lane, header, command, sequence: view.sequence, arrived, is_signin })
+    Ticket::new(channel, Request { stream, header, command, sequence: view.sequence, arrived, is_signin })
 }
 
 /// A ticket of a channel on stream 0.
 pub(crate) fn ticket(channel: &Rc<Channel>, command: &str, sequence: u32) -> Rc<Ticket> {
-    ticket_of(channel, &packet(command, sequence, ""), LaneId::LOGIN, Instant::now())
+    ticket_of(channel, &packet(command, sequence, ""), StreamId::LOGIN, Instant::now())
 }
 
 /// Sequence and status of what is queued on a stream.
-pub(crate) fn answers(outgoing: &Outgoing, lane: LaneId) -> Vec<(u32, i32)> {
-    outgoing.write_with(lane, |frames| {
+pub(crate) fn answers(outgoing: &Outgoing, stream: StreamId) -> Vec<(u32, i32)> {
+    outgoing.write_with(stream, |frames| {
         let headers = frames.map(|frame| header(&logic_packet(frame)));
         headers.map(|header| (header.sequence, header.status)).collect()
     })

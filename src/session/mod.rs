@@ -8,16 +8,16 @@ pub(crate) mod buckets;
 pub(crate) mod channel;
 pub(crate) mod channels;
 pub(crate) mod held;
+pub(crate) mod jittered_schedule;
+pub(crate) mod local_waker;
 pub(crate) mod outgoing;
-pub(crate) mod partial;
+pub(crate) mod partial_frames;
 pub(crate) mod pending;
-pub(crate) mod relogins;
 pub(crate) mod shedding;
 pub(crate) mod signouts;
+pub(crate) mod signouts_by_identity;
+pub(crate) mod sliding_count;
 pub(crate) mod spare;
-pub(crate) mod spread;
-pub(crate) mod wake;
-pub(crate) mod window;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

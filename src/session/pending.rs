@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::session::channel::Channel;
-use crate::session::outgoing::LaneId;
+use crate::session::outgoing::StreamId;
 use crate::session::spare;
 
 /// Names a logic instance at one address, in one zone, within a worker. Never used again, so what refers to an
@@ -31,7 +31,7 @@ impl Load {
         self.requests.get()
     }
 
-    /// The connection broke: from now on, whatever was sent over it is [`Stage::Lost`], however many that are.
+    /// The connection broke: from now on, whatever was sent over it is [`RequestStage::Lost`], however many that are.
     pub(crate) fn lose(&self) {
         self.is_lost.set(true);
     }
@@ -56,7 +56,7 @@ impl Drop for Loaded {
 
 /// Where a request stands. It only moves forward, except from one link's queue to another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum RequestStage {
     /// In no queue (yet): it may be placed, or answered 300.
     Unplaced,
     /// Waiting in the queue of this instance's link under this number: it may move, or be taken out.
@@ -73,7 +73,7 @@ pub(crate) struct Ticket {
     /// Whose it is; gone when the channel ended.
     pub(crate) channel: Weak<Channel>,
     /// The stream it came on.
-    pub(crate) lane: LaneId,
+    pub(crate) stream: StreamId,
     /// Its header as the client sent it: what an answer of the gateway's own repeats.
     pub(crate) header: Bytes,
     /// Its command, a slice of the header.
@@ -83,14 +83,14 @@ pub(crate) struct Ticket {
     arrived: Cell<Instant>,
     /// The sign-in that opens the channel, not a request on it.
     pub(crate) is_signin: bool,
-    stage: Cell<Stage>,
+    stage: Cell<RequestStage>,
     /// Its share of the load of the instance it was placed with.
     loaded: RefCell<Option<Loaded>>,
 }
 
 /// What a new ticket is about.
 pub(crate) struct Request {
-    pub(crate) lane: LaneId,
+    pub(crate) stream: StreamId,
     pub(crate) header: Bytes,
     pub(crate) command: Bytes,
     pub(crate) sequence: u32,
@@ -100,11 +100,11 @@ pub(crate) struct Request {
 
 impl Ticket {
     pub(crate) fn new(channel: &Rc<Channel>, request: Request) -> Rc<Self> {
-        let Request { lane, header, command, sequence, arrived, is_signin } = request;
+        let Request { stream, header, command, sequence, arrived, is_signin } = request;
         let channel = Rc::downgrade(channel);
-        let (arrived, stage) = (Cell::new(arrived), Cell::new(Stage::Unplaced));
+        let (arrived, stage) = (Cell::new(arrived), Cell::new(RequestStage::Unplaced));
         let loaded = RefCell::default();
-        Rc::new(Self { channel, lane, header, command, sequence, arrived, is_signin, stage, loaded })
+        Rc::new(Self { channel, stream, header, command, sequence, arrived, is_signin, stage, loaded })
     }
 
     /// When its last byte arrived; a sign-in's time runs from its hand-over.
@@ -117,9 +117,9 @@ impl Ticket {
         self.arrived.set(now);
     }
 
-    pub(crate) fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> RequestStage {
         match self.stage.get() {
-            Stage::Sent(instance) if self.is_lost() => Stage::Lost(instance),
+            RequestStage::Sent(instance) if self.is_lost() => RequestStage::Lost(instance),
             stage => stage,
         }
     }
@@ -128,9 +128,9 @@ impl Ticket {
         self.loaded.borrow().as_ref().is_some_and(|Loaded(load)| load.is_lost.get())
     }
 
-    pub(crate) fn set_stage(&self, stage: Stage) {
+    pub(crate) fn set_stage(&self, stage: RequestStage) {
         self.stage.set(stage);
-        if stage == Stage::Unplaced {
+        if stage == RequestStage::Unplaced {
             self.settle();
         }
     }
@@ -149,14 +149,14 @@ impl Ticket {
     /// The instance it was placed with, while something may still come of that.
     pub(crate) fn placed_with(&self) -> Option<InstanceKey> {
         match self.stage() {
-            Stage::Queued(instance, _) | Stage::Sent(instance) => Some(instance),
-            Stage::Unplaced | Stage::Lost(_) => None,
+            RequestStage::Queued(instance, _) | RequestStage::Sent(instance) => Some(instance),
+            RequestStage::Unplaced | RequestStage::Lost(_) => None,
         }
     }
 
     /// May its first byte have been written?
     pub(crate) fn is_sent(&self) -> bool {
-        matches!(self.stage.get(), Stage::Sent(_) | Stage::Lost(_))
+        matches!(self.stage.get(), RequestStage::Sent(_) | RequestStage::Lost(_))
     }
 }
 
@@ -185,12 +185,12 @@ impl Pending {
 
     /// Did one reach this instance, perhaps?
     pub(crate) fn is_any_sent_to(&self, instance: InstanceKey) -> bool {
-        self.0.iter().any(|ticket| ticket.stage() == Stage::Sent(instance))
+        self.0.iter().any(|ticket| ticket.stage() == RequestStage::Sent(instance))
     }
 
     /// How many came on this stream.
-    pub(crate) fn on_lane(&self, lane: LaneId) -> usize {
-        self.0.iter().filter(|ticket| ticket.lane == lane).count()
+    pub(crate) fn on_stream(&self, stream: StreamId) -> usize {
+        self.0.iter().filter(|ticket| ticket.stream == stream).count()
     }
 
     /// The oldest one that a response of `instance` with this sequence and command answers (protocol §4.7).
@@ -202,7 +202,7 @@ impl Pending {
     ) -> Option<Rc<Ticket>> {
         let position = self.0.iter().position(|ticket| {
             ticket.sequence == sequence
-                && ticket.stage() == Stage::Sent(instance)
+                && ticket.stage() == RequestStage::Sent(instance)
                 && ticket.command == command.as_bytes()
         })?;
         self.remove(position)
@@ -231,14 +231,14 @@ impl Pending {
 
     /// Those that were lost with a link, oldest first.
     pub(crate) fn lost(&self) -> impl Iterator<Item = &Rc<Ticket>> {
-        self.0.iter().filter(|ticket| matches!(ticket.stage(), Stage::Lost(_)))
+        self.0.iter().filter(|ticket| matches!(ticket.stage(), RequestStage::Lost(_)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::fixtures::{Books, channel, millis, packet, ticket, ticket_of};
+    use crate::session::fixtures::{TestMetrics, channel, millis, packet, ticket, ticket_of};
 
     const A: InstanceKey = InstanceKey(0);
     const B: InstanceKey = InstanceKey(1);
@@ -246,7 +246,7 @@ mod tests {
 
     fn sent(channel: &Rc<Channel>, command: &str, sequence: u32, to: InstanceKey) -> Rc<Ticket> {
         let ticket = ticket(channel, command, sequence);
-        ticket.set_stage(Stage::Sent(to));
+        ticket.set_stage(RequestStage::Sent(to));
         ticket
     }
 
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a17_equal_sequences_are_answered_oldest_first_and_both() {
-        let channel = channel(&Books::new(), "alice");
+        let channel = channel(&TestMetrics::new(), "alice");
         let first = sent(&channel, TALK, 0, A);
         let other = sent(&channel, TALK, 65_535, A);
         let second = sent(&channel, TALK, 0, A);
@@ -278,10 +278,10 @@ mod tests {
 
     #[test]
     fn only_what_was_sent_to_that_instance_with_that_command_is_matched() {
-        let channel = channel(&Books::new(), "alice");
+        let channel = channel(&TestMetrics::new(), "alice");
         let unplaced = ticket(&channel, TALK, 1);
         let queued = ticket(&channel, TALK, 1);
-        queued.set_stage(Stage::Queued(A, 7));
+        queued.set_stage(RequestStage::Queued(A, 7));
         let to_b = sent(&channel, TALK, 1, B);
         let ack = sent(&channel, "chat.talk.ack", 1, A);
         let to_a = sent(&channel, TALK, 1, A);
@@ -297,11 +297,11 @@ mod tests {
 
     #[test]
     fn e1_what_a_lost_instance_had_is_found_and_answered_by_no_other() {
-        let channel = channel(&Books::new(), "alice");
+        let channel = channel(&TestMetrics::new(), "alice");
         let tickets: Vec<_> =
             (0..6).map(|n| sent(&channel, TALK, n, if n % 2 == 0 { A } else { B })).collect();
         let queued = ticket(&channel, TALK, 6);
-        queued.set_stage(Stage::Queued(A, 1));
+        queued.set_stage(RequestStage::Queued(A, 1));
         let mut pending = filled(&tickets.iter().collect::<Vec<_>>());
         pending.push(Rc::clone(&queued));
         let (load_of_a, load_of_b) = (Rc::<Load>::default(), Rc::<Load>::default());
@@ -312,10 +312,10 @@ mod tests {
         load_of_a.lose();
         let lost: Vec<_> = pending.lost().map(|ticket| ticket.sequence).collect();
         assert_eq!(lost, [0, 2, 4], "oldest first");
-        assert_eq!(queued.stage(), Stage::Queued(A, 1), "it can go elsewhere");
+        assert_eq!(queued.stage(), RequestStage::Queued(A, 1), "it can go elsewhere");
         assert!(!pending.is_any_sent_to(A) && pending.is_any_sent_to(B));
         tickets[2].settle();
-        assert_eq!((tickets[2].stage(), load_of_a.get()), (Stage::Lost(A), 3), "it stays lost");
+        assert_eq!((tickets[2].stage(), load_of_a.get()), (RequestStage::Lost(A), 3), "it stays lost");
         assert!(pending.take_match(A, 0, TALK).is_none(), "an answer comes too late");
         assert!(tickets[0].is_sent(), "it may have been written");
         assert!(is(pending.take_match(B, 1, TALK), &tickets[1]));
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_taken_once() {
-        let channel = channel(&Books::new(), "alice");
+        let channel = channel(&TestMetrics::new(), "alice");
         let (first, second) = (ticket(&channel, TALK, 1), ticket(&channel, TALK, 1));
         let mut pending = filled(&[&first, &second]);
         assert!(pending.take(&second));
@@ -334,18 +334,18 @@ mod tests {
 
     #[test]
     fn the_oldest_arrival_leads_and_a_sign_ins_time_begins_anew_at_its_hand_over() {
-        let channel = channel(&Books::new(), "alice");
+        let channel = channel(&TestMetrics::new(), "alice");
         let start = Instant::now();
-        let signin = ticket_of(&channel, &packet("login.signin", 1, ""), LaneId::LOGIN, start);
+        let signin = ticket_of(&channel, &packet("login.signin", 1, ""), StreamId::LOGIN, start);
         let mut pending = filled(&[&signin]);
         assert_eq!(pending.oldest(), Some(start));
         signin.restart(start + millis(300));
         assert_eq!(pending.oldest(), Some(start + millis(300)));
-        let later = ticket_of(&channel, &packet(TALK, 2, ""), LaneId(4), start + millis(400));
+        let later = ticket_of(&channel, &packet(TALK, 2, ""), StreamId(4), start + millis(400));
         pending.push(later);
         assert_eq!(pending.oldest(), Some(start + millis(300)));
-        assert_eq!((pending.on_lane(LaneId::LOGIN), pending.on_lane(LaneId(4))), (1, 1));
-        assert_eq!(pending.on_lane(LaneId(8)), 0);
+        assert_eq!((pending.on_stream(StreamId::LOGIN), pending.on_stream(StreamId(4))), (1, 1));
+        assert_eq!(pending.on_stream(StreamId(8)), 0);
         pending.take_oldest();
         assert_eq!(pending.oldest(), Some(start + millis(400)));
     }

@@ -63,9 +63,9 @@ mod tests {
     use crate::monitor::metrics::PushDrop;
     use crate::session::channel::Channel;
     use crate::session::channels::{ChannelGuard, ConnectionGuard};
-    use crate::session::fixtures::{Books, channel};
-    use crate::session::outgoing::{Full, LaneId};
-    use crate::session::signouts::{Bounds, SignOuts};
+    use crate::session::fixtures::{TestMetrics, channel};
+    use crate::session::outgoing::{Full, StreamId};
+    use crate::session::signouts::{SignOutBounds, SignOuts};
     use crate::wire::packet::Encoded;
 
     fn frame() -> Encoded {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     struct Crowd {
-        books: Books,
+        test_metrics: TestMetrics,
         channels: Rc<Channels>,
         members: Vec<(Rc<Channel>, ChannelGuard, ConnectionGuard)>,
     }
@@ -81,15 +81,16 @@ mod tests {
     impl Crowd {
         /// Connections with so many bytes queued, in messages of 10.
         fn of(queues: &[usize]) -> Self {
-            let books = Books::new();
-            let bounds = Bounds { places: 100, hold: Duration::from_secs(4), retry: Duration::from_secs(60) };
-            let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&books.worker));
-            let channels = Channels::new(signouts, Arc::clone(&books.worker));
+            let test_metrics = TestMetrics::new();
+            let bounds =
+                SignOutBounds { places: 100, hold: Duration::from_secs(4), retry: Duration::from_secs(60) };
+            let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&test_metrics.worker));
+            let channels = Channels::new(signouts, Arc::clone(&test_metrics.worker));
             let members = queues.iter().enumerate().map(|(n, bytes)| {
-                let channel = channel(&books, "alice");
+                let channel = channel(&test_metrics, "alice");
                 // The others are still signing in: their pushes are parked.
                 if n % 2 == 0 {
-                    channel.outgoing.set_push_lane(LaneId::LOGIN);
+                    channel.outgoing.set_push_stream(StreamId::LOGIN);
                 }
                 let connected = channels.connect(&channel.outgoing);
                 let guard = channels.register(Rc::clone(&channel));
@@ -99,7 +100,7 @@ mod tests {
                 (channel, guard, connected)
             });
             let members = members.collect();
-            Self { books, channels, members }
+            Self { test_metrics, channels, members }
         }
 
         fn closing(&self) -> Vec<Option<CloseReason>> {
@@ -117,22 +118,26 @@ mod tests {
     #[test]
     fn f11_the_largest_queues_are_shed_first_until_there_is_room_and_no_other() {
         let mut crowd = Crowd::of(&[30, 200, 0, 100, 90]);
-        assert_eq!(crowd.books.queued(), (42, 420));
+        assert_eq!(crowd.test_metrics.queued(), (42, 420));
         assert_eq!(shed(&crowd.channels, 201), 2);
         assert_eq!(crowd.closing(), [None, SLOW, None, SLOW, None]);
-        assert_eq!(crowd.books.queued(), (12, 120), "at once, not when their tasks get a turn");
+        assert_eq!(crowd.test_metrics.queued(), (12, 120), "at once, not when their tasks get a turn");
         assert_eq!(shed(&crowd.channels, 0), 0);
         assert_eq!(shed(&crowd.channels, 10_000), 2, "only where something is queued");
         assert_eq!(crowd.closing(), [SLOW, SLOW, None, SLOW, SLOW]);
         assert_eq!(shed(&crowd.channels, 10_000), 0);
-        assert_eq!(crowd.books.queued(), (0, 0));
+        assert_eq!(crowd.test_metrics.queued(), (0, 0));
         for (channel, guard, _) in &mut crowd.members {
             assert_eq!(channel.outgoing.unwritten_pushes() > 0, channel.outgoing.closing() == SLOW);
             guard.set_reason(CloseReason::SlowConsumer);
         }
         crowd.members.clear();
-        assert_eq!(crowd.books.queued(), (0, 0), "counted off once");
-        assert_eq!(crowd.books.push_drops(PushDrop::SlowConsumer), 42, "every push is accounted for (G9)");
+        assert_eq!(crowd.test_metrics.queued(), (0, 0), "counted off once");
+        assert_eq!(
+            crowd.test_metrics.push_drops(PushDrop::SlowConsumer),
+            42,
+            "every push is accounted for (G9)"
+        );
     }
 
     #[test]
@@ -141,15 +146,15 @@ mod tests {
         for ((channel, ..), bytes) in crowd.members.iter().zip([20, 500, 0]) {
             channel.outgoing.partial.set(bytes);
         }
-        let partial = || crowd.books.value("gateway_partial_bytes");
+        let partial = || crowd.test_metrics.value("gateway_partial_bytes");
         assert_eq!(partial(), 520);
         assert_eq!(shed(&crowd.channels, 551), 2);
         assert_eq!(crowd.closing(), [SLOW, FULL, None]);
-        assert_eq!((partial(), crowd.books.queued().1), (0, 10), "at once");
+        assert_eq!((partial(), crowd.test_metrics.queued().1), (0, 10), "at once");
         crowd.members[2].0.outgoing.partial.set(7);
         drop(crowd.members);
         drop(crowd.channels);
-        assert_eq!(crowd.books.value("gateway_partial_bytes"), 0);
+        assert_eq!(crowd.test_metrics.value("gateway_partial_bytes"), 0);
     }
 
     #[test]
@@ -159,7 +164,7 @@ mod tests {
         assert_eq!(shed(&crowd.channels, 100), 0, "that much is about to be free");
         assert_eq!(shed(&crowd.channels, 101), 1);
         assert_eq!(crowd.closing(), [Some(CloseReason::Draining), SLOW]);
-        assert_eq!(crowd.books.queued(), (10, 100), "its last answers are flushed");
+        assert_eq!(crowd.test_metrics.queued(), (10, 100), "its last answers are flushed");
         let (shed, ..) = &crowd.members[1];
         assert_eq!(shed.outgoing.push(frame()), Err(Full::Closing));
     }

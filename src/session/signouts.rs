@@ -16,8 +16,8 @@ use crate::limits::SIGNOUTS_PER_TURN;
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::{Channel, Identity};
 use crate::session::held::Held;
-use crate::session::pending::{InstanceKey, Stage, Ticket};
-use crate::session::relogins::{Owed, Relogin, Relogins, UnderWay};
+use crate::session::pending::{InstanceKey, RequestStage, Ticket};
+use crate::session::signouts_by_identity::{Owed, Relogin, SignOutsByIdentity, UnderWay};
 use crate::session::spare;
 use crate::wire::close::CloseReason;
 use crate::wire::rewrite::Origin;
@@ -63,8 +63,8 @@ impl SignOut {
     /// The instance that got the sign-in.
     pub(crate) fn signed_in_at(&self) -> Option<InstanceKey> {
         match self.signin.as_ref()?.stage() {
-            Stage::Sent(instance) | Stage::Lost(instance) => Some(instance),
-            Stage::Unplaced | Stage::Queued(..) => None,
+            RequestStage::Sent(instance) | RequestStage::Lost(instance) => Some(instance),
+            RequestStage::Unplaced | RequestStage::Queued(..) => None,
         }
     }
 
@@ -83,7 +83,7 @@ impl SignOut {
     }
 
     fn is_held(&self) -> bool {
-        let may_be_answered = |signin: &Rc<Ticket>| matches!(signin.stage(), Stage::Sent(_));
+        let may_be_answered = |signin: &Rc<Ticket>| matches!(signin.stage(), RequestStage::Sent(_));
         self.unanswered.get() && self.signin.as_ref().is_some_and(may_be_answered)
     }
 }
@@ -159,7 +159,7 @@ pub(crate) struct SignOuts {
     waiting: RefCell<Waiting>,
     /// Filled and not written, waiting or in the queue of a link.
     owed: Cell<usize>,
-    relogins: Arc<Relogins>,
+    by_identity: Arc<SignOutsByIdentity>,
     /// Answers of sign-ins are not waited for any more.
     released: Cell<bool>,
     changed: Notify,
@@ -171,7 +171,7 @@ pub(crate) struct SignOuts {
 
 /// Bounds of a spool.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct SignOutBounds {
     /// Channels and sign-outs together.
     pub(crate) places: usize,
     /// Longest wait for the answer to a sign-in.
@@ -181,14 +181,18 @@ pub(crate) struct Bounds {
 }
 
 impl SignOuts {
-    /// `relogins` is shared by the workers of the process.
-    pub(crate) fn new(bounds: Bounds, relogins: Arc<Relogins>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    /// `by_identity` is shared by the workers of the process.
+    pub(crate) fn new(
+        bounds: SignOutBounds,
+        by_identity: Arc<SignOutsByIdentity>,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             taken: Cell::new(0),
             places: bounds.places,
             waiting: RefCell::default(),
             owed: Cell::new(0),
-            relogins,
+            by_identity,
             released: Cell::new(false),
             changed: Notify::new(),
             settled: Notify::new(),
@@ -210,7 +214,7 @@ impl SignOuts {
 
     /// Fills a promised place.
     pub(crate) fn fill(&self, signout: Rc<SignOut>) {
-        *signout.owed.borrow_mut() = Some(self.relogins.owe(&signout.identity));
+        *signout.owed.borrow_mut() = Some(self.by_identity.owe(&signout.identity));
         self.owed.set(self.owed.get() + 1);
         self.metrics.signouts_waiting(1);
         let mut waiting = self.waiting.borrow_mut();
@@ -238,7 +242,7 @@ impl SignOuts {
         if signout.unanswered.get() {
             self.waiting.borrow_mut().held.take(&signout.channel_id);
         }
-        self.relogins.settle(&signout.identity, owed);
+        self.by_identity.settle(&signout.identity, owed);
         self.owed.set(self.owed.get() - 1);
         self.taken.set(self.taken.get().saturating_sub(1));
         self.metrics.signouts_waiting(-1);
@@ -296,12 +300,12 @@ impl SignOuts {
     /// A write is about to be tried that may begin a sign-in of this account: if it does, sign-outs that have to wait
     /// after this are superseded, on every worker. Nothing if the account owes none.
     pub(crate) fn writing_signin(&self, identity: &Identity) -> Option<UnderWay> {
-        self.relogins.writing(identity)
+        self.by_identity.writing(identity)
     }
 
     /// Is a sign-out owed anywhere in the process?
     pub(crate) fn is_any_owed(&self) -> bool {
-        self.relogins.is_any_owed()
+        self.by_identity.is_any_owed()
     }
 
     /// When a wait ends although nothing happens.
@@ -353,16 +357,16 @@ mod tests {
     use std::task::Context;
 
     use super::*;
-    use crate::session::channel::State;
-    use crate::session::fixtures::{Bell, Books, channel, identity, millis, ticket};
+    use crate::session::channel::ChannelState;
+    use crate::session::fixtures::{CountingWaker, TestMetrics, channel, identity, millis, ticket};
 
     const HOLD: Duration = Duration::from_millis(4500);
     const RETRY: Duration = Duration::from_secs(60);
     const A: InstanceKey = InstanceKey(0);
 
-    fn spool(books: &Books) -> Rc<SignOuts> {
-        let bounds = Bounds { places: 10, hold: HOLD, retry: RETRY };
-        SignOuts::new(bounds, Arc::default(), Arc::clone(&books.worker))
+    fn spool(test_metrics: &TestMetrics) -> Rc<SignOuts> {
+        let bounds = SignOutBounds { places: 10, hold: HOLD, retry: RETRY };
+        SignOuts::new(bounds, Arc::default(), Arc::clone(&test_metrics.worker))
     }
 
     /// What a run dropped.
@@ -373,17 +377,22 @@ mod tests {
     }
 
     /// The sign-out of a channel that ended at `now` and whose sign-in was handed over.
-    fn handed_over(books: &Books, account: &str, state: State, now: Instant) -> Rc<SignOut> {
-        let channel = channel(books, account);
+    fn handed_over(
+        test_metrics: &TestMetrics,
+        account: &str,
+        state: ChannelState,
+        now: Instant,
+    ) -> Rc<SignOut> {
+        let channel = channel(test_metrics, account);
         let signin = ticket(&channel, "login.signin", 1);
-        signin.set_stage(Stage::Sent(A));
+        signin.set_stage(RequestStage::Sent(A));
         channel.set_signin(signin);
         channel.set_state(state);
         SignOut::of(&channel, CloseReason::PeerClosed, now)
     }
 
-    fn answered(books: &Books, account: &str, now: Instant) -> Rc<SignOut> {
-        handed_over(books, account, State::Open(now), now)
+    fn answered(test_metrics: &TestMetrics, account: &str, now: Instant) -> Rc<SignOut> {
+        handed_over(test_metrics, account, ChannelState::Open(now), now)
     }
 
     fn fill(signouts: &SignOuts, signout: &Rc<SignOut>) {
@@ -423,16 +432,16 @@ mod tests {
 
     /// Has [`SignOuts::all_settled`] an end now?
     fn is_settled(signouts: &SignOuts) -> bool {
-        let (_, waker) = Bell::new();
+        let (_, waker) = CountingWaker::new();
         pin!(signouts.all_settled()).poll(&mut Context::from_waker(&waker)).is_ready()
     }
 
     #[test]
     fn g5_one_of_an_unanswered_sign_in_is_held_until_the_answer() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let held = handed_over(&books, "alice", State::Opening, start);
+        let held = handed_over(&test_metrics, "alice", ChannelState::Opening, start);
         fill(&signouts, &held);
         assert_eq!(signouts.next_due(), Some(start + HOLD));
         assert_eq!(run(&signouts, start, Placed::Queued), nothing());
@@ -446,11 +455,11 @@ mod tests {
 
     #[test]
     fn g5_it_is_held_no_longer_than_the_answer_may_take() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let held = handed_over(&books, "alice", State::Opening, start);
-        let free = answered(&books, "bob", start);
+        let held = handed_over(&test_metrics, "alice", ChannelState::Opening, start);
+        let free = answered(&test_metrics, "bob", start);
         fill(&signouts, &held);
         fill(&signouts, &free);
         assert_eq!(run(&signouts, start, Placed::Queued), offered(&[&free]), "one held delays no other");
@@ -459,26 +468,27 @@ mod tests {
 
     #[test]
     fn one_whose_sign_in_was_never_handed_over_is_not_held() {
-        let books = Books::new();
-        let signouts = spool(&books);
-        let channel = channel(&books, "alice");
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
+        let channel = channel(&test_metrics, "alice");
         let signin = ticket(&channel, "login.signin", 1);
-        signin.set_stage(Stage::Queued(A, 1));
+        signin.set_stage(RequestStage::Queued(A, 1));
         channel.set_signin(signin);
         let signout = SignOut::of(&channel, CloseReason::PeerClosed, Instant::now());
         assert_eq!(signout.signed_in_at(), None);
         fill(&signouts, &signout);
         assert_eq!(run(&signouts, Instant::now(), Placed::NotOwed), offered(&[&signout]));
         assert!(is_settled(&signouts));
-        assert_eq!(books.signouts_waiting(), 0);
+        assert_eq!(test_metrics.signouts_waiting(), 0);
     }
 
     #[test]
     fn one_that_waits_is_offered_again_in_order_until_the_retry_time_ends() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let (first, second) = (answered(&books, "alice", start), answered(&books, "bob", start));
+        let (first, second) =
+            (answered(&test_metrics, "alice", start), answered(&test_metrics, "bob", start));
         fill(&signouts, &first);
         fill(&signouts, &second);
         for at in [0, 1, 59] {
@@ -491,20 +501,20 @@ mod tests {
             nothing(),
             "no link came up"
         );
-        assert_eq!((books.signouts_waiting(), signouts.next_due()), (2, Some(start + RETRY)));
+        assert_eq!((test_metrics.signouts_waiting(), signouts.next_due()), (2, Some(start + RETRY)));
         let given_up = Dropped { given_up: 2, superseded: 0 };
         assert_eq!(run(&signouts, start + RETRY, Placed::Later), (Vec::new(), given_up));
-        assert_eq!(books.signouts_waiting(), 0);
+        assert_eq!(test_metrics.signouts_waiting(), 0);
         assert!(is_settled(&signouts));
         assert_eq!(run(&signouts, start + RETRY * 2, Placed::Later), nothing());
     }
 
     #[test]
     fn one_that_had_to_wait_is_superseded_by_a_later_sign_in_of_the_same_user() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let (alice, bob) = (answered(&books, "alice", start), answered(&books, "bob", start));
+        let (alice, bob) = (answered(&test_metrics, "alice", start), answered(&test_metrics, "bob", start));
         fill(&signouts, &alice);
         fill(&signouts, &bob);
         assert_eq!(run(&signouts, start, Placed::Later).0.len(), 2);
@@ -519,15 +529,15 @@ mod tests {
         assert!(!is_settled(&signouts));
         signouts.settle(&bob);
         assert!(is_settled(&signouts));
-        assert_eq!(books.signouts_waiting(), 0);
+        assert_eq!(test_metrics.signouts_waiting(), 0);
     }
 
     #[test]
     fn one_that_is_held_for_its_answer_is_superseded_only_behind_it() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let held = handed_over(&books, "alice", State::Opening, start);
+        let held = handed_over(&test_metrics, "alice", ChannelState::Opening, start);
         fill(&signouts, &held);
         sign_in(&signouts, &identity("alice"));
         assert_eq!(run(&signouts, start, Placed::Queued), nothing());
@@ -538,10 +548,11 @@ mod tests {
 
     #[test]
     fn one_in_the_queue_of_a_link_is_superseded_only_if_it_must_wait_again() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let (written, cut) = (answered(&books, "alice", start), answered(&books, "alice", start));
+        let (written, cut) =
+            (answered(&test_metrics, "alice", start), answered(&test_metrics, "alice", start));
         fill(&signouts, &written);
         fill(&signouts, &cut);
         assert_eq!(run(&signouts, start, Placed::Queued), offered(&[&written, &cut]));
@@ -552,15 +563,15 @@ mod tests {
         let (offered, dropped) = run(&signouts, start + millis(1), Placed::Queued);
         assert_eq!((offered.len(), dropped), (0, Dropped { superseded: 1, given_up: 0 }));
         assert!(is_settled(&signouts));
-        assert_eq!(books.signouts_waiting(), 0);
+        assert_eq!(test_metrics.signouts_waiting(), 0);
     }
 
     #[test]
     fn one_of_a_broken_link_keeps_its_age() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let signout = answered(&books, "alice", start);
+        let signout = answered(&test_metrics, "alice", start);
         fill(&signouts, &signout);
         run(&signouts, start, Placed::Queued);
         assert_eq!(run(&signouts, start + millis(1), Placed::Queued), nothing(), "it is no longer here");
@@ -569,22 +580,22 @@ mod tests {
         assert_eq!(run(&signouts, start + RETRY - millis(1), Placed::Queued), offered(&[&signout]));
         signouts.requeue(std::iter::once(Rc::clone(&signout)));
         assert_eq!(run(&signouts, start + RETRY, Placed::Queued).1.given_up, 1);
-        assert_eq!(books.signouts_waiting(), 0);
+        assert_eq!(test_metrics.signouts_waiting(), 0);
     }
 
     #[test]
     fn one_whose_sign_in_begins_before_its_turn_is_held_for_the_answer() {
         for is_answered_first in [false, true] {
-            let books = Books::new();
-            let signouts = spool(&books);
+            let test_metrics = TestMetrics::new();
+            let signouts = spool(&test_metrics);
             let start = Instant::now();
-            let channel = channel(&books, "alice");
+            let channel = channel(&test_metrics, "alice");
             let signin = ticket(&channel, "login.signin", 1);
-            signin.set_stage(Stage::Queued(A, 1));
+            signin.set_stage(RequestStage::Queued(A, 1));
             channel.set_signin(Rc::clone(&signin));
             let signout = SignOut::of(&channel, CloseReason::PeerClosed, start);
             fill(&signouts, &signout);
-            signin.set_stage(Stage::Sent(A));
+            signin.set_stage(RequestStage::Sent(A));
             if is_answered_first {
                 assert!(signouts.signin_answered(&signout.channel_id));
             } else {
@@ -598,9 +609,15 @@ mod tests {
     }
 
     /// So many sign-outs that are due.
-    fn crowd(books: &Books, signouts: &SignOuts, count: usize, state: State, now: Instant) -> Vec<Rc<str>> {
+    fn crowd(
+        test_metrics: &TestMetrics,
+        signouts: &SignOuts,
+        count: usize,
+        state: ChannelState,
+        now: Instant,
+    ) -> Vec<Rc<str>> {
         let all = (0..count).map(|_| {
-            let signout = handed_over(books, "alice", state, now);
+            let signout = handed_over(test_metrics, "alice", state, now);
             fill(signouts, &signout);
             Rc::clone(&signout.channel_id)
         });
@@ -628,11 +645,11 @@ mod tests {
 
     #[test]
     fn h22_a_crowd_is_placed_and_given_up_in_slices_and_gives_its_room_back() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        crowd(&books, &signouts, CROWD, State::Open(start), start);
-        crowd(&books, &signouts, CROWD, State::Opening, start);
+        crowd(&test_metrics, &signouts, CROWD, ChannelState::Open(start), start);
+        crowd(&test_metrics, &signouts, CROWD, ChannelState::Opening, start);
         assert_eq!(turns(&signouts, start, Placed::Later), SLICES);
         assert_eq!(turns(&signouts, start + HOLD, Placed::Later), SLICES, "those that were held");
         signouts.nudge();
@@ -647,10 +664,10 @@ mod tests {
 
     #[test]
     fn h22_what_comes_back_from_a_link_is_asked_for_in_slices() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        crowd(&books, &signouts, CROWD, State::Open(start), start);
+        crowd(&test_metrics, &signouts, CROWD, ChannelState::Open(start), start);
         let mut queue = Vec::new();
         while signouts
             .turn(start, |signout| {
@@ -671,9 +688,9 @@ mod tests {
 
     #[test]
     fn h22_an_answer_finds_its_sign_out_however_many_are_held() {
-        let books = Books::new();
-        let signouts = spool(&books);
-        let held = crowd(&books, &signouts, 20_000, State::Opening, Instant::now());
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
+        let held = crowd(&test_metrics, &signouts, 20_000, ChannelState::Opening, Instant::now());
         let begun = Instant::now();
         for id in held.iter().rev() {
             assert!(!signouts.signin_answered("g_other_1"));
@@ -687,10 +704,10 @@ mod tests {
 
     #[test]
     fn h22_the_sessions_of_one_account_cost_no_more_than_those_of_many() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        let begun: Vec<_> = (0..40_000).map(|_| answered(&books, "alice", start)).collect();
+        let begun: Vec<_> = (0..40_000).map(|_| answered(&test_metrics, "alice", start)).collect();
         let clock = Instant::now();
         begun.iter().for_each(|signout| fill(&signouts, signout));
         sign_in(&signouts, &identity("alice"));
@@ -702,15 +719,16 @@ mod tests {
 
     #[test]
     fn everything_settled_wakes_whoever_waits_for_it() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
         assert!(is_settled(&signouts));
-        let (first, second) = (answered(&books, "alice", start), answered(&books, "alice", start));
+        let (first, second) =
+            (answered(&test_metrics, "alice", start), answered(&test_metrics, "alice", start));
         fill(&signouts, &first);
         fill(&signouts, &second);
         run(&signouts, Instant::now(), Placed::Queued);
-        let (bell, waker) = Bell::new();
+        let (bell, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
         let mut all_settled = pin!(signouts.all_settled());
         assert!(all_settled.as_mut().poll(&mut cx).is_pending());
@@ -724,15 +742,15 @@ mod tests {
 
     #[test]
     fn filling_answering_and_nudging_are_told() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let is_told = || {
-            let (_, waker) = Bell::new();
+            let (_, waker) = CountingWaker::new();
             pin!(signouts.changed()).poll(&mut Context::from_waker(&waker)).is_ready()
         };
         assert!(!is_told());
         let start = Instant::now();
-        let held = handed_over(&books, "alice", State::Opening, start);
+        let held = handed_over(&test_metrics, "alice", ChannelState::Opening, start);
         fill(&signouts, &held);
         assert!(is_told());
         assert!(!is_told());
@@ -746,10 +764,10 @@ mod tests {
 
     #[test]
     fn one_whose_turn_has_not_come_when_a_later_sign_in_is_forwarded_is_superseded() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
-        fill(&signouts, &answered(&books, "alice", start));
+        fill(&signouts, &answered(&test_metrics, "alice", start));
         sign_in(&signouts, &identity("alice"));
         assert_eq!(
             run(&signouts, start, Placed::Queued),
@@ -760,14 +778,14 @@ mod tests {
 
     #[test]
     fn g6_places_are_those_of_channels_and_of_sign_outs_not_written() {
-        let books = Books::new();
-        let signouts = spool(&books);
+        let test_metrics = TestMetrics::new();
+        let signouts = spool(&test_metrics);
         let start = Instant::now();
         for _ in 0..9 {
             signouts.reserve();
         }
         assert!(!signouts.is_full());
-        let signout = answered(&books, "alice", start);
+        let signout = answered(&test_metrics, "alice", start);
         fill(&signouts, &signout);
         assert!(signouts.is_full(), "an ended channel keeps its place until its sign-out is written");
         run(&signouts, start, Placed::Queued);

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::dispatch::Dispatch;
 use crate::limits::{DELIVERIES_PER_TURN, HURRIED_FLUSH, HURRIED_SIGNOUTS};
 use crate::session::channel::Channel;
-use crate::session::spread::{random_share, spread};
+use crate::session::jittered_schedule::{jittered_schedule, random_share};
 use crate::wire::close::CloseReason;
 use crate::wire::packet::GoAway;
 
@@ -114,7 +114,7 @@ async fn in_order(dispatch: &Dispatch, times: Times, begun: Instant, told: Insta
 /// Tells the channels, then closes each at its moment. Those that end before are not missed.
 async fn close_in_turn(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
     let notice = window / NOTICE_SHARE;
-    let moments = spread(window - notice, channels.len(), random_share).map(|at| notice + at);
+    let moments = jittered_schedule(window - notice, channels.len(), random_share).map(|at| notice + at);
     let mut closes = Vec::with_capacity(channels.len());
     for (number, (channel, at)) in channels.into_iter().zip(moments).enumerate() {
         // With no window there is no time to go in: the close says it all.

@@ -137,7 +137,7 @@ impl GatewayProcess {
             ("write_stall", timers.stall),
             ("read_idle", timers.read_idle),
             ("quic_idle", timers.quic_idle),
-            ("backend_young", timers.young),
+            ("backend_warming", timers.warming),
             ("backend_returned_within", timers.returned),
             ("backend_dial", timers.dial),
             ("backoff_first", timers.backoff.0),

@@ -365,11 +365,11 @@ impl World {
     }
 }
 
-/// Does a link in this state take requests? A login instance on trial does: it may wait for one until somebody logs in.
+/// Does a link in this state take requests? A login instance half-open does: it may wait for one until somebody logs in.
 pub(crate) fn is_chosen(name: &str, state: Option<&str>) -> bool {
     match state {
-        Some("up" | "young" | "adult") => true,
-        Some("suspect") => name.starts_with(LOGIN),
+        Some("up" | "warming" | "healthy") => true,
+        Some("ejected") => name.starts_with(LOGIN),
         _ => false,
     }
 }

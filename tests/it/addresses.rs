@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quinn_proto::{ConnectionError, NoneTokenStore};
 use tokio::sync::mpsc;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::quic::{RawQuic, bytes_until_quiet, socket};
 use crate::support::raw::{Kind, Raw, Target};
 use crate::support::soon;
@@ -17,25 +17,25 @@ const QUIET: Duration = Duration::from_millis(1500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_a_ping_from_a_forged_address_brings_no_more_than_three_times_its_bytes_there() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     let victim = socket().await;
     let ping = raw.ping();
     assert!(ping.len() < 100, "{} bytes", ping.len());
-    victim.send_to(&ping, bench.target.quic).await.unwrap();
+    victim.send_to(&ping, harness.target.quic).await.unwrap();
     let received = bytes_until_quiet(&victim, QUIET).await;
     println!("{} bytes from the forged address brought {received} there", ping.len());
     assert!(received > 0, "the address is challenged");
     assert!(received <= 3 * ping.len(), "{received} bytes for {}", ping.len());
-    let out = bench.metric("gateway_unproven_bytes_total", &["\"out\""]).await;
-    let inward = bench.metric("gateway_unproven_bytes_total", &["\"in\""]).await;
+    let out = harness.metric("gateway_unproven_bytes_total", &["\"out\""]).await;
+    let inward = harness.metric("gateway_unproven_bytes_total", &["\"in\""]).await;
     assert!(out > 0.0 && out <= 3.0 * inward, "{out} of {inward}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_c1_an_initial_and_then_silence_bring_no_more_than_three_times_its_bytes() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::new(harness.target.quic, Arc::new(NoneTokenStore)).await;
     raw.flush().await;
     let received = bytes_until_quiet(&raw.socket, QUIET).await;
     println!("{} bytes of an Initial brought {received}", raw.traffic.0);
@@ -44,23 +44,23 @@ async fn h5_c1_an_initial_and_then_silence_bring_no_more_than_three_times_its_by
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_c15_a_client_behind_another_port_is_proven_there_at_once_even_by_a_ping_alone() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     raw.rebind().await;
     let since = Instant::now();
     let ping = raw.ping();
-    raw.socket.send_to(&ping, bench.target.quic).await.unwrap();
+    raw.socket.send_to(&ping, harness.target.quic).await.unwrap();
     raw.until("a challenge", |raw| raw.challenges() > 0).await;
     raw.flush().await;
-    bench.metric_is("gateway_path_changes_total", &["\"proven\""], 1.0).await;
+    harness.metric_is("gateway_path_changes_total", &["\"proven\""], 1.0).await;
     println!("proven {:?} after a PING of {} bytes", since.elapsed(), ping.len());
-    assert_eq!(bench.metric("gateway_path_changes_total", &["\"unproven\""]).await, 0.0);
+    assert_eq!(harness.metric("gateway_path_changes_total", &["\"unproven\""]).await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_more_than_120_changes_of_address_in_a_minute_are_abuse() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     for n in 0..=120 {
         assert!(raw.lost.is_none(), "closed after {n} changes: {:?}", raw.lost);
         raw.rebind().await;
@@ -75,17 +75,17 @@ async fn h5_more_than_120_changes_of_address_in_a_minute_are_abuse() {
         Some(ConnectionError::ApplicationClosed(ref close)) => assert_eq!(u64::from(close.error_code), 3506),
         ref other => panic!("{other:?}"),
     }
-    bench.metric_is("gateway_path_changes_total", &["\"abuse\""], 1.0).await;
+    harness.metric_is("gateway_path_changes_total", &["\"abuse\""], 1.0).await;
 }
 
 #[tokio::test]
 async fn h7_version_negotiation_offers_version_1_alone() {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let socket = socket().await;
     let mut initial = vec![0; 1200];
     initial[..6].copy_from_slice(&[0xc0, 0xff, 0x00, 0x00, 0x1d, 8]);
     initial[14] = 8;
-    socket.send_to(&initial, bench.target.quic).await.unwrap();
+    socket.send_to(&initial, harness.target.quic).await.unwrap();
     let mut answer = [0; 2048];
     let (length, _) = soon("version negotiation", socket.recv_from(&mut answer)).await.unwrap();
     assert_eq!(answer[1..5], [0; 4], "version negotiation");
@@ -97,14 +97,14 @@ async fn h7_version_negotiation_offers_version_1_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h8_no_other_address_of_the_gateway_answers_for_a_live_connection() {
-    let bench = Bench::with(|config| {
+    let harness = TestGateway::with(|config| {
         let quic = config.quic.as_mut().unwrap();
         quic.listen.push(quic.listen[0]);
     })
     .await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     let packet = raw.sealed(&[0x01]);
-    let second = bench.quic_addresses()[1];
+    let second = harness.quic_addresses()[1];
     let stranger = socket().await;
     stranger.send_to(&packet, second).await.unwrap();
     // Whatever the second address says, the first would say to an id it does not know: the same key, were there one.
@@ -112,17 +112,17 @@ async fn h8_no_other_address_of_the_gateway_answers_for_a_live_connection() {
 }
 
 /// A gateway of this id, with the keys of all benches, at this address.
-async fn gateway_at(address: SocketAddr, id: &str) -> Bench {
-    Bench::with(|config| {
+async fn gateway_at(address: SocketAddr, id: &str) -> TestGateway {
+    TestGateway::with(|config| {
         config.id = id.into();
         config.quic.as_mut().unwrap().listen = vec![address];
     })
     .await
 }
 
-async fn end(mut bench: Bench) {
-    bench.drain();
-    bench.ended().await;
+async fn end(mut harness: TestGateway) {
+    harness.drain();
+    harness.ended().await;
 }
 
 /// On two machines both would listen on the same address, say `[::]:8000`; here they do so one after the other. To the
@@ -186,9 +186,9 @@ async fn marking_path(gateway: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceiv
 /// Silence of half a second is what is waited for; acknowledgements of acknowledgements never leave any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h6_an_idle_session_is_silent_on_a_path_that_marks_everything() {
-    let bench = Bench::start().await;
-    let (address, mut packets) = marking_path(bench.target.quic).await;
-    let mut alice = Raw::connect(Kind::QuicOne, &Target { quic: address, ..bench.target }).await;
+    let harness = TestGateway::start().await;
+    let (address, mut packets) = marking_path(harness.target.quic).await;
+    let mut alice = Raw::connect(Kind::QuicOne, &Target { quic: address, ..harness.target }).await;
     alice.login("alice").await;
     let mut seen = 0;
     let silence = async {

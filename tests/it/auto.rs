@@ -8,7 +8,7 @@ use gateway::client::{Auto, Client, ConnectError, Connected, Plain, Transport, T
 use gateway::wire::command::LOGIN_SIGNIN;
 use rstest::rstest;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity::{CERTIFICATES, token};
 use crate::support::soon;
 
@@ -20,20 +20,20 @@ fn ca() -> TrustedCa {
 }
 
 /// An `auto` towards this address for QUIC and plain TCP, and the TLS port of the bench.
-fn auto(bench: &Bench, server: SocketAddr) -> Auto {
-    Auto { tls_port: bench.target.tls.port(), ..Auto::new(server.to_string(), ca()) }
+fn auto(harness: &TestGateway, server: SocketAddr) -> Auto {
+    Auto { tls_port: harness.target.tls.port(), ..Auto::new(server.to_string(), ca()) }
 }
 
 /// Signs in, sends one message, and leaves; then exactly one login has reached the service.
-async fn talk_and_leave(bench: &Bench, client: &Client) -> Duration {
+async fn talk_and_leave(harness: &TestGateway, client: &Client) -> Duration {
     let begun = Instant::now();
     client.login(&token("alice")).await.unwrap();
     assert!(client.request("chat.user.talk", "bob", "").await.unwrap().is_success());
     let took = begun.elapsed();
     let channel = client.session().unwrap().channel_id.clone();
     client.close().await;
-    bench.login.signout(&channel).await;
-    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1, "one login, whoever took part in the race");
+    harness.login.signout(&channel).await;
+    assert_eq!(harness.login.packets(LOGIN_SIGNIN).len(), 1, "one login, whoever took part in the race");
     took
 }
 
@@ -43,15 +43,15 @@ async fn talk_and_leave(bench: &Bench, client: &Client) -> Duration {
 async fn c22_with_udp_blocked_the_first_message_is_answered_over_tls_within_a_second(
     #[values(true, false)] silent: bool,
 ) {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let auto = auto(&bench, udp.local_addr().unwrap());
+    let auto = auto(&harness, udp.local_addr().unwrap());
     let _udp = silent.then_some(udp);
     let begun = Instant::now();
     let Connected { client, pushes: _pushes, .. } = soon("a connection", auto.connect()).await.unwrap();
     let connected = begun.elapsed();
     assert_eq!(client.transport(), Transport::Tls);
-    let talked = talk_and_leave(&bench, &client).await;
+    let talked = talk_and_leave(&harness, &client).await;
     println!(
         "UDP blocked, silent={silent}: connected after {connected:?}, first answer after {:?}",
         connected + talked
@@ -62,24 +62,24 @@ async fn c22_with_udp_blocked_the_first_message_is_answered_over_tls_within_a_se
 
 #[tokio::test]
 async fn c22_quic_wins_where_both_work_and_there_is_one_login() {
-    let bench = Bench::start().await;
-    let auto = auto(&bench, bench.target.quic);
+    let harness = TestGateway::start().await;
+    let auto = auto(&harness, harness.target.quic);
     let Connected { client, failed, .. } = soon("a connection", auto.connect()).await.unwrap();
     assert_eq!(client.transport(), Transport::Quic);
     assert!(failed.is_empty());
-    talk_and_leave(&bench, &client).await;
+    talk_and_leave(&harness, &client).await;
 }
 
 /// Who does not believe the gateway's certificate stays away from its plain port, too.
 #[tokio::test]
 async fn c22_a_stranger_with_a_certificate_of_its_own_gets_no_token_in_clear() {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let mut stranger = rcgen::CertificateParams::new(Vec::new()).unwrap();
     stranger.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
     let believed = stranger.self_signed(&key).unwrap().der().clone();
     // Plain TCP would work there.
-    let mut auto = auto(&bench, bench.target.tcp);
+    let mut auto = auto(&harness, harness.target.tcp);
     auto.options.ca = Some(TrustedCa::from_der(vec![believed]).unwrap());
     auto.options.connect_timeout = Duration::from_secs(2);
     auto.allow_plain = true;
@@ -87,6 +87,6 @@ async fn c22_a_stranger_with_a_certificate_of_its_own_gets_no_token_in_clear() {
     let ConnectError::NoTransport(tried) = &error else { panic!("{error:?}") };
     assert_eq!(tried.plain, Plain::Withheld, "{error}");
     assert!(error.to_string().contains("pretends to be the gateway"), "{error}");
-    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 0);
-    bench.metric_is("gateway_connections", &["transport=\"tcp\""], 0.0).await;
+    assert_eq!(harness.login.packets(LOGIN_SIGNIN).len(), 0);
+    harness.metric_is("gateway_connections", &["transport=\"tcp\""], 0.0).await;
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gateway::config::{Config, Instance};
 use gateway::gateway::Gateway;
-use gateway::logic::{Event, KnownGateway, Links, LogicServer};
+use gateway::logic::{KnownGateway, LinkEvent, Links, LogicServer};
 use gateway::wire::dialect::Dialect;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -80,11 +80,11 @@ async fn f15_a_second_gateway_with_the_same_id_that_is_refused_is_not_ready_and_
     contested(&second, &webhook).await;
     assert_eq!(reasons(&first), [""; 0]);
     assert!(other.posts().is_empty(), "{:?}", other.posts());
-    assert_eq!(services.links.count(Event::Linked), 1);
+    assert_eq!(services.links.count(LinkEvent::Linked), 1);
     // It takes over as soon as the first has gone.
     drop(first);
     soon("the link", async {
-        while services.links.count(Event::Linked) < 2 {
+        while services.links.count(LinkEvent::Linked) < 2 {
             sleep(LOOK).await;
         }
     })
@@ -106,6 +106,6 @@ async fn f15_two_gateways_with_one_id_that_throw_each_other_out_are_both_not_rea
         sleep(Duration::from_millis(100)).await;
         assert!(!reasons(&first).is_empty() && !reasons(&second).is_empty(), "while it goes on");
     }
-    let replaced = services.links.count(Event::Replaced);
+    let replaced = services.links.count(LinkEvent::Replaced);
     assert!((2..=14).contains(&replaced), "{replaced} times in five seconds");
 }

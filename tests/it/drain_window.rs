@@ -8,24 +8,30 @@ use gateway::wire::pb;
 use rstest::rstest;
 use tokio::task::JoinSet;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity::token;
-use crate::support::lane::{Lane, Seen};
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Options, Raw};
+use crate::support::stream::{Seen, StreamOf};
 
 /// Without a window the tests of `draining` are about the end alone; here it is about the time before it.
-async fn bench(window: Duration, workers: usize) -> Bench {
-    Bench::with(|config| {
+async fn harness(window: Duration, workers: usize) -> TestGateway {
+    TestGateway::with(|config| {
         config.drain_window = window;
         config.workers = workers;
     })
     .await
 }
 
-async fn login_with_tag(bench: &Bench, kind: Kind, dialect: Dialect, account: &str, tags: &[&str]) -> Raw {
+async fn login_with_tag(
+    harness: &TestGateway,
+    kind: Kind,
+    dialect: Dialect,
+    account: &str,
+    tags: &[&str],
+) -> Raw {
     let options = Options { dialect, ..Options::default() };
-    let mut raw = bench.connect_with(kind, options).await;
+    let mut raw = harness.connect_with(kind, options).await;
     let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
     let sequence = raw.signin_with(&pb::LoginReq { token: token(account), tags, ..Default::default() }).await;
     assert_eq!(raw.response(sequence).await.header.status, 0);
@@ -33,12 +39,12 @@ async fn login_with_tag(bench: &Bench, kind: Kind, dialect: Dialect, account: &s
 }
 
 /// Where and what a client was told, if this is it.
-fn go_away(seen: &Seen) -> Option<(Lane, Dialect, GoAway)> {
-    let Seen::Frame(lane, frame) = seen else { return None };
+fn go_away(seen: &Seen) -> Option<(StreamOf, Dialect, GoAway)> {
+    let Seen::Frame(stream, frame) = seen else { return None };
     match Packet::decode(&frame.payload) {
         Ok(Packet::Basic { dialect, code: BASIC_GO_AWAY, body }) => {
             assert_eq!(body.len(), 4);
-            Some((*lane, dialect, GoAway::decode(&body).unwrap()))
+            Some((*stream, dialect, GoAway::decode(&body).unwrap()))
         }
         _ => None,
     }
@@ -51,13 +57,13 @@ async fn f1_go_away_comes_first_and_the_close_when_it_said(
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
     let window = Duration::from_millis(2500);
-    let mut bench = bench(window, 1).await;
-    let mut alice = login_with_tag(&bench, kind, dialect, "alice", &["other", GO_AWAY_TAG]).await;
-    let mut untagged = login_with_tag(&bench, kind, dialect, "bob", &[]).await;
+    let mut harness = harness(window, 1).await;
+    let mut alice = login_with_tag(&harness, kind, dialect, "alice", &["other", GO_AWAY_TAG]).await;
+    let mut untagged = login_with_tag(&harness, kind, dialect, "bob", &[]).await;
     let since = Instant::now();
-    bench.drain();
-    let (lane, spoken, said) = alice.take("go away", go_away).await;
-    assert_eq!((lane, spoken), (if kind.is_tcp() { Lane::Own(0) } else { Lane::Push(0) }, dialect));
+    harness.drain();
+    let (stream, spoken, said) = alice.take("go away", go_away).await;
+    assert_eq!((stream, spoken), (if kind.is_tcp() { StreamOf::Own(0) } else { StreamOf::Push(0) }, dialect));
     assert_eq!(said.code, 3000);
     assert!(since.elapsed() < window, "it comes at the begin");
     // It is served until then.
@@ -73,9 +79,9 @@ async fn f1_go_away_comes_first_and_the_close_when_it_said(
         told += usize::from(go_away(&seen).is_some());
     }
     assert_eq!(told, usize::from(!kind.is_tcp()), "QUIC clients understand it, others only with the tag");
-    bench.ended().await;
+    harness.ended().await;
     assert!(since.elapsed() < window + Duration::from_secs(2), "{:?}", since.elapsed());
-    assert_eq!(bench.login.packets("login.signout").len(), 2);
+    assert_eq!(harness.login.packets("login.signout").len(), 2);
 }
 
 /// Sends requests until its connection ends. Returns when that was, and how many were answered 0 and 300.
@@ -107,12 +113,12 @@ async fn f1_closes_are_spread_over_the_window_by_every_worker_and_requests_are_s
     const TALKING: usize = 20;
     let window = Duration::from_secs(4);
     let workers = if cfg!(target_os = "linux") { 2 } else { 1 };
-    let mut bench = bench(window, workers).await;
+    let mut harness = harness(window, workers).await;
     let mut ends = JoinSet::new();
     let mut talking = JoinSet::new();
     for n in 0..CLIENTS {
         let kind = [Tcp, QuicOne, Tls, QuicMany][n % 4];
-        let (mut raw, _) = bench.client(kind, &format!("user{n}")).await;
+        let (mut raw, _) = harness.client(kind, &format!("user{n}")).await;
         if n < TALKING {
             talking.spawn(talk_until_closed(raw));
         } else {
@@ -123,13 +129,13 @@ async fn f1_closes_are_spread_over_the_window_by_every_worker_and_requests_are_s
         }
     }
     let begun = Instant::now();
-    bench.drain();
+    harness.drain();
     let mut moments = ends.join_all().await;
     for (at, served, refused) in talking.join_all().await {
         assert!(served > 0 && refused <= 1, "served {served}, refused {refused}");
         moments.push(at);
     }
-    bench.ended().await;
+    harness.ended().await;
     let mut tenths = [0; 10];
     for at in &moments {
         let tenth = (*at - begun).as_secs_f64() / window.as_secs_f64() * 10.0;
@@ -142,25 +148,25 @@ async fn f1_closes_are_spread_over_the_window_by_every_worker_and_requests_are_s
     assert_eq!(tenths[0], 0, "who was told has time to go: {tenths:?}");
     assert!(tenths[1] > 0 && tenths[8] > 0, "from then to the end: {tenths:?}");
     // Every sign-out, once.
-    let signouts = bench.login.packets("login.signout");
+    let signouts = harness.login.packets("login.signout");
     assert_eq!(signouts.len(), CLIENTS);
     assert!(signouts.iter().all(|signout| signout.meta("reason") == "draining"));
-    let requests = bench.chat.packets("chat.user.talk").len();
+    let requests = harness.chat.packets("chat.user.talk").len();
     assert!(requests > 0, "served while it drained");
 }
 
 #[tokio::test]
 async fn f1_a_drain_ends_with_its_last_client_and_not_with_its_window() {
-    let mut bench = bench(Duration::from_secs(25), 1).await;
-    let (mut alice, channel) = bench.client(QuicOne, "alice").await;
+    let mut harness = harness(Duration::from_secs(25), 1).await;
+    let (mut alice, channel) = harness.client(QuicOne, "alice").await;
     let since = Instant::now();
-    bench.drain();
-    bench.ready_is(503).await;
+    harness.drain();
+    harness.ready_is(503).await;
     // She moves when she is told.
     alice.take("go away", go_away).await;
     alice.bye().await;
-    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "bye");
-    bench.ended().await;
+    assert_eq!(harness.login.signout(&channel).await.meta("reason"), "bye");
+    harness.ended().await;
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
 
@@ -172,30 +178,30 @@ async fn f1_a_drain_ends_with_its_last_client_and_not_with_its_window() {
 #[tokio::test]
 async fn f1_the_end_comes_before_the_hard_stop(#[case] window: Duration, #[case] login_gone: bool) {
     let hard_stop = Duration::from_secs(4);
-    let mut bench = Bench::with(|config| {
+    let mut harness = TestGateway::with(|config| {
         config.drain_window = window;
         config.drain_hard_stop = hard_stop;
     })
     .await;
-    bench.chat.hold("chat.user.talk");
+    harness.chat.hold("chat.user.talk");
     let mut clients = Vec::new();
     for n in 0..20 {
-        let (mut raw, channel) = bench.client([Tcp, QuicOne][n % 2], &format!("user{n}")).await;
+        let (mut raw, channel) = harness.client([Tcp, QuicOne][n % 2], &format!("user{n}")).await;
         raw.talk("bob", "never answered").await;
         clients.push((raw, channel));
     }
-    bench.chat.packet("chat.user.talk", 19).await;
+    harness.chat.packet("chat.user.talk", 19).await;
     if login_gone {
-        bench.login.stop().await;
+        harness.login.stop().await;
     }
     let since = Instant::now();
-    bench.drain();
-    bench.ended().await;
+    harness.drain();
+    harness.ended().await;
     assert!(since.elapsed() < hard_stop, "{:?}", since.elapsed());
     for (raw, channel) in &mut clients {
         raw.closed_with(3000).await;
         if !login_gone {
-            assert_eq!(bench.login.signout(channel).await.meta("reason"), "draining");
+            assert_eq!(harness.login.signout(channel).await.meta("reason"), "draining");
         }
     }
 }

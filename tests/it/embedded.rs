@@ -41,7 +41,7 @@ impl Town {
         let town =
             Self { services: Embedded::start(instances).unwrap(), gateway: Gateway::start(config).unwrap() };
         soon("the links of every instance", async {
-            let up = r#"state="adult",zone="zone_a"} 1"#;
+            let up = r#"state="healthy",zone="zone_a"} 1"#;
             let ready = || town.gateway.readiness().verdict(Instant::now()).is_ready();
             while town.gateway.metrics().render().matches(up).count() < 3 || !ready() {
                 tokio::time::sleep(LOOK).await;

@@ -11,11 +11,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity;
-use crate::support::lane::Lane;
 use crate::support::raw::{Raw, request};
 use crate::support::soon;
+use crate::support::stream::StreamOf;
 
 /// Four times the 25 ms for which an acknowledgement may be held back.
 const QUIET: Duration = Duration::from_millis(100);
@@ -36,26 +36,26 @@ async fn connect(gateway: SocketAddr, transport: quinn::TransportConfig, id_leng
 const LARGE: usize = 60_000;
 
 /// Requests, answers, pushes and heartbeats, small and large.
-async fn exchange(bench: &Bench, client: &mut Raw, channel: &str) {
-    bench.chat.answer_with("chat.large", 0, vec![b'a'; LARGE]);
+async fn exchange(harness: &TestGateway, client: &mut Raw, channel: &str) {
+    harness.chat.answer_with("chat.large", 0, vec![b'a'; LARGE]);
     for n in 0..5 {
         let sequence = client.talk("bob", "hello").await;
         assert_eq!(client.response(sequence).await.header.status, 0);
-        bench.chat.push(&[channel], n, b"small").await;
+        harness.chat.push(&[channel], n, b"small").await;
         assert_eq!(client.push().await.header.sequence, n);
         client.heartbeat(n % 2 == 0).await;
     }
     let sequence = client.request("chat.large", "", &[b'q'; LARGE / 2]).await;
-    bench.chat.push(&[channel], 9, &[b'p'; LARGE]).await;
+    harness.chat.push(&[channel], 9, &[b'p'; LARGE]).await;
     assert_eq!(client.response(sequence).await.body.len(), LARGE);
     let push = client.push().await;
     assert_eq!((push.header.sequence, push.body.len()), (9, LARGE));
 }
 
-async fn leave(bench: &Bench, mut client: Raw, channel: &str) {
+async fn leave(harness: &TestGateway, mut client: Raw, channel: &str) {
     client.bye().await;
-    assert_eq!(bench.login.signout(channel).await.meta("reason"), "bye");
-    assert_eq!(bench.login.packets("login.signin").len(), 1);
+    assert_eq!(harness.login.signout(channel).await.meta("reason"), "bye");
+    assert_eq!(harness.login.packets("login.signin").len(), 1);
 }
 
 #[rstest]
@@ -64,66 +64,66 @@ async fn connection_ids_of_no_bytes_and_of_twenty_are_as_good_as_others(
     #[values(0, 1, 20)] id_length: usize,
     #[values(1, 2)] workers: usize,
 ) {
-    let bench = Bench::with(|config| config.workers = workers).await;
-    let mut client = connect(bench.target.quic, quinn::TransportConfig::default(), id_length).await;
+    let harness = TestGateway::with(|config| config.workers = workers).await;
+    let mut client = connect(harness.target.quic, quinn::TransportConfig::default(), id_length).await;
     let channel = client.login("alice").await;
     if workers == 1 {
-        exchange(&bench, &mut client, &channel).await;
+        exchange(&harness, &mut client, &channel).await;
     }
     // Whose it is shows by the gateway's id alone, also from another address.
     client.quic().0.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
     let sequence = client.talk("bob", "from elsewhere").await;
     assert_eq!(client.response(sequence).await.header.status, 0);
-    leave(&bench, client, &channel).await;
+    leave(&harness, client, &channel).await;
 }
 
 #[tokio::test]
 async fn a_client_may_change_its_keys_again_and_again() {
-    let bench = Bench::start().await;
-    let mut client = connect(bench.target.quic, quinn::TransportConfig::default(), 8).await;
+    let harness = TestGateway::start().await;
+    let mut client = connect(harness.target.quic, quinn::TransportConfig::default(), 8).await;
     let channel = client.login("alice").await;
     for _ in 0..4 {
         client.quic().1.force_key_update();
-        exchange(&bench, &mut client, &channel).await;
+        exchange(&harness, &mut client, &channel).await;
         // The next one is possible when the old keys are gone, three probe timeouts later.
         let since = Instant::now();
         while since.elapsed() < Duration::from_millis(300) {
             client.heartbeat(true).await;
         }
     }
-    leave(&bench, client, &channel).await;
+    leave(&harness, client, &channel).await;
 }
 
 /// Sixty times what may be under way: it comes in sixty parts.
 #[tokio::test]
 async fn windows_of_a_kibibyte_slow_a_client_down_and_lose_nothing() {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let mut transport = quinn::TransportConfig::default();
     transport.stream_receive_window(1024u32.into()).receive_window(1024u32.into()).send_window(1024);
-    let mut client = connect(bench.target.quic, transport, 8).await;
+    let mut client = connect(harness.target.quic, transport, 8).await;
     let channel = client.login("alice").await;
-    exchange(&bench, &mut client, &channel).await;
-    leave(&bench, client, &channel).await;
+    exchange(&harness, &mut client, &channel).await;
+    leave(&harness, client, &channel).await;
 }
 
 /// The last stream speaks first, and the login stream after all others.
 #[tokio::test]
 async fn streams_may_speak_in_the_reverse_of_their_order() {
     const LAST: usize = 7;
-    let bench = Bench::start().await;
-    let mut client = connect(bench.target.quic, quinn::TransportConfig::default(), 8).await;
+    let harness = TestGateway::start().await;
+    let mut client = connect(harness.target.quic, quinn::TransportConfig::default(), 8).await;
     client.open(LAST).await;
-    for lane in (1..=LAST).rev() {
-        let sequence = 100 + lane as u32;
-        client.send_on(lane, &request("chat.user.talk", sequence, "bob"), b"early").await;
+    for stream in (1..=LAST).rev() {
+        let sequence = 100 + stream as u32;
+        client.send_on(stream, &request("chat.user.talk", sequence, "bob"), b"early").await;
     }
     let channel = client.login("alice").await;
-    for lane in 1..=LAST {
-        let answer = client.response(100 + lane as u32).await;
-        assert_eq!((answer.header.status, answer.lane), (0, Lane::Own(lane)));
+    for stream in 1..=LAST {
+        let answer = client.response(100 + stream as u32).await;
+        assert_eq!((answer.header.status, answer.stream), (0, StreamOf::Own(stream)));
     }
-    exchange(&bench, &mut client, &channel).await;
-    leave(&bench, client, &channel).await;
+    exchange(&harness, &mut client, &channel).await;
+    leave(&harness, client, &channel).await;
 }
 
 /// An address translator that may forget its mapping.
@@ -200,18 +200,18 @@ async fn quiet(connection: &quinn::Connection) {
 async fn c15_a_push_to_an_address_that_is_dead_arrives_with_the_ping_from_the_new_one() {
     /// More than an acknowledgement, bytes.
     const LOST: usize = 500;
-    let bench = Bench::start().await;
-    let mut translator = Translator::new(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut translator = Translator::new(harness.target.quic).await;
     let mut client = connect(translator.address, quinn::TransportConfig::default(), 8).await;
     let channel = client.login("alice").await;
-    exchange(&bench, &mut client, &channel).await;
+    exchange(&harness, &mut client, &channel).await;
 
     // A late acknowledgement would make the new address known before anything is lost.
     quiet(client.quic().1).await;
     translator.forget.take().unwrap().send(()).unwrap();
     let dead = soon("the old mapping", &mut translator.dead).await.unwrap();
     for n in 0..3 {
-        bench.chat.push(&[&channel], n, &[b'p'; LOST]).await;
+        harness.chat.push(&[&channel], n, &[b'p'; LOST]).await;
     }
     let mut lost = [0; 2048];
     while soon("a push, at the dead address", dead.recv(&mut lost)).await.unwrap() < LOST {}
@@ -222,6 +222,6 @@ async fn c15_a_push_to_an_address_that_is_dead_arrives_with_the_ping_from_the_ne
     }
     println!("{:?} from the ping to the last push", since.elapsed());
     assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
-    exchange(&bench, &mut client, &channel).await;
-    leave(&bench, client, &channel).await;
+    exchange(&harness, &mut client, &channel).await;
+    leave(&harness, client, &channel).await;
 }

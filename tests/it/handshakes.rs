@@ -8,7 +8,7 @@ use quinn_proto::NoneTokenStore;
 use rstest::rstest;
 use tokio::net::UdpSocket;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity;
 use crate::support::quic::{RawQuic, sizes_until_quiet, socket};
 
@@ -61,21 +61,21 @@ async fn a_client_hello_of_several_datagrams_ends_in_a_session_whatever_the_path
     #[values(Path::Good, Path::Reversed, Path::FirstLate, Path::FirstLost, Path::LastLost)] path: Path,
     #[values(1, 2)] workers: usize,
 ) {
-    let bench = Bench::with(|config| config.workers = workers).await;
-    let (mut raw, mut flight) = large_hello(bench.target.quic, datagrams).await;
+    let harness = TestGateway::with(|config| config.workers = workers).await;
+    let (mut raw, mut flight) = large_hello(harness.target.quic, datagrams).await;
     path.carry(&mut flight);
     for datagram in &flight {
-        raw.socket.send_to(datagram, bench.target.quic).await.unwrap();
+        raw.socket.send_to(datagram, harness.target.quic).await.unwrap();
     }
     raw.until("a handshake", |raw| raw.is_confirmed() || raw.lost.is_some()).await;
     assert!(raw.lost.is_none(), "{:?}", raw.lost);
     raw.sign_in("alice").await;
-    assert_eq!(bench.login.signin("alice").await.session().account, "alice");
+    assert_eq!(harness.login.signin("alice").await.session().account, "alice");
     if path == Path::Good {
         assert_eq!(raw.lost_packets(), 0, "whatever arrives is kept until its turn");
     }
-    assert_eq!(bench.metric("gateway_connections_opened_total", &["quic"]).await, 1.0);
-    assert_eq!(bench.metric("gateway_reject_total", &[]).await, 0.0);
+    assert_eq!(harness.metric("gateway_connections_opened_total", &["quic"]).await, 1.0);
+    assert_eq!(harness.metric("gateway_reject_total", &[]).await, 0.0);
 }
 
 /// Who sent so much from an address gets at most three times that there; how much it got.
@@ -92,47 +92,51 @@ async fn brought(from: &UdpSocket, gateway: SocketAddr, packets: &[Vec<u8>]) -> 
 }
 
 /// A client that was asked to prove its address, and the Initial in which it does.
-async fn asked(bench: &Bench) -> (RawQuic, Vec<Vec<u8>>) {
-    let mut raw = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await;
+async fn asked(harness: &TestGateway) -> (RawQuic, Vec<Vec<u8>>) {
+    let mut raw = RawQuic::new(harness.target.quic, Arc::new(NoneTokenStore)).await;
     raw.flush().await;
     assert_eq!(raw.receive().await[0] & 0xf0, 0xf0, "a Retry");
     let proof = raw.datagrams();
     (raw, proof)
 }
 
-async fn opened(bench: &Bench) -> f64 {
-    bench.metric("gateway_connections_opened_total", &["quic"]).await
+async fn opened(harness: &TestGateway) -> f64 {
+    harness.metric("gateway_connections_opened_total", &["quic"]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_c3_a_retry_token_proves_no_address_but_the_one_it_was_sent_to() {
     /// Less than any flight of a handshake.
     const A_CLOSE: usize = 100;
-    let bench = Bench::with_limits(|limits| limits.retry_from = 0).await;
-    let (mut raw, proof) = asked(&bench).await;
+    let harness = TestGateway::with_limits(|limits| limits.retry_from = 0).await;
+    let (mut raw, proof) = asked(&harness).await;
     let elsewhere = socket().await;
-    let received = brought(&elsewhere, bench.target.quic, &proof).await;
+    let received = brought(&elsewhere, harness.target.quic, &proof).await;
     assert!(received < A_CLOSE, "{received} bytes: a handshake began");
-    assert_eq!(opened(&bench).await, 0.0);
-    let fresh = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await.datagrams();
-    brought(&elsewhere, bench.target.quic, &fresh).await;
-    assert_eq!(bench.metric("gateway_reject_total", &["quic_retry"]).await, 2.0, "it is asked like anybody");
+    assert_eq!(opened(&harness).await, 0.0);
+    let fresh = RawQuic::new(harness.target.quic, Arc::new(NoneTokenStore)).await.datagrams();
+    brought(&elsewhere, harness.target.quic, &fresh).await;
+    assert_eq!(
+        harness.metric("gateway_reject_total", &["quic_retry"]).await,
+        2.0,
+        "it is asked like anybody"
+    );
 
     for packet in &proof {
-        raw.socket.send_to(packet, bench.target.quic).await.unwrap();
+        raw.socket.send_to(packet, harness.target.quic).await.unwrap();
     }
     raw.until("a handshake", |raw| raw.is_confirmed() || raw.lost.is_some()).await;
     assert!(raw.lost.is_none(), "{:?}", raw.lost);
     raw.sign_in("alice").await;
-    assert_eq!(opened(&bench).await, 1.0);
+    assert_eq!(opened(&harness).await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_a_client_that_proved_its_address_by_a_retry_proves_no_other_by_it() {
-    let bench = Bench::with_limits(|limits| limits.retry_from = 0).await;
-    let (mut raw, proof) = asked(&bench).await;
+    let harness = TestGateway::with_limits(|limits| limits.retry_from = 0).await;
+    let (mut raw, proof) = asked(&harness).await;
     for packet in &proof {
-        raw.socket.send_to(packet, bench.target.quic).await.unwrap();
+        raw.socket.send_to(packet, harness.target.quic).await.unwrap();
     }
     while raw.is_handshaking() {
         raw.receive().await;
@@ -140,18 +144,18 @@ async fn h5_a_client_that_proved_its_address_by_a_retry_proves_no_other_by_it() 
     // Half way through the handshake.
     let finished = raw.datagrams();
     let elsewhere = socket().await;
-    brought(&elsewhere, bench.target.quic, &finished).await;
+    brought(&elsewhere, harness.target.quic, &finished).await;
     for packet in &finished {
-        raw.socket.send_to(packet, bench.target.quic).await.unwrap();
+        raw.socket.send_to(packet, harness.target.quic).await.unwrap();
     }
     raw.until("a handshake", |raw| raw.is_confirmed() || raw.lost.is_some()).await;
     assert!(raw.lost.is_none(), "{:?}", raw.lost);
     raw.flush().await;
     // And behind it.
     let ping = raw.ping();
-    let received = brought(&socket().await, bench.target.quic, &[ping]).await;
+    let received = brought(&socket().await, harness.target.quic, &[ping]).await;
     assert!(received > 0, "the address is challenged");
-    let out = bench.metric("gateway_unproven_bytes_total", &["\"out\""]).await;
-    let inward = bench.metric("gateway_unproven_bytes_total", &["\"in\""]).await;
+    let out = harness.metric("gateway_unproven_bytes_total", &["\"out\""]).await;
+    let inward = harness.metric("gateway_unproven_bytes_total", &["\"in\""]).await;
     assert!(out > 0.0 && out <= 3.0 * inward, "{out} of {inward}");
 }

@@ -11,7 +11,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, Sign
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity::{SECRET, claims, signed, token};
 use crate::support::raw::Kind::Tcp;
 
@@ -81,9 +81,9 @@ async fn b10_b11_b14_b16_a_login_under_a_public_key(
     let name = format!("{algorithm:?}");
     let keys = Keys::new(&name, kind);
     let config = keys.config(&name).unwrap();
-    let bench = Bench::with(|bench| {
-        bench.auth = config.auth;
-        bench.expected_claims = config.expected_claims;
+    let harness = TestGateway::with(|harness| {
+        harness.auth = config.auth;
+        harness.expected_claims = config.expected_claims;
     })
     .await;
 
@@ -101,10 +101,10 @@ async fn b10_b11_b14_b16_a_login_under_a_public_key(
         keys.signed(algorithm, &good),
         keys.signed(algorithm, &expected(issuer, json!("im"))),
     ] {
-        let mut alice = bench.connect(Tcp).await;
+        let mut alice = harness.connect(Tcp).await;
         let sequence = alice.signin(&token).await;
         assert_eq!(alice.response(sequence).await.header.status, 0);
-        let signin = bench.login.packet("login.signin", logins).await;
+        let signin = harness.login.packet("login.signin", logins).await;
         assert_eq!(signin.session().account, "alice");
         logins += 1;
     }
@@ -122,17 +122,17 @@ async fn b10_b11_b14_b16_a_login_under_a_public_key(
         ("B16 another issuer", keys.signed(algorithm, &expected("https://other.example", json!("im")))),
         ("B16 another audience", keys.signed(algorithm, &expected(issuer, json!(["web"])))),
     ] {
-        let mut mallory = bench.connect(Tcp).await;
+        let mut mallory = harness.connect(Tcp).await;
         let sequence = mallory.signin(&bad).await;
         let farewell = mallory.farewell().await;
         assert_eq!(farewell.code, Some(3500), "{what}");
         let status = farewell.response(sequence).header.status;
         assert_eq!(status, pb::Status::Unauthenticated as i32, "{what}");
     }
-    assert_eq!(bench.login.packets("login.signin").len(), logins, "no refused login was forwarded");
-    bench.metric_is("gateway_reject_total", &["reason=\"jwt_claims\""], 5.0).await;
-    bench.metric_is("gateway_reject_total", &["reason=\"jwt_alg\""], 3.0).await;
-    bench.metric_is("gateway_reject_total", &["reason=\"jwt_signature\""], 1.0).await;
+    assert_eq!(harness.login.packets("login.signin").len(), logins, "no refused login was forwarded");
+    harness.metric_is("gateway_reject_total", &["reason=\"jwt_claims\""], 5.0).await;
+    harness.metric_is("gateway_reject_total", &["reason=\"jwt_alg\""], 3.0).await;
+    harness.metric_is("gateway_reject_total", &["reason=\"jwt_signature\""], 1.0).await;
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::support::fake_logic::push_header;
-use crate::support::harness::{Bench, GATE};
+use crate::support::harness::{GATE, TestGateway};
 use crate::support::identity;
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Options, Purpose, Raw, request};
@@ -28,8 +28,8 @@ async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
     #[values(Dialect::XIm, Dialect::Kim)] client: Dialect,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
 ) {
-    let bench = Bench::of_dialect(service, |_| {}).await;
-    let mut alice = bench.connect_with(kind, Options { dialect: client, ..Options::default() }).await;
+    let harness = TestGateway::of_dialect(service, |_| {}).await;
+    let mut alice = harness.connect_with(kind, Options { dialect: client, ..Options::default() }).await;
     let login = pb::LoginReq {
         token: identity::token("alice"),
         isp: "isp1".into(),
@@ -38,7 +38,7 @@ async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
     };
     let sequence = alice.signin_with(&login).await;
 
-    let signin = bench.login.packet("login.signin", 0).await;
+    let signin = harness.login.packet("login.signin", 0).await;
     let channel = signin.header.channel_id.clone();
     assert!(number_of(&channel, "alice") > 0);
     assert_eq!(signin.header.sequence, sequence);
@@ -78,11 +78,11 @@ async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
 async fn b17_an_account_of_any_characters_is_encoded_in_the_channel_id_and_nowhere_else(
     #[values(Tcp, Tls, QuicOne)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
-    let (_, channel) = bench.client(kind, "a,b_c ü\"%.-Z").await;
+    let harness = TestGateway::start().await;
+    let (_, channel) = harness.client(kind, "a,b_c ü\"%.-Z").await;
     let expected = "gate01_a%2cb%5fc%20%c3%bc%22%25.-z_";
     assert!(channel.to_lowercase().starts_with(expected), "{channel}");
-    let signin = bench.login.signin("a,b_c ü\"%.-Z").await;
+    let signin = harness.login.signin("a,b_c ü\"%.-Z").await;
     assert_eq!(signin.session().account, "a,b_c ü\"%.-Z");
     assert_eq!(signin.header.channel_id, channel);
 }
@@ -92,17 +92,17 @@ async fn b17_an_account_of_any_characters_is_encoded_in_the_channel_id_and_nowhe
 async fn b19_a_token_that_runs_out_during_the_session_does_not_end_it(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::with(|config| config.leeway = Duration::ZERO).await;
+    let harness = TestGateway::with(|config| config.leeway = Duration::ZERO).await;
     let mut claims = identity::claims("alice");
     claims["exp"] = json!(identity::now() + 2);
     let token = identity::signed(&claims, Algorithm::HS256, identity::SECRET);
-    let mut alice = bench.connect(kind).await;
+    let mut alice = harness.connect(kind).await;
     let sequence = alice.signin(&token).await;
     let channel = pb::LoginResp::decode(alice.response(sequence).await.body).unwrap().channel_id;
 
     // Until it is refused.
     loop {
-        let mut other = bench.connect(kind).await;
+        let mut other = harness.connect(kind).await;
         let sequence = other.signin(&token).await;
         if other.response(sequence).await.header.status == pb::Status::Unauthenticated as i32 {
             other.closed_with(3500).await;
@@ -114,18 +114,18 @@ async fn b19_a_token_that_runs_out_during_the_session_does_not_end_it(
     for n in 0..3 {
         let sequence = alice.talk("bob", "still here").await;
         assert_eq!(alice.response(sequence).await.header.status, 0);
-        bench.chat.push(&[&channel], n, b"you too").await;
+        harness.chat.push(&[&channel], n, b"you too").await;
         assert_eq!(alice.push().await.header.sequence, n);
         alice.heartbeat(n % 2 == 0).await;
     }
-    bench.metric_is("gateway_closes_total", &["\"token_expired\""], 0.0).await;
+    harness.metric_is("gateway_closes_total", &["\"token_expired\""], 0.0).await;
 }
 
 #[tokio::test]
 async fn b12_b13_h19_channel_ids_never_repeat_and_device_and_leeway_count() {
-    let bench = Bench::start().await;
-    let (_first, one) = bench.client(Tcp, "alice").await;
-    let mut second = bench.connect(QuicOne).await;
+    let harness = TestGateway::start().await;
+    let (_first, one) = harness.client(Tcp, "alice").await;
+    let mut second = harness.connect(QuicOne).await;
     let mut claims = identity::claims("alice");
     claims["dev"] = json!("phone");
     // Both ends of its life are on the wrong side of now, by less than the leeway (rows B12, B13).
@@ -134,7 +134,7 @@ async fn b12_b13_h19_channel_ids_never_repeat_and_device_and_leeway_count() {
     let sequence = second.signin(&identity::signed(&claims, Algorithm::HS256, identity::SECRET)).await;
     let two = pb::LoginResp::decode(second.response(sequence).await.body).unwrap().channel_id;
     assert!(number_of(&two, "alice") > number_of(&one, "alice"));
-    let signin = bench.login.packet("login.signin", 1).await;
+    let signin = harness.login.packet("login.signin", 1).await;
     assert_eq!(signin.session().device, "phone");
 }
 
@@ -143,32 +143,32 @@ async fn b12_b13_h19_channel_ids_never_repeat_and_device_and_leeway_count() {
 async fn g3_requests_pipelined_behind_a_login_wait_for_its_answer(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
-    let (mut other, _) = bench.client(kind, "other").await;
-    bench.login.hold("login.signin");
+    let harness = TestGateway::start().await;
+    let (mut other, _) = harness.client(kind, "other").await;
+    harness.login.hold("login.signin");
 
-    let mut alice = bench.connect(kind).await;
+    let mut alice = harness.connect(kind).await;
     let login = pb::LoginReq { token: identity::token("alice"), ..Default::default() };
     let mut bytes = alice.signin_frame(1, &login).to_vec();
-    let lane = alice.lane_for(Purpose::Messages);
+    let stream = alice.stream_for(Purpose::Messages);
     let talks: Vec<_> = (2..5).map(|n| alice.encode(&request("chat.user.talk", n, "bob"), b"x")).collect();
-    if lane == 0 {
+    if stream == 0 {
         bytes.extend(talks.concat());
         alice.write(bytes).await;
     } else {
         alice.write(bytes).await;
-        alice.write_on(lane, talks.concat()).await;
+        alice.write_on(stream, talks.concat()).await;
     }
-    let signin = bench.login.signin("alice").await;
+    let signin = harness.login.signin("alice").await;
 
     // Another channel's request passes by; none of alice's was before it.
     let sequence = other.talk("bob", "passes").await;
     other.response(sequence).await;
-    assert_eq!(bench.chat.packets("chat.user.talk").len(), 1);
+    assert_eq!(harness.chat.packets("chat.user.talk").len(), 1);
 
-    bench.login.answer_default(&signin);
+    harness.login.answer_default(&signin);
     for n in 2..5 {
-        let packet = bench.chat.packet("chat.user.talk", n as usize - 1).await;
+        let packet = harness.chat.packet("chat.user.talk", n as usize - 1).await;
         assert_eq!((packet.meta("account"), packet.header.sequence), ("alice", n));
     }
     assert_eq!(alice.response(1).await.header.command, "login.signin");
@@ -182,21 +182,21 @@ async fn g3_requests_pipelined_behind_a_login_wait_for_its_answer(
 async fn b22_pushes_before_the_login_response_wait_behind_it(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
-    let (mut other, other_channel) = bench.client(kind, "other").await;
-    bench.login.hold("login.signin");
-    let mut alice = bench.connect(kind).await;
+    let harness = TestGateway::start().await;
+    let (mut other, other_channel) = harness.client(kind, "other").await;
+    harness.login.hold("login.signin");
+    let mut alice = harness.connect(kind).await;
     let sequence = alice.signin(&identity::token("alice")).await;
-    let signin = bench.login.signin("alice").await;
+    let signin = harness.login.signin("alice").await;
     let channel = signin.header.channel_id.clone();
 
-    bench.chat.push(&[&channel], 1, b"early one").await;
-    bench.chat.push(&[&channel], 2, b"early two").await;
-    bench.chat.push(&[&other_channel], 3, b"passes").await;
+    harness.chat.push(&[&channel], 1, b"early one").await;
+    harness.chat.push(&[&channel], 2, b"early two").await;
+    harness.chat.push(&[&other_channel], 3, b"passes").await;
     assert_eq!(other.push().await.body, "passes");
     assert!(alice.leftovers().is_empty(), "nothing before the login response");
 
-    bench.login.answer_default(&signin);
+    harness.login.answer_default(&signin);
     if kind.is_tcp() {
         let first = alice.next().await.and_then(|seen| seen.message()).expect("a packet");
         assert_eq!(first.header.command, "login.signin", "the login response is first");
@@ -212,23 +212,23 @@ async fn b22_pushes_before_the_login_response_wait_behind_it(
 async fn a_channel_that_ends_unanswered_holds_its_signout_back_until_the_answer(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
-    bench.login.hold("login.signin");
-    let mut alice = bench.connect(kind).await;
+    let harness = TestGateway::start().await;
+    harness.login.hold("login.signin");
+    let mut alice = harness.connect(kind).await;
     alice.signin(&identity::token("alice")).await;
-    let signin = bench.login.signin("alice").await;
+    let signin = harness.login.signin("alice").await;
     let since = tokio::time::Instant::now();
     alice.finish(0).await;
     assert_eq!(alice.farewell().await.messages.len(), 0);
     assert!(since.elapsed() < Duration::from_secs(3), "seen at once, not at the login's deadline");
 
-    let mut bob = bench.connect(kind).await;
+    let mut bob = harness.connect(kind).await;
     bob.signin(&identity::token("bob")).await;
-    bench.login.signin("bob").await;
-    assert_eq!(bench.login.packets("login.signout").len(), 0, "held back");
+    harness.login.signin("bob").await;
+    assert_eq!(harness.login.packets("login.signout").len(), 0, "held back");
 
-    bench.login.answer_default(&signin);
-    let signout = bench.login.signout(&signin.header.channel_id).await;
+    harness.login.answer_default(&signin);
+    let signout = harness.login.signout(&signin.header.channel_id).await;
     assert_eq!(signout.meta("reason"), "peer_closed");
 }
 
@@ -240,32 +240,32 @@ async fn leave(client: &mut Raw, kind: Kind) {
 #[rstest]
 #[tokio::test]
 async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, Tls, QuicMany)] kind: Kind) {
-    let bench = Bench::with_limits(|limits| limits.login_answer = Duration::from_millis(300)).await;
-    bench.login.hold("login.signin");
-    let mut alice = bench.connect(kind).await;
+    let harness = TestGateway::with_limits(|limits| limits.login_answer = Duration::from_millis(300)).await;
+    harness.login.hold("login.signin");
+    let mut alice = harness.connect(kind).await;
     alice.signin(&identity::token("alice")).await;
-    let signin = bench.login.signin("alice").await;
+    let signin = harness.login.signin("alice").await;
     leave(&mut alice, kind).await;
-    let signout = bench.login.signout(&signin.header.channel_id).await;
+    let signout = harness.login.signout(&signin.header.channel_id).await;
     assert_eq!(signout.meta("reason"), if kind.is_tcp() { "peer_closed" } else { "bye" });
 }
 
 #[rstest]
 #[tokio::test]
 async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
-    let bench = Bench::start().await;
-    bench.login.hold("login.signin");
-    let mut alice = bench.connect(kind).await;
+    let harness = TestGateway::start().await;
+    harness.login.hold("login.signin");
+    let mut alice = harness.connect(kind).await;
     let sequence = alice.signin(&identity::token("alice")).await;
-    let signin = bench.login.signin("alice").await;
+    let signin = harness.login.signin("alice").await;
 
     // A response with another sequence, and a push that looks like a login response.
     let mut wrong = signin.clone();
     wrong.header.sequence = sequence + 1000;
-    bench.login.answer_default(&wrong);
+    harness.login.answer_default(&wrong);
     let push = push_header("login.signin", sequence);
-    bench.login.send(bench.login.push_frame(GATE, &[&signin.header.channel_id], push, b"push"));
-    bench.login.answer_default(&signin);
+    harness.login.send(harness.login.push_frame(GATE, &[&signin.header.channel_id], push, b"push"));
+    harness.login.answer_default(&signin);
     let answer = alice.response(sequence).await;
     assert_eq!(answer.header.status, 0);
     assert_eq!(alice.push().await.body, "push");
@@ -279,42 +279,42 @@ async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, Tl
 async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
-    bench.login.hold("login.signin");
-    let mut first = bench.connect(kind).await;
+    let harness = TestGateway::start().await;
+    harness.login.hold("login.signin");
+    let mut first = harness.connect(kind).await;
     first.signin(&identity::token("alice")).await;
-    let old = bench.login.packet("login.signin", 0).await;
+    let old = harness.login.packet("login.signin", 0).await;
     leave(&mut first, kind).await;
     drop(first);
     // The end was seen when the connection is no longer counted.
-    bench.metric_is("gateway_connections", &[], 0.0).await;
+    harness.metric_is("gateway_connections", &[], 0.0).await;
 
-    let mut second = bench.connect(kind).await;
+    let mut second = harness.connect(kind).await;
     let sequence = second.signin(&identity::token("alice")).await;
-    let new = bench.login.packet("login.signin", 1).await;
-    bench.login.answer_default(&old);
-    bench.login.answer_default(&new);
+    let new = harness.login.packet("login.signin", 1).await;
+    harness.login.answer_default(&old);
+    harness.login.answer_default(&new);
     second.response(sequence).await;
     second.bye().await;
-    bench.login.signout(&new.header.channel_id).await;
-    assert_eq!(bench.login.packets("login.signout").len(), 1, "the later session was not signed out twice");
-    assert_eq!(bench.metric("gateway_signouts_total", &["superseded"]).await, 1.0);
+    harness.login.signout(&new.header.channel_id).await;
+    assert_eq!(harness.login.packets("login.signout").len(), 1, "the later session was not signed out twice");
+    assert_eq!(harness.metric("gateway_signouts_total", &["superseded"]).await, 1.0);
 }
 
 #[rstest]
 #[tokio::test]
 async fn the_login_service_may_have_another_name(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
-    let bench = Bench::of_dialect(Dialect::Kim, |config| {
+    let harness = TestGateway::of_dialect(Dialect::Kim, |config| {
         config.login_service = "chat".into();
         config.instances.retain(|instance| instance.service == "chat");
     })
     .await;
-    let (mut alice, channel) = bench.client(kind, "alice").await;
+    let (mut alice, channel) = harness.client(kind, "alice").await;
     let sequence = alice.talk("bob", "x").await;
     alice.response(sequence).await;
     alice.bye().await;
-    assert_eq!(bench.chat.signout(&channel).await.meta("reason"), "bye");
-    assert!(bench.login.events().is_empty(), "nobody dialled the other one");
+    assert_eq!(harness.chat.signout(&channel).await.meta("reason"), "bye");
+    assert!(harness.login.events().is_empty(), "nobody dialled the other one");
 }
 
 #[rstest]
@@ -322,35 +322,35 @@ async fn the_login_service_may_have_another_name(#[values(Tcp, Tls, QuicOne, Qui
 async fn frames_behind_a_login_have_the_limit_of_open_channels(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
-    let mut alice = bench.connect(kind).await;
+    let harness = TestGateway::start().await;
+    let mut alice = harness.connect(kind).await;
     let login = pb::LoginReq { token: identity::token("alice"), ..Default::default() };
     let signin = alice.signin_frame(1, &login);
     let large = alice.encode(&request("chat.user.talk", 2, "bob"), &vec![b'x'; 40_000]);
-    match alice.lane_for(Purpose::Messages) {
+    match alice.stream_for(Purpose::Messages) {
         0 => alice.write([signin, large].concat()).await,
-        lane => {
-            alice.open(lane).await;
-            alice.write_on(lane, large).await;
+        stream => {
+            alice.open(stream).await;
+            alice.write_on(stream, large).await;
             alice.write(signin).await;
         }
     }
     assert_eq!(alice.response(1).await.header.status, 0);
     assert_eq!(alice.response(2).await.header.status, 0);
-    assert_eq!(bench.chat.packet("chat.user.talk", 0).await.body.len(), 40_000);
+    assert_eq!(harness.chat.packet("chat.user.talk", 0).await.body.len(), 40_000);
 }
 
 #[rstest]
 #[tokio::test]
 async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
-    let bench = Bench::with_limits(|limits| limits.login_deadline = Duration::from_millis(400)).await;
-    bench.login.hold("login.signin");
-    let mut alice = bench.connect(kind).await;
+    let harness = TestGateway::with_limits(|limits| limits.login_deadline = Duration::from_millis(400)).await;
+    harness.login.hold("login.signin");
+    let mut alice = harness.connect(kind).await;
     let sequence = alice.signin(&identity::token("alice")).await;
-    let signin = bench.login.signin("alice").await;
+    let signin = harness.login.signin("alice").await;
     // One that came later and stays silent is closed first.
-    bench.connect(kind).await.closed_with(3007).await;
-    bench.login.answer_default(&signin);
+    harness.connect(kind).await.closed_with(3007).await;
+    harness.login.answer_default(&signin);
     assert_eq!(alice.response(sequence).await.header.status, 0);
     alice.heartbeat(true).await;
 }
@@ -358,7 +358,7 @@ async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, Tls, Qui
 #[rstest]
 #[tokio::test]
 async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let with = |key: &str, value: serde_json::Value| {
         let mut claims = identity::claims("alice");
         claims[key] = value;
@@ -376,7 +376,7 @@ async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, Tls,
         ("more claims", &plain, with("iat", json!("whenever"))),
         ("key hints", &hinted, identity::claims("alice")),
     ] {
-        let mut client = bench.connect(kind).await;
+        let mut client = harness.connect(kind).await;
         let sequence = client.signin(&identity::signed_with(header, &claims, identity::SECRET)).await;
         assert_eq!(client.response(sequence).await.header.status, 0, "{name}");
     }
@@ -385,25 +385,25 @@ async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, Tls,
 #[rstest]
 #[tokio::test]
 async fn the_address_of_a_client_is_told_without_port_and_unmapped(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
-    let bench = Bench::with(|config| {
+    let harness = TestGateway::with(|config| {
         let any = "[::]:0".parse().unwrap();
         config.tcp = vec![any];
         config.quic.as_mut().unwrap().listen = vec![any];
     })
     .await;
-    bench.client(kind, "alice").await;
-    assert_eq!(bench.login.signin("alice").await.session().remote_ip, "127.0.0.1");
+    harness.client(kind, "alice").await;
+    assert_eq!(harness.login.signin("alice").await.session().remote_ip, "127.0.0.1");
 }
 
 #[rstest]
 #[tokio::test]
 async fn a_second_answer_to_a_login_is_dropped(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
-    let bench = Bench::start().await;
-    let (mut alice, _) = bench.client(kind, "alice").await;
-    let signin = bench.login.signin("alice").await;
-    bench.login.answer(&signin, 105, b"changed my mind");
-    bench.login.answer_default(&signin);
-    bench.metric_is("gateway_reject_total", &["response_unmatched"], 2.0).await;
+    let harness = TestGateway::start().await;
+    let (mut alice, _) = harness.client(kind, "alice").await;
+    let signin = harness.login.signin("alice").await;
+    harness.login.answer(&signin, 105, b"changed my mind");
+    harness.login.answer_default(&signin);
+    harness.metric_is("gateway_reject_total", &["response_unmatched"], 2.0).await;
     alice.heartbeat(true).await;
     assert!(alice.leftovers().is_empty());
 }

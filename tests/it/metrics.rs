@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::support::fake_logic::{FakeLogic, push_header};
-use crate::support::harness::{Bench, GATE, instance, route};
+use crate::support::harness::{GATE, TestGateway, instance, route};
 use crate::support::raw::Kind::{QuicMany, Tcp};
 use crate::support::raw::request;
 use crate::support::{identity, soon};
@@ -108,10 +108,10 @@ fn series(text: &str) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f9_ten_thousand_commands_and_accounts_make_no_series_and_all_are_counted() {
     // The rate limits of a channel are off in every bench.
-    let bench = Bench::with_limits(|limits| limits.connections_per_second = 0).await;
-    let before = series(&bench.get("/metrics").await.1);
+    let harness = TestGateway::with_limits(|limits| limits.connections_per_second = 0).await;
+    let before = series(&harness.get("/metrics").await.1);
     assert!(before.len() > 200, "{}", before.len());
-    let address = bench.target.tcp;
+    let address = harness.target.tcp;
     let mut visitors = JoinSet::new();
     for first in 0..AT_ONCE {
         visitors.spawn(async move {
@@ -127,10 +127,10 @@ async fn f9_ten_thousand_commands_and_accounts_make_no_series_and_all_are_counte
     while let Some(part) = visitors.join_next().await {
         sum.add(&part.unwrap());
     }
-    bench.metric_is("gateway_signouts_total", &["written"], FLOOD as f64).await;
-    assert_eq!(bench.login.packets("login.signin").len(), FLOOD);
+    harness.metric_is("gateway_signouts_total", &["written"], FLOOD as f64).await;
+    assert_eq!(harness.login.packets("login.signin").len(), FLOOD);
 
-    let after = series(&bench.get("/metrics").await.1);
+    let after = series(&harness.get("/metrics").await.1);
     assert_eq!(after.difference(&before).collect::<Vec<_>>(), [""; 0], "new");
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), [""; 0], "gone");
     let [gate, service] = [&*format!("serviceId=\"{GATE}\""), "serviceName=\"tgateway\""];
@@ -138,25 +138,25 @@ async fn f9_ten_thousand_commands_and_accounts_make_no_series_and_all_are_counte
         [("login.signin", sum.signin_in, sum.signin_out), ("other", sum.other_in, sum.other_out)]
     {
         let command = &*format!("command=\"{command}\"");
-        let of = async |name, labels: &[&str]| bench.metric(name, labels).await;
+        let of = async |name, labels: &[&str]| harness.metric(name, labels).await;
         assert_eq!(of("x_im_message_in_total", &[gate, service, command]).await, FLOOD as f64);
         assert_eq!(of("x_im_message_in_flow_bytes", &[gate, service, command]).await, bytes_in as f64);
         assert_eq!(of("x_im_message_out_flow_bytes", &[command]).await, bytes_out as f64);
     }
-    assert_eq!(bench.metric("x_im_message_in_total", &[]).await, 2.0 * FLOOD as f64, "and nothing else");
-    assert_eq!(bench.metric("x_im_no_server_found_error_total", &[]).await, 0.0);
+    assert_eq!(harness.metric("x_im_message_in_total", &[]).await, 2.0 * FLOOD as f64, "and nothing else");
+    assert_eq!(harness.metric("x_im_no_server_found_error_total", &[]).await, 0.0);
 }
 
 #[tokio::test]
 async fn the_original_metrics_count_pushes_per_client_and_known_commands_by_name() {
-    let bench = Bench::start().await;
-    let (mut alice, first) = bench.client(Tcp, "alice").await;
-    let (mut bob, second) = bench.client(QuicMany, "bob").await;
-    let out = async || bench.metric("x_im_message_out_flow_bytes", &["chat.group.talk"]).await;
+    let harness = TestGateway::start().await;
+    let (mut alice, first) = harness.client(Tcp, "alice").await;
+    let (mut bob, second) = harness.client(QuicMany, "bob").await;
+    let out = async || harness.metric("x_im_message_out_flow_bytes", &["chat.group.talk"]).await;
     assert_eq!(out().await, 0.0);
     let header = push_header("chat.group.talk", 9);
-    let frame = bench.chat.push_frame(GATE, &[&first, &second], header.clone(), b"to both");
-    bench.chat.send(frame);
+    let frame = harness.chat.push_frame(GATE, &[&first, &second], header.clone(), b"to both");
+    harness.chat.send(frame);
     for client in [&mut alice, &mut bob] {
         assert_eq!(client.push().await.body, "to both");
     }
@@ -166,7 +166,7 @@ async fn the_original_metrics_count_pushes_per_client_and_known_commands_by_name
     for n in 1..=3 {
         let sequence = alice.request("chat.talk.ack", "", b"x").await;
         alice.response(sequence).await;
-        let seen = bench.metric("x_im_message_in_total", &["command=\"chat.talk.ack\""]).await;
+        let seen = harness.metric("x_im_message_in_total", &["command=\"chat.talk.ack\""]).await;
         assert_eq!(seen, f64::from(n));
     }
 }
@@ -175,39 +175,39 @@ async fn the_original_metrics_count_pushes_per_client_and_known_commands_by_name
 async fn e13_e14_no_server_found_is_counted_for_the_zone_of_the_account() {
     let mut far = FakeLogic::start(Dialect::XIm);
     let address = far.address;
-    let mut bench = Bench::with(|config| {
+    let mut harness = TestGateway::with(|config| {
         config.route = std::sync::Arc::new(route(&["zone_a", "zone_b", "zone_c"]));
         let mut other = instance("chat", "chat02", address, Dialect::XIm);
         other.zone = "zone_b".into();
         config.instances.push(other);
     })
     .await;
-    async fn zones(bench: &Bench, name: &str) -> [f64; 3] {
-        let of = async |zone| bench.metric(name, &[zone]).await;
+    async fn zones(harness: &TestGateway, name: &str) -> [f64; 3] {
+        let of = async |zone| harness.metric(name, &[zone]).await;
         [of("zone_a").await, of("zone_b").await, of("zone_c").await]
     }
     let (no_server, fallback) = ("x_im_no_server_found_error_total", "gateway_zone_fallback_total");
-    assert_eq!(zones(&bench, no_server).await, [0.0; 3]);
+    assert_eq!(zones(&harness, no_server).await, [0.0; 3]);
     // By crc32 of the account modulo 3; the only login instance is in zone_a, chat has none in zone_c.
-    let (mut of_a, _) = bench.client(Tcp, "erin").await;
-    let (mut of_b, _) = bench.client(Tcp, "mallory").await;
-    let (mut of_c, _) = bench.client(Tcp, "alice").await;
-    assert_eq!(zones(&bench, no_server).await, [0.0, 1.0, 1.0]);
+    let (mut of_a, _) = harness.client(Tcp, "erin").await;
+    let (mut of_b, _) = harness.client(Tcp, "mallory").await;
+    let (mut of_c, _) = harness.client(Tcp, "alice").await;
+    assert_eq!(zones(&harness, no_server).await, [0.0, 1.0, 1.0]);
     for client in [&mut of_a, &mut of_b, &mut of_c] {
         let sequence = client.talk("somebody", "x").await;
         assert_eq!(client.response(sequence).await.header.status, 0);
     }
-    assert_eq!(zones(&bench, no_server).await, [0.0, 1.0, 2.0]);
+    assert_eq!(zones(&harness, no_server).await, [0.0, 1.0, 2.0]);
 
-    bench.chat.stop().await;
+    harness.chat.stop().await;
     far.stop().await;
     for id in ["chat01", "chat02"] {
-        bench.metric_is("gateway_link_state", &[id, "state=\"broken\""], 1.0).await;
+        harness.metric_is("gateway_link_state", &[id, "state=\"broken\""], 1.0).await;
     }
     for client in [&mut of_a, &mut of_b, &mut of_c] {
         let sequence = client.talk("somebody", "x").await;
         assert_eq!(client.response(sequence).await.header.status, pb::Status::SystemException as i32);
     }
-    assert_eq!(zones(&bench, no_server).await, [1.0, 2.0, 3.0], "no zone has one");
-    assert_eq!(zones(&bench, fallback).await, [0.0, 1.0, 2.0], "which is no fallback");
+    assert_eq!(zones(&harness, no_server).await, [1.0, 2.0, 3.0], "no zone has one");
+    assert_eq!(zones(&harness, fallback).await, [0.0, 1.0, 2.0], "which is no fallback");
 }

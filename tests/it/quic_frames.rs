@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::quic::{RawQuic, sizes_until_quiet};
 use crate::support::soon;
 
@@ -25,19 +25,19 @@ fn varint(value: u32) -> [u8; 4] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c9_a_client_that_sends_and_acknowledges_nothing_is_closed_after_the_write_stall() {
     const STALL: Duration = Duration::from_secs(1);
-    let bench = Bench::with_limits(|limits| limits.write_stall = STALL).await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::with_limits(|limits| limits.write_stall = STALL).await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     raw.sign_in("mallory").await;
-    let channel = bench.login.signin("mallory").await.session().channel_id;
+    let channel = harness.login.signin("mallory").await.session().channel_id;
 
     let since = Instant::now();
     // More than the send window, so that something waits before it.
     for n in 0..24 {
-        bench.chat.push(&[&channel], n, &[7; 16 * 1024]).await;
+        harness.chat.push(&[&channel], n, &[7; 16 * 1024]).await;
     }
     let mut received = 0;
     let stalls = async {
-        while bench.metric("gateway_closes_total", &["\"slow_consumer\""]).await == 0.0 {
+        while harness.metric("gateway_closes_total", &["\"slow_consumer\""]).await == 0.0 {
             // Only what the test forges leaves: the state machine, which would acknowledge, sees nothing.
             raw.forge(&[0x01]).await;
             received += sizes_until_quiet(&raw.socket, Duration::from_millis(20)).await.iter().sum::<usize>();
@@ -47,7 +47,7 @@ async fn c9_a_client_that_sends_and_acknowledges_nothing_is_closed_after_the_wri
     println!("closed after {:?}, {received} bytes arrived", since.elapsed());
     assert!(since.elapsed() >= STALL, "{:?}", since.elapsed());
     assert!(received > 0 && received < 256 * 1024, "{received} bytes without one acknowledgement");
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 /// One byte at every second place of the first stream, which never begins.
@@ -62,8 +62,8 @@ fn gaps(chunks: std::ops::Range<u32>) -> Vec<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c10_a_stream_of_thousands_of_gaps_closes_the_connection() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     for packet in gaps(0..960) {
         raw.forge(&packet).await;
     }
@@ -72,19 +72,19 @@ async fn c10_a_stream_of_thousands_of_gaps_closes_the_connection() {
         raw.forge(&packet).await;
     }
     assert_eq!(raw.closed().await, INTERNAL_ERROR);
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c11_crypto_data_far_ahead_closes_the_connection() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     let crypto = |offset| [&[0x06][..], &varint(offset), &[4], &[0; 4]].concat();
     raw.forge(&crypto(16 * 1024 - 4)).await;
     raw.lives().await;
     raw.forge(&crypto(16 * 1024 - 3)).await;
     assert_eq!(raw.closed().await, CRYPTO_BUFFER_EXCEEDED);
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 /// NEW_CONNECTION_ID. The id is the one in use, so that what the gateway says still finds its client.
@@ -101,18 +101,18 @@ async fn c13_connection_ids_against_the_rules_close_the_connection(
     #[case] retire_prior_to: u32,
     #[case] code: u64,
 ) {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     raw.forge(&new_id(&raw, sequence, retire_prior_to)).await;
     assert_eq!(raw.closed().await, code);
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 /// Each retires those before; the gateway's RETIRE_CONNECTION_ID frames are never acknowledged, so that they pile up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c13_a_flood_of_new_connection_ids_closes_the_connection() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     // A million ids retired at once are no more than the few that were there.
     raw.forge(&new_id(&raw, 1_000_000, 1_000_000)).await;
     raw.lives().await;
@@ -126,26 +126,26 @@ async fn c13_a_flood_of_new_connection_ids_closes_the_connection() {
     }
     println!("closed after {} ids", sequence - 1_000_000);
     assert_eq!(raw.closed().await, CONNECTION_ID_LIMIT_ERROR);
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c13_retiring_an_id_that_was_never_given_closes_the_connection() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     raw.forge(&[&[0x19][..], &varint(1_000)].concat()).await;
     assert_eq!(raw.closed().await, PROTOCOL_VIOLATION);
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c18_acknowledging_what_was_never_sent_closes_the_connection() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
     let acknowledge = |number| [&[0x02][..], &varint(number), &[0, 0, 0]].concat();
     raw.forge(&acknowledge(0)).await;
     raw.lives().await;
     raw.forge(&acknowledge(1_000_000)).await;
     assert_eq!(raw.closed().await, PROTOCOL_VIOLATION);
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }

@@ -15,7 +15,7 @@ use quinn_proto::crypto::HandshakeTokenKey as _;
 use quinn_proto::{ConnectionError, NoneTokenStore, TokenStore};
 use tokio::net::UdpSocket;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::quic::{RawQuic, sizes_until_quiet, socket};
 use crate::support::raw::{Kind, Raw, Target};
 use crate::support::{identity, soon};
@@ -81,22 +81,22 @@ fn token(says: Says, age: Duration, key: [u8; 64], nonce: u8) -> Vec<u8> {
 const TOKEN_KEY: [u8; 64] = [2; 64];
 
 /// Connects from a socket with a token: what ended it, if it did not come to be.
-async fn connect_with(bench: &Bench, from: UdpSocket, token: Vec<u8>) -> Option<ConnectionError> {
+async fn connect_with(harness: &TestGateway, from: UdpSocket, token: Vec<u8>) -> Option<ConnectionError> {
     let tokens = OneToken(Mutex::new(Some(token.into())));
-    let mut raw = RawQuic::new(bench.target.quic, Arc::new(tokens)).await;
+    let mut raw = RawQuic::new(harness.target.quic, Arc::new(tokens)).await;
     raw.socket = from;
     raw.until("an outcome", |raw| raw.is_confirmed() || raw.lost.is_some()).await;
     raw.lost
 }
 
 /// A gateway that asks every address that is not proven to prove itself.
-async fn distrustful() -> Bench {
-    Bench::with_limits(|limits| limits.retry_from = 0).await
+async fn distrustful() -> TestGateway {
+    TestGateway::with_limits(|limits| limits.retry_from = 0).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c3_a_new_token_that_is_old_used_foreign_or_forged_is_none() {
-    let bench = distrustful().await;
+    let harness = distrustful().await;
     let home = Says::New(Ipv4Addr::LOCALHOST.into());
     let elsewhere = Says::New(Ipv4Addr::new(127, 0, 0, 2).into());
     let expired = NEW_TOKEN_LIFETIME + Duration::from_secs(60);
@@ -112,41 +112,41 @@ async fn c3_a_new_token_that_is_old_used_foreign_or_forged_is_none() {
         ("short", vec![0x5a; 3], 1.0),
     ];
     for (what, token, asked) in cases {
-        let before = bench.metric("gateway_reject_total", &["quic_retry"]).await;
-        let end = connect_with(&bench, socket().await, token).await;
+        let before = harness.metric("gateway_reject_total", &["quic_retry"]).await;
+        let end = connect_with(&harness, socket().await, token).await;
         assert!(end.is_none(), "a token that is {what} keeps nobody out: {end:?}");
-        let after = bench.metric("gateway_reject_total", &["quic_retry"]).await;
+        let after = harness.metric("gateway_reject_total", &["quic_retry"]).await;
         assert_eq!(after - before, asked, "was a client asked to prove itself whose token is {what}?");
     }
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c3_a_retry_token_that_is_old_or_of_another_address_is_refused_and_leaves_nothing() {
-    let bench = distrustful().await;
+    let harness = distrustful().await;
     let (home, stranger) = (socket().await, socket().await);
     let address = Says::Retry(home.local_addr().unwrap());
     let old = token(address, RETRY_TOKEN_LIFETIME + Duration::from_secs(2), TOKEN_KEY, 1);
     let good = token(address, Duration::ZERO, TOKEN_KEY, 2);
     for (what, from, token) in [("old", socket_again(&home), old), ("stolen", stranger, good.clone())] {
-        match connect_with(&bench, from, token).await {
+        match connect_with(&harness, from, token).await {
             Some(ConnectionError::ConnectionClosed(close)) => {
                 assert_eq!(u64::from(close.error_code), INVALID_TOKEN, "{what}");
             }
             other => panic!("{what}: {other:?}"),
         }
     }
-    assert_eq!(bench.metric("gateway_connections_opened_total", &["quic"]).await, 0.0);
-    assert_eq!(bench.metric("gateway_reject_total", &[]).await, 0.0, "no attempt came as far as admission");
+    assert_eq!(harness.metric("gateway_connections_opened_total", &["quic"]).await, 0.0);
+    assert_eq!(harness.metric("gateway_reject_total", &[]).await, 0.0, "no attempt came as far as admission");
     // The same token from its own address in time is believed; the client knows of no Retry, and leaves.
-    let end = connect_with(&bench, home, good).await;
+    let end = connect_with(&harness, home, good).await;
     assert!(matches!(end, Some(ConnectionError::TransportError(_))), "{end:?}");
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 /// A gateway like that beside the first: another id and other keys, but this one for tokens.
-async fn neighbour(token_key: [u8; 64]) -> Bench {
-    Bench::with(|config| {
+async fn neighbour(token_key: [u8; 64]) -> TestGateway {
+    TestGateway::with(|config| {
         config.id = "gate02".into();
         config.quic.as_mut().unwrap().keys = QuicKeys { reset: [7; 64], token: token_key, connection_id: 7 };
         config.limits.retry_from = 0;
@@ -167,11 +167,11 @@ async fn c3_gateways_with_one_token_key_believe_each_others_new_tokens_and_other
         ("its maker's partner again", &partner, 1.0),
         ("a foreign gateway", &foreign, 1.0),
     ];
-    for (what, bench, asked) in cases {
-        let before = bench.metric("gateway_reject_total", &["quic_retry"]).await;
-        let end = connect_with(bench, socket().await, token.to_vec()).await;
+    for (what, harness, asked) in cases {
+        let before = harness.metric("gateway_reject_total", &["quic_retry"]).await;
+        let end = connect_with(harness, socket().await, token.to_vec()).await;
         assert!(end.is_none(), "{what} keeps nobody out: {end:?}");
-        let after = bench.metric("gateway_reject_total", &["quic_retry"]).await;
+        let after = harness.metric("gateway_reject_total", &["quic_retry"]).await;
         assert_eq!(after - before, asked, "does {what} ask for a proof?");
     }
 }
@@ -241,42 +241,42 @@ pub(crate) async fn junk(gateway: SocketAddr) -> [(&'static str, Vec<u8>, usize)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c4_what_is_no_attempt_to_connect_gets_no_answer_or_one_that_is_no_larger() {
-    let bench = Bench::start().await;
-    let cases = junk(bench.target.quic).await;
+    let harness = TestGateway::start().await;
+    let cases = junk(harness.target.quic).await;
     for (what, packet, answers) in cases {
         let stranger = socket().await;
-        stranger.send_to(&packet, bench.target.quic).await.unwrap();
+        stranger.send_to(&packet, harness.target.quic).await.unwrap();
         let sizes = sizes_until_quiet(&stranger, QUIET).await;
         println!("{what}: {} bytes brought {sizes:?}", packet.len());
         assert!(sizes.len() <= answers, "{what}: {sizes:?}");
         assert!(sizes.iter().all(|size| *size <= packet.len()), "{what}: {sizes:?} for {}", packet.len());
     }
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c5_handshakes_that_never_end_lose_their_places_at_the_deadline() {
-    let bench = Bench::with_limits(|limits| {
+    let harness = TestGateway::with_limits(|limits| {
         limits.max_handshakes = 2;
         limits.handshake_deadline = Duration::from_secs(2);
     })
     .await;
     let mut stalled = Vec::new();
     for _ in 0..2 {
-        let mut raw = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await;
+        let mut raw = RawQuic::new(harness.target.quic, Arc::new(NoneTokenStore)).await;
         // It ends with the answer taken and nothing said to it.
         raw.until("an answer", |raw| raw.traffic.1 > 0).await;
         stalled.push(raw);
     }
-    let mut third = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await;
+    let mut third = RawQuic::new(harness.target.quic, Arc::new(NoneTokenStore)).await;
     assert_eq!(third.closed().await, CONNECTION_REFUSED, "every place is taken");
-    bench.metric_is("gateway_reject_total", &["\"handshake_failed\""], 2.0).await;
-    bench.serves_a_bystander().await;
+    harness.metric_is("gateway_reject_total", &["\"handshake_failed\""], 2.0).await;
+    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c16_no_client_can_send_early_data() {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let mut tls = identity::tls_client(&[identity::ALPN]);
     tls.enable_early_data = true;
@@ -284,18 +284,18 @@ async fn c16_no_client_can_send_early_data() {
     // It would keep a ticket from one connection to the next.
     let config = quinn::ClientConfig::new(Arc::new(crypto));
     for n in 0..2 {
-        let connecting = endpoint.connect_with(config.clone(), bench.target.quic, "localhost").unwrap();
+        let connecting = endpoint.connect_with(config.clone(), harness.target.quic, "localhost").unwrap();
         let Err(connecting) = connecting.into_0rtt() else { panic!("connection {n} could send early data") };
         let connection = soon("a connection", connecting).await.unwrap();
         Raw::on(endpoint.clone(), connection).login(&format!("alice{n}")).await;
     }
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c16_an_early_packet_behind_an_initial_is_dropped() {
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::new(bench.target.quic, Arc::new(NoneTokenStore)).await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::new(harness.target.quic, Arc::new(NoneTokenStore)).await;
     let initial = raw.datagrams().concat();
     let ids_end = 6 + usize::from(initial[5]);
     let ids_end = ids_end + 1 + usize::from(initial[ids_end]);
@@ -304,20 +304,20 @@ async fn c16_an_early_packet_behind_an_initial_is_dropped() {
     early.extend_from_slice(&[0x44, 0x00]);
     early.resize(early.len() + 0x400, 0x77);
     for packet in [&initial, &early] {
-        raw.socket.send_to(packet, bench.target.quic).await.unwrap();
+        raw.socket.send_to(packet, harness.target.quic).await.unwrap();
     }
     raw.until("a handshake", |raw| raw.is_confirmed() || raw.lost.is_some()).await;
     assert!(raw.lost.is_none(), "{:?}", raw.lost);
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 /// Whoever saw the id of a connection can send such packets, from its address or another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c17_a_flood_of_rubbish_with_the_id_of_a_connection_neither_ends_it_nor_holds_up_others() {
     const PACKETS: usize = 20_000;
-    let bench = Bench::start().await;
-    let mut raw = RawQuic::connect(bench.target.quic).await;
-    let (mut bob, _) = bench.client(Kind::QuicOne, "bob").await;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
+    let (mut bob, _) = harness.client(Kind::QuicOne, "bob").await;
     let mut packet = vec![0x4f];
     packet.extend_from_slice(raw.id());
     packet.resize(200, 0x77);
@@ -327,7 +327,7 @@ async fn c17_a_flood_of_rubbish_with_the_id_of_a_connection_neither_ends_it_nor_
         for n in 0..PACKETS {
             packet[9..17].copy_from_slice(&n.to_be_bytes());
             let from = if n % 2 == 0 { &raw.socket } else { &stranger };
-            from.send_to(&packet, bench.target.quic).await.unwrap();
+            from.send_to(&packet, harness.target.quic).await.unwrap();
             tokio::task::yield_now().await;
         }
     };
@@ -347,7 +347,7 @@ async fn c17_a_flood_of_rubbish_with_the_id_of_a_connection_neither_ends_it_nor_
     raw.lives().await;
     println!("it lives {:?} after the first packet", since.elapsed());
     bob.heartbeat(true).await;
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }
 
 /// The most a path of IPv6 must carry as QUIC uses it (RFC 9000 section 14).
@@ -393,19 +393,19 @@ async fn narrow_path(gateway: SocketAddr) -> (SocketAddr, Arc<[AtomicUsize; 2]>)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c23_large_messages_pass_a_path_that_drops_everything_above_1200_bytes() {
     const BODY: usize = 40 * 1024;
-    let bench = Bench::start().await;
-    let (address, dropped) = narrow_path(bench.target.quic).await;
-    let mut alice = Raw::connect(Kind::QuicMany, &Target { quic: address, ..bench.target }).await;
+    let harness = TestGateway::start().await;
+    let (address, dropped) = narrow_path(harness.target.quic).await;
+    let mut alice = Raw::connect(Kind::QuicMany, &Target { quic: address, ..harness.target }).await;
     let channel = alice.login("alice").await;
     for n in 0..10 {
         let sequence = alice.request("chat.user.talk", "bob", &[7; BODY]).await;
         assert_eq!(alice.response(sequence).await.header.status, 0);
-        bench.chat.push(&[&channel], n, &[8; BODY]).await;
+        harness.chat.push(&[&channel], n, &[8; BODY]).await;
         assert_eq!(alice.push().await.body.len(), BODY);
     }
     let [inward, outward] = dropped.each_ref().map(|count| count.load(Relaxed));
     println!("dropped: {inward} probes of the client, {outward} datagrams of the gateway");
     assert!(inward > 0, "the path drops: the client looks for more");
     assert_eq!(outward, 0, "the gateway looks for no more than every path carries");
-    bench.serves_a_bystander().await;
+    harness.serves_a_bystander().await;
 }

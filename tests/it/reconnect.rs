@@ -14,7 +14,7 @@ use gateway::wire::dialect::Dialect;
 use rstest::rstest;
 
 use crate::support::fake_logic::FakeLogic;
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity::{CERTIFICATES, token};
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Target;
@@ -35,8 +35,8 @@ fn server(kind: Kind, target: &Target) -> ConnectOptions {
     options
 }
 
-fn options(kind: Kind, bench: &Bench) -> ResilientOptions {
-    ResilientOptions { backoff: SHORT, ..ResilientOptions::new(server(kind, &bench.target)) }
+fn options(kind: Kind, harness: &TestGateway) -> ResilientOptions {
+    ResilientOptions { backoff: SHORT, ..ResilientOptions::new(server(kind, &harness.target)) }
 }
 
 /// Takes events up to one for which `wanted` gives something.
@@ -115,8 +115,8 @@ impl Ledger {
 async fn f1_when_its_gateway_drains_a_client_moves_to_the_other_and_no_request_is_lost_or_repeated(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let mut old = Bench::start().await;
-    let new = Bench::start().await;
+    let mut old = TestGateway::start().await;
+    let new = TestGateway::start().await;
     let two = options(kind, &old).or(server(kind, &new.target));
     let there = server(kind, &new.target).server;
     let connecting = ResilientClient::connect(two, token("alice"));
@@ -148,16 +148,16 @@ async fn f1_when_its_gateway_drains_a_client_moves_to_the_other_and_no_request_i
 async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_what_they_had_waiting(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
-    let connecting = ResilientClient::connect(options(kind, &bench), token("alice"));
+    let harness = TestGateway::start().await;
+    let connecting = ResilientClient::connect(options(kind, &harness), token("alice"));
     let (client, _pushes, mut events) = soon("a session", connecting).await.unwrap();
     online(&mut events).await;
     let before = client.session().unwrap().channel_id;
-    bench.chat.hold(CHAT_USER_TALK);
+    harness.chat.hold(CHAT_USER_TALK);
     let lost = client.send(CHAT_USER_TALK, "bob", "lost").await.unwrap();
-    bench.chat.packet(CHAT_USER_TALK, 0).await;
-    let Target { tcp, tls, quic } = bench.target;
-    drop(bench);
+    harness.chat.packet(CHAT_USER_TALK, 0).await;
+    let Target { tcp, tls, quic } = harness.target;
+    drop(harness);
     event(&mut events, |event| matches!(event, Event::Lost(_)).then_some(())).await;
     let error = soon("its end", lost).await.unwrap_err();
     assert!(error.is_outcome_unknown(), "{error:?}");
@@ -165,7 +165,7 @@ async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_w
     ledger.make(&client, 20).await;
     event(&mut events, |event| matches!(event, Event::Reconnecting { attempt: 2.., .. }).then_some(())).await;
 
-    let bench = Bench::with(|config| {
+    let harness = TestGateway::with(|config| {
         config.tcp = vec![tcp];
         config.tls.as_mut().unwrap().listen = vec![tls];
         config.quic.as_mut().unwrap().listen = vec![quic];
@@ -173,17 +173,17 @@ async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_w
     .await;
     online(&mut events).await;
     assert_ne!(client.session().unwrap().channel_id, before);
-    assert_eq!(ledger.balance(&[&bench.chat]).await, 0);
-    assert_eq!(bench.chat.packets(CHAT_USER_TALK).len(), 20, "and not the one that was lost");
+    assert_eq!(ledger.balance(&[&harness.chat]).await, 0);
+    assert_eq!(harness.chat.packets(CHAT_USER_TALK).len(), 20, "and not the one that was lost");
 }
 
 #[rstest]
 #[tokio::test]
 async fn who_was_kicked_stays_away(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
-    let bench = Bench::start().await;
-    let connecting = ResilientClient::connect(options(kind, &bench), token("alice"));
+    let harness = TestGateway::start().await;
+    let connecting = ResilientClient::connect(options(kind, &harness), token("alice"));
     let (client, mut pushes, mut events) = soon("a session", connecting).await.unwrap();
-    bench.login.kick(&client.session().unwrap().channel_id).await;
+    harness.login.kick(&client.session().unwrap().channel_id).await;
     assert!(soon("the notice", pushes.recv()).await.unwrap().kick().is_some());
     event(&mut events, |event| matches!(event, Event::Kicked).then_some(())).await;
     let end = soon("the end", client.over()).await;
@@ -192,7 +192,7 @@ async fn who_was_kicked_stays_away(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: 
     assert!(matches!(late, RequestError::NotSent(_)));
     // Its task has ended, so nobody can come back.
     soon("the last event", async { while events.recv().await.is_some() {} }).await;
-    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1);
+    assert_eq!(harness.login.packets(LOGIN_SIGNIN).len(), 1);
 }
 
 /// A slow road, and what it takes two seconds to carry.
@@ -205,31 +205,31 @@ async fn h3_who_was_kicked_behind_pending_data_stays_away(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] drains: bool,
 ) {
-    let bench = Bench::start().await;
-    let link = ShapedLink::to(&bench.target, SLOW).await;
+    let harness = TestGateway::start().await;
+    let link = ShapedLink::to(&harness.target, SLOW).await;
     let options = ResilientOptions { backoff: SHORT, ..ResilientOptions::new(server(kind, link.target())) };
     let connecting = ResilientClient::connect(options, token("alice"));
     let (client, _pushes, mut events) = soon("a session", connecting).await.unwrap();
     let channel = client.session().unwrap().channel_id;
-    bench.chat.push(&[&channel], 1, &[b'p'; LARGE]).await;
-    bench.metric_is("gateway_pushes_received_total", &[], 1.0).await;
-    bench.login.kick(&channel).await;
+    harness.chat.push(&[&channel], 1, &[b'p'; LARGE]).await;
+    harness.metric_is("gateway_pushes_received_total", &[], 1.0).await;
+    harness.login.kick(&channel).await;
     if drains {
-        bench.metric_is("gateway_pushes_received_total", &[], 2.0).await;
-        bench.drain();
+        harness.metric_is("gateway_pushes_received_total", &[], 2.0).await;
+        harness.drain();
     }
     let end = soon("the end", client.over()).await;
     assert!(matches!(*end, End::Closed(CloseReason::Kicked)), "{end}");
     soon("the last event", async { while events.recv().await.is_some() {} }).await;
-    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1);
+    assert_eq!(harness.login.packets(LOGIN_SIGNIN).len(), 1);
 }
 
 #[rstest]
 #[tokio::test]
 async fn h3_what_was_sent_before_a_goodbye_is_carried_out(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     const COUNT: usize = 50;
-    let bench = Bench::start().await;
-    let link = ShapedLink::to(&bench.target, Shape { rate: 1_000_000, ..SLOW }).await;
+    let harness = TestGateway::start().await;
+    let link = ShapedLink::to(&harness.target, Shape { rate: 1_000_000, ..SLOW }).await;
     let (client, _pushes) = Client::connect(server(kind, link.target())).await.unwrap();
     let channel = client.login(&token("alice")).await.unwrap().channel_id;
     let mut unanswered = Vec::new();
@@ -237,34 +237,34 @@ async fn h3_what_was_sent_before_a_goodbye_is_carried_out(#[values(Tcp, Tls, Qui
         unanswered.push(client.send_talk("bob", &"x".repeat(3000)).await.unwrap());
     }
     assert_eq!(soon("the goodbye", client.close()).await, CloseReason::Bye);
-    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "bye");
-    bench.chat.packet(CHAT_USER_TALK, COUNT - 1).await;
+    assert_eq!(harness.login.signout(&channel).await.meta("reason"), "bye");
+    harness.chat.packet(CHAT_USER_TALK, COUNT - 1).await;
 }
 
 /// More is under way than the road takes in the second a goodbye waits.
 #[rstest]
 #[tokio::test]
 async fn h3_a_goodbye_behind_pending_data_is_signed_out_as_one(#[values(QuicOne, QuicMany)] kind: Kind) {
-    let bench = Bench::with_limits(|limits| limits.max_frame = 1 << 20).await;
-    let link = ShapedLink::to(&bench.target, SLOW).await;
+    let harness = TestGateway::with_limits(|limits| limits.max_frame = 1 << 20).await;
+    let link = ShapedLink::to(&harness.target, SLOW).await;
     let (client, _pushes) = Client::connect(server(kind, link.target())).await.unwrap();
     let channel = client.login(&token("alice")).await.unwrap().channel_id;
     let _unanswered = client.send(CHAT_USER_TALK, "bob", vec![0; 4 * LARGE]).await.unwrap();
     let since = Instant::now();
     assert_eq!(soon("the goodbye", client.close()).await, CloseReason::Bye);
-    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "bye");
+    assert_eq!(harness.login.signout(&channel).await.meta("reason"), "bye");
     assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
 }
 
 #[rstest]
 #[tokio::test]
 async fn a_wrong_token_ends_it(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let (client, _pushes, _events) =
-        ResilientClient::start(options(kind, &bench), "no.such.token".to_owned());
+        ResilientClient::start(options(kind, &harness), "no.such.token".to_owned());
     let end = soon("the end", client.over()).await;
     assert!(matches!(*end, End::Login(LoginError::Refused { status: 105, .. })), "{end}");
-    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 0);
+    assert_eq!(harness.login.packets(LOGIN_SIGNIN).len(), 0);
 }
 
 #[rstest]
@@ -273,34 +273,34 @@ async fn b20_a_request_for_a_service_that_comes_late_is_carried_out_once(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (chat, waker) = FakeLogic::dormant(Dialect::XIm);
-    let bench = Bench::unready(FakeLogic::start(Dialect::XIm), chat, Dialect::XIm, |config| {
+    let harness = TestGateway::unready(FakeLogic::start(Dialect::XIm), chat, Dialect::XIm, |config| {
         config.limits.backoff_first = Duration::from_millis(20);
         config.limits.backoff_max = Duration::from_millis(50);
     });
-    bench.login.handshake(0).await;
-    let (client, _pushes, _events) = ResilientClient::start(options(kind, &bench), token("alice"));
+    harness.login.handshake(0).await;
+    let (client, _pushes, _events) = ResilientClient::start(options(kind, &harness), token("alice"));
     soon("a session", client.online()).await.unwrap();
     let reply = client.send(CHAT_USER_TALK, "bob", "late").await.unwrap();
     soon("two refusals", async {
-        while bench.metric("gateway_answers_total", &["status=\"300\""]).await < 2.0 {}
+        while harness.metric("gateway_answers_total", &["status=\"300\""]).await < 2.0 {}
     })
     .await;
     waker.wake();
     assert!(soon("the answer", reply).await.unwrap().is_success());
-    assert_eq!(bench.chat.packets(CHAT_USER_TALK).len(), 1);
+    assert_eq!(harness.chat.packets(CHAT_USER_TALK).len(), 1);
 }
 
 /// The login service is not there when the client is: it is tried again until it is.
 #[tokio::test]
 async fn b21_a_login_that_is_not_possible_yet_is_tried_again() {
     let (login, waker) = FakeLogic::dormant(Dialect::XIm);
-    let bench = Bench::unready(login, FakeLogic::start(Dialect::XIm), Dialect::XIm, |config| {
+    let harness = TestGateway::unready(login, FakeLogic::start(Dialect::XIm), Dialect::XIm, |config| {
         config.limits.backoff_first = Duration::from_millis(20);
         config.limits.backoff_max = Duration::from_millis(50);
     });
-    let (client, _pushes, mut events) = ResilientClient::start(options(Tcp, &bench), token("alice"));
+    let (client, _pushes, mut events) = ResilientClient::start(options(Tcp, &harness), token("alice"));
     event(&mut events, |event| matches!(event, Event::Reconnecting { attempt: 2.., .. }).then_some(())).await;
     waker.wake();
     soon("a session", client.online()).await.unwrap();
-    assert_eq!(bench.login.packets(LOGIN_SIGNIN).len(), 1);
+    assert_eq!(harness.login.packets(LOGIN_SIGNIN).len(), 1);
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::support::fake_consul::{FakeConsul, Mood};
 use crate::support::fake_logic::FakeLogic;
-use crate::support::harness::{Bench, instance};
+use crate::support::harness::{TestGateway, instance};
 use crate::support::raw::Kind::Tcp;
 use crate::support::resolve::{Barrier, Silent, both, silent_and_listening};
 use crate::support::soon;
@@ -69,7 +69,7 @@ async fn h14_services_and_the_webhook_are_reached_over_their_second_address_when
     let mut told = webhook.config();
     told.address.host = "hook.example.org".into();
     let instances = vec![login.instance("login"), chat.instance("chat")];
-    let bench = Bench::resolving(
+    let harness = TestGateway::resolving(
         FakeLogic::start_at(Dialect::XIm, login.address),
         FakeLogic::start_at(Dialect::XIm, chat.address),
         Dialect::XIm,
@@ -79,12 +79,12 @@ async fn h14_services_and_the_webhook_are_reached_over_their_second_address_when
             config.webhook = Some(told);
         },
     );
-    bench.ready().await;
-    bench.client(Tcp, "alice").await;
-    bench.chat.reset_link();
+    harness.ready().await;
+    harness.client(Tcp, "alice").await;
+    harness.chat.reset_link();
     webhook.event("instance_lost", "raised").await;
     webhook.event("instance_lost", "cleared").await;
-    assert_eq!(bench.metric("gateway_dns_errors_total", &[]).await, 0.0);
+    assert_eq!(harness.metric("gateway_dns_errors_total", &[]).await, 0.0);
 }
 
 #[tokio::test]
@@ -97,12 +97,12 @@ async fn h14_consul_is_asked_at_its_second_address_when_the_first_is_silent() {
     consul.instances("chat", &[("chat01", chat.address)]);
     let port = agent.address.port();
     let resolver = Resolver::new(|_: &str| Ok(both()));
-    let bench = Bench::resolving(login, chat, Dialect::XIm, resolver, |config| {
+    let harness = TestGateway::resolving(login, chat, Dialect::XIm, resolver, |config| {
         config.instances.clear();
         config.consul = Some(consul_at("consul.example.org", port));
     });
-    bench.ready().await;
-    assert_eq!(bench.metric("gateway_discovery_errors_total", &[]).await, 0.0);
+    harness.ready().await;
+    assert_eq!(harness.metric("gateway_discovery_errors_total", &[]).await, 0.0);
 }
 
 /// A service, Consul and a webhook whose names nobody resolves.
@@ -139,7 +139,7 @@ async fn h14_while_the_resolver_hangs_each_name_has_one_look_up_and_a_drain_ends
     });
     let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
     let webhook = Webhook::start();
-    let mut bench = Bench::resolving(login, chat, Dialect::XIm, resolver, |config| {
+    let mut harness = TestGateway::resolving(login, chat, Dialect::XIm, resolver, |config| {
         unresolved(config, &webhook, consul);
     });
     let expected = if consul { vec!["consul", "hook"] } else { vec!["chat", "hook", "login"] };
@@ -150,14 +150,14 @@ async fn h14_while_the_resolver_hangs_each_name_has_one_look_up_and_a_drain_ends
     seen.sort();
     assert_eq!(seen, expected.iter().map(|name| format!("{name}.example.org")).collect::<Vec<_>>());
     // Every one of them has given up several times, and asked again.
-    while bench.metric("gateway_dns_errors_total", &["late"]).await < 8.0 {
+    while harness.metric("gateway_dns_errors_total", &["late"]).await < 8.0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(names.try_recv().is_err(), "one look-up of each name");
-    assert_eq!(bench.metric("gateway_dns_lookups", &[]).await, expected.len() as f64);
+    assert_eq!(harness.metric("gateway_dns_lookups", &[]).await, expected.len() as f64);
     let began = Instant::now();
-    bench.drain();
-    assert!(bench.end().await, "orderly");
+    harness.drain();
+    assert!(harness.end().await, "orderly");
     let took = began.elapsed();
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert!(names.try_recv().is_err(), "nor one for the goodbye");
@@ -173,17 +173,17 @@ async fn e10_a_name_that_fails_is_counted_tried_again_and_linked_once_it_is_ther
         _ => Err(std::io::Error::other("no such luck")),
     });
     let ports = [&login, &chat].map(|service| service.address.port());
-    let bench = Bench::resolving(login, chat, Dialect::XIm, resolver, |config| {
+    let harness = TestGateway::resolving(login, chat, Dialect::XIm, resolver, |config| {
         for (instance, port) in config.instances.iter_mut().zip(ports) {
             instance.address = format!("{}.example.org:{port}", instance.service);
         }
         config.limits.backoff_max = Duration::from_millis(300);
     });
-    bench.login.handshake(0).await;
-    bench.metric_is("gateway_dns_errors_total", &["failed"], 2.0).await;
+    harness.login.handshake(0).await;
+    harness.metric_is("gateway_dns_errors_total", &["failed"], 2.0).await;
     known.store(true, Relaxed);
-    bench.ready().await;
-    let failed = bench.metric("gateway_dns_errors_total", &["failed"]).await;
+    harness.ready().await;
+    let failed = harness.metric("gateway_dns_errors_total", &["failed"]).await;
     assert!(failed <= 4.0, "{failed} look-ups failed, although one a second is enough");
 }
 
@@ -197,21 +197,21 @@ async fn f1_the_hard_stop_is_one_clock_whatever_consul_does(#[values(Mood::Hangi
     consul.instances("login", &[("login01", login.address)]);
     consul.instances("chat", &[("chat01", chat.address)]);
     let address = consul.address;
-    let mut bench = Bench::unready(login, chat, Dialect::XIm, |config| {
+    let mut harness = TestGateway::unready(login, chat, Dialect::XIm, |config| {
         config.instances.clear();
         let mut agent = consul_at("127.0.0.1", address.port());
         registering(&mut agent);
         config.consul = Some(agent);
         config.drain_hard_stop = hard_stop;
     });
-    bench.ready().await;
+    harness.ready().await;
     consul.request("PUT /v1/agent/service/register", 0).await;
-    let (_alice, _) = bench.client(Tcp, "alice").await;
-    bench.login.stop().await;
+    let (_alice, _) = harness.client(Tcp, "alice").await;
+    harness.login.stop().await;
     consul.mood_for("/agent/", mood);
     let began = Instant::now();
-    bench.drain();
-    assert!(bench.end().await, "orderly");
+    harness.drain();
+    assert!(harness.end().await, "orderly");
     let took = began.elapsed();
     assert!(took < hard_stop, "{took:?}");
     assert!(took > hard_stop / 2, "the sign-out had its time: {took:?}");

@@ -8,7 +8,7 @@ use gateway::wire::pb;
 use rstest::rstest;
 
 use crate::support::fake_logic::{Received, push_header};
-use crate::support::harness::{Bench, GATE};
+use crate::support::harness::{GATE, TestGateway};
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Options, Purpose, Raw, request};
 use crate::support::shaped::{Shape, ShapedLink};
@@ -24,7 +24,7 @@ const fn shape(rate: usize, rtt_ms: u64) -> Shape {
 
 /// A gateway, the link to it, and a client on the link.
 struct Scene {
-    bench: Bench,
+    harness: TestGateway,
     link: ShapedLink,
     client: Raw,
     channel: String,
@@ -32,25 +32,25 @@ struct Scene {
 
 impl Scene {
     async fn of(kind: Kind, shape: Shape) -> Self {
-        let bench = Bench::start().await;
-        let link = ShapedLink::to(&bench.target, shape).await;
+        let harness = TestGateway::start().await;
+        let link = ShapedLink::to(&harness.target, shape).await;
         let mut client = Raw::connect(kind, link.target()).await;
         let channel = client.login("alice").await;
-        Self { bench, link, client, channel }
+        Self { harness, link, client, channel }
     }
 
-    /// Asks on a lane, or where messages go; the request as the chat service has it.
-    async fn ask(&mut self, lane: Option<usize>, command: &str) -> Received {
-        self.bench.chat.hold(command);
+    /// Asks on a stream, or where messages go; the request as the chat service has it.
+    async fn ask(&mut self, stream: Option<usize>, command: &str) -> Received {
+        self.harness.chat.hold(command);
         let sequence = self.client.next_sequence();
         let header = request(command, sequence, "");
-        let lane = lane.unwrap_or_else(|| self.client.lane_for(Purpose::Messages));
-        self.client.send_on(lane, &header, b"?").await;
-        self.bench.chat.packet(command, 0).await
+        let stream = stream.unwrap_or_else(|| self.client.stream_for(Purpose::Messages));
+        self.client.send_on(stream, &header, b"?").await;
+        self.harness.chat.packet(command, 0).await
     }
 
     async fn push(&self, sequence: u32, bytes: usize) {
-        self.bench.chat.push(&[&self.channel], sequence, &vec![b'p'; bytes]).await;
+        self.harness.chat.push(&[&self.channel], sequence, &vec![b'p'; bytes]).await;
     }
 
     /// Awaits so many packets, in whatever order streams bring them: sequences of responses, and of pushes.
@@ -75,7 +75,7 @@ impl Scene {
     async fn check_served(mut self) {
         let sequence = self.client.talk("", "still there?").await;
         self.client.response(sequence).await;
-        assert_eq!(self.bench.metric("gateway_closes_total", &["slow_consumer"]).await, 0.0);
+        assert_eq!(self.harness.metric("gateway_closes_total", &["slow_consumer"]).await, 0.0);
         drop(self.link);
     }
 }
@@ -87,7 +87,7 @@ async fn h1_a_small_push_beside_a_large_answer_makes_nobody_slow(
 ) {
     let mut scene = Scene::of(kind, shape(1000 * KB, 40)).await;
     let asked = scene.ask(None, "chat.large").await;
-    scene.bench.chat.answer(&asked, 0, &vec![b'a'; 600 * KB]);
+    scene.harness.chat.answer(&asked, 0, &vec![b'a'; 600 * KB]);
     // One at once, the others while it is on its way.
     for n in 0..5 {
         scene.push(n, 22).await;
@@ -102,7 +102,7 @@ async fn h1_a_small_push_beside_a_large_answer_makes_nobody_slow(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h2_ten_large_answers_in_a_row_all_arrive(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
     let mut scene = Scene::of(kind, shape(10_000 * KB, 40)).await;
-    scene.bench.chat.answer_with("chat.large", 0, vec![b'a'; 200 * KB]);
+    scene.harness.chat.answer_with("chat.large", 0, vec![b'a'; 200 * KB]);
     let mut asked = Vec::new();
     for _ in 0..10 {
         asked.push(scene.client.request("chat.large", "", b"?").await);
@@ -126,10 +126,10 @@ async fn h2_a_burst_of_pushes_arrives_in_order(
     let frames: Vec<_> = (0..count)
         .map(|n| {
             let header = push_header("chat.user.talk", n);
-            scene.bench.chat.push_frame(GATE, &[&scene.channel], header, &vec![b'p'; bytes])
+            scene.harness.chat.push_frame(GATE, &[&scene.channel], header, &vec![b'p'; bytes])
         })
         .collect();
-    scene.bench.chat.send(frames.concat());
+    scene.harness.chat.send(frames.concat());
     let (_, pushes) = scene.everything(count as usize).await;
     assert_eq!(pushes, (0..count).collect::<Vec<_>>());
     scene.check_served().await;
@@ -142,7 +142,7 @@ async fn h1_a_very_large_answer_that_is_read_steadily_and_a_push_arrive(
 ) {
     let mut scene = Scene::of(kind, shape(2000 * KB, 20)).await;
     let asked = scene.ask(None, "chat.large").await;
-    scene.bench.chat.answer(&asked, 0, &vec![b'a'; 8000 * KB]);
+    scene.harness.chat.answer(&asked, 0, &vec![b'a'; 8000 * KB]);
     // More than may wait for long; on one stream the answer is ahead of them for four seconds.
     for n in 0..300 {
         scene.push(n, 22).await;
@@ -159,8 +159,8 @@ async fn h2_a_large_push_and_answers_on_other_streams_do_not_hurt_each_other() {
     let one = scene.ask(Some(2), "chat.one").await;
     let other = scene.ask(Some(3), "chat.other").await;
     scene.push(1, 900 * KB).await;
-    scene.bench.chat.answer(&one, 0, b"small");
-    scene.bench.chat.answer(&other, 0, b"small");
+    scene.harness.chat.answer(&one, 0, b"small");
+    scene.harness.chat.answer(&other, 0, b"small");
     scene.push(2, 22).await;
     let (responses, pushes) = scene.everything(4).await;
     assert_eq!((responses.len(), pushes), (2, vec![1, 2]));
@@ -172,7 +172,7 @@ async fn h2_a_large_push_and_answers_on_other_streams_do_not_hurt_each_other() {
 async fn h2_pushes_go_on_beside_an_answer_that_takes_longer_than_a_stall() {
     let mut scene = Scene::of(QuicMany, shape(100 * KB, 40)).await;
     let asked = scene.ask(None, "chat.large").await;
-    scene.bench.chat.answer(&asked, 0, &vec![b'a'; 1200 * KB]);
+    scene.harness.chat.answer(&asked, 0, &vec![b'a'; 1200 * KB]);
     for n in 0..6 {
         scene.push(n, 22).await;
         let push = scene.client.push().await;
@@ -192,18 +192,18 @@ async fn h1_the_largest_push_is_delivered_over_a_slow_link_and_a_larger_one_is_t
     let max = Limits::default().max_push;
     let frame = |sequence, bytes| {
         let header = push_header("chat.user.talk", sequence);
-        scene.bench.chat.push_frame(GATE, &[&scene.channel], header, &vec![b'p'; bytes])
+        scene.harness.chat.push_frame(GATE, &[&scene.channel], header, &vec![b'p'; bytes])
     };
     let overhead = frame(1, 0).len();
     for (sequence, bytes) in [(1, max - overhead), (2, max - overhead + 200), (3, 10)] {
-        scene.bench.chat.send(frame(sequence, bytes));
+        scene.harness.chat.send(frame(sequence, bytes));
     }
     let (_, pushes) = scene.everything(2).await;
     assert_eq!(pushes, [1, 3]);
-    scene.bench.metric_is("gateway_push_drops_total", &["too_large"], 1.0).await;
-    scene.bench.metric_is("gateway_events_active", &["push_too_large"], 1.0).await;
-    scene.bench.chat.finish_link();
-    scene.bench.metric_is("gateway_events_active", &["push_too_large"], 0.0).await;
+    scene.harness.metric_is("gateway_push_drops_total", &["too_large"], 1.0).await;
+    scene.harness.metric_is("gateway_events_active", &["push_too_large"], 1.0).await;
+    scene.harness.chat.finish_link();
+    scene.harness.metric_is("gateway_events_active", &["push_too_large"], 0.0).await;
     drop(scene.link);
 }
 
@@ -213,19 +213,19 @@ async fn h1_the_largest_push_is_delivered_over_a_slow_link_and_a_larger_one_is_t
 async fn c8_h1_a_client_that_takes_nothing_is_closed_within_ten_and_a_half_seconds(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let options = Options { receive_buffer: Some(16 * 1024), ..Options::default() };
-    let mut client = bench.connect_with(kind, options).await;
+    let mut client = harness.connect_with(kind, options).await;
     let channel = client.login("alice").await;
     client.stop_reading();
     // The answer fills whatever the kernel takes; neither bound of the pushes is reached.
-    bench.chat.hold("chat.large");
+    harness.chat.hold("chat.large");
     client.request("chat.large", "", b"?").await;
-    let asked = bench.chat.packet("chat.large", 0).await;
+    let asked = harness.chat.packet("chat.large", 0).await;
     let begun = Instant::now();
-    bench.chat.answer(&asked, 0, &vec![b'a'; 12_000 * KB]);
-    bench.chat.push(&[&channel], 1, b"small").await;
-    let signout = tokio::time::timeout(TRANSFER, bench.login.signout(&channel)).await.expect("a sign-out");
+    harness.chat.answer(&asked, 0, &vec![b'a'; 12_000 * KB]);
+    harness.chat.push(&[&channel], 1, b"small").await;
+    let signout = tokio::time::timeout(TRANSFER, harness.login.signout(&channel)).await.expect("a sign-out");
     let took = begun.elapsed();
     assert_eq!(signout.meta("reason"), "slow_consumer");
     println!("{kind:?}: closed after {took:?}");
@@ -254,7 +254,7 @@ async fn c8_h1_a_client_that_takes_a_fiftieth_is_closed_within_five_seconds(
         }
     };
     let signout = tokio::select! {
-        signout = scene.bench.login.signout(&scene.channel) => signout,
+        signout = scene.harness.login.signout(&scene.channel) => signout,
         () = feeding => unreachable!(),
     };
     let took = begun.elapsed();
@@ -301,11 +301,11 @@ async fn h3_h4_whoever_is_closed_behind_pending_data_learns_why(
         scene.push(sequence, bytes).await;
     }
     // Some of it is on its way.
-    scene.bench.metric_is("gateway_pushes_received_total", &[], messages as f64).await;
+    scene.harness.metric_is("gateway_pushes_received_total", &[], messages as f64).await;
     let begun = Instant::now();
     match cause {
-        Cause::Kick | Cause::KickWhileFull => scene.bench.login.kick(&scene.channel).await,
-        Cause::Drain => scene.bench.drain(),
+        Cause::Kick | Cause::KickWhileFull => scene.harness.login.kick(&scene.channel).await,
+        Cause::Drain => scene.harness.drain(),
         Cause::Flood => {
             for n in 0..3000 {
                 scene.push(n, 22).await;
@@ -314,9 +314,9 @@ async fn h3_h4_whoever_is_closed_behind_pending_data_learns_why(
         Cause::KickWhileDraining => {
             // Its answer is awaited, so the channel does not end by itself.
             scene.ask(None, "chat.unanswered").await;
-            scene.bench.drain();
-            scene.bench.ready_is(503).await;
-            scene.bench.login.kick(&scene.channel).await;
+            scene.harness.drain();
+            scene.harness.ready_is(503).await;
+            scene.harness.login.kick(&scene.channel).await;
         }
     }
     let (code, reason) = match cause {
@@ -328,9 +328,9 @@ async fn h3_h4_whoever_is_closed_behind_pending_data_learns_why(
     let took = begun.elapsed();
     println!("{kind:?}, {cause:?}: {code} after {took:?}");
     assert!(took <= close_in_time(kind), "{took:?}");
-    scene.bench.metric_is("gateway_closes_total", &[reason], 1.0).await;
+    scene.harness.metric_is("gateway_closes_total", &[reason], 1.0).await;
     if reason == "kicked" {
-        let signouts = scene.bench.login.packets("login.signout");
+        let signouts = scene.harness.login.packets("login.signout");
         assert!(signouts.is_empty(), "the sign-out rule of a kick: {signouts:?}");
     }
 }

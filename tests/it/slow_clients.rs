@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gateway::limits::Limits;
 use rstest::rstest;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Options, Raw};
 
@@ -34,7 +34,7 @@ const QUIET_ROUNDS: usize = 20;
 const LATER: Duration = Duration::from_millis(100);
 
 struct Crowd {
-    bench: Bench,
+    harness: TestGateway,
     fast: Vec<(Raw, String)>,
     slow: Vec<(Raw, String)>,
     round: u32,
@@ -42,29 +42,29 @@ struct Crowd {
 
 impl Crowd {
     async fn of(kind: Kind, change: impl FnOnce(&mut Limits)) -> Self {
-        let bench = Bench::with_limits(|limits| {
+        let harness = TestGateway::with_limits(|limits| {
             limits.write_stall = STALL;
             change(limits);
         })
         .await;
         let (mut fast, mut slow) = (Vec::new(), Vec::new());
         for n in 0..FAST {
-            fast.push(bench.client(kind, &format!("fast{n}")).await);
+            fast.push(harness.client(kind, &format!("fast{n}")).await);
         }
         let options = Options { receive_buffer: Some(BODY as u32), ..Options::default() };
         for n in 0..SLOW {
-            let mut client = bench.connect_with(kind, options).await;
+            let mut client = harness.connect_with(kind, options).await;
             let channel = client.login(&format!("slow{n}")).await;
             slow.push((client, channel));
         }
-        Self { bench, fast, slow, round: 0 }
+        Self { harness, fast, slow, round: 0 }
     }
 
     /// One push to all fast ones; how long it took each of them to see it.
     async fn round(&mut self, latencies: &mut Vec<Duration>) {
         let channels: Vec<_> = self.fast.iter().map(|(_, channel)| channel.as_str()).collect();
         let pushed = Instant::now();
-        self.bench.chat.push(&channels, self.round, b"to the fast ones").await;
+        self.harness.chat.push(&channels, self.round, b"to the fast ones").await;
         for (client, _) in &mut self.fast {
             assert_eq!(client.push().await.header.sequence, self.round, "in order, and none lost");
             latencies.push(pushed.elapsed());
@@ -74,7 +74,7 @@ impl Crowd {
 
     async fn feed_slow(&self, bytes: usize) {
         let channels: Vec<_> = self.slow.iter().map(|(_, channel)| channel.as_str()).collect();
-        self.bench.chat.push(&channels, self.round, &vec![b'x'; bytes]).await;
+        self.harness.chat.push(&channels, self.round, &vec![b'x'; bytes]).await;
     }
 
     /// The moment at which each of the slow ones was signed out, and the fast ones' latencies until then.
@@ -94,15 +94,15 @@ impl Crowd {
             closed.resize(self.signed_out(), begun.elapsed());
             assert!(begun.elapsed() < STALL * 10, "{} of {SLOW} were closed", closed.len());
         }
-        let signouts = self.bench.login.packets("login.signout");
+        let signouts = self.harness.login.packets("login.signout");
         assert!(signouts.iter().all(|signout| signout.meta("reason") == "slow_consumer"));
-        self.bench.metric_is("gateway_closes_total", &["slow_consumer"], SLOW as f64).await;
-        self.bench.metric_is("gateway_queued_bytes", &[], 0.0).await;
+        self.harness.metric_is("gateway_closes_total", &["slow_consumer"], SLOW as f64).await;
+        self.harness.metric_is("gateway_queued_bytes", &[], 0.0).await;
         (closed, latencies)
     }
 
     fn signed_out(&self) -> usize {
-        self.bench.login.packets("login.signout").len()
+        self.harness.login.packets("login.signout").len()
     }
 }
 

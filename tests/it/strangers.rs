@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity::{self, ALPN, CERTIFICATES};
 use crate::support::raw::Kind::{self, QuicOne, Tcp, Tls};
 use crate::support::raw::Target;
@@ -119,21 +119,21 @@ async fn h9_spoofed_initials_that_fail_at_once_keep_no_honest_client_of_any_tran
     /// Of each transport.
     const HONEST: usize = 40;
     const BETWEEN: Duration = Duration::from_millis(75);
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let mut datagrams = foreign_initials(200).await;
     // Junk: first datagrams of which a bit is not as it was when they were sealed.
     for datagram in datagrams.iter_mut().step_by(2) {
         let last = datagram.len() - 1;
         datagram[last] ^= 1;
     }
-    let flood = Flood::start(bench.target.quic, datagrams, PER_SECOND);
+    let flood = Flood::start(harness.target.quic, datagrams, PER_SECOND);
     let begun = Instant::now();
     // It is felt: what may come at once is used up, if it is used at all.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut honest = JoinSet::new();
     for n in 0..HONEST {
         for way in WAYS {
-            let target = bench.target;
+            let target = harness.target;
             honest.spawn(async move { (way, gets_in(way, target, format!("{way}{n}")).await) });
         }
         tokio::time::sleep(BETWEEN).await;
@@ -145,16 +145,16 @@ async fn h9_spoofed_initials_that_fail_at_once_keep_no_honest_client_of_any_tran
         let got_in = outcomes.iter().filter(|(of, got_in)| *of == way && *got_in).count();
         println!("{way}: {got_in} of {HONEST} got in at {rate:.0} spoofed a second");
     }
-    let failed = bench.metric("gateway_reject_total", &["\"alpn\""]).await;
-    let retries = bench.metric("gateway_reject_total", &["quic_retry"]).await;
-    let others = bench.metric("gateway_reject_total", &["handshake_failed"]).await;
+    let failed = harness.metric("gateway_reject_total", &["\"alpn\""]).await;
+    let retries = harness.metric("gateway_reject_total", &["quic_retry"]).await;
+    let others = harness.metric("gateway_reject_total", &["handshake_failed"]).await;
     println!(
         "{sent} sent; {failed} failed for their protocol, {others} for others, {retries} were asked to prove themselves"
     );
     assert!(failed + retries + others > 5_000.0, "the flood was not seen");
     let got_in = outcomes.iter().filter(|(_, got_in)| *got_in).count();
     assert!(got_in * 100 >= outcomes.len() * 99, "{got_in} of {} honest clients got in", outcomes.len());
-    assert_eq!(bench.metric("gateway_reject_total", &["connection_rate"]).await, 0.0);
+    assert_eq!(harness.metric("gateway_reject_total", &["connection_rate"]).await, 0.0);
 }
 
 /// Runs a test on a thread with a network of its own, whose loopback has these networks beside its own. Skipped where that
@@ -205,7 +205,7 @@ async fn quic_from(address: [u8; 4], to: SocketAddr) -> Result<quinn::Connection
 #[test]
 fn h10_idle_connections_and_handshakes_of_one_network_leave_places_for_others() {
     in_a_network_with(&["198.51.100.1/24", "203.0.113.1/24", "192.0.2.1/24"], async || {
-        let bench = Bench::with_limits(|limits| {
+        let harness = TestGateway::with_limits(|limits| {
             (limits.max_connections, limits.address_connections_share) = (16, 50);
             (limits.max_handshakes, limits.address_handshakes_share) = (8, 50);
             limits.retry_from = 0;
@@ -214,7 +214,7 @@ fn h10_idle_connections_and_handshakes_of_one_network_leave_places_for_others() 
             limits.login_deadline = Duration::from_secs(60);
         })
         .await;
-        let Target { tcp, tls, quic } = bench.target;
+        let Target { tcp, tls, quic } = harness.target;
         let mut idle = Vec::new();
         for host in 1..=10 {
             idle.push(connect_from([198, 51, 100, host], tcp).await);
@@ -225,23 +225,23 @@ fn h10_idle_connections_and_handshakes_of_one_network_leave_places_for_others() 
         }
         assert_eq!(kept, [[true; 8].as_slice(), &[false; 2]].concat());
         assert!(is_kept(&mut connect_from([203, 0, 113, 7], tcp).await).await);
-        bench.metric_is("gateway_reject_total", &["address_connections"], 2.0).await;
+        harness.metric_is("gateway_reject_total", &["address_connections"], 2.0).await;
         drop(idle);
         // Their places are free when the gateway has seen their ends.
-        bench.metric_is("gateway_connections", &["\"tcp\""], 0.0).await;
+        harness.metric_is("gateway_connections", &["\"tcp\""], 0.0).await;
 
         let mut silent = Vec::new();
         for host in 1..=6 {
             silent.push(connect_from([192, 0, 2, host], tls).await);
         }
-        bench.metric_is("gateway_reject_total", &["address_handshakes"], 2.0).await;
+        harness.metric_is("gateway_reject_total", &["address_handshakes"], 2.0).await;
         quic_from([192, 0, 2, 9], quic).await.expect_err("its network has its share");
-        bench.metric_is("gateway_reject_total", &["address_handshakes"], 3.0).await;
+        harness.metric_is("gateway_reject_total", &["address_handshakes"], 3.0).await;
         quic_from([203, 0, 113, 9], quic).await.expect("another network has places");
         let other = connect_from([203, 0, 113, 8], tls).await;
         let _other = identity::tls_connect(other, &[ALPN]).await.expect("another network has places");
         // Those of loopback are not counted: a proxy, or this test.
-        let _alice = bench.client(Tls, "alice").await;
+        let _alice = harness.client(Tls, "alice").await;
     });
 }
 
@@ -251,51 +251,51 @@ fn h10_idle_connections_and_handshakes_of_one_network_leave_places_for_others() 
 fn h9_initials_from_one_network_that_fail_at_once_do_not_lock_it_out() {
     in_a_network_with(&["198.51.100.1/24"], async || {
         const PER_SECOND: usize = 1_500;
-        let bench = Bench::with_limits(|limits| limits.address_connection_burst = 500).await;
+        let harness = TestGateway::with_limits(|limits| limits.address_connection_burst = 500).await;
         let datagrams = foreign_initials(100).await;
         let sources = (1..=64).map(|host| Ipv4Addr::new(198, 51, 100, host)).collect();
-        let flood = Flood::from(sources, bench.target.quic, datagrams, PER_SECOND);
+        let flood = Flood::from(sources, harness.target.quic, datagrams, PER_SECOND);
         tokio::time::sleep(Duration::from_secs(2)).await;
         let (mut kept, tried) = (0, 40);
         for host in 0..tried {
             let from = [198, 51, 100, 100 + host];
-            kept += usize::from(is_kept(&mut connect_from(from, bench.target.tcp).await).await);
-            kept += usize::from(quic_from(from, bench.target.quic).await.is_ok());
+            kept += usize::from(is_kept(&mut connect_from(from, harness.target.tcp).await).await);
+            kept += usize::from(quic_from(from, harness.target.quic).await.is_ok());
         }
         println!("{kept} of {} got in from the network that {} came from", 2 * tried, flood.end());
         assert_eq!(kept, 2 * usize::from(tried));
-        assert_eq!(bench.metric("gateway_reject_total", &["address_rate"]).await, 0.0);
+        assert_eq!(harness.metric("gateway_reject_total", &["address_rate"]).await, 0.0);
     });
 }
 
 #[tokio::test]
 async fn h20_a_full_gateway_is_told_about_is_not_ready_and_gets_over_it() {
-    let bench = Bench::with_limits(|limits| limits.max_connections = 3).await;
-    let (_one, _) = bench.client(Tcp, "one").await;
-    let (_two, _) = bench.client(QuicOne, "two").await;
-    bench.ready().await;
-    let (three, _) = bench.client(Tcp, "three").await;
-    bench.ready_is(503).await;
-    let (_, body) = bench.get("/ready").await;
+    let harness = TestGateway::with_limits(|limits| limits.max_connections = 3).await;
+    let (_one, _) = harness.client(Tcp, "one").await;
+    let (_two, _) = harness.client(QuicOne, "two").await;
+    harness.ready().await;
+    let (three, _) = harness.client(Tcp, "three").await;
+    harness.ready_is(503).await;
+    let (_, body) = harness.get("/ready").await;
     assert!(body.contains("max_connections"), "{body}");
-    bench.metric_is("gateway_events_active", &["connections_full"], 1.0).await;
-    bench.connect(Tcp).await.closed_with(3003).await;
+    harness.metric_is("gateway_events_active", &["connections_full"], 1.0).await;
+    harness.connect(Tcp).await.closed_with(3003).await;
     drop(three);
-    bench.ready().await;
-    bench.metric_is("gateway_events_active", &["connections_full"], 0.0).await;
-    assert_eq!(bench.metric("gateway_events_total", &["connections_full"]).await, 1.0);
+    harness.ready().await;
+    harness.metric_is("gateway_events_active", &["connections_full"], 0.0).await;
+    assert_eq!(harness.metric("gateway_events_total", &["connections_full"]).await, 1.0);
 }
 
 #[tokio::test]
 async fn h20_a_full_gateway_stays_ready_where_that_is_wanted() {
-    let bench = Bench::with(|config| {
+    let harness = TestGateway::with(|config| {
         config.limits.max_connections = 1;
         config.ready_when_full = true;
     })
     .await;
-    let (_one, _) = bench.client(Tcp, "one").await;
-    bench.metric_is("gateway_events_active", &["connections_full"], 1.0).await;
-    assert_eq!(bench.get("/ready").await.0, 200);
+    let (_one, _) = harness.client(Tcp, "one").await;
+    harness.metric_is("gateway_events_active", &["connections_full"], 1.0).await;
+    assert_eq!(harness.get("/ready").await.0, 200);
 }
 
 #[rstest]
@@ -303,37 +303,37 @@ async fn h20_a_full_gateway_stays_ready_where_that_is_wanted() {
 async fn h11_the_one_that_waits_longest_for_its_sign_in_is_closed_3003_and_nobody_signed_in(
     #[values(Tcp, Tls, QuicOne)] kind: Kind,
 ) {
-    let bench = Bench::with_limits(|limits| {
+    let harness = TestGateway::with_limits(|limits| {
         limits.before_login_bytes = 256 * KIB;
         limits.login_deadline = Duration::from_secs(60);
     })
     .await;
-    let (mut alice, _) = bench.client(kind, "alice").await;
-    let mut oldest = bench.connect(kind).await;
+    let (mut alice, _) = harness.client(kind, "alice").await;
+    let mut oldest = harness.connect(kind).await;
     let mut others = Vec::new();
-    while bench.metric("gateway_reject_total", &["before_login_closed"]).await == 0.0 {
+    while harness.metric("gateway_reject_total", &["before_login_closed"]).await == 0.0 {
         assert!(others.len() < 100, "they are not counted");
-        others.push(bench.connect(kind).await);
+        others.push(harness.connect(kind).await);
         // The kernel accepts before the gateway does: nobody else comes until it knows of this one.
-        bench.metric_is("gateway_connections_opened_total", &[], 2.0 + others.len() as f64).await;
+        harness.metric_is("gateway_connections_opened_total", &[], 2.0 + others.len() as f64).await;
     }
     oldest.closed_with(3003).await;
-    bench.metric_is("gateway_closes_total", &["\"overloaded\""], 1.0).await;
-    bench.metric_is("gateway_events_active", &["\"overload\""], 1.0).await;
+    harness.metric_is("gateway_closes_total", &["\"overloaded\""], 1.0).await;
+    harness.metric_is("gateway_events_active", &["\"overload\""], 1.0).await;
     let sequence = alice.talk("bob", "x").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
     others.pop().unwrap().login("bob").await;
     drop(others);
-    bench.metric_is("gateway_before_login_bytes", &[], 0.0).await;
-    bench.metric_is("gateway_events_active", &["\"overload\""], 0.0).await;
-    assert_eq!(bench.metric("gateway_reject_total", &["\"before_login\""]).await, 0.0);
+    harness.metric_is("gateway_before_login_bytes", &[], 0.0).await;
+    harness.metric_is("gateway_events_active", &["\"overload\""], 0.0).await;
+    assert_eq!(harness.metric("gateway_reject_total", &["\"before_login\""]).await, 0.0);
 }
 
 /// Only the handshake proves its address, so only then can it be charged.
 #[tokio::test]
 async fn h9_a_quic_client_beyond_the_rate_is_told_3003_behind_its_handshake_or_refused_once_it_is_proven() {
     for (retry_from, behind) in [(100, true), (0, false)] {
-        let bench = Bench::with_limits(|limits| {
+        let harness = TestGateway::with_limits(|limits| {
             (limits.connections_per_second, limits.retry_from) = (1, retry_from);
         })
         .await;
@@ -342,7 +342,7 @@ async fn h9_a_quic_client_beyond_the_rate_is_told_3003_behind_its_handshake_or_r
         for _ in 0..3 {
             let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
             let config = identity::quic_client(&[ALPN], quinn::TransportConfig::default());
-            let connecting = endpoint.connect_with(config, bench.target.quic, "localhost").unwrap();
+            let connecting = endpoint.connect_with(config, harness.target.quic, "localhost").unwrap();
             told.push(match soon("the handshake", connecting).await {
                 Ok(connection) => (endpoint, Ok(connection)),
                 Err(error) => (endpoint, Err(error)),
@@ -362,7 +362,7 @@ async fn h9_a_quic_client_beyond_the_rate_is_told_3003_behind_its_handshake_or_r
             }
             error => assert!(!behind, "{error:?}"),
         }
-        bench.metric_is("gateway_reject_total", &["connection_rate"], 1.0).await;
-        bench.metric_is("gateway_connections", &["\"quic\""], 2.0).await;
+        harness.metric_is("gateway_reject_total", &["connection_rate"], 1.0).await;
+        harness.metric_is("gateway_connections", &["\"quic\""], 2.0).await;
     }
 }

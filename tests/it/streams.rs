@@ -6,21 +6,21 @@ use gateway::wire::frame::{Opcode, head};
 use quinn::{ConnectionError, VarInt};
 use rstest::rstest;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::identity;
-use crate::support::lane::{End, Lane, Seen};
 use crate::support::raw::Kind::{self, QuicMany, QuicOne};
 use crate::support::raw::{Options, request};
 use crate::support::soon;
+use crate::support::stream::{End, Seen, StreamOf};
 
-fn end_of(seen: &Seen) -> Option<(Lane, End)> {
-    if let Seen::End(lane, end) = seen { Some((*lane, *end)) } else { None }
+fn end_of(seen: &Seen) -> Option<(StreamOf, End)> {
+    if let Seen::End(stream, end) = seen { Some((*stream, *end)) } else { None }
 }
 
 #[tokio::test]
 async fn g8_a4_a_stalled_frame_on_one_stream_delays_no_other_and_ends_only_its_stream() {
-    let bench = Bench::with_limits(|limits| limits.frame_deadline = Duration::from_millis(600)).await;
-    let (mut alice, channel) = bench.client(QuicMany, "alice").await;
+    let harness = TestGateway::with_limits(|limits| limits.frame_deadline = Duration::from_millis(600)).await;
+    let (mut alice, channel) = harness.client(QuicMany, "alice").await;
     // A large frame that never ends.
     alice.write_on(3, head(Opcode::Binary, 60_000)).await;
     alice.write_on(3, vec![b'x'; 30_000]).await;
@@ -28,54 +28,54 @@ async fn g8_a4_a_stalled_frame_on_one_stream_delays_no_other_and_ends_only_its_s
         let sequence = alice.talk("bob", "passes").await;
         assert_eq!(alice.response(sequence).await.header.status, 0);
     }
-    assert_eq!(alice.take("the end of the stalled stream", end_of).await, (Lane::Own(3), End::Broken));
-    let stopped = soon("STOP_SENDING", alice.quic_lane(3).stopped()).await.unwrap();
+    assert_eq!(alice.take("the end of the stalled stream", end_of).await, (StreamOf::Own(3), End::Broken));
+    let stopped = soon("STOP_SENDING", alice.quic_stream(3).stopped()).await.unwrap();
     assert!(stopped.is_some(), "the gateway stopped the stream");
 
     let sequence = alice.talk("bob", "lives on").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
-    bench.chat.push(&[&channel], 1, b"pushes too").await;
+    harness.chat.push(&[&channel], 1, b"pushes too").await;
     assert_eq!(alice.push().await.body, "pushes too");
-    assert!(bench.login.packets("login.signout").is_empty());
+    assert!(harness.login.packets("login.signout").is_empty());
 }
 
 #[tokio::test]
 async fn g8_an_answer_a_client_does_not_read_delays_no_other_stream() {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let options = Options { receive_buffer: Some(8 * 1024), ..Options::default() };
-    let mut alice = bench.connect_with(QuicMany, options).await;
+    let mut alice = harness.connect_with(QuicMany, options).await;
     let channel = alice.login("alice").await;
-    alice.stop_reading_lane(3);
-    bench.chat.answer_with("chat.large", 0, vec![b'x'; 150_000]);
+    alice.stop_reading_stream(3);
+    harness.chat.answer_with("chat.large", 0, vec![b'x'; 150_000]);
     alice.send_on(3, &request("chat.large", 60, ""), b"").await;
-    bench.chat.packet("chat.large", 0).await;
+    harness.chat.packet("chat.large", 0).await;
     for n in 0..20 {
         let sequence = alice.talk("bob", "passes").await;
         assert_eq!(alice.response(sequence).await.header.status, 0);
-        bench.chat.push(&[&channel], n, b"passes too").await;
+        harness.chat.push(&[&channel], n, b"passes too").await;
         assert_eq!(alice.push().await.header.sequence, n);
     }
     alice.read_on();
     let large = alice.response(60).await;
-    assert_eq!((large.lane, large.body.len()), (Lane::Own(3), 150_000));
+    assert_eq!((large.stream, large.body.len()), (StreamOf::Own(3), 150_000));
 }
 
 #[tokio::test]
 async fn finishing_a_stream_leaves_it_open_for_its_answers_and_ends_only_it() {
-    let bench = Bench::start().await;
-    let (mut alice, _) = bench.client(QuicMany, "alice").await;
-    bench.chat.hold("chat.user.talk");
+    let harness = TestGateway::start().await;
+    let (mut alice, _) = harness.client(QuicMany, "alice").await;
+    harness.chat.hold("chat.user.talk");
     alice.send_on(3, &request("chat.user.talk", 50, "bob"), b"one").await;
     alice.send_on(3, &request("chat.user.talk", 51, "bob"), b"two").await;
     alice.finish(3).await;
     for n in 0..2 {
-        let packet = bench.chat.packet("chat.user.talk", n).await;
+        let packet = harness.chat.packet("chat.user.talk", n).await;
         let sequence = packet.header.sequence;
-        bench.chat.answer_default(&packet);
-        assert_eq!(alice.response(sequence).await.lane, Lane::Own(3));
+        harness.chat.answer_default(&packet);
+        assert_eq!(alice.response(sequence).await.stream, StreamOf::Own(3));
     }
-    assert_eq!(alice.take("the end of the stream", end_of).await, (Lane::Own(3), End::Finished));
-    bench.chat.unhold("chat.user.talk");
+    assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(3), End::Finished));
+    harness.chat.unhold("chat.user.talk");
     let sequence = alice.talk("bob", "on another").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
 }
@@ -83,44 +83,45 @@ async fn finishing_a_stream_leaves_it_open_for_its_answers_and_ends_only_it() {
 #[rstest]
 #[tokio::test]
 async fn g1_a_finished_stream_gets_the_answers_the_gateway_makes(#[values(true, false)] link_lost: bool) {
-    let bench = Bench::with_limits(|limits| limits.request_deadline = Duration::from_millis(700)).await;
-    let (mut alice, _) = bench.client(QuicMany, "alice").await;
-    bench.chat.hold("chat.user.talk");
+    let harness =
+        TestGateway::with_limits(|limits| limits.request_deadline = Duration::from_millis(700)).await;
+    let (mut alice, _) = harness.client(QuicMany, "alice").await;
+    harness.chat.hold("chat.user.talk");
     alice.send_on(3, &request("chat.user.talk", 50, "bob"), b"one").await;
     alice.finish(3).await;
-    bench.chat.packet("chat.user.talk", 0).await;
+    harness.chat.packet("chat.user.talk", 0).await;
     if link_lost {
-        bench.chat.reset_link();
+        harness.chat.reset_link();
     }
     let answer = alice.response(50).await;
-    assert_eq!((answer.lane, answer.header.status), (Lane::Own(3), 210));
-    assert_eq!(alice.take("the end of the stream", end_of).await, (Lane::Own(3), End::Finished));
+    assert_eq!((answer.stream, answer.header.status), (StreamOf::Own(3), 210));
+    assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(3), End::Finished));
 }
 
 #[tokio::test]
 async fn c7_a_reset_stream_drops_its_answers_and_starts_no_work_for_half_a_frame() {
-    let bench = Bench::start().await;
-    let (mut alice, _) = bench.client(QuicMany, "alice").await;
-    bench.chat.hold("chat.user.talk");
+    let harness = TestGateway::start().await;
+    let (mut alice, _) = harness.client(QuicMany, "alice").await;
+    harness.chat.hold("chat.user.talk");
     alice.send_on(3, &request("chat.user.talk", 50, "bob"), b"one").await;
-    let packet = bench.chat.packet("chat.user.talk", 0).await;
+    let packet = harness.chat.packet("chat.user.talk", 0).await;
     let half = alice.encode(&request("chat.user.talk", 51, "bob"), b"never complete");
     alice.write_on(4, &half[..half.len() - 2]).await;
-    for lane in [3, 4] {
-        alice.quic_lane(lane).reset(VarInt::from_u32(7)).unwrap();
+    for stream in [3, 4] {
+        alice.quic_stream(stream).reset(VarInt::from_u32(7)).unwrap();
     }
-    bench.chat.answer_default(&packet);
-    bench.chat.unhold("chat.user.talk");
+    harness.chat.answer_default(&packet);
+    harness.chat.unhold("chat.user.talk");
     let sequence = alice.talk("bob", "lives on").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
-    assert_eq!(bench.chat.packets("chat.user.talk").len(), 2, "the half frame was not forwarded");
+    assert_eq!(harness.chat.packets("chat.user.talk").len(), 2, "the half frame was not forwarded");
 }
 
 #[rstest]
 #[tokio::test]
 async fn c15_a_change_of_address_keeps_session_channel_and_streams(#[values(QuicOne, QuicMany)] kind: Kind) {
-    let bench = Bench::start().await;
-    let (mut alice, channel) = bench.client(kind, "alice").await;
+    let harness = TestGateway::start().await;
+    let (mut alice, channel) = harness.client(kind, "alice").await;
     let sequence = alice.talk("bob", "from the old address").await;
     alice.response(sequence).await;
     for n in 0..3 {
@@ -131,14 +132,14 @@ async fn c15_a_change_of_address_keeps_session_channel_and_streams(#[values(Quic
 
         let sequence = alice.talk("bob", "from the new address").await;
         assert_eq!(alice.response(sequence).await.header.status, 0);
-        let packets = bench.chat.packets("chat.user.talk");
+        let packets = harness.chat.packets("chat.user.talk");
         assert_eq!(packets.last().unwrap().header.channel_id, channel);
-        bench.chat.push(&[&channel], n, b"found you").await;
+        harness.chat.push(&[&channel], n, b"found you").await;
         assert_eq!(alice.push().await.header.sequence, n);
         alice.heartbeat(true).await;
     }
-    assert_eq!(bench.login.packets("login.signin").len(), 1, "no second login");
-    assert!(bench.login.packets("login.signout").is_empty());
+    assert_eq!(harness.login.packets("login.signin").len(), 1, "no second login");
+    assert!(harness.login.packets("login.signout").is_empty());
 }
 
 #[rstest]
@@ -146,12 +147,12 @@ async fn c15_a_change_of_address_keeps_session_channel_and_streams(#[values(Quic
 async fn pushes_come_on_the_login_stream_of_a_client_that_grants_no_other(
     #[values(QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let options = Options { refuses_push_stream: true, ..Options::default() };
-    let mut alice = bench.connect_with(kind, options).await;
+    let mut alice = harness.connect_with(kind, options).await;
     let channel = alice.login("alice").await;
     for n in 0..20 {
-        bench.chat.push(&[&channel], n, b"on stream 0").await;
+        harness.chat.push(&[&channel], n, b"on stream 0").await;
     }
     for n in 0..20 {
         // push() asserts the stream.
@@ -163,8 +164,8 @@ async fn pushes_come_on_the_login_stream_of_a_client_that_grants_no_other(
 
 #[tokio::test]
 async fn c12_unidirectional_streams_of_a_client_are_not_allowed() {
-    let bench = Bench::start().await;
-    let (mut alice, _) = bench.client(QuicOne, "alice").await;
+    let harness = TestGateway::start().await;
+    let (mut alice, _) = harness.client(QuicOne, "alice").await;
     alice.heartbeat(true).await;
     let connection = alice.quic().1.clone();
     tokio::select! {
@@ -177,11 +178,11 @@ async fn c12_unidirectional_streams_of_a_client_are_not_allowed() {
 
 #[tokio::test]
 async fn c6_eight_streams_are_granted_and_more_when_some_ended() {
-    let bench = Bench::start().await;
-    let (mut alice, _) = bench.client(QuicMany, "alice").await;
-    for lane in 1..8 {
-        alice.send_on(lane, &request("chat.user.talk", lane as u32 + 100, "bob"), b"x").await;
-        assert_eq!(alice.response(lane as u32 + 100).await.lane, Lane::Own(lane));
+    let harness = TestGateway::start().await;
+    let (mut alice, _) = harness.client(QuicMany, "alice").await;
+    for stream in 1..8 {
+        alice.send_on(stream, &request("chat.user.talk", stream as u32 + 100, "bob"), b"x").await;
+        assert_eq!(alice.response(stream as u32 + 100).await.stream, StreamOf::Own(stream));
     }
     let connection = alice.quic().1.clone();
     tokio::select! {
@@ -190,18 +191,18 @@ async fn c6_eight_streams_are_granted_and_more_when_some_ended() {
         () = alice.heartbeat(false) => {}
     }
     // quinn announces new room when more than an eighth of it is free: two streams of eight.
-    for lane in [5, 6] {
-        alice.finish(lane).await;
-        assert_eq!(alice.take("the end of the stream", end_of).await, (Lane::Own(lane), End::Finished));
+    for stream in [5, 6] {
+        alice.finish(stream).await;
+        assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(stream), End::Finished));
     }
     alice.send_on(8, &request("chat.user.talk", 200, "bob"), b"x").await;
-    assert_eq!(alice.response(200).await.lane, Lane::Own(8));
+    assert_eq!(alice.response(200).await.stream, StreamOf::Own(8));
 }
 
 #[tokio::test]
 async fn c7_more_streams_in_a_minute_than_allowed_close_the_connection_3506() {
-    let bench = Bench::with_limits(|limits| limits.quic_streams_per_minute = 20).await;
-    let (mut alice, channel) = bench.client(QuicMany, "alice").await;
+    let harness = TestGateway::with_limits(|limits| limits.quic_streams_per_minute = 20).await;
+    let (mut alice, channel) = harness.client(QuicMany, "alice").await;
     let connection = alice.quic().1.clone();
     let churn = async {
         while let Ok((mut send, mut recv)) = connection.open_bi().await {
@@ -212,46 +213,46 @@ async fn c7_more_streams_in_a_minute_than_allowed_close_the_connection_3506() {
     };
     soon("the end of the churn", churn).await;
     alice.closed_with(3506).await;
-    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "abuse");
+    assert_eq!(harness.login.signout(&channel).await.meta("reason"), "abuse");
 }
 
 #[tokio::test]
 async fn the_login_stream_is_stream_zero_whatever_arrives_first() {
-    let bench = Bench::start().await;
-    let mut alice = bench.connect(QuicMany).await;
+    let harness = TestGateway::start().await;
+    let mut alice = harness.connect(QuicMany).await;
     // Streams 1 and 2 speak first, with heartbeats; nothing is read of them before the login is answered.
     alice.open(2).await;
     alice.write_on(1, [9, 0, 0, 0, 0]).await;
     alice.write_on(2, alice.encode(&request("chat.user.talk", 70, "bob"), b"early")).await;
     alice.login("alice").await;
-    assert_eq!(alice.response(70).await.lane, Lane::Own(2));
-    let lane = alice
+    assert_eq!(alice.response(70).await.stream, StreamOf::Own(2));
+    let stream = alice
         .take("a pong", |seen| match seen {
-            Seen::Frame(lane, frame) if frame.opcode == Opcode::Pong => Some(*lane),
+            Seen::Frame(stream, frame) if frame.opcode == Opcode::Pong => Some(*stream),
             _ => None,
         })
         .await;
-    assert_eq!(lane, Lane::Own(1));
+    assert_eq!(stream, StreamOf::Own(1));
 }
 
 #[rstest]
 #[tokio::test]
 async fn c20_another_alpn_is_refused_in_the_handshake(#[values(&[], &[b"h3".as_ref()])] alpn: &[&[u8]]) {
-    let bench = Bench::start().await;
+    let harness = TestGateway::start().await;
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let config = identity::quic_client(alpn, quinn::TransportConfig::default());
-    let connecting = endpoint.connect_with(config, bench.target.quic, "localhost").unwrap();
+    let connecting = endpoint.connect_with(config, harness.target.quic, "localhost").unwrap();
     let error = soon("the refusal", connecting).await.expect_err("refused");
     assert!(matches!(error, ConnectionError::ConnectionClosed(_)), "{error:?}");
 }
 
 #[tokio::test]
 async fn c2_clients_whose_address_is_validated_first_get_in() {
-    let bench = Bench::with_limits(|limits| limits.retry_from = 0).await;
+    let harness = TestGateway::with_limits(|limits| limits.retry_from = 0).await;
     for n in 0..3 {
-        let (mut client, _) = bench.client(QuicMany, &format!("user{n}")).await;
+        let (mut client, _) = harness.client(QuicMany, &format!("user{n}")).await;
         let sequence = client.talk("bob", "x").await;
         assert_eq!(client.response(sequence).await.header.status, 0);
     }
-    assert!(bench.metric("gateway_reject_total", &["quic_retry"]).await >= 3.0);
+    assert!(harness.metric("gateway_reject_total", &["quic_retry"]).await >= 3.0);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::raw::Kind::{self, Tcp, Tls};
 use crate::support::{PATIENCE, soon};
 
@@ -71,17 +71,17 @@ async fn d1_a_client_that_acknowledges_nothing_is_signed_out_once_as_lost(
         return;
     }
     let user_timeout = Duration::from_secs(1);
-    let bench = Bench::with_limits(|limits| limits.tcp_user_timeout = user_timeout).await;
-    let (_alice, channel) = bench.client(kind, "alice").await;
-    let port = if kind == Tcp { bench.target.tcp } else { bench.target.tls }.port();
+    let harness = TestGateway::with_limits(|limits| limits.tcp_user_timeout = user_timeout).await;
+    let (_alice, channel) = harness.client(kind, "alice").await;
+    let port = if kind == Tcp { harness.target.tcp } else { harness.target.tls }.port();
     lose(port).await;
     let since = Instant::now();
-    bench.chat.push(&[&channel], 1, b"into the void").await;
-    assert_eq!(bench.login.signout(&channel).await.meta("reason"), "peer_lost");
+    harness.chat.push(&[&channel], 1, b"into the void").await;
+    assert_eq!(harness.login.signout(&channel).await.meta("reason"), "peer_lost");
     let took = since.elapsed();
     // Far from the 130 s of read-idle, and from the quarter of an hour the kernel tries by itself.
     assert!(took >= user_timeout / 2 && took < PATIENCE / 2, "{took:?}");
     println!("lost {took:?} after the first byte nobody acknowledged");
-    bench.metric_is("gateway_connections", &[], 0.0).await;
-    assert_eq!(bench.login.packets("login.signout").len(), 1, "once");
+    harness.metric_is("gateway_connections", &[], 0.0).await;
+    assert_eq!(harness.login.packets("login.signout").len(), 1, "once");
 }

@@ -12,7 +12,7 @@ use gateway::wire::dialect::Dialect;
 use rstest::rstest;
 
 use crate::embedded::Town;
-use crate::support::harness::{self, Bench};
+use crate::support::harness::{self, TestGateway};
 use crate::support::identity::token;
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Raw;
@@ -24,8 +24,8 @@ const GATES: [&str; 2] = ["gate01-0", "gate01-1"];
 /// Clients tried until one lands on a certain worker; each lands there with one half.
 const TRIES: usize = 64;
 
-async fn two_workers() -> Bench {
-    Bench::with(|config| config.workers = 2).await
+async fn two_workers() -> TestGateway {
+    TestGateway::with(|config| config.workers = 2).await
 }
 
 /// The gateway id a channel id begins with.
@@ -35,14 +35,14 @@ fn gate_of(channel: &str) -> &str {
 
 /// A client on the worker of this gateway id; those that landed elsewhere are left signed in.
 async fn client_on(
-    bench: &Bench,
+    harness: &TestGateway,
     kind: Kind,
     gate: &str,
     name: &str,
     others: &mut Vec<Raw>,
 ) -> (Raw, String) {
     for n in 0..TRIES {
-        let (raw, channel) = bench.client(kind, &format!("{name}{n}")).await;
+        let (raw, channel) = harness.client(kind, &format!("{name}{n}")).await;
         if gate_of(&channel) == gate {
             return (raw, channel);
         }
@@ -67,12 +67,12 @@ async fn town_client_on(town: &Town, kind: Kind, gate: &str, account: &str) -> (
 #[tokio::test]
 async fn c15_two_hundred_quic_clients_that_change_port_keep_their_sessions() {
     const CLIENTS: usize = 200;
-    let bench = two_workers().await;
+    let harness = two_workers().await;
     let mut clients = Vec::new();
     let mut per_worker: BTreeMap<String, usize> = BTreeMap::new();
     for n in 0..CLIENTS {
         let kind = if n % 2 == 0 { QuicOne } else { QuicMany };
-        let (raw, channel) = bench.client(kind, &format!("user{n}")).await;
+        let (raw, channel) = harness.client(kind, &format!("user{n}")).await;
         *per_worker.entry(gate_of(&channel).to_owned()).or_default() += 1;
         clients.push((raw, channel));
     }
@@ -87,14 +87,14 @@ async fn c15_two_hundred_quic_clients_that_change_port_keep_their_sessions() {
         assert_eq!(raw.response(sequence).await.header.status, 0);
         // Pushes find the new address, too.
         let gate = gate_of(channel).to_owned();
-        bench.chat.push_to(&gate, &[channel], 7, b"found you");
+        harness.chat.push_to(&gate, &[channel], 7, b"found you");
         assert_eq!(raw.push().await.header.sequence, 7);
     }
 
-    assert_eq!(bench.login.packets("login.signin").len(), CLIENTS, "nobody signed in twice");
-    assert_eq!(bench.login.packets("login.signout").len(), 0, "nobody was lost");
-    assert_eq!(bench.metric("gateway_reject_total", &["\"quic_misdirected\""]).await, 0.0);
-    assert_eq!(bench.metric("gateway_connections", &["\"quic\""]).await, CLIENTS as f64);
+    assert_eq!(harness.login.packets("login.signin").len(), CLIENTS, "nobody signed in twice");
+    assert_eq!(harness.login.packets("login.signout").len(), 0, "nobody was lost");
+    assert_eq!(harness.metric("gateway_reject_total", &["\"quic_misdirected\""]).await, 0.0);
+    assert_eq!(harness.metric("gateway_connections", &["\"quic\""]).await, CLIENTS as f64);
     println!("{CLIENTS} clients changed port: {per_worker:?}, 0 second logins, 0 misdirected");
 }
 
@@ -103,16 +103,17 @@ async fn c15_two_hundred_quic_clients_that_change_port_keep_their_sessions() {
 async fn g7_every_worker_shakes_hands_under_its_own_id_and_gets_its_own_answers(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = two_workers().await;
-    let mut hands = [bench.chat.handshake(0).await, bench.chat.handshake(1).await];
+    let harness = two_workers().await;
+    let mut hands = [harness.chat.handshake(0).await, harness.chat.handshake(1).await];
     hands.sort();
     assert_eq!(hands, GATES);
     let mut others = Vec::new();
     for gate in GATES {
-        let (mut raw, channel) = client_on(&bench, kind, gate, gate, &mut others).await;
+        let (mut raw, channel) = client_on(&harness, kind, gate, gate, &mut others).await;
         let sequence = raw.talk("bob", gate).await;
         assert_eq!(raw.response(sequence).await.header.status, 0);
-        let signin = bench.login.packets("login.signin").into_iter().find(|p| p.header.channel_id == channel);
+        let signin =
+            harness.login.packets("login.signin").into_iter().find(|p| p.header.channel_id == channel);
         let signin = signin.expect("the sign-in of this channel");
         assert_eq!((signin.session().gate_id.as_str(), signin.meta("dest.logic")), (gate, gate));
     }
@@ -141,16 +142,16 @@ async fn talk_and_kick_go_across_workers(#[values(Tcp, Tls, QuicOne, QuicMany)] 
 
 #[tokio::test]
 async fn a_second_gateway_on_the_same_port_is_refused_with_a_clear_line() {
-    let bench = two_workers().await;
+    let harness = two_workers().await;
     for (workers, setting) in [(1, "quic.listen"), (2, "quic.listen"), (1, "tcp.listen"), (2, "tcp.listen")] {
         let mut config = harness::config();
         config.workers = workers;
         let taken = if setting == "quic.listen" {
-            config.quic.as_mut().unwrap().listen = vec![bench.target.quic];
-            bench.target.quic
+            config.quic.as_mut().unwrap().listen = vec![harness.target.quic];
+            harness.target.quic
         } else {
-            config.tcp = vec![bench.target.tcp];
-            bench.target.tcp
+            config.tcp = vec![harness.target.tcp];
+            harness.target.tcp
         };
         let error = Gateway::start(config).expect_err("the port is taken").to_string();
         assert_eq!(
@@ -168,42 +169,42 @@ async fn a_second_gateway_on_the_same_port_is_refused_with_a_clear_line() {
 async fn f1_every_worker_drains_and_its_clients_are_signed_out(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let mut bench = two_workers().await;
+    let mut harness = two_workers().await;
     let mut others = Vec::new();
     let mut clients = Vec::new();
     for gate in GATES {
-        clients.push(client_on(&bench, kind, gate, gate, &mut others).await);
+        clients.push(client_on(&harness, kind, gate, gate, &mut others).await);
     }
-    bench.drain();
+    harness.drain();
     for (raw, channel) in &mut clients {
         raw.closed_with(3000).await;
-        assert_eq!(bench.login.signout(channel).await.meta("reason"), "draining");
+        assert_eq!(harness.login.signout(channel).await.meta("reason"), "draining");
     }
     let signed_in = clients.len() + others.len();
-    bench.ended().await;
-    assert_eq!(bench.login.packets("login.signout").len(), signed_in, "one each");
+    harness.ended().await;
+    assert_eq!(harness.login.packets("login.signout").len(), signed_in, "one each");
 }
 
 #[tokio::test]
 async fn f1_a_client_that_changes_port_while_its_worker_drains_gets_its_last_answer() {
-    let mut bench = two_workers().await;
+    let mut harness = two_workers().await;
     let mut others = Vec::new();
-    let (_first, _) = client_on(&bench, QuicMany, GATES[0], "first", &mut others).await;
-    let (mut second, _) = client_on(&bench, QuicMany, GATES[1], "second", &mut others).await;
-    bench.chat.hold("chat.user.talk");
+    let (_first, _) = client_on(&harness, QuicMany, GATES[0], "first", &mut others).await;
+    let (mut second, _) = client_on(&harness, QuicMany, GATES[1], "second", &mut others).await;
+    harness.chat.hold("chat.user.talk");
     let sequence = second.talk("bob", "slow").await;
-    let request = bench.chat.packet("chat.user.talk", 0).await;
-    bench.drain();
+    let request = harness.chat.packet("chat.user.talk", 0).await;
+    harness.drain();
     for raw in &mut others {
         raw.farewell().await;
     }
     // Worker 0 has nothing left to do.
     let (endpoint, _) = second.quic();
     endpoint.rebind(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-    bench.chat.answer_default(&request);
+    harness.chat.answer_default(&request);
     let farewell = second.closed_with(3000).await;
     assert_eq!(farewell.response(sequence).header.status, 0);
-    bench.ended().await;
+    harness.ended().await;
 }
 
 #[rstest]
@@ -211,30 +212,30 @@ async fn f1_a_client_that_changes_port_while_its_worker_drains_gets_its_last_ans
 async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again_on_another_worker(
     #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let bench = two_workers().await;
-    bench.login.hold("login.signin");
+    let harness = two_workers().await;
+    harness.login.hold("login.signin");
     for n in 0..TRIES {
         let account = format!("alice{n}");
-        let mut first = bench.connect(kind).await;
+        let mut first = harness.connect(kind).await;
         first.signin(&token(&account)).await;
-        let old = bench.login.packet("login.signin", 2 * n).await;
+        let old = harness.login.packet("login.signin", 2 * n).await;
         first.bye().await;
         drop(first);
         // The end was seen when the connection is no longer counted.
-        bench.metric_is("gateway_connections", &[], 0.0).await;
+        harness.metric_is("gateway_connections", &[], 0.0).await;
 
-        let superseded = bench.metric("gateway_signouts_total", &["superseded"]).await;
-        let mut second = bench.connect(kind).await;
+        let superseded = harness.metric("gateway_signouts_total", &["superseded"]).await;
+        let mut second = harness.connect(kind).await;
         let sequence = second.signin(&token(&account)).await;
-        let new = bench.login.packet("login.signin", 2 * n + 1).await;
-        bench.login.answer_default(&old);
-        bench.login.answer_default(&new);
+        let new = harness.login.packet("login.signin", 2 * n + 1).await;
+        harness.login.answer_default(&old);
+        harness.login.answer_default(&new);
         second.response(sequence).await;
         second.bye().await;
-        bench.login.signout(&new.header.channel_id).await;
-        bench.metric_is("gateway_connections", &[], 0.0).await;
-        bench.metric_is("gateway_signouts_total", &["superseded"], superseded + 1.0).await;
-        let signouts = bench.login.packets("login.signout");
+        harness.login.signout(&new.header.channel_id).await;
+        harness.metric_is("gateway_connections", &[], 0.0).await;
+        harness.metric_is("gateway_signouts_total", &["superseded"], superseded + 1.0).await;
+        let signouts = harness.login.packets("login.signout");
         assert!(signouts.iter().all(|signout| signout.header.channel_id != old.header.channel_id));
         if gate_of(&new.header.channel_id) != gate_of(&old.header.channel_id) {
             return;

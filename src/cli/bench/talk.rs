@@ -21,8 +21,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::cli::bench::load::{Load, receive, send};
 use crate::cli::bench::report::{Received, Report, Sent};
 use crate::cli::connect::ServerArgs;
-use crate::cli::mint::SignerArgs;
 use crate::cli::output;
+use crate::cli::sign::SignerArgs;
 
 /// Connects and logins under way at once: below the gateway's limit from which on it asks for proof of address.
 const CONNECTING: usize = 32;
@@ -264,7 +264,7 @@ async fn connect_all(
     for index in 0..members.len() {
         let options = options[index % options.len()].clone();
         let options = ConnectOptions { endpoint: endpoint.cloned(), ..options };
-        let token = signer.mint(&account(run, index), APP);
+        let token = signer.sign(&account(run, index), APP);
         if joining.len() >= CONNECTING {
             collect(&mut joining, &mut members, &bar).await?;
         }

@@ -18,13 +18,13 @@ const LAST_LINE: Duration = Duration::from_millis(300);
 ///
 /// A reader that has gone is no fault: the chat goes on without it, for the sake of its exit code.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct ChatEvents {
     out: Stdout,
     unread: bool,
     interrupted: CancellationToken,
 }
 
-impl Events {
+impl ChatEvents {
     /// Once `interrupted`, a reader that pauses is not waited for any more.
     pub(super) fn new(interrupted: CancellationToken) -> Self {
         Self { out: stdout(), unread: false, interrupted }

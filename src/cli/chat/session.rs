@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::chat::events::{Events, Line, message_line};
+use crate::cli::chat::events::{ChatEvents, Line, message_line};
 use crate::cli::chat::groups::{Done, Groups};
 use crate::cli::chat::inbox::{Inbox, Step};
 use crate::cli::chat::input::{Input, Lines};
@@ -46,7 +46,7 @@ pub(super) struct Session {
     news: gateway::client::Events,
     account: String,
     to: Option<String>,
-    events: Events,
+    events: ChatEvents,
     interrupted: CancellationToken,
     /// Why the last connection ended.
     lost: Option<CloseReason>,
@@ -77,7 +77,7 @@ impl Session {
             news,
             account,
             to,
-            events: Events::new(interrupted.clone()),
+            events: ChatEvents::new(interrupted.clone()),
             interrupted,
             lost: None,
             early: VecDeque::new(),

@@ -27,17 +27,17 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The n-th pause.
-    pub(super) fn pause(self, n: u32, dice: &mut Dice) -> Duration {
+    pub(super) fn pause(self, n: u32, rng: &mut Rng) -> Duration {
         let factor = 1u32.checked_shl(n).filter(|factor| *factor != 0).unwrap_or(u32::MAX);
-        dice.within(self.base.saturating_mul(factor).min(self.cap))
+        rng.within(self.base.saturating_mul(factor).min(self.cap))
     }
 }
 
 /// Random numbers that are good enough to spread clients, and repeatable from a seed (splitmix64).
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// The standard library seeds every hasher from the system.
     pub(super) fn new() -> Self {
         Self::seeded(RandomState::new().hash_one(0u8))
@@ -77,12 +77,12 @@ mod tests {
     fn pauses_fill_the_whole_time_up_to_a_bound_that_doubles_up_to_the_cap() {
         let backoff = Backoff::default();
         for seed in 0..20 {
-            let mut dice = Dice::seeded(seed);
+            let mut rng = Rng::seeded(seed);
             for (n, bound) in
                 [(0, 500), (1, 1000), (3, 4000), (6, 30_000), (31, 30_000), (32, 30_000), (900, 30_000)]
             {
                 let bound = Duration::from_millis(bound);
-                let pauses: Vec<_> = (0..200).map(|_| backoff.pause(n, &mut dice)).collect();
+                let pauses: Vec<_> = (0..200).map(|_| backoff.pause(n, &mut rng)).collect();
                 assert!(pauses.iter().all(|pause| *pause <= bound), "{n}");
                 assert!(pauses.iter().any(|pause| *pause < bound / 10), "{n}: nearly nothing is possible");
                 assert!(pauses.iter().any(|pause| *pause > bound * 9 / 10), "{n}: nearly all is possible");
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn dice_repeat_from_a_seed_and_differ_without_one() {
-        let roll = |mut dice: Dice| -> Vec<u64> { (0..4).map(|_| dice.roll()).collect() };
-        assert_eq!(roll(Dice::seeded(7)), roll(Dice::seeded(7)));
-        assert_ne!(roll(Dice::new()), roll(Dice::new()));
-        let mut dice = Dice::seeded(1);
-        let seen: std::collections::BTreeSet<_> = (0..100).map(|_| dice.index(3)).collect();
+        let roll = |mut rng: Rng| -> Vec<u64> { (0..4).map(|_| rng.roll()).collect() };
+        assert_eq!(roll(Rng::seeded(7)), roll(Rng::seeded(7)));
+        assert_ne!(roll(Rng::new()), roll(Rng::new()));
+        let mut rng = Rng::seeded(1);
+        let seen: std::collections::BTreeSet<_> = (0..100).map(|_| rng.index(3)).collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(dice.index(0), 0);
+        assert_eq!(rng.index(0), 0);
     }
 }

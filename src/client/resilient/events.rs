@@ -105,12 +105,12 @@ impl Events {
 
 /// Tells events and the phase.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct EventSender {
     events: broadcast::Sender<Event>,
     phase: watch::Sender<Phase>,
 }
 
-impl Teller {
+impl EventSender {
     pub(super) fn new() -> (Self, Events, watch::Receiver<Phase>) {
         let (sender, events) = broadcast::channel(MAX_EVENTS);
         let (phase, phases) = watch::channel(Phase::Away);
@@ -138,15 +138,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_consumer_that_is_busy_loses_the_oldest_events_and_is_told_how_many() {
-        let (teller, mut events, phase) = Teller::new();
+        let (event_sender, mut events, phase) = EventSender::new();
         for attempt in 1..=MAX_EVENTS as u32 + 3 {
-            teller.say(Event::Reconnecting { attempt, after: Duration::ZERO, server: String::new() });
+            event_sender.say(Event::Reconnecting { attempt, after: Duration::ZERO, server: String::new() });
         }
-        teller.say(Event::Over(Arc::new(End::Stopped)));
+        event_sender.say(Event::Over(Arc::new(End::Stopped)));
         assert!(matches!(*phase.borrow(), Phase::Over(_)), "the phase is up to date all the same");
         assert!(matches!(events.recv().await, Some(Event::Missed(4))));
         assert!(matches!(events.recv().await, Some(Event::Reconnecting { attempt: 5, .. })));
-        drop(teller);
+        drop(event_sender);
         let mut last = None;
         while let Some(event) = events.recv().await {
             last = Some(event);

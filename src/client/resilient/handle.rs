@@ -12,13 +12,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::answer::{Answer, Login, NotSent, RequestError};
 use crate::client::handle::MAX_BODY;
-use crate::client::resilient::backoff::Dice;
-use crate::client::resilient::course::{Course, Plan};
-use crate::client::resilient::events::{End, Events, Phase, Teller};
-use crate::client::resilient::keeper::{Desk, Keeper};
-use crate::client::resilient::line::Order;
+use crate::client::resilient::backoff::Rng;
+use crate::client::resilient::driver::{DriverArgs, SessionDriver};
+use crate::client::resilient::events::{End, EventSender, Events, Phase};
 use crate::client::resilient::options::ResilientOptions;
 use crate::client::resilient::pushes::{self, ResilientPushes};
+use crate::client::resilient::request_queue::QueuedRequest;
+use crate::client::resilient::state_machine::{Plan, StateMachine};
 use crate::client::resilient::tokens::Tokens;
 use crate::wire::close::CloseReason;
 use crate::wire::pb;
@@ -55,7 +55,7 @@ pub struct ResilientClient {
 #[derive(Debug)]
 struct Inner {
     options: Arc<ResilientOptions>,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<QueuedRequest>,
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
@@ -68,7 +68,7 @@ impl ResilientClient {
     /// Begins a session and returns at once: it connects in the background, for as long as it takes. Must be called on
     /// a tokio runtime.
     pub fn start(options: ResilientOptions, tokens: impl Tokens) -> (Self, ResilientPushes, Events) {
-        Self::begin(options, tokens, false, Dice::new())
+        Self::begin(options, tokens, false, Rng::new())
     }
 
     /// Begins a session and waits until it has signed in once. Every server is tried once, the first of them first.
@@ -80,7 +80,7 @@ impl ResilientClient {
         options: ResilientOptions,
         tokens: impl Tokens,
     ) -> Result<(Self, ResilientPushes, Events), Arc<End>> {
-        let (client, pushes, events) = Self::begin(options, tokens, true, Dice::new());
+        let (client, pushes, events) = Self::begin(options, tokens, true, Rng::new());
         let mut phase = client.phase();
         let first = phase.wait_for(|phase| !matches!(phase, Phase::Away)).await.map(|phase| phase.clone());
         match first {
@@ -93,34 +93,34 @@ impl ResilientClient {
         options: ResilientOptions,
         tokens: impl Tokens,
         must_begin: bool,
-        dice: Dice,
+        rng: Rng,
     ) -> (Self, ResilientPushes, Events) {
         let options = Arc::new(options);
-        let (teller, events, phase) = Teller::new();
-        let (shelf, pushes) = pushes::channel();
-        let (orders, queue) = mpsc::channel(MAX_REQUESTS);
+        let (event_sender, events, phase) = EventSender::new();
+        let (buffer, pushes) = pushes::channel();
+        let (requests, queue) = mpsc::channel(MAX_REQUESTS);
         let stop = Arc::new(Notify::new());
         let plan =
             Plan { servers: options.count(), backoff: options.backoff, once: options.once, must_begin };
-        let course = Course::new(plan, dice.clone());
+        let machine = StateMachine::new(plan, rng.clone());
         let account = Arc::default();
-        let desk = Desk {
-            orders: queue,
+        let args = DriverArgs {
+            requests: queue,
             stop: Arc::clone(&stop),
-            teller,
-            pushes: shelf,
+            event_sender,
+            pushes: buffer,
             account: Arc::clone(&account),
         };
-        let keeper = Keeper::new(Arc::clone(&options), tokens, course, dice, desk);
+        let driver = SessionDriver::new(Arc::clone(&options), tokens, machine, rng, args);
         let inner = Inner {
             options,
-            orders,
+            requests,
             places: Arc::new(Semaphore::new(MAX_REQUESTS)),
             bytes: Arc::new(Semaphore::new(MAX_BYTES)),
             phase,
             account,
             stop,
-            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper.run())),
+            _keeper: AbortOnDropHandle::new(tokio::spawn(driver.run())),
         };
         (Self { inner: Arc::new(inner) }, pushes, events)
     }
@@ -163,9 +163,9 @@ impl ResilientClient {
         let header =
             pb::Header { command: command.to_owned(), dest: dest.to_owned(), ..pb::Header::default() };
         let (reply, result) = oneshot::channel();
-        let order = Order { header, body, deadline, reply, refused: None, refusals: 0, _room: room };
+        let queued = QueuedRequest { header, body, deadline, reply, refused: None, refusals: 0, _room: room };
         // As many fit into it as there are places.
-        self.inner.orders.try_send(order).map_err(|_| RequestError::NotSent(NotSent::Over))?;
+        self.inner.requests.try_send(queued).map_err(|_| RequestError::NotSent(NotSent::Over))?;
         Ok(PendingReply(result))
     }
 

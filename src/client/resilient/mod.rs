@@ -1,22 +1,22 @@
 //! A session that lasts: it comes back after a loss, moves when its gateway goes away, and keeps requests meanwhile.
 //!
-//! In reading order: `options` and `tokens` (what a program gives), `events` (what it is told), `verdict` (which end
-//! invites back), `backoff` (after what pause), `servers` (where), `hush` (when nothing is sent), `step` and `course` (all decisions, without I/O),
-//! `line` (requests that wait), `keeper` (the task that does it), `handle` (what a program holds), `pushes` (what arrives unasked).
+//! In reading order: `options` and `tokens` (what a program gives), `events` (what it is told), `retry_policy` (which end
+//! invites back), `backoff` (after what pause), `servers` (where), `quiet_period` (when nothing is sent), `step` and `state_machine` (all decisions, without I/O),
+//! `request_queue` (requests that wait), `driver` (the task that does it), `handle` (what a program holds), `pushes` (what arrives unasked).
 
 mod backoff;
-mod course;
+mod driver;
 mod events;
 mod handle;
-mod hush;
-mod keeper;
-mod line;
 mod options;
 mod pushes;
+mod quiet_period;
+mod request_queue;
+mod retry_policy;
 mod servers;
+mod state_machine;
 mod step;
 mod tokens;
-mod verdict;
 
 pub use backoff::Backoff;
 pub use events::{End, Event, Events, Online, Phase};

@@ -12,7 +12,7 @@ use crate::client::pushes::{Push, Pushes};
 const MAX_BEHIND: usize = 4;
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct SharedBuffer {
     connections: Mutex<Connections>,
     changed: Notify,
 }
@@ -26,7 +26,7 @@ struct Connections {
     is_unwanted: bool,
 }
 
-impl Shelf {
+impl SharedBuffer {
     fn connections(&self) -> MutexGuard<'_, Connections> {
         // A panic elsewhere cannot leave it half changed: nothing in here panics between two changes.
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
@@ -40,7 +40,7 @@ impl Shelf {
 /// stops the reading of the stream they come on; one that does not want them drops this, and they are discarded.
 #[derive(Debug)]
 pub struct ResilientPushes {
-    shelf: Arc<Shelf>,
+    buffer: Arc<SharedBuffer>,
     current: Option<Pushes>,
 }
 
@@ -55,7 +55,7 @@ impl ResilientPushes {
                 self.current = None;
             }
             let is_over = {
-                let mut connections = self.shelf.connections();
+                let mut connections = self.buffer.connections();
                 self.current = connections.waiting.pop_front();
                 connections.is_over
             };
@@ -63,7 +63,7 @@ impl ResilientPushes {
                 if is_over {
                     return None;
                 }
-                self.shelf.changed.notified().await;
+                self.buffer.changed.notified().await;
             }
         }
     }
@@ -71,7 +71,7 @@ impl ResilientPushes {
 
 impl Drop for ResilientPushes {
     fn drop(&mut self) {
-        let mut connections = self.shelf.connections();
+        let mut connections = self.buffer.connections();
         connections.is_unwanted = true;
         connections.waiting.clear();
     }
@@ -79,9 +79,9 @@ impl Drop for ResilientPushes {
 
 /// The end that gives the pushes of each connection.
 #[derive(Debug)]
-pub(super) struct PushShelf(Arc<Shelf>);
+pub(super) struct PushBuffer(Arc<SharedBuffer>);
 
-impl PushShelf {
+impl PushBuffer {
     pub(super) fn put(&self, pushes: Pushes) {
         let mut connections = self.0.connections();
         if connections.is_unwanted {
@@ -96,7 +96,7 @@ impl PushShelf {
     }
 }
 
-impl Drop for PushShelf {
+impl Drop for PushBuffer {
     fn drop(&mut self) {
         self.0.connections().is_over = true;
         self.0.changed.notify_one();
@@ -104,7 +104,7 @@ impl Drop for PushShelf {
 }
 
 /// Both ends.
-pub(super) fn channel() -> (PushShelf, ResilientPushes) {
-    let shelf = Arc::new(Shelf::default());
-    (PushShelf(Arc::clone(&shelf)), ResilientPushes { shelf, current: None })
+pub(super) fn channel() -> (PushBuffer, ResilientPushes) {
+    let buffer = Arc::new(SharedBuffer::default());
+    (PushBuffer(Arc::clone(&buffer)), ResilientPushes { buffer, current: None })
 }

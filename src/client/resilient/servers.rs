@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::resilient::backoff::Dice;
+use crate::client::resilient::backoff::Rng;
 
 /// A gateway that goes away is passed over for so long, while there are others.
 pub(super) const AVOIDED: Duration = Duration::from_secs(60);
@@ -20,13 +20,13 @@ impl Servers {
     }
 
     /// Another server than this one, which goes away.
-    pub(super) fn elsewhere(&mut self, now: Instant, server: usize, dice: &mut Dice) -> usize {
+    pub(super) fn elsewhere(&mut self, now: Instant, server: usize, rng: &mut Rng) -> usize {
         self.0[server] = Some(now + AVOIDED);
-        self.other(now, server, dice)
+        self.other(now, server, rng)
     }
 
     /// Any server but this one, and rather one that does not go away; this one when there is no other.
-    pub(super) fn other(&self, now: Instant, except: usize, dice: &mut Dice) -> usize {
+    pub(super) fn other(&self, now: Instant, except: usize, rng: &mut Rng) -> usize {
         let is_avoided = |server: &usize| self.0[*server].is_some_and(|until| now < until);
         let others = || (0..self.0.len()).filter(|server| *server != except);
         let mut choice: Vec<usize> = others().filter(|server| !is_avoided(server)).collect();
@@ -35,7 +35,7 @@ impl Servers {
         }
         match choice.len() {
             0 => except,
-            len => choice[dice.index(len)],
+            len => choice[rng.index(len)],
         }
     }
 }

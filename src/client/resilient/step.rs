@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::go_away::GoAway;
-use crate::client::resilient::verdict::Verdict;
+use crate::client::resilient::retry_policy::Retry;
 use crate::wire::close::CloseReason;
 
 /// What happened.
@@ -11,18 +11,18 @@ use crate::wire::close::CloseReason;
 pub(super) enum Input {
     /// Start.
     Begin,
-    /// The time of [`Course::alarm`](super::course::Course::alarm) has come.
+    /// The time of [`StateMachine::alarm`](super::state_machine::StateMachine::alarm) has come.
     Alarm,
     /// [`Act::Connect`] is done.
     Connected,
     /// Its handshake failed.
-    ConnectFailed(Verdict),
+    ConnectFailed(Retry),
     /// There was no token for it.
-    NoToken(Verdict),
+    NoToken(Retry),
     /// [`Act::SignIn`] succeeded.
     SignedIn,
     /// It did not.
-    SignInFailed(Verdict),
+    SignInFailed(Retry),
     /// The connection that was signed in is over.
     Closed(CloseReason),
     /// The gateway will close it.

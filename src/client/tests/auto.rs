@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::client::{Auto, Memory, Plain};
+use crate::client::{Auto, Plain, TransportCache};
 use rstest::rstest;
 
 /// The promise: connected within it where UDP is blocked.
@@ -159,7 +159,7 @@ async fn c22_ten_minutes_later_quic_is_tried_in_the_background_and_used_the_next
     let clock = Arc::clone(&now);
     let mut street = Street::new();
     let (port, _tls) = street.tls().await;
-    let memory = Memory::with_clock(move || *clock.lock().unwrap());
+    let memory = TransportCache::with_clock(move || *clock.lock().unwrap());
     let auto = Auto { memory, ..street.auto(port) };
     soon(auto.connect()).await.unwrap();
 

@@ -142,7 +142,7 @@ async fn h3_the_code_of_a_reset_login_stream_is_the_reason_when_no_close_follows
             tokio::join!(Client::connect(gate.options(Streams::Single)), gate.accept());
         let (client, _pushes) = connected.unwrap();
         let (mut to, from) = {
-            client.send_raw(Lane::Login, frame::encode(Opcode::Ping, &[])).await.unwrap();
+            client.send_raw(ClientStream::Login, frame::encode(Opcode::Ping, &[])).await.unwrap();
             soon(connection.accept_bi()).await.unwrap()
         };
         to.reset(VarInt::from(reason.code().unwrap())).unwrap();

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{
-    CallError, Client, ConnectError, ConnectOptions, Heartbeat, Lane, LoginError, Pushes, RequestError,
-    Streams, Transport, TrustedCa, quic_endpoint,
+    CallError, Client, ClientStream, ConnectError, ConnectOptions, Heartbeat, LoginError, Pushes,
+    RequestError, Streams, Transport, TrustedCa, quic_endpoint,
 };
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::Dialect;
@@ -238,7 +238,7 @@ impl Pair {
         change(&mut options);
         let (connected, connection) = tokio::join!(Client::connect(options), gate.accept());
         let (client, pushes) = connected.unwrap();
-        client.send_raw(Lane::Login, frame::encode(Opcode::Ping, &[])).await.unwrap();
+        client.send_raw(ClientStream::Login, frame::encode(Opcode::Ping, &[])).await.unwrap();
         let mut login = accept_pipe(&connection).await;
         assert_eq!(login.frame().await.unwrap().opcode, Opcode::Ping);
         Self { client, pushes, login, quic: Some((gate, connection)) }
@@ -283,7 +283,7 @@ impl Pair {
         &self.quic.as_ref().unwrap().1
     }
 
-    /// The stream requests come on: the login stream, or the one of the messages lane.
+    /// The stream requests come on: the login stream, or the one of the messages stream.
     async fn messages(&mut self, kind: Kind) -> Option<Pipe> {
         if kind != Kind::QuicMany {
             return None;

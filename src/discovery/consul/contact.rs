@@ -34,11 +34,11 @@ const JITTER: f64 = 0.2;
 pub(super) struct Contact {
     metrics: Arc<DiscoveryMetrics>,
     events: Events,
-    state: Mutex<State>,
+    state: Mutex<ContactState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ContactState {
     /// Who got no good answer to the last question.
     failing: BTreeSet<String>,
     /// Since when there is such a one.
@@ -47,7 +47,7 @@ struct State {
     last: Option<Instant>,
 }
 
-impl State {
+impl ContactState {
     /// Gives away the next moment for a request.
     fn next_turn(&mut self, now: Instant) -> Instant {
         let paced = self.since.is_some();
@@ -101,7 +101,7 @@ impl Contact {
         self.events.raise(PROCESS, Event::consul_unreachable(format_args!("asked for {name}: {error}")));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ContactState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn e9_all_askers_together_have_at_most_one_turn_a_second_while_it_fails() {
         let start = Instant::now();
-        let mut state = State { since: Some(start), ..State::default() };
+        let mut state = ContactState { since: Some(start), ..ContactState::default() };
         let turns: Vec<_> = (0..4).map(|_| state.next_turn(start)).collect();
         let expected: Vec<_> = (0..4).map(|seconds| start + PACE * seconds).collect();
         assert_eq!(turns, expected);

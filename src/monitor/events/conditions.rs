@@ -43,7 +43,7 @@ struct Condition {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) subject: Subject,
-    pub(super) state: State,
+    pub(super) state: ConditionState,
     pub(super) severity: Severity,
     pub(super) detail: Box<str>,
     pub(super) suppressed: u64,
@@ -51,12 +51,12 @@ pub(super) struct Told {
 
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ConditionState {
     Raised,
     Cleared,
 }
 
-impl State {
+impl ConditionState {
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Raised => "raised",
@@ -188,9 +188,9 @@ impl Condition {
         let (state, detail) = match self.told {
             Some(_) => {
                 self.told_at = Some(now);
-                (State::Raised, self.detail.clone())
+                (ConditionState::Raised, self.detail.clone())
             }
-            None => (State::Cleared, lasted(now.saturating_duration_since(self.began))),
+            None => (ConditionState::Cleared, lasted(now.saturating_duration_since(self.began))),
         };
         let severity = self.told.or(before).unwrap_or(Severity::Info);
         let suppressed = std::mem::take(&mut self.suppressed);
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(raise(Severity::Error, now + SECOND * 3), None, "as it was told");
         assert_eq!(raise(Severity::Warning, now + SECOND * 4), None);
         let late = conditions.settle(now + SECOND + QUIET);
-        assert_eq!((late[0].state, late[0].severity), (State::Raised, Severity::Warning));
+        assert_eq!((late[0].state, late[0].severity), (ConditionState::Raised, Severity::Warning));
     }
 
     #[test]

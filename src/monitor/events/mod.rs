@@ -1,18 +1,18 @@
 //! What the administrator is told: an instance lost, a zone empty, a certificate near its end.
 //!
-//! An [`event`] is a condition that begins (*raised*) and ends (*cleared*). Whoever notices says so through [`Events`],
-//! which counts, writes one log line and hands a notice to the [`courier`], the thread that posts it to the webhook. No
-//! call here waits for anything: a webhook that hangs costs memory for 1,000 notices and nothing else.
+//! An [`event`] is a condition that begins (*raised*) and ends (*cleared*). Whoever payloads says so through [`Events`],
+//! which counts, writes one log line and hands a payload to the [`sender`], the thread that posts it to the webhook. No
+//! call here waits for anything: a webhook that hangs costs memory for 1,000 payloads and nothing else.
 //!
 //! A condition that comes and goes does not flood anybody: of each, one raising is told in
 //! [`QUIET`](conditions::QUIET), with the number of those that were not. The counter counts them all, and how things
 //! stand at the end is always told.
 
 mod conditions;
-pub mod courier;
 pub mod event;
-mod notice;
 mod outbox;
+mod payload;
+pub mod sender;
 mod watch;
 pub mod webhook;
 
@@ -22,11 +22,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use self::conditions::{Conditions, Told};
 use self::event::{Event, Subject};
-use self::notice::Notice;
 use self::outbox::Outbox;
+use self::payload::EventPayload;
 use super::labels::{Delivery, EventKind};
 
-/// Who notices, where it is not one of the workers or watchers that are numbered from 0.
+/// Who payloads, where it is not one of the workers or watchers that are numbered from 0.
 pub const PROCESS: usize = usize::MAX;
 
 /// The same for strangers: what they bring about and what the process itself is in may hold at the same time.
@@ -51,7 +51,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     conditions: Conditions,
-    /// Of the last notice.
+    /// Of the last payload.
     sequence: u64,
     has_ended: bool,
 }
@@ -94,17 +94,17 @@ impl Events {
         if change.began {
             self.0.raised[kind.index()].fetch_add(1, Ordering::Relaxed);
         }
-        let notices = change.told.map(|told| self.note(&mut state, told, wall));
+        let payloads = change.told.map(|told| self.note(&mut state, told, wall));
         drop(state);
-        notices.iter().for_each(|notice| notice.log());
+        payloads.iter().for_each(|payload| payload.log());
     }
 
     fn clear_at(&self, source: usize, subject: &Subject, now: Instant, wall: SystemTime) {
         let mut state = self.state();
         let told = state.conditions.clear(source, subject, now);
-        let notice = told.map(|told| self.note(&mut state, told, wall));
+        let payload = told.map(|told| self.note(&mut state, told, wall));
         drop(state);
-        notice.iter().for_each(|notice| notice.log());
+        payload.iter().for_each(|payload| payload.log());
     }
 
     /// The gateway has ended: nothing holds any more, and nothing is raised from now on. Its `drain` is cleared last.
@@ -113,31 +113,32 @@ impl Events {
         let mut state = self.state();
         state.has_ended = true;
         let told = state.conditions.end(now);
-        let notices: Vec<_> = told.into_iter().map(|told| self.note(&mut state, told, wall)).collect();
+        let payloads: Vec<_> = told.into_iter().map(|told| self.note(&mut state, told, wall)).collect();
         drop(state);
-        notices.iter().for_each(|notice| notice.log());
+        payloads.iter().for_each(|payload| payload.log());
     }
 
     /// Tells what was held back and still stands. Called now and then.
     fn settle(&self, now: Instant, wall: SystemTime) {
         let mut state = self.state();
         let told = state.conditions.settle(now);
-        let notices: Vec<_> = told.into_iter().map(|told| self.note(&mut state, told, wall)).collect();
+        let payloads: Vec<_> = told.into_iter().map(|told| self.note(&mut state, told, wall)).collect();
         drop(state);
-        notices.iter().for_each(|notice| notice.log());
+        payloads.iter().for_each(|payload| payload.log());
     }
 
     /// Numbers what is told and puts it into the outbox, under the lock so that numbers and places agree.
-    fn note(&self, state: &mut State, told: Told, wall: SystemTime) -> Arc<Notice> {
+    fn note(&self, state: &mut State, told: Told, wall: SystemTime) -> Arc<EventPayload> {
         state.sequence += 1;
-        let notice = Arc::new(Notice::new(&self.0.gateway, &self.0.started, state.sequence, told, wall));
+        let payload =
+            Arc::new(EventPayload::new(&self.0.gateway, &self.0.started, state.sequence, told, wall));
         if self.0.keeps.load(Ordering::Relaxed) {
-            self.0.outbox.push(Arc::clone(&notice));
+            self.0.outbox.push(Arc::clone(&payload));
         }
-        notice
+        payload
     }
 
-    /// From now on notices are kept for a webhook.
+    /// From now on payloads are kept for a webhook.
     fn keep(&self) {
         self.0.keeps.store(true, Ordering::Relaxed);
     }
@@ -184,9 +185,9 @@ mod tests {
 
     fn bodies(events: &Events) -> Vec<serde_json::Value> {
         std::iter::from_fn(|| {
-            let notice = events.outbox().take()?;
+            let payload = events.outbox().take()?;
             events.outbox().delivered();
-            Some(serde_json::from_slice(&notice.body()).unwrap())
+            Some(serde_json::from_slice(&payload.body()).unwrap())
         })
         .collect()
     }

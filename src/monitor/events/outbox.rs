@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::notice::Notice;
+use super::payload::EventPayload;
 use crate::monitor::labels::Delivery;
 
 /// Notices kept while the webhook does not take them; then the oldest is dropped. Several hours of a bad day, and
 /// below 1 MB.
 pub(super) const CAPACITY: usize = 1_000;
 
-/// The queue between those who notice and the one who posts.
+/// The queue between those who payload and the one who posts.
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
@@ -24,7 +24,7 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Arc<Notice>>,
+    waiting: VecDeque<Arc<EventPayload>>,
     /// The first one is being posted: it may have arrived, so it is not the one to drop.
     in_flight: bool,
 }
@@ -39,28 +39,28 @@ impl Outbox {
         }
     }
 
-    /// Takes a notice; drops the oldest where there are too many.
-    pub(super) fn push(&self, notice: Arc<Notice>) {
+    /// Takes a payload; drops the oldest where there are too many.
+    pub(super) fn push(&self, payload: Arc<EventPayload>) {
         let mut queue = self.queue();
         if queue.waiting.len() >= CAPACITY {
             let oldest = usize::from(queue.in_flight);
             queue.waiting.remove(oldest);
             self.count(Delivery::Dropped);
         }
-        queue.waiting.push_back(notice);
+        queue.waiting.push_back(payload);
         drop(queue);
         self.arrived.notify_one();
     }
 
-    /// The oldest notice, to be posted. It stays here until it is [delivered](Self::delivered).
-    pub(super) fn take(&self) -> Option<Arc<Notice>> {
+    /// The oldest payload, to be posted. It stays here until it is [delivered](Self::delivered).
+    pub(super) fn take(&self) -> Option<Arc<EventPayload>> {
         let mut queue = self.queue();
         let first = queue.waiting.front().cloned();
         queue.in_flight = first.is_some();
         first
     }
 
-    /// The notice that was taken has arrived.
+    /// The payload that was taken has arrived.
     pub(super) fn delivered(&self) {
         self.count(Delivery::Delivered);
         let mut queue = self.queue();
@@ -71,7 +71,7 @@ impl Outbox {
         }
     }
 
-    /// The notice that was taken has not arrived, as far as one can tell.
+    /// The payload that was taken has not arrived, as far as one can tell.
     pub(super) fn failed(&self) {
         self.count(Delivery::Failed);
         self.queue().in_flight = false;
@@ -113,18 +113,18 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::monitor::events::conditions::{State, Told};
+    use crate::monitor::events::conditions::{ConditionState, Told};
     use crate::monitor::events::event::{Severity, Subject};
 
-    fn notice(number: u64) -> Arc<Notice> {
-        let (subject, state, severity) = (Subject::drain(), State::Raised, Severity::Info);
+    fn payload(number: u64) -> Arc<EventPayload> {
+        let (subject, state, severity) = (Subject::drain(), ConditionState::Raised, Severity::Info);
         let told = Told { subject, state, severity, detail: "d".into(), suppressed: 0 };
-        Arc::new(Notice::new("g", "0", number, told, SystemTime::UNIX_EPOCH))
+        Arc::new(EventPayload::new("g", "0", number, told, SystemTime::UNIX_EPOCH))
     }
 
     fn full() -> Outbox {
         let outbox = Outbox::new();
-        (0..CAPACITY as u64).for_each(|number| outbox.push(notice(number)));
+        (0..CAPACITY as u64).for_each(|number| outbox.push(payload(number)));
         outbox
     }
 
@@ -136,8 +136,8 @@ mod tests {
     fn beyond_a_thousand_the_oldest_is_dropped_and_counted() {
         let outbox = full();
         assert_eq!((outbox.len(), outbox.deliveries(Delivery::Dropped)), (1_000, 0));
-        outbox.push(notice(5_000));
-        outbox.push(notice(5_001));
+        outbox.push(payload(5_000));
+        outbox.push(payload(5_001));
         assert_eq!((outbox.len(), outbox.deliveries(Delivery::Dropped)), (1_000, 2));
         for expected in (2..1_000).chain([5_000, 5_001]) {
             assert_eq!(taken(&outbox), format!("g-0-{expected}"));
@@ -151,14 +151,14 @@ mod tests {
     fn what_is_being_posted_is_not_dropped_and_what_failed_is_the_oldest_again() {
         let outbox = full();
         assert_eq!(taken(&outbox), "g-0-0");
-        outbox.push(notice(5_000));
+        outbox.push(payload(5_000));
         outbox.failed();
         assert_eq!(taken(&outbox), "g-0-0", "the same again");
         outbox.delivered();
         assert_eq!(taken(&outbox), "g-0-2", "1 was the oldest that was not on its way");
         outbox.failed();
-        outbox.push(notice(5_001));
-        outbox.push(notice(5_002));
+        outbox.push(payload(5_001));
+        outbox.push(payload(5_002));
         assert_eq!(taken(&outbox), "g-0-3", "2 had its chance");
         let counts = Delivery::ALL.iter().map(|outcome| outbox.deliveries(*outcome)).collect::<Vec<_>>();
         assert_eq!(counts, [1, 2, 2], "delivered, failed, dropped");

@@ -85,12 +85,12 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// State, severity and detail of each notice since the last call.
+    /// State, severity and detail of each payload since the last call.
     fn told(events: &Events) -> Vec<String> {
         std::iter::from_fn(|| {
-            let notice = events.outbox().take()?;
+            let payload = events.outbox().take()?;
             events.outbox().delivered();
-            let body: serde_json::Value = serde_json::from_slice(&notice.body()).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&payload.body()).unwrap();
             let text = |key: &str| body[key].as_str().unwrap().to_owned();
             Some(format!("{} {} {}: {}", text("event"), text("state"), text("severity"), text("detail")))
         })

@@ -1,4 +1,4 @@
-//! Posts notices to the administrator's webhook, one after the other, each until it is taken.
+//! Posts payloads to the administrator's webhook, one after the other, each until it is taken.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::notice::Notice;
 use super::outbox::Outbox;
+use super::payload::EventPayload;
 use crate::http_client::{Endpoint, HttpError};
 
 /// First pause after an attempt that failed, and the longest: each is twice the one before, less up to half of it at
@@ -26,7 +26,7 @@ enum PostError {
     Status(u16),
 }
 
-/// Where notices are posted.
+/// Where payloads are posted.
 #[derive(Debug)]
 pub struct Webhook {
     endpoint: Endpoint,
@@ -54,15 +54,15 @@ impl Webhook {
 
     /// Posts whatever is in the outbox or comes there. `hurry` ends the pause between two attempts.
     ///
-    /// Never ends. Dropped in the middle of an attempt, that notice stays in the outbox.
+    /// Never ends. Dropped in the middle of an attempt, that payload stays in the outbox.
     pub(super) async fn deliver(&self, outbox: &Outbox, hurry: &Notify) {
         let (mut pause, mut is_failing) = (PAUSE.0, false);
         loop {
-            let Some(notice) = outbox.take() else {
+            let Some(payload) = outbox.take() else {
                 outbox.arrived().await;
                 continue;
             };
-            match self.post(&notice).await {
+            match self.post(&payload).await {
                 Ok(()) => {
                     outbox.delivered();
                     pause = PAUSE.0;
@@ -74,7 +74,7 @@ impl Webhook {
                     outbox.failed();
                     // One line per outage; the rest is in the metrics.
                     if !std::mem::replace(&mut is_failing, true) {
-                        warn!(event = "webhook_failing", to = self.endpoint.authority(), id = notice.id(), %error,
+                        warn!(event = "webhook_failing", to = self.endpoint.authority(), id = payload.id(), %error,
                             "the webhook did not take an event; trying again, and keeping those that come");
                     }
                     tokio::select! {
@@ -86,10 +86,10 @@ impl Webhook {
         }
     }
 
-    async fn post(&self, notice: &Notice) -> Result<(), PostError> {
+    async fn post(&self, payload: &EventPayload) -> Result<(), PostError> {
         // Its status is all that counts.
         let sent =
-            self.endpoint.send(Method::POST, &self.path, &self.headers, notice.body(), 0, self.timeout);
+            self.endpoint.send(Method::POST, &self.path, &self.headers, payload.body(), 0, self.timeout);
         let answer = sent.await?;
         match answer.status {
             200..=299 => Ok(()),

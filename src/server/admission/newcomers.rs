@@ -52,14 +52,14 @@ impl Room {
 
 /// How far somebody has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum NewcomerStage {
     /// A handshake of [`Transport::Quic`] or [`Transport::Tls`] is in progress.
     Handshake(Transport),
     /// Its sign-in is awaited.
     Login(Transport),
 }
 
-impl Stage {
+impl NewcomerStage {
     const fn cost(self) -> usize {
         match self {
             Self::Handshake(Transport::Quic) => NEWCOMER_QUIC_HANDSHAKE,
@@ -97,7 +97,7 @@ impl Newcomers {
 
     /// One more; none if there is no room, which is counted. When there is little, those who have been here longest
     /// are told to go.
-    pub(crate) fn arrive(self: &Rc<Self>, stage: Stage) -> Option<Newcomer> {
+    pub(crate) fn arrive(self: &Rc<Self>, stage: NewcomerStage) -> Option<Newcomer> {
         let cost = stage.cost();
         let fits = self.room.take(cost);
         self.make_room();
@@ -150,7 +150,7 @@ pub(crate) struct Newcomer {
 impl Newcomer {
     /// The handshake is done: from now on it is told to go by its queue.
     pub(crate) fn awaits_login(&self, transport: Transport, queue: &Rc<Outgoing>) {
-        let cost = Stage::Login(transport).cost();
+        let cost = NewcomerStage::Login(transport).cost();
         let before = self.exit.cost.replace(cost);
         let room = &self.newcomers.room;
         for used in [Some(&room.used), self.exit.told.get().then_some(&room.leaving)].into_iter().flatten() {
@@ -196,25 +196,28 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::session::fixtures::Books;
-    use crate::session::outgoing::Bounds;
+    use crate::session::fixtures::TestMetrics;
+    use crate::session::outgoing::OutgoingBounds;
 
-    const TCP: Stage = Stage::Login(Transport::Tcp);
+    const TCP: NewcomerStage = NewcomerStage::Login(Transport::Tcp);
 
-    fn newcomers(books: &Books, most: usize) -> Rc<Newcomers> {
-        Newcomers::new(Arc::new(Room::new(most)), Arc::clone(&books.worker))
+    fn newcomers(test_metrics: &TestMetrics, most: usize) -> Rc<Newcomers> {
+        Newcomers::new(Arc::new(Room::new(most)), Arc::clone(&test_metrics.worker))
     }
 
-    fn queue(books: &Books) -> Rc<Outgoing> {
-        Rc::new(Outgoing::new(Bounds::of(&crate::limits::Limits::default()), Arc::clone(&books.worker)))
+    fn queue(test_metrics: &TestMetrics) -> Rc<Outgoing> {
+        Rc::new(Outgoing::new(
+            OutgoingBounds::of(&crate::limits::Limits::default()),
+            Arc::clone(&test_metrics.worker),
+        ))
     }
 
     #[test]
     fn h11_the_oldest_go_before_the_room_is_used_up_and_nobody_else() {
-        let books = Books::new();
-        let newcomers = newcomers(&books, 10 * NEWCOMER_TCP);
+        let test_metrics = TestMetrics::new();
+        let newcomers = newcomers(&test_metrics, 10 * NEWCOMER_TCP);
         let mut here: Vec<_> = (0..8).map(|_| newcomers.arrive(TCP).unwrap()).collect();
-        let queues: Vec<_> = here.iter().map(|_| queue(&books)).collect();
+        let queues: Vec<_> = here.iter().map(|_| queue(&test_metrics)).collect();
         for (newcomer, queue) in here.iter().zip(&queues) {
             newcomer.awaits_login(Transport::Tcp, queue);
         }
@@ -228,7 +231,8 @@ mod tests {
         let leaving: Vec<_> = queues.iter().map(|queue| queue.closing()).collect();
         let told = Some(CloseReason::Overloaded);
         assert_eq!(leaving, [told, told, None, None, None, None, None, None]);
-        let counted = (books.rejects(Reject::BeforeLogin), books.rejects(Reject::BeforeLoginClosed));
+        let counted =
+            (test_metrics.rejects(Reject::BeforeLogin), test_metrics.rejects(Reject::BeforeLoginClosed));
         assert_eq!(counted, (1, 2), "no more go than make room");
         here.drain(..2);
         here.push(newcomers.arrive(TCP).unwrap());
@@ -236,25 +240,25 @@ mod tests {
         here.clear();
         assert_eq!(newcomers.room.used.load(Relaxed) + newcomers.room.leaving.load(Relaxed), 0);
         assert!(newcomers.here.borrow().is_empty());
-        assert_eq!(books.value("gateway_before_login_bytes"), 0);
+        assert_eq!(test_metrics.value("gateway_before_login_bytes"), 0);
     }
 
     #[test]
     fn h11_a_handshake_is_told_to_go_and_so_is_what_comes_of_it() {
-        let books = Books::new();
-        let newcomers = newcomers(&books, NEWCOMER_QUIC_HANDSHAKE + NEWCOMER_TLS_HANDSHAKE);
-        let first = newcomers.arrive(Stage::Handshake(Transport::Quic)).unwrap();
+        let test_metrics = TestMetrics::new();
+        let newcomers = newcomers(&test_metrics, NEWCOMER_QUIC_HANDSHAKE + NEWCOMER_TLS_HANDSHAKE);
+        let first = newcomers.arrive(NewcomerStage::Handshake(Transport::Quic)).unwrap();
         assert!(newcomers.are_many());
         let second = {
             let mut cx = Context::from_waker(Waker::noop());
             let mut going = pin!(first.must_go());
             assert!(going.as_mut().poll(&mut cx).is_pending());
-            let second = newcomers.arrive(Stage::Handshake(Transport::Tls));
+            let second = newcomers.arrive(NewcomerStage::Handshake(Transport::Tls));
             assert!(going.as_mut().poll(&mut cx).is_ready());
             second.unwrap()
         };
-        assert!(newcomers.arrive(Stage::Handshake(Transport::Quic)).is_none());
-        let late = queue(&books);
+        assert!(newcomers.arrive(NewcomerStage::Handshake(Transport::Quic)).is_none());
+        let late = queue(&test_metrics);
         first.awaits_login(Transport::Quic, &late);
         assert_eq!(late.closing(), Some(CloseReason::Overloaded), "it got through in the same moment");
         drop((first, second));
@@ -264,9 +268,9 @@ mod tests {
 
     #[test]
     fn h11_workers_share_the_room_and_each_sends_away_its_own() {
-        let books = Books::new();
-        let one = newcomers(&books, 10 * NEWCOMER_TCP);
-        let other = Newcomers::new(Arc::clone(&one.room), Arc::clone(&books.worker));
+        let test_metrics = TestMetrics::new();
+        let one = newcomers(&test_metrics, 10 * NEWCOMER_TCP);
+        let other = Newcomers::new(Arc::clone(&one.room), Arc::clone(&test_metrics.worker));
         let of_one: Vec<_> = (0..8).map(|_| one.arrive(TCP).unwrap()).collect();
         let first = other.arrive(TCP).unwrap();
         let second = other.arrive(TCP).unwrap();

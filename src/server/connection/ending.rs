@@ -12,7 +12,7 @@ use crate::handler::get_ip;
 use crate::limits::FLUSH;
 use crate::monitor::metrics::{LoginResult, Transport as Label};
 use crate::server::admission::Newcomer;
-use crate::server::transport::{Farewell, Flushed, Transport};
+use crate::server::transport::{CloseDetails, Flushed, Transport};
 use crate::wire::close::CloseReason;
 
 impl<T: Transport> Connection<T> {
@@ -22,7 +22,7 @@ impl<T: Transport> Connection<T> {
         self.outgoing.close(reason);
         let flush_by = Instant::now() + FLUSH;
         // Nothing is read any more, and the end may take its time.
-        self.lanes.clear();
+        self.streams.clear();
         self.outgoing.partial.set(0);
         self.admitted.set_reason(self.outgoing.closing().unwrap_or(reason));
         // The guard is kept until behind this: were the future dropped here, it would still sign the client out.
@@ -45,7 +45,7 @@ impl<T: Transport> Connection<T> {
         let say_why = flushed && !self.said_goodbye;
         // Who makes room for others is not waited for.
         let lingers = !self.newcomer.as_ref().is_some_and(Newcomer::is_leaving);
-        self.transport.close(Farewell { reason, flushed, flush_by, say_why, lingers }).await;
+        self.transport.close(CloseDetails { reason, flushed, flush_by, say_why, lingers }).await;
     }
 
     /// Writes all that is queued, or at least what the reason for the close can follow. Returns `true` if it is written.

@@ -18,15 +18,15 @@ use std::time::{Instant, SystemTime};
 use crate::handler::{Handler, get_ip};
 use crate::limits::Limits;
 use crate::monitor::metrics::WorkerMetrics;
+use crate::server::access_log::AccessLog;
 use crate::server::admission::{Admission, Admitted, Entrance, Newcomer};
-use crate::server::close_log::CloseLog;
-use crate::server::lane::Lane;
 use crate::server::rate::Rate;
+use crate::server::stream::InboundStream;
 use crate::server::transport::Transport;
-use crate::session::channel::State;
+use crate::session::channel::ChannelState;
 use crate::session::channels::{ChannelGuard, Channels, ConnectionGuard};
-use crate::session::outgoing::{Bounds, LaneId, Outgoing};
-use crate::session::window::Window;
+use crate::session::outgoing::{Outgoing, OutgoingBounds, StreamId};
+use crate::session::sliding_count::SlidingCount;
 use crate::timer::Timer;
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::Dialect;
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     pub(crate) entrance: Entrance,
     pub(crate) metrics: Arc<WorkerMetrics>,
-    pub(crate) log: CloseLog,
+    pub(crate) log: AccessLog,
     pub(crate) limits: Limits,
     /// For tokens alone: nothing else may care when somebody sets the clock (row F7).
     pub(crate) wall_clock: fn() -> SystemTime,
@@ -71,21 +71,21 @@ pub(crate) struct Connection<T> {
     peer: IpAddr,
     phase: Phase,
     dialect: Option<Dialect>,
-    lanes: Vec<Lane>,
+    streams: Vec<InboundStream>,
     /// Streams whose client takes nothing, and since when.
-    stalled: Vec<(LaneId, Instant)>,
+    stalled: Vec<(StreamId, Instant)>,
     /// Since when more pushes wait than should.
     over_soft_bound: Option<Instant>,
     /// Position of the stream that is written to first in the next turn: each has its turn to be.
     first_to_write: usize,
-    has_push_lane: bool,
+    has_push_stream: bool,
     /// The client ended the session with a close frame.
     said_goodbye: bool,
     login_by: Instant,
     last_read: Instant,
     rate: Rate,
-    strikes: Window,
-    streams_opened: Window,
+    strikes: SlidingCount,
+    streams_opened: SlidingCount,
     timer: Timer,
     now: Instant,
 }
@@ -105,7 +105,7 @@ type Again = bool;
 impl<T: Transport> Connection<T> {
     pub(crate) fn new(transport: T, shared: Rc<Shared>, accepted: Accepted) -> Self {
         let limits = &shared.limits;
-        let outgoing = Rc::new(Outgoing::new(Bounds::of(limits), Arc::clone(&shared.metrics)));
+        let outgoing = Rc::new(Outgoing::new(OutgoingBounds::of(limits), Arc::clone(&shared.metrics)));
         accepted.newcomer.awaits_login(transport.kind(), &outgoing);
         let login_by = accepted.at + limits.login_deadline;
         Self {
@@ -118,17 +118,17 @@ impl<T: Transport> Connection<T> {
             peer: accepted.peer,
             phase: Phase::Login,
             dialect: None,
-            lanes: Vec::new(),
+            streams: Vec::new(),
             stalled: Vec::new(),
             over_soft_bound: None,
             first_to_write: 0,
-            has_push_lane: false,
+            has_push_stream: false,
             said_goodbye: false,
             login_by,
             last_read: accepted.at,
             rate: Rate::new(limits.frames_per_second, limits.bytes_per_second, accepted.at),
-            strikes: Window::default(),
-            streams_opened: Window::default(),
+            strikes: SlidingCount::default(),
+            streams_opened: SlidingCount::default(),
             timer: Timer::new(login_by),
             now: accepted.at,
             shared,
@@ -162,17 +162,17 @@ impl<T: Transport> Connection<T> {
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
-        self.accept_lanes(cx)?;
+        self.accept_streams(cx)?;
         self.settle()?;
         let again = self.read_turn(cx)?;
         // Reading may have stopped, or not begun, for want of room that writing is about to make.
-        let without_room = if again { 0 } else { self.lanes_without_room() };
+        let without_room = if again { 0 } else { self.streams_without_room() };
         // Behind reading: a client whose bytes lay in the socket while this worker was late is not silent.
         self.check_deadlines()?;
         self.write_turn(cx)?;
         // Behind writing, because only what is left after a turn of its own makes a client slow.
         self.check_progress()?;
-        self.outgoing.partial.set(self.lanes.iter().map(|lane| lane.decoder.buffered()).sum());
+        self.outgoing.partial.set(self.streams.iter().map(|stream| stream.decoder.buffered()).sum());
         if self.is_done() {
             return Err(CloseReason::Draining);
         }
@@ -180,22 +180,22 @@ impl<T: Transport> Connection<T> {
         if let Some(next) = self.next_deadline() {
             self.timer.arm(next, cx);
         }
-        Ok(again || self.lanes_without_room() < without_room || self.is_done())
+        Ok(again || self.streams_without_room() < without_room || self.is_done())
     }
 
     /// Follows what others have decided: the login was answered, or the channel is to be closed.
     fn settle(&mut self) -> Result<(), CloseReason> {
         if let Some(guard) = &mut self.guard
             && self.phase == Phase::Opening
-            && let State::Open(_) = guard.channel.state()
+            && let ChannelState::Open(_) = guard.channel.state()
         {
             guard.end_opening();
             self.phase = Phase::Open;
             self.last_read = self.now;
-            for lane in &mut self.lanes {
+            for stream in &mut self.streams {
                 // Streams that came before the login was answered were held to its smaller bound.
-                lane.decoder.set_max_payload(self.shared.limits.max_frame);
-                lane.mid_frame_since = None;
+                stream.decoder.set_max_payload(self.shared.limits.max_frame);
+                stream.mid_frame_since = None;
             }
             let peer = get_ip(self.peer);
             self.shared.log.login(&guard.channel, self.transport.kind(), &peer, self.now);

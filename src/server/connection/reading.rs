@@ -7,9 +7,9 @@ use super::{Again, Connection, Phase};
 use crate::handler::Arrival;
 use crate::limits::FRAMES_PER_TURN;
 use crate::monitor::metrics::{self as monitor, Heartbeat, Reject};
-use crate::server::lane::Lane;
+use crate::server::stream::InboundStream;
 use crate::server::transport::{Read, Transport};
-use crate::session::outgoing::LaneId;
+use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Frame, FrameError, Opcode};
 use crate::wire::packet::{self, Packet, PacketError};
@@ -18,19 +18,19 @@ use crate::wire::packet::{self, Packet, PacketError};
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl<T: Transport> Connection<T> {
-    pub(super) fn accept_lanes(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        while let Poll::Ready(lane) = self.transport.poll_accept(cx) {
-            let id = lane?;
+    pub(super) fn accept_streams(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        while let Poll::Ready(stream) = self.transport.poll_accept(cx) {
+            let id = stream?;
             let allowed = self.shared.limits.quic_streams_per_minute as usize;
             if allowed > 0 && self.streams_opened.add(self.now, MINUTE) > allowed {
                 self.shared.metrics.reject(Reject::StreamAbuse);
                 return Err(CloseReason::Abuse);
             }
-            self.outgoing.add_lane(id);
+            self.outgoing.add_stream(id);
             let limits = &self.shared.limits;
             let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
             let max = if is_open { limits.max_frame } else { limits.max_frame_before_login };
-            self.lanes.push(Lane::new(id, max));
+            self.streams.push(InboundStream::new(id, max));
         }
         Ok(())
     }
@@ -41,53 +41,53 @@ impl<T: Transport> Connection<T> {
     }
 
     /// A stream whose answers are not taken is not read; the others are.
-    fn may_read_lane(&self, id: LaneId) -> bool {
+    fn may_read_stream(&self, id: StreamId) -> bool {
         self.may_read() && self.outgoing.has_room(id)
     }
 
-    pub(super) fn lanes_without_room(&self) -> usize {
-        self.lanes.iter().filter(|lane| !self.outgoing.has_room(lane.id)).count()
+    pub(super) fn streams_without_room(&self) -> usize {
+        self.streams.iter().filter(|stream| !self.outgoing.has_room(stream.id)).count()
     }
 
     /// A frame of which a large part has come waits for its end until the process has room again (row A15). Its clock
     /// runs on, or those who keep the room could keep it for ever. The small ones of everybody else are read.
     fn waits_for_room(&self, position: usize) -> bool {
         let kept = self.shared.limits.max_frame_before_login;
-        self.lanes[position].decoder.buffered() > kept && self.shared.handler.frames_wait()
+        self.streams[position].decoder.buffered() > kept && self.shared.handler.frames_wait()
     }
 
     pub(super) fn a_frame_waits_for_room(&self) -> bool {
-        (0..self.lanes.len()).any(|position| self.waits_for_room(position))
+        (0..self.streams.len()).any(|position| self.waits_for_room(position))
     }
 
     pub(super) fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
         if !self.may_read() || self.rate.resume_at(self.now).is_some() {
             // The clocks of the client's silence do not run while it is the gateway that does not listen.
             self.last_read = self.now;
-            for lane in &mut self.lanes {
-                lane.mid_frame_since = lane.mid_frame_since.map(|_| self.now);
+            for stream in &mut self.streams {
+                stream.mid_frame_since = stream.mid_frame_since.map(|_| self.now);
             }
             return self.listen_for_the_end(cx).map(|()| false);
         }
         self.hold_clocks_without_room();
         let mut budget = FRAMES_PER_TURN;
         let mut position = 0;
-        while position < self.lanes.len() {
-            let id = self.lanes[position].id;
-            if matches!(self.phase, Phase::Open | Phase::Draining) || id == LaneId::LOGIN {
-                if self.read_lane(position, &mut budget, cx)? {
+        while position < self.streams.len() {
+            let id = self.streams[position].id;
+            if matches!(self.phase, Phase::Open | Phase::Draining) || id == StreamId::LOGIN {
+                if self.read_stream(position, &mut budget, cx)? {
                     // The streams behind it go first next time.
-                    self.lanes.rotate_left(position + 1);
+                    self.streams.rotate_left(position + 1);
                     return Ok(true);
                 }
                 // Reading may have removed it, and another one has moved to its position.
-                if self.lanes.get(position).is_none_or(|lane| lane.id != id) {
+                if self.streams.get(position).is_none_or(|stream| stream.id != id) {
                     continue;
                 }
             }
             position += 1;
         }
-        if !self.may_read() || !self.outgoing.has_room(LaneId::LOGIN) {
+        if !self.may_read() || !self.outgoing.has_room(StreamId::LOGIN) {
             // It may have become so within this turn: nothing else would wake the task at the client's end.
             self.listen_for_the_end(cx)?;
         } else if self.a_frame_waits_for_room()
@@ -100,10 +100,10 @@ impl<T: Transport> Connection<T> {
 
     /// The clocks of a client's silence do not run for a stream that is not read.
     fn hold_clocks_without_room(&mut self) {
-        for lane in &mut self.lanes {
-            if !self.outgoing.has_room(lane.id) {
+        for stream in &mut self.streams {
+            if !self.outgoing.has_room(stream.id) {
                 self.last_read = self.now;
-                lane.mid_frame_since = lane.mid_frame_since.map(|_| self.now);
+                stream.mid_frame_since = stream.mid_frame_since.map(|_| self.now);
             }
         }
     }
@@ -115,9 +115,9 @@ impl<T: Transport> Connection<T> {
             return Err(reason);
         }
         let kept = self.shared.limits.max_frame_before_login;
-        while let Some(login) = self.lanes.iter_mut().find(|lane| lane.id == LaneId::LOGIN)
+        while let Some(login) = self.streams.iter_mut().find(|stream| stream.id == StreamId::LOGIN)
             && login.decoder.buffered() < kept
-            && let Poll::Ready(read) = self.transport.poll_read(LaneId::LOGIN, cx)
+            && let Poll::Ready(read) = self.transport.poll_read(StreamId::LOGIN, cx)
         {
             match read? {
                 Read::Data(bytes) => login.decoder.push(bytes),
@@ -128,32 +128,32 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Reads one stream until it is empty; true when the turn is over first.
-    fn read_lane(
+    fn read_stream(
         &mut self,
         position: usize,
         budget: &mut usize,
         cx: &mut Context<'_>,
     ) -> Result<Again, CloseReason> {
         loop {
-            let id = self.lanes[position].id;
-            if !self.may_read_lane(id) {
+            let id = self.streams[position].id;
+            if !self.may_read_stream(id) {
                 return Ok(false);
             }
             if *budget == 0 {
                 return Ok(true);
             }
-            let lane = &mut self.lanes[position];
-            match lane.decoder.next_frame() {
+            let stream = &mut self.streams[position];
+            match stream.decoder.next_frame() {
                 Ok(Some(frame)) => {
                     *budget -= 1;
                     // Reset per frame and not per read: bytes that drip must not move a frame's deadline (row D11).
-                    lane.mid_frame_since = None;
+                    stream.mid_frame_since = None;
                     self.take_frame(id, frame)?;
                     continue;
                 }
                 // What is incomplete stays so, and no clock runs for it.
-                Ok(None) if lane.finished => return Ok(false),
-                Ok(None) => lane.note_progress(self.now),
+                Ok(None) if stream.finished => return Ok(false),
+                Ok(None) => stream.note_progress(self.now),
                 Err(error) => return Err(self.refuse_frame(error)),
             }
             if self.waits_for_room(position) {
@@ -166,48 +166,48 @@ impl<T: Transport> Connection<T> {
                     return Err(reason);
                 }
                 Poll::Ready(Ok(read)) => match read {
-                    Read::Data(bytes) => self.lanes[position].decoder.push(bytes),
-                    Read::Finished => self.lane_finished(position)?,
-                    Read::Reset => return self.lane_reset(position).map(|()| false),
+                    Read::Data(bytes) => self.streams[position].decoder.push(bytes),
+                    Read::Finished => self.stream_finished(position)?,
+                    Read::Reset => return self.stream_reset(position).map(|()| false),
                 },
             }
         }
     }
 
     /// Finishing stream 0, or a TCP FIN, ends the session; any other stream only itself (protocol §7).
-    fn lane_finished(&mut self, position: usize) -> Result<(), CloseReason> {
+    fn stream_finished(&mut self, position: usize) -> Result<(), CloseReason> {
         self.note_truncated(position);
-        let lane = &mut self.lanes[position];
-        lane.finished = true;
-        lane.mid_frame_since = None;
-        if lane.id == LaneId::LOGIN { Err(CloseReason::PeerClosed) } else { Ok(()) }
+        let stream = &mut self.streams[position];
+        stream.finished = true;
+        stream.mid_frame_since = None;
+        if stream.id == StreamId::LOGIN { Err(CloseReason::PeerClosed) } else { Ok(()) }
     }
 
     /// A stream that ends in the middle of a frame (row A5).
     fn note_truncated(&self, position: usize) {
-        if self.lanes[position].decoder.is_mid_frame() {
+        if self.streams[position].decoder.is_mid_frame() {
             self.shared.metrics.reject(Reject::Truncated);
         }
     }
 
-    fn lane_reset(&mut self, position: usize) -> Result<(), CloseReason> {
+    fn stream_reset(&mut self, position: usize) -> Result<(), CloseReason> {
         self.note_truncated(position);
-        let lane = self.lanes.remove(position);
-        if lane.id == LaneId::LOGIN {
+        let stream = self.streams.remove(position);
+        if stream.id == StreamId::LOGIN {
             return Err(CloseReason::PeerClosed);
         }
         // The client wants no answers there either: what is pending for it is dropped when it comes.
-        self.transport.reset(lane.id, CloseReason::Bye);
-        self.forget_lane(lane.id);
+        self.transport.reset(stream.id, CloseReason::Bye);
+        self.forget_stream(stream.id);
         Ok(())
     }
 
     /// What was queued for a stream is lost with it, and counted.
-    pub(super) fn forget_lane(&mut self, id: LaneId) {
-        for _ in 0..self.outgoing.remove_lane(id) {
+    pub(super) fn forget_stream(&mut self, id: StreamId) {
+        for _ in 0..self.outgoing.remove_stream(id) {
             self.shared.metrics.reject(Reject::StreamReset);
         }
-        self.stalled.retain(|(lane, _)| *lane != id);
+        self.stalled.retain(|(stream, _)| *stream != id);
     }
 
     fn refuse_frame(&self, error: FrameError) -> CloseReason {
@@ -219,16 +219,17 @@ impl<T: Transport> Connection<T> {
         reason
     }
 
-    fn take_frame(&mut self, lane: LaneId, frame: Frame) -> Result<(), CloseReason> {
+    fn take_frame(&mut self, stream: StreamId, frame: Frame) -> Result<(), CloseReason> {
         self.last_read = self.now;
         self.rate.charge(frame::HEAD_LEN + frame.payload.len());
         let metrics = &self.shared.metrics;
         match frame.opcode {
             Opcode::Binary if frame.payload.is_empty() => metrics.reject(Reject::EmptyFrame),
-            Opcode::Binary => return self.take_packet(lane, &frame),
+            Opcode::Binary => return self.take_packet(stream, &frame),
             Opcode::Ping => {
                 metrics.heartbeat(Heartbeat::Frame);
-                let _closing = self.outgoing.reply(lane, frame::encode(Opcode::Pong, &frame.payload).into());
+                let _closing =
+                    self.outgoing.reply(stream, frame::encode(Opcode::Pong, &frame.payload).into());
             }
             Opcode::Pong => {}
             Opcode::Close => {
@@ -244,7 +245,7 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    fn take_packet(&mut self, lane: LaneId, frame: &Frame) -> Result<(), CloseReason> {
+    fn take_packet(&mut self, stream: StreamId, frame: &Frame) -> Result<(), CloseReason> {
         let metrics = &self.shared.metrics;
         let packet = Packet::decode(&frame.payload).map_err(|error| {
             metrics.reject(match error {
@@ -265,7 +266,7 @@ impl<T: Transport> Connection<T> {
         match (packet, &self.guard) {
             (Packet::Logic(packet), Some(guard)) => {
                 let (handler, channel) = (&self.shared.handler, &guard.channel);
-                handler.receive(channel, lane, &packet, self.now, &mut self.strikes)
+                handler.receive(channel, stream, &packet, self.now, &mut self.strikes)
             }
             (Packet::Logic(packet), None) => self.sign_in(packet),
             (Packet::Basic { .. }, None) => {
@@ -275,7 +276,7 @@ impl<T: Transport> Connection<T> {
             (Packet::Basic { code: packet::BASIC_PING, .. }, Some(_)) => {
                 metrics.heartbeat(Heartbeat::Basic);
                 let pong = packet::encode_basic(dialect, packet::BASIC_PONG);
-                let _closing = self.outgoing.reply(lane, pong.into());
+                let _closing = self.outgoing.reply(stream, pong.into());
                 Ok(())
             }
             (Packet::Basic { .. }, Some(_)) => {

@@ -6,7 +6,7 @@ use super::{Connection, Phase};
 use crate::limits::PAUSED_LOOK;
 use crate::monitor::metrics::{LoginResult, Reject};
 use crate::server::transport::Transport;
-use crate::session::outgoing::LaneId;
+use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 
 impl<T: Transport> Connection<T> {
@@ -49,17 +49,17 @@ impl<T: Transport> Connection<T> {
         let deadline = self.shared.limits.frame_deadline;
         let now = self.now;
         while let Some(position) = self
-            .lanes
+            .streams
             .iter()
-            .position(|lane| lane.mid_frame_since.is_some_and(|since| now >= since + deadline))
+            .position(|stream| stream.mid_frame_since.is_some_and(|since| now >= since + deadline))
         {
             self.shared.metrics.reject(Reject::SlowFrame);
-            let lane = self.lanes.remove(position);
-            if lane.id == LaneId::LOGIN {
+            let stream = self.streams.remove(position);
+            if stream.id == StreamId::LOGIN {
                 return Err(CloseReason::ReadTimeout);
             }
-            self.transport.reset(lane.id, CloseReason::ReadTimeout);
-            self.forget_lane(lane.id);
+            self.transport.reset(stream.id, CloseReason::ReadTimeout);
+            self.forget_stream(stream.id);
         }
         Ok(())
     }
@@ -77,12 +77,13 @@ impl<T: Transport> Connection<T> {
             Phase::Open => Some(self.last_read + limits.read_idle),
             Phase::Opening | Phase::Draining => None,
         };
-        let frames = self.lanes.iter().filter_map(|lane| Some(lane.mid_frame_since? + limits.frame_deadline));
+        let frames =
+            self.streams.iter().filter_map(|stream| Some(stream.mid_frame_since? + limits.frame_deadline));
         let writes = self.stalled.iter().map(|(_, since)| *since + limits.write_stall);
         let pushes = self.over_soft_bound.map(|since| since + limits.max_queued_time);
         let reading = (self.phase != Phase::Opening).then(|| self.rate.resume_at(self.now)).flatten();
         // The end of a client that is not read from shows only when it is looked for, and so does room.
-        let is_paused = !self.may_read() || self.lanes_without_room() > 0 || self.a_frame_waits_for_room();
+        let is_paused = !self.may_read() || self.streams_without_room() > 0 || self.a_frame_waits_for_room();
         let look = is_paused.then(|| self.now + PAUSED_LOOK);
         let open_frames = (self.phase == Phase::Open).then_some(frames).into_iter().flatten();
         phase

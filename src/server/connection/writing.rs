@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use super::{Connection, Phase};
 use crate::server::transport::{Flushed, Transport, Wrote};
-use crate::session::outgoing::LaneId;
+use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 
 impl<T: Transport> Connection<T> {
@@ -14,29 +14,29 @@ impl<T: Transport> Connection<T> {
         // The login response is with the transport: pushes may follow, on their own stream if it is granted now.
         // Not earlier: a push on another stream could reach the client before its answer was even sent (row B22).
         let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
-        if is_open && !self.has_push_lane && self.outgoing.is_login_written() {
-            self.has_push_lane = true;
-            let lane = self.transport.open_push_lane(cx);
-            if lane == LaneId::PUSH {
-                self.outgoing.add_lane(lane);
+        if is_open && !self.has_push_stream && self.outgoing.is_login_written() {
+            self.has_push_stream = true;
+            let stream = self.transport.open_push_stream(cx);
+            if stream == StreamId::PUSH {
+                self.outgoing.add_stream(stream);
             }
-            self.outgoing.set_push_lane(lane);
+            self.outgoing.set_push_stream(stream);
             self.write_ready(cx)?;
         }
         self.flush(cx)?;
-        self.finish_lanes();
+        self.finish_streams();
         Ok(())
     }
 
     /// What the transport holds back is no longer queued, but a client that takes nothing of it stalls all the same.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        let stalled = self.stalled.iter_mut().find(|(lane, _)| *lane == LaneId::LOGIN);
+        let stalled = self.stalled.iter_mut().find(|(stream, _)| *stream == StreamId::LOGIN);
         match (self.transport.flush(cx)?, stalled) {
-            (Flushed::All, Some(_)) if self.outgoing.is_lane_empty(LaneId::LOGIN) => {
-                self.stalled.retain(|(lane, _)| *lane != LaneId::LOGIN);
+            (Flushed::All, Some(_)) if self.outgoing.is_stream_empty(StreamId::LOGIN) => {
+                self.stalled.retain(|(stream, _)| *stream != StreamId::LOGIN);
             }
             (Flushed::Part, Some((_, since))) => *since = self.now,
-            (Flushed::Part | Flushed::Nothing, None) => self.stalled.push((LaneId::LOGIN, self.now)),
+            (Flushed::Part | Flushed::Nothing, None) => self.stalled.push((StreamId::LOGIN, self.now)),
             (Flushed::All, _) | (Flushed::Nothing, Some(_)) => {}
         }
         Ok(())
@@ -49,28 +49,28 @@ impl<T: Transport> Connection<T> {
         let mut wrote = true;
         while wrote {
             wrote = false;
-            let count = outgoing.lane_count();
+            let count = outgoing.stream_count();
             for step in 0..count {
-                let Some(lane) = outgoing.lane_at((self.first_to_write + step) % count) else { break };
-                if outgoing.is_lane_empty(lane) {
+                let Some(stream) = outgoing.stream_at((self.first_to_write + step) % count) else { break };
+                if outgoing.is_stream_empty(stream) {
                     continue;
                 }
-                match self.write_lane(lane, cx)? {
+                match self.write_stream(stream, cx)? {
                     Some(Wrote::Bytes(written)) => {
-                        outgoing.advance(lane, written);
+                        outgoing.advance(stream, written);
                         // Any byte taken is progress. How much is judged by the bounds of what waits, not by this clock.
-                        self.stalled.retain(|(stalled, _)| *stalled != lane);
+                        self.stalled.retain(|(stalled, _)| *stalled != stream);
                         wrote = true;
                     }
                     Some(Wrote::Stopped) => {
-                        self.lane_stopped(lane)?;
+                        self.stream_stopped(stream)?;
                         // The others have moved.
                         wrote = true;
                         break;
                     }
                     // The clock runs from the first refusal: asking again must not set it back.
-                    None if self.stalled.iter().any(|(stalled, _)| *stalled == lane) => {}
-                    None => self.stalled.push((lane, self.now)),
+                    None if self.stalled.iter().any(|(stalled, _)| *stalled == stream) => {}
+                    None => self.stalled.push((stream, self.now)),
                 }
             }
             self.first_to_write = (self.first_to_write + 1) % count.max(1);
@@ -78,9 +78,9 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    fn write_lane(&mut self, lane: LaneId, cx: &mut Context<'_>) -> Result<Option<Wrote>, CloseReason> {
+    fn write_stream(&mut self, stream: StreamId, cx: &mut Context<'_>) -> Result<Option<Wrote>, CloseReason> {
         let transport = &mut self.transport;
-        match self.outgoing.write_with(lane, |frames| transport.poll_write(lane, frames, cx)) {
+        match self.outgoing.write_with(stream, |frames| transport.poll_write(stream, frames, cx)) {
             Poll::Ready(wrote) => wrote.map(Some),
             Poll::Pending => Ok(None),
         }
@@ -88,33 +88,34 @@ impl<T: Transport> Connection<T> {
 
     /// The client wants nothing more on this stream. Without its push stream, or stream 0, a channel cannot go on
     /// (G2); of any other stream only the answers are lost.
-    fn lane_stopped(&mut self, lane: LaneId) -> Result<(), CloseReason> {
-        match lane {
-            LaneId::PUSH => Err(CloseReason::SlowConsumer),
-            LaneId::LOGIN => Err(CloseReason::PeerClosed),
+    fn stream_stopped(&mut self, stream: StreamId) -> Result<(), CloseReason> {
+        match stream {
+            StreamId::PUSH => Err(CloseReason::SlowConsumer),
+            StreamId::LOGIN => Err(CloseReason::PeerClosed),
             other => {
-                self.lanes.retain(|lane| lane.id != other);
+                self.streams.retain(|stream| stream.id != other);
                 self.transport.reset(other, CloseReason::Bye);
-                self.forget_lane(other);
+                self.forget_stream(other);
                 Ok(())
             }
         }
     }
 
     /// A stream the client finished is finished in turn once it owes nothing (protocol §7).
-    fn finish_lanes(&mut self) {
-        if !self.lanes.iter().any(|lane| lane.finished) {
+    fn finish_streams(&mut self) {
+        if !self.streams.iter().any(|stream| stream.finished) {
             return;
         }
         let Some(guard) = &self.guard else { return };
         let (outgoing, transport) = (&self.outgoing, &mut self.transport);
         // `retain` runs nothing of others, so the borrow cannot meet another one.
         let pending = guard.channel.pending.borrow();
-        self.lanes.retain(|lane| {
-            let owes = !lane.finished || pending.on_lane(lane.id) > 0 || !outgoing.is_lane_empty(lane.id);
+        self.streams.retain(|stream| {
+            let owes =
+                !stream.finished || pending.on_stream(stream.id) > 0 || !outgoing.is_stream_empty(stream.id);
             if !owes {
-                transport.finish(lane.id);
-                outgoing.remove_lane(lane.id);
+                transport.finish(stream.id);
+                outgoing.remove_stream(stream.id);
             }
             owes
         });

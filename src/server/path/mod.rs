@@ -24,7 +24,7 @@ use self::frames::{Token, answers};
 use self::proven::Proven;
 use crate::limits::ADDRESS_CHANGES_PER_MINUTE;
 use crate::monitor::metrics::{Direction, PathChange, WorkerMetrics};
-use crate::session::window::Window;
+use crate::session::sliding_count::SlidingCount;
 
 /// See [`ADDRESS_CHANGES_PER_MINUTE`].
 const MINUTE: Duration = Duration::from_secs(60);
@@ -173,15 +173,21 @@ struct Place {
     away: Option<(SocketAddr, Token)>,
     /// The challenge that was sent last.
     last: Option<Token>,
-    changes: Window,
+    changes: SlidingCount,
     is_abuse: bool,
     waker: Option<Waker>,
 }
 
 impl Path {
     fn new(paths: Arc<Paths>, home: SocketAddr) -> Self {
-        let place =
-            Place { home, away: None, last: None, changes: Window::default(), is_abuse: false, waker: None };
+        let place = Place {
+            home,
+            away: None,
+            last: None,
+            changes: SlidingCount::default(),
+            is_abuse: false,
+            waker: None,
+        };
         let (is_home_proven, is_away) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { paths, is_home_proven, is_away, place: Mutex::new(place) }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Full, Kind, LaneId};
+use super::{Full, Kind, StreamId};
 use crate::wire::packet::Encoded;
 
 /// Places an empty queue keeps for the next messages.
@@ -42,8 +42,8 @@ pub(super) struct Queued {
 }
 
 #[derive(Debug)]
-struct Lane {
-    id: LaneId,
+struct StreamQueue {
+    id: StreamId,
     queue: VecDeque<Queued>,
     /// Its replies.
     replies: Amount,
@@ -52,11 +52,11 @@ struct Lane {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    lanes: Vec<Lane>,
+    streams: Vec<StreamQueue>,
     /// What came before the channel was open and goes where pushes go (row B22).
     parked: VecDeque<Queued>,
     /// Where pushes go once the channel is open.
-    push_lane: Option<LaneId>,
+    push_stream: Option<StreamId>,
     /// Whether the login response was handed to the transport.
     pub(super) login_written: bool,
     /// All there is.
@@ -77,66 +77,66 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    pub(super) fn add_lane(&mut self, id: LaneId) {
-        self.lanes.push(Lane { id, queue: VecDeque::new(), replies: Amount::default() });
+    pub(super) fn add_stream(&mut self, id: StreamId) {
+        self.streams.push(StreamQueue { id, queue: VecDeque::new(), replies: Amount::default() });
     }
 
     /// Returns what was queued for the stream and is lost.
-    pub(super) fn remove_lane(&mut self, id: LaneId) -> Amount {
-        let Some(position) = self.lanes.iter().position(|lane| lane.id == id) else {
+    pub(super) fn remove_stream(&mut self, id: StreamId) -> Amount {
+        let Some(position) = self.streams.iter().position(|stream| stream.id == id) else {
             return Amount::default();
         };
         let before = self.all;
-        for lost in self.lanes.remove(position).queue {
+        for lost in self.streams.remove(position).queue {
             self.all.remove(lost.bytes);
         }
-        if self.push_lane == Some(id) {
+        if self.push_stream == Some(id) {
             self.pushes = Amount::default();
         }
         before.minus(self.all)
     }
 
-    pub(super) fn lane_count(&self) -> usize {
-        self.lanes.len()
+    pub(super) fn stream_count(&self) -> usize {
+        self.streams.len()
     }
 
-    pub(super) fn lane_at(&self, position: usize) -> Option<LaneId> {
-        self.lanes.get(position).map(|lane| lane.id)
+    pub(super) fn stream_at(&self, position: usize) -> Option<StreamId> {
+        self.streams.get(position).map(|stream| stream.id)
     }
 
-    fn lane(&self, id: LaneId) -> Option<&Lane> {
-        self.lanes.iter().find(|lane| lane.id == id)
+    fn stream(&self, id: StreamId) -> Option<&StreamQueue> {
+        self.streams.iter().find(|stream| stream.id == id)
     }
 
-    fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
-        self.lanes.iter_mut().find(|lane| lane.id == id)
+    fn stream_mut(&mut self, id: StreamId) -> Option<&mut StreamQueue> {
+        self.streams.iter_mut().find(|stream| stream.id == id)
     }
 
     /// Returns `true` if nothing is queued for the stream.
-    pub(super) fn is_lane_empty(&self, id: LaneId) -> bool {
-        self.lane(id).is_none_or(|lane| lane.queue.is_empty())
+    pub(super) fn is_stream_empty(&self, id: StreamId) -> bool {
+        self.stream(id).is_none_or(|stream| stream.queue.is_empty())
     }
 
     /// Returns `true` if nothing is queued for any stream.
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.queue.is_empty())
+        self.streams.iter().all(|stream| stream.queue.is_empty())
     }
 
     /// The frames of a stream, the first of them perhaps in part.
-    pub(super) fn frames(&self, id: LaneId) -> impl Iterator<Item = &Encoded> {
-        self.lane(id).into_iter().flat_map(|lane| lane.queue.iter().map(|queued| &queued.frame))
+    pub(super) fn frames(&self, id: StreamId) -> impl Iterator<Item = &Encoded> {
+        self.stream(id).into_iter().flat_map(|stream| stream.queue.iter().map(|queued| &queued.frame))
     }
 
     /// Pushes go to this stream from now on, the parked ones first.
-    pub(super) fn set_push_lane(&mut self, id: LaneId) {
+    pub(super) fn set_push_stream(&mut self, id: StreamId) {
         let parked = std::mem::take(&mut self.parked);
-        self.push_lane = Some(id);
-        if let Some(lane) = self.lane_mut(id) {
+        self.push_stream = Some(id);
+        if let Some(stream) = self.stream_mut(id) {
             for queued in parked {
                 if queued.kind != Kind::Push {
-                    lane.replies.add(queued.bytes);
+                    stream.replies.add(queued.bytes);
                 }
-                lane.queue.push_back(queued);
+                stream.queue.push_back(queued);
             }
         }
     }
@@ -145,16 +145,16 @@ impl Queues {
     ///
     /// # Errors
     /// [`Full::Gone`].
-    pub(super) fn put(&mut self, lane: Option<LaneId>, frame: Encoded, kind: Kind) -> Result<(), Full> {
+    pub(super) fn put(&mut self, stream: Option<StreamId>, frame: Encoded, kind: Kind) -> Result<(), Full> {
         let bytes = frame.len();
         let queued = Queued { frame, kind, bytes, has_begun: false };
-        match lane.or(self.push_lane) {
+        match stream.or(self.push_stream) {
             None => self.parked.push_back(queued),
             Some(id) => {
-                let lane = self.lane_mut(id).ok_or(Full::Gone)?;
-                lane.queue.push_back(queued);
+                let stream = self.stream_mut(id).ok_or(Full::Gone)?;
+                stream.queue.push_back(queued);
                 if kind != Kind::Push {
-                    lane.replies.add(bytes);
+                    stream.replies.add(bytes);
                 }
             }
         }
@@ -168,34 +168,36 @@ impl Queues {
 
     /// `written` bytes of a stream's queue are on their way. Returns what that frees, and how many pushes are
     /// complete.
-    pub(super) fn advance(&mut self, id: LaneId, mut written: usize) -> (Amount, u64) {
+    pub(super) fn advance(&mut self, id: StreamId, mut written: usize) -> (Amount, u64) {
         let (mut gone, mut pushes) = (Amount { messages: 0, bytes: written }, 0);
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == id) else { return Default::default() };
-        while let Some(front) = lane.queue.front_mut() {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) else {
+            return Default::default();
+        };
+        while let Some(front) = stream.queue.front_mut() {
             let taken = front.frame.advance(written);
             written -= taken;
             front.bytes -= taken;
             front.has_begun |= taken > 0;
             if front.kind != Kind::Push {
-                lane.replies.bytes -= taken;
+                stream.replies.bytes -= taken;
             }
             if !front.frame.is_empty() {
                 break;
             }
             gone.messages += 1;
             let kind = front.kind;
-            lane.queue.pop_front();
+            stream.queue.pop_front();
             if kind == Kind::Push {
                 pushes += 1;
-                self.pushes.remove(oldest_push(&lane.queue));
+                self.pushes.remove(oldest_push(&stream.queue));
             } else {
-                lane.replies.messages -= 1;
+                stream.replies.messages -= 1;
                 self.login_written |= kind == Kind::Login;
             }
         }
-        if lane.queue.is_empty() && lane.queue.capacity() > KEPT_PLACES {
+        if stream.queue.is_empty() && stream.queue.capacity() > KEPT_PLACES {
             // A burst is over: an idle channel keeps little.
-            lane.queue = VecDeque::new();
+            stream.queue = VecDeque::new();
         }
         self.all = self.all.minus(gone);
         (gone, pushes)
@@ -204,7 +206,7 @@ impl Queues {
     /// Drops frames; returns what that frees.
     pub(super) fn discard(&mut self, is_dropped: impl Fn(&Queued) -> bool) -> Amount {
         let before = self.all;
-        let Self { lanes, parked, all, pushes, dropped_pushes, has_gap, is_torn, .. } = self;
+        let Self { streams, parked, all, pushes, dropped_pushes, has_gap, is_torn, .. } = self;
         let mut discard_from = |queue: &mut VecDeque<Queued>, replies: Option<&mut Amount>| {
             let mut dropped = Amount::default();
             queue.retain(|queued| {
@@ -227,8 +229,8 @@ impl Queues {
                 *replies = replies.minus(dropped);
             }
         };
-        for lane in lanes {
-            discard_from(&mut lane.queue, Some(&mut lane.replies));
+        for stream in streams {
+            discard_from(&mut stream.queue, Some(&mut stream.replies));
         }
         discard_from(parked, None);
         // At most the oldest has begun, and nothing is behind it now.
@@ -258,15 +260,17 @@ impl Queues {
     }
 
     /// Returns `true` if the replies of a stream are fewer than this.
-    pub(super) fn has_room(&self, id: LaneId, soft: Amount) -> bool {
-        let is_below = |lane: &Lane| lane.replies.messages < soft.messages && lane.replies.bytes < soft.bytes;
-        self.lane(id).is_none_or(is_below)
+    pub(super) fn has_room(&self, id: StreamId, soft: Amount) -> bool {
+        let is_below = |stream: &StreamQueue| {
+            stream.replies.messages < soft.messages && stream.replies.bytes < soft.bytes
+        };
+        self.stream(id).is_none_or(is_below)
     }
 
     /// See [`Outgoing::is_over_soft_bound`](super::Outgoing::is_over_soft_bound).
     pub(super) fn is_over(&self, soft: Amount) -> bool {
         let is_over = self.pushes.messages > soft.messages || self.pushes.bytes > soft.bytes;
-        let front = || self.lane(self.push_lane?)?.queue.front();
+        let front = || self.stream(self.push_stream?)?.queue.front();
         is_over && front().is_some_and(|front| front.kind == Kind::Push)
     }
 
@@ -274,9 +278,9 @@ impl Queues {
     pub(super) fn unwritten_pushes(&self) -> u64 {
         self.dropped_pushes
             + self
-                .lanes
+                .streams
                 .iter()
-                .flat_map(|lane| &lane.queue)
+                .flat_map(|stream| &stream.queue)
                 .chain(&self.parked)
                 .filter(|queued| queued.kind == Kind::Push)
                 .count() as u64

@@ -10,24 +10,24 @@ use tokio::time::sleep;
 use super::{agent, known};
 use crate::support::fake_consul::{FakeConsul, Mood};
 use crate::support::fake_logic::FakeLogic;
-use crate::support::harness::Bench;
+use crate::support::harness::TestGateway;
 use crate::support::raw::Kind::{QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Raw;
 
 /// A gateway whose services come from Consul, and are linked.
-async fn served(change: impl FnOnce(&mut Config)) -> (FakeConsul, Bench) {
+async fn served(change: impl FnOnce(&mut Config)) -> (FakeConsul, TestGateway) {
     let consul = FakeConsul::start().await;
     let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
     consul.instances("login", &[("login01", login.address)]);
     consul.instances("chat", &[("chat01", chat.address)]);
-    let bench = Bench::on(login, chat, Dialect::XIm, |config| {
+    let harness = TestGateway::on(login, chat, Dialect::XIm, |config| {
         config.instances.clear();
-        config.limits.backend_young = Duration::from_millis(100);
+        config.limits.backend_warming = Duration::from_millis(100);
         config.consul = Some(agent(consul.address));
         change(config);
     })
     .await;
-    (consul, bench)
+    (consul, harness)
 }
 
 async fn is_served(client: &mut Raw) {
@@ -41,29 +41,29 @@ async fn is_served(client: &mut Raw) {
 #[case::garbage(Mood::Garbage)]
 #[tokio::test]
 async fn e9_an_outage_of_consul_touches_no_client_and_no_readiness(#[case] mood: Mood) {
-    let (consul, bench) = served(|_| {}).await;
+    let (consul, harness) = served(|_| {}).await;
     let mut clients = Vec::new();
     for (n, kind) in [Tcp, Tls, QuicOne, QuicMany].into_iter().enumerate() {
-        clients.push(bench.client(kind, &format!("user{n}")).await.0);
+        clients.push(harness.client(kind, &format!("user{n}")).await.0);
     }
     consul.mood(mood);
-    while bench.metric("gateway_discovery_errors_total", &[]).await < 2.0 {
+    while harness.metric("gateway_discovery_errors_total", &[]).await < 2.0 {
         for client in &mut clients {
             is_served(client).await;
         }
-        assert_eq!(bench.get("/ready").await.0, 200);
+        assert_eq!(harness.get("/ready").await.0, 200);
         sleep(Duration::from_millis(50)).await;
     }
-    let (mut newcomer, _) = bench.client(Tcp, "newcomer").await;
+    let (mut newcomer, _) = harness.client(Tcp, "newcomer").await;
     is_served(&mut newcomer).await;
     consul.mood(Mood::Well);
     consul.instances("chat", &[]);
-    bench.metric_is("gateway_discovery_errors_total", &["kind=\"empty\""], 1.0).await;
+    harness.metric_is("gateway_discovery_errors_total", &["kind=\"empty\""], 1.0).await;
     for client in &mut clients {
         is_served(client).await;
     }
-    assert_eq!(bench.metric("gateway_closes_total", &[]).await, 0.0, "nobody was closed");
-    assert_eq!(bench.get("/ready").await.0, 200);
+    assert_eq!(harness.metric("gateway_closes_total", &[]).await, 0.0, "nobody was closed");
+    assert_eq!(harness.get("/ready").await.0, 200);
 }
 
 #[tokio::test]
@@ -72,33 +72,33 @@ async fn a_gateway_is_ready_only_when_consul_has_told_of_every_service() {
     let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
     let (login_at, chat_at) = (login.address, chat.address);
     consul.instances("login", &[("login01", login_at)]);
-    let bench = Bench::unready(login, chat, Dialect::XIm, |config| {
+    let harness = TestGateway::unready(login, chat, Dialect::XIm, |config| {
         config.instances.clear();
         config.consul = Some(agent(consul.address));
     });
-    bench.metric_is("gateway_link_state", &["login01", "state=\"adult\""], 1.0).await;
-    let (status, body) = bench.get("/ready").await;
+    harness.metric_is("gateway_link_state", &["login01", "state=\"healthy\""], 1.0).await;
+    let (status, body) = harness.get("/ready").await;
     assert!(status == 503 && body.contains("no instance of service chat"), "{status} {body}");
     consul.instances("chat", &[("chat01", chat_at)]);
-    bench.ready().await;
+    harness.ready().await;
 }
 
 #[tokio::test]
 async fn an_instance_that_moves_is_redialled_and_one_that_leaves_is_removed() {
-    let (consul, bench) = served(|_| {}).await;
-    let (mut alice, _) = bench.client(Tcp, "alice").await;
+    let (consul, harness) = served(|_| {}).await;
+    let (mut alice, _) = harness.client(Tcp, "alice").await;
     is_served(&mut alice).await;
     let moved = FakeLogic::start(Dialect::XIm);
     consul.instances("chat", &[("chat01", moved.address)]);
     moved.handshake(0).await;
-    bench.metric_is("gateway_link_state", &["chat01", "state=\"young\""], 1.0).await;
+    harness.metric_is("gateway_link_state", &["chat01", "state=\"warming\""], 1.0).await;
     is_served(&mut alice).await;
     assert_eq!(moved.packets("chat.user.talk").len(), 1);
     let second = FakeLogic::start(Dialect::XIm);
     consul.instances("chat", &[("chat01", moved.address), ("chat02", second.address)]);
-    bench.metric_is("gateway_link_state", &["chat02", "state=\"young\""], 1.0).await;
+    harness.metric_is("gateway_link_state", &["chat02", "state=\"warming\""], 1.0).await;
     consul.instances("chat", &[("chat02", second.address)]);
-    known(&bench, "chat", 1).await;
+    known(&harness, "chat", 1).await;
     is_served(&mut alice).await;
     assert_eq!(second.packets("chat.user.talk").len(), 1);
 }

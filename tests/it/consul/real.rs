@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::{at, bench, known};
+use super::{at, harness, known};
 use crate::support::fake_logic::FakeLogic;
-use crate::support::harness::{Bench, GATE};
+use crate::support::harness::{GATE, TestGateway};
 use crate::support::{PATIENCE, soon};
 
 /// Between two looks at what has no event of its own.
@@ -164,18 +164,18 @@ async fn instances_follow_a_real_agent_and_only_those_that_pass() {
     agent.register("login", "login01", at(1), "passing").await;
     agent.register("chat", "chat01", at(2), "passing").await;
     agent.register("chat", "chat02", at(3), "critical").await;
-    let bench = bench(agent.http, |_| {});
-    known(&bench, "login", 1).await;
-    known(&bench, "chat", 1).await;
+    let harness = harness(agent.http, |_| {});
+    known(&harness, "login", 1).await;
+    known(&harness, "chat", 1).await;
     agent.call("PUT", "/v1/agent/check/pass/service:chat02", &Value::Null).await;
-    known(&bench, "chat", 2).await;
+    known(&harness, "chat", 2).await;
     agent.register("chat", "chat03", at(4), "passing").await;
-    known(&bench, "chat", 3).await;
+    known(&harness, "chat", 3).await;
     agent.deregister("chat01").await;
-    known(&bench, "chat", 2).await;
+    known(&harness, "chat", 2).await;
     agent.call("PUT", "/v1/agent/check/fail/service:chat03", &Value::Null).await;
-    known(&bench, "chat", 1).await;
-    assert_eq!(bench.metric("gateway_discovery_errors_total", &[]).await, 0.0);
+    known(&harness, "chat", 1).await;
+    assert_eq!(harness.metric("gateway_discovery_errors_total", &[]).await, 0.0);
 }
 
 #[tokio::test]
@@ -183,26 +183,26 @@ async fn e9_a_real_agent_that_is_killed_changes_nothing_and_is_followed_when_it_
     let Some(mut agent) = Agent::start().await else { return };
     agent.register("login", "login01", at(1), "passing").await;
     agent.register("chat", "chat01", at(2), "passing").await;
-    let bench = bench(agent.http, |_| {});
-    known(&bench, "login", 1).await;
-    known(&bench, "chat", 1).await;
+    let harness = harness(agent.http, |_| {});
+    known(&harness, "login", 1).await;
+    known(&harness, "chat", 1).await;
     agent.kill();
-    while bench.metric("gateway_discovery_errors_total", &["kind=\"unreachable\""]).await < 3.0 {
+    while harness.metric("gateway_discovery_errors_total", &["kind=\"unreachable\""]).await < 3.0 {
         sleep(ASK_AGAIN).await;
     }
     agent.start_again().await;
     // It knows nothing, which is not believed.
-    bench.metric_is("gateway_discovery_errors_total", &["kind=\"empty\""], 2.0).await;
-    assert_eq!(bench.metric("gateway_discovery_instances", &[]).await, 2.0);
+    harness.metric_is("gateway_discovery_errors_total", &["kind=\"empty\""], 2.0).await;
+    assert_eq!(harness.metric("gateway_discovery_instances", &[]).await, 2.0);
     agent.register("chat", "chat01", at(2), "passing").await;
     agent.register("chat", "chat02", at(3), "passing").await;
-    known(&bench, "chat", 2).await;
+    known(&harness, "chat", 2).await;
 }
 
 #[tokio::test]
 async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_listeners() {
     let Some(mut agent) = Agent::start().await else { return };
-    let mut bench = bench(agent.http, |config| {
+    let mut harness = harness(agent.http, |config| {
         let advertise = Advertise { host: "127.0.0.1".into(), port: None };
         let register = Register {
             name: "tgateway".into(),
@@ -214,7 +214,7 @@ async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_li
         config.consul.as_mut().unwrap().register = Some(register);
     });
     let entry = agent.entry(|entry| entry.is_some()).await.unwrap();
-    let ports = [bench.target.tcp, bench.target.tls, bench.target.quic].map(|bound| bound.port());
+    let ports = [harness.target.tcp, harness.target.tls, harness.target.quic].map(|bound| bound.port());
     assert_eq!(
         entry["Service"]["Meta"],
         json!({
@@ -244,9 +244,9 @@ async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_li
     agent.kill();
     agent.start_again().await;
     agent.entry(|entry| entry.is_some()).await;
-    bench.drain();
+    harness.drain();
     agent.entry(|entry| entry.is_none()).await;
-    bench.ended().await;
+    harness.ended().await;
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn a_gateway_whose_services_a_real_agent_lists_passes_its_check_there() {
     let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
     agent.register("login", "login01", login.address, "passing").await;
     agent.register("chat", "chat01", chat.address, "passing").await;
-    let bench = Bench::on(login, chat, Dialect::XIm, |config| {
+    let harness = TestGateway::on(login, chat, Dialect::XIm, |config| {
         config.instances.clear();
         let advertise = Advertise { host: "127.0.0.1".into(), port: None };
         let register =
@@ -268,6 +268,6 @@ async fn a_gateway_whose_services_a_real_agent_lists_passes_its_check_there() {
         checks.is_some_and(|checks| checks.iter().all(|check| check["Status"] == "passing"))
     };
     agent.entry(passes).await;
-    bench.drain();
+    harness.drain();
     agent.entry(|entry| entry.is_none()).await;
 }

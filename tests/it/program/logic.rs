@@ -338,7 +338,7 @@ fn events_are_lines_of_the_log_and_no_line_shows_a_secret_of_the_webhook() {
     command.env("GATEWAY__LOG__FORMAT", "json").env("GATEWAY__LOG__LEVEL", "trace");
     let mut gateway = Running::by_log(command);
     for _ in &instances {
-        gateway.await_line("\"to\":\"adult\"");
+        gateway.await_line("\"to\":\"healthy\"");
     }
     logic.signal(Signal::SIGKILL);
     drop(logic);

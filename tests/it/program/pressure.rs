@@ -217,7 +217,7 @@ async fn e19_a_flood_stops_the_reading_of_services_which_are_not_lost_for_it_and
         assert!(!service.events().iter().any(ended), "a link that the gateway paused is not lost");
     }
     lines.extend(std::iter::from_fn(|| serve.log.try_recv().ok()));
-    let lost = |line: &&String| line.contains("to=\"broken\"") || line.contains("to=\"suspect\"");
+    let lost = |line: &&String| line.contains("to=\"broken\"") || line.contains("to=\"ejected\"");
     assert_eq!(lines.iter().find(lost), None);
 }
 
@@ -290,9 +290,9 @@ impl Attack {
                 while let Some(part) = parts.next()
                     && connection.close_reason().is_none()
                 {
-                    for lane in 1..8 {
+                    for stream in 1..8 {
                         // Without credit for a stream the next one has its turn.
-                        let written = client.quic_lane(lane).write_all(part);
+                        let written = client.quic_stream(stream).write_all(part);
                         let _no_credit = tokio::time::timeout(Duration::from_millis(100), written).await;
                     }
                 }

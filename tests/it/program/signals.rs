@@ -175,7 +175,7 @@ async fn h16_f2_signals_that_mean_nothing_end_nothing(#[case] command: &str) {
     tokio::task::block_in_place(|| {
         let mut running = Running::by_log(place.gateway(&arguments));
         running.line(if command == "logic" { "event=\"listening\"" } else { "event=\"worker_started\"" });
-        running.line(if command == "logic" { "event=\"listening\"" } else { "to=\"adult\"" });
+        running.line(if command == "logic" { "event=\"listening\"" } else { "to=\"healthy\"" });
         for signal in [
             Signal::SIGUSR1,
             Signal::SIGUSR2,

@@ -124,8 +124,8 @@ fn h15_a_chat_that_nobody_reads_still_says_what_became_of_it() {
         assert_eq!(ends(&[], "bob\n", err), Some(1));
         assert_eq!(ends(&["--token", "no.such.token"], "", err), Some(2));
     }
-    let bench = ["bench", "talk", "--server", &quic, "--clients", "2", "--seconds", "1"];
-    assert_eq!(code(&place, &bench, "", Reader::Gone, Reader::Gone), Some(0));
+    let harness = ["bench", "talk", "--server", &quic, "--clients", "2", "--seconds", "1"];
+    assert_eq!(code(&place, &harness, "", Reader::Gone, Reader::Gone), Some(0));
 }
 
 /// Even a chat that waits for a reader who pauses can be interrupted.

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::lane::metas;
+use super::stream::metas;
 use super::{PATIENCE, soon};
 
 /// A packet the gateway sent.

@@ -1,4 +1,4 @@
-//! [`Bench`]: a real gateway in this process on free ports, its fake services, and a look at its monitor.
+//! [`TestGateway`]: a real gateway in this process on free ports, its fake services, and a look at its monitor.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ fn snapshot(mut instances: Vec<Instance>) -> Arc<Snapshot> {
 }
 
 /// See the module.
-pub(crate) struct Bench {
+pub(crate) struct TestGateway {
     gateway: Option<Gateway>,
     /// Where clients connect.
     pub(crate) target: Target,
@@ -105,7 +105,7 @@ pub(crate) struct Bench {
     pub(crate) chat: FakeLogic,
 }
 
-impl Bench {
+impl TestGateway {
     /// A gateway with one login and one chat service of the default dialect.
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
@@ -133,9 +133,9 @@ impl Bench {
         dialect: Dialect,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let bench = Self::unready(login, chat, dialect, change);
-        bench.ready().await;
-        bench
+        let harness = Self::unready(login, chat, dialect, change);
+        harness.ready().await;
+        harness
     }
 
     /// The same without waiting until it is ready.

@@ -10,12 +10,12 @@ pub(crate) mod fake_consul;
 pub(crate) mod fake_logic;
 pub(crate) mod harness;
 pub(crate) mod identity;
-pub(crate) mod lane;
 pub(crate) mod quic;
 pub(crate) mod raw;
 #[path = "../../../src/resolve/fixtures.rs"]
 pub(crate) mod resolve;
 pub(crate) mod shaped;
+pub(crate) mod stream;
 pub(crate) mod unlocked;
 pub(crate) mod webhook;
 

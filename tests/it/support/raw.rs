@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
 use super::identity;
-use super::lane::{self, End, Lane, Message, Reading, Seen};
+use super::stream::{self, End, Message, Reading, Seen, StreamOf};
 use super::{PATIENCE, soon};
 
 /// The four ways of speaking to the gateway; every end-to-end case is run over all of them.
@@ -62,7 +62,7 @@ pub(crate) struct Options {
     pub(crate) refuses_push_stream: bool,
 }
 
-/// What a client does beside signing in: on a lane of its own, or on lane 0.
+/// What a client does beside signing in: on a stream of its own, or on stream 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Heartbeat,
@@ -76,7 +76,7 @@ enum Wire {
     Quic {
         endpoint: quinn::Endpoint,
         connection: quinn::Connection,
-        lanes: Vec<quinn::SendStream>,
+        streams: Vec<quinn::SendStream>,
     },
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Raw {
     pub(crate) dialect: Dialect,
     wire: Wire,
     seen: mpsc::Receiver<Seen>,
-    /// Upgrades while the QUIC connection lives, so that `seen` ends with the last lane.
+    /// Upgrades while the QUIC connection lives, so that `seen` ends with the last stream.
     seen_by: mpsc::WeakSender<Seen>,
     stash: VecDeque<Seen>,
     reading: watch::Sender<Reading>,
@@ -98,14 +98,14 @@ pub(crate) struct Raw {
 
 /// Everything that was left to see, and how the gateway closed.
 #[derive(Debug)]
-pub(crate) struct Farewell {
+pub(crate) struct CloseDetails {
     /// The close code; none when the connection ended without one.
     pub(crate) code: Option<u16>,
-    /// LogicPkts not taken before, in order of arrival per lane.
+    /// LogicPkts not taken before, in order of arrival per stream.
     pub(crate) messages: Vec<Message>,
 }
 
-impl Farewell {
+impl CloseDetails {
     /// The one Response with this sequence.
     pub(crate) fn response(&self, sequence: u32) -> &Message {
         let mut found = self.messages.iter().filter(|message| is_response(message, sequence));
@@ -135,7 +135,7 @@ impl Raw {
         let (reading, _) = watch::channel(Reading::All);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept_pushes(connection.clone(), sender, reading.subscribe()));
-        let wire = Wire::Quic { endpoint, connection, lanes: Vec::new() };
+        let wire = Wire::Quic { endpoint, connection, streams: Vec::new() };
         let (kind, dialect) = (Kind::QuicMany, Dialect::default());
         let (stash, sequence, refuses_push_stream) = (VecDeque::new(), 0, false);
         Self { kind, dialect, wire, seen, seen_by, stash, reading, tasks, sequence, refuses_push_stream }
@@ -150,7 +150,7 @@ impl Raw {
         let wire = match kind {
             Kind::Tcp => {
                 let (read, write) = tcp_connect(target.tcp, options).await.into_split();
-                tasks.spawn(lane::read(Lane::Own(0), read, sender, reading.subscribe()));
+                tasks.spawn(stream::read(StreamOf::Own(0), read, sender, reading.subscribe()));
                 Wire::Tcp(Some(write))
             }
             Kind::Tls => {
@@ -158,14 +158,14 @@ impl Raw {
                 let handle = socket.as_fd().try_clone_to_owned().unwrap();
                 let stream = identity::tls_connect(socket, &[identity::ALPN]).await.expect("a TLS handshake");
                 let (read, write) = tokio::io::split(stream);
-                tasks.spawn(lane::read(Lane::Own(0), read, sender, reading.subscribe()));
+                tasks.spawn(stream::read(StreamOf::Own(0), read, sender, reading.subscribe()));
                 Wire::Tls(Some((write, handle)))
             }
             Kind::QuicOne | Kind::QuicMany => {
                 let (endpoint, connection) = quic_connect(target.quic, options).await;
                 let pushes = accept_pushes(connection.clone(), sender, reading.subscribe());
                 tasks.spawn(pushes);
-                Wire::Quic { endpoint, connection, lanes: Vec::new() }
+                Wire::Quic { endpoint, connection, streams: Vec::new() }
             }
         };
         let Options { dialect, refuses_push_stream, .. } = options;
@@ -175,8 +175,8 @@ impl Raw {
 
     // --- Writing ---------------------------------------------------------------------------------------------
 
-    /// The lane this kind of client uses for something.
-    pub(crate) fn lane_for(&self, purpose: Purpose) -> usize {
+    /// The stream this kind of client uses for something.
+    pub(crate) fn stream_for(&self, purpose: Purpose) -> usize {
         match (self.kind, purpose) {
             (Kind::Tcp | Kind::Tls | Kind::QuicOne, _) => 0,
             (Kind::QuicMany, Purpose::Heartbeat) => 1,
@@ -184,23 +184,28 @@ impl Raw {
         }
     }
 
-    /// Opens streams until there are more than `lane`; needs nothing on TCP.
-    pub(crate) async fn open(&mut self, lane: usize) {
-        let Wire::Quic { connection, lanes, .. } = &mut self.wire else {
-            assert_eq!(lane, 0, "TCP has one lane");
+    /// Opens streams until there are more than `stream`; needs nothing on TCP.
+    pub(crate) async fn open(&mut self, stream: usize) {
+        let Wire::Quic { connection, streams, .. } = &mut self.wire else {
+            assert_eq!(stream, 0, "TCP has one stream");
             return;
         };
-        while lanes.len() <= lane {
+        while streams.len() <= stream {
             let (send, recv) = soon("a stream", connection.open_bi()).await.expect("a stream is granted");
             let seen_by = self.seen_by.upgrade().expect("the connection lives");
-            self.tasks.spawn(lane::read(Lane::Own(lanes.len()), recv, seen_by, self.reading.subscribe()));
-            lanes.push(send);
+            self.tasks.spawn(stream::read(
+                StreamOf::Own(streams.len()),
+                recv,
+                seen_by,
+                self.reading.subscribe(),
+            ));
+            streams.push(send);
         }
     }
 
-    /// Writes bytes on a lane; errors are left to the reading side.
-    pub(crate) async fn write_on(&mut self, lane: usize, bytes: impl AsRef<[u8]>) {
-        self.open(lane).await;
+    /// Writes bytes on a stream; errors are left to the reading side.
+    pub(crate) async fn write_on(&mut self, stream: usize, bytes: impl AsRef<[u8]>) {
+        self.open(stream).await;
         let bytes = bytes.as_ref();
         let _ = match &mut self.wire {
             Wire::Tcp(write) => {
@@ -214,29 +219,31 @@ impl Raw {
                 };
                 soon("room to write", written).await.is_ok()
             }
-            Wire::Quic { lanes, .. } => soon("room to write", lanes[lane].write_all(bytes)).await.is_ok(),
+            Wire::Quic { streams, .. } => {
+                soon("room to write", streams[stream].write_all(bytes)).await.is_ok()
+            }
         };
     }
 
-    /// Writes bytes on the login lane.
+    /// Writes bytes on the login stream.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.write_on(0, bytes).await;
     }
 
     /// Writes bytes one by one, each in a packet of its own as far as the transport allows.
-    pub(crate) async fn drip(&mut self, lane: usize, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn drip(&mut self, stream: usize, bytes: impl AsRef<[u8]>) {
         for byte in bytes.as_ref() {
-            self.write_on(lane, [*byte]).await;
+            self.write_on(stream, [*byte]).await;
             tokio::task::yield_now().await;
         }
     }
 
-    /// Finishes a lane; on TCP that is a FIN.
-    pub(crate) async fn finish(&mut self, lane: usize) {
+    /// Finishes a stream; on TCP that is a FIN.
+    pub(crate) async fn finish(&mut self, stream: usize) {
         match &mut self.wire {
             Wire::Tcp(write) => write.as_mut().expect("still open").shutdown().await.unwrap(),
             Wire::Tls(write) => write.as_mut().expect("still open").0.shutdown().await.unwrap(),
-            Wire::Quic { lanes, .. } => lanes[lane].finish().unwrap(),
+            Wire::Quic { streams, .. } => streams[stream].finish().unwrap(),
         }
     }
 
@@ -255,7 +262,7 @@ impl Raw {
                 self.tasks.shutdown().await;
                 drop((write, handle));
             }
-            Wire::Quic { lanes, .. } => lanes[0].reset(VarInt::from_u32(0)).unwrap(),
+            Wire::Quic { streams, .. } => streams[0].reset(VarInt::from_u32(0)).unwrap(),
         }
     }
 
@@ -273,9 +280,9 @@ impl Raw {
         self.reading.send_replace(Reading::Nothing);
     }
 
-    /// Stops reading one of its own lanes, until told otherwise.
-    pub(crate) fn stop_reading_lane(&self, lane: usize) {
-        self.reading.send_replace(Reading::AllBut(Lane::Own(lane)));
+    /// Stops reading one of its own streams, until told otherwise.
+    pub(crate) fn stop_reading_stream(&self, stream: usize) {
+        self.reading.send_replace(Reading::AllBut(StreamOf::Own(stream)));
     }
 
     /// Reads on.
@@ -291,10 +298,10 @@ impl Raw {
         }
     }
 
-    /// The send side of a QUIC lane.
-    pub(crate) fn quic_lane(&mut self, lane: usize) -> &mut quinn::SendStream {
+    /// The send side of a QUIC stream.
+    pub(crate) fn quic_stream(&mut self, stream: usize) -> &mut quinn::SendStream {
         match &mut self.wire {
-            Wire::Quic { lanes, .. } => &mut lanes[lane],
+            Wire::Quic { streams, .. } => &mut streams[stream],
             Wire::Tcp(_) | Wire::Tls(_) => panic!("a TCP client has no streams"),
         }
     }
@@ -317,17 +324,17 @@ impl Raw {
         encode(Opcode::Close, &CloseReason::Bye.payload())
     }
 
-    /// Sends a LogicPkt on a lane.
-    pub(crate) async fn send_on(&mut self, lane: usize, header: &pb::Header, body: &[u8]) {
+    /// Sends a LogicPkt on a stream.
+    pub(crate) async fn send_on(&mut self, stream: usize, header: &pb::Header, body: &[u8]) {
         let bytes = self.encode(header, body);
-        self.write_on(lane, bytes).await;
+        self.write_on(stream, bytes).await;
     }
 
-    /// Sends a request on the lane for messages; returns its sequence.
+    /// Sends a request on the stream for messages; returns its sequence.
     pub(crate) async fn request(&mut self, command: &str, dest: &str, body: &[u8]) -> u32 {
         let sequence = self.next_sequence();
         let header = request(command, sequence, dest);
-        self.send_on(self.lane_for(Purpose::Messages), &header, body).await;
+        self.send_on(self.stream_for(Purpose::Messages), &header, body).await;
         sequence
     }
 
@@ -361,26 +368,26 @@ impl Raw {
         let answer = self.response(sequence).await;
         assert_eq!(answer.header.status, 0, "{answer:?}");
         assert_eq!(answer.header.command, "login.signin");
-        assert_eq!(answer.lane, Lane::Own(0), "the answer comes back on the stream that asked");
+        assert_eq!(answer.stream, StreamOf::Own(0), "the answer comes back on the stream that asked");
         let body = pb::LoginResp::decode(answer.body).unwrap();
         assert_eq!(body.account, account);
         body.channel_id
     }
 
-    /// Sends a heartbeat of either sort and awaits its answer on the same lane.
+    /// Sends a heartbeat of either sort and awaits its answer on the same stream.
     pub(crate) async fn heartbeat(&mut self, frame_ping: bool) {
-        let lane = self.lane_for(Purpose::Heartbeat);
+        let stream = self.stream_for(Purpose::Heartbeat);
         if frame_ping {
-            self.write_on(lane, encode(Opcode::Ping, &[])).await;
+            self.write_on(stream, encode(Opcode::Ping, &[])).await;
             self.take("a frame pong", |seen| match seen {
                 Seen::Frame(at, frame) if frame.opcode == Opcode::Pong => Some(*at),
                 _ => None,
             })
             .await;
         } else {
-            self.write_on(lane, encode_basic(self.dialect, BASIC_PING)).await;
+            self.write_on(stream, encode_basic(self.dialect, BASIC_PING)).await;
             let (at, dialect, code) = self.take("a pong", Seen::basic).await;
-            assert_eq!((at, dialect, code), (Lane::Own(lane), self.dialect, 2));
+            assert_eq!((at, dialect, code), (StreamOf::Own(stream), self.dialect, 2));
         }
     }
 
@@ -417,8 +424,8 @@ impl Raw {
 
     fn describe_stash(&self) -> String {
         let short = |seen: &Seen| match seen.message() {
-            Some(Message { lane, header, .. }) => {
-                format!("{lane:?} {} {} status {}", header.command, header.sequence, header.status)
+            Some(Message { stream, header, .. }) => {
+                format!("{stream:?} {} {} status {}", header.command, header.sequence, header.status)
             }
             None => format!("{seen:?}").chars().take(80).collect(),
         };
@@ -432,7 +439,7 @@ impl Raw {
         }
     }
 
-    /// Awaits the Response to a request; its lane is that of the request's purpose unless the caller checks.
+    /// Awaits the Response to a request; its stream is that of the request's purpose unless the caller checks.
     pub(crate) async fn response(&mut self, sequence: u32) -> Message {
         let what = format!("the response to {sequence}");
         self.take(&what, |seen| seen.message().filter(|message| is_response(message, sequence))).await
@@ -446,8 +453,8 @@ impl Raw {
             })
             .await;
         let on_login = self.kind.is_tcp() || self.refuses_push_stream;
-        let expected = if on_login { Lane::Own(0) } else { Lane::Push(0) };
-        assert_eq!(push.lane, expected, "{push:?}");
+        let expected = if on_login { StreamOf::Own(0) } else { StreamOf::Push(0) };
+        assert_eq!(push.stream, expected, "{push:?}");
         push
     }
 
@@ -460,7 +467,7 @@ impl Raw {
     }
 
     /// Reads until the gateway has closed, and checks that the close came last.
-    pub(crate) async fn farewell(&mut self) -> Farewell {
+    pub(crate) async fn farewell(&mut self) -> CloseDetails {
         let mut all: Vec<Seen> = self.stash.drain(..).collect();
         while let Some(seen) = soon("the gateway to close", self.seen.recv()).await {
             all.push(seen);
@@ -472,11 +479,11 @@ impl Raw {
             Wire::Quic { connection, .. } => quic_code(&soon("the close", connection.closed()).await),
             Wire::Tcp(_) | Wire::Tls(_) => tcp_code(&all),
         };
-        Farewell { code, messages: all.iter().filter_map(Seen::message).collect() }
+        CloseDetails { code, messages: all.iter().filter_map(Seen::message).collect() }
     }
 
     /// Awaits the close and checks its code; returns what came before it.
-    pub(crate) async fn closed_with(&mut self, code: u16) -> Farewell {
+    pub(crate) async fn closed_with(&mut self, code: u16) -> CloseDetails {
         let farewell = self.farewell().await;
         assert_eq!(farewell.code, Some(code), "{farewell:?}");
         farewell
@@ -502,7 +509,7 @@ fn tcp_code(all: &[Seen]) -> Option<u16> {
     let close = all.iter().position(|seen| matches!(seen, Seen::Frame(_, f) if f.opcode == Opcode::Close))?;
     let Seen::Frame(_, frame) = &all[close] else { unreachable!() };
     assert!(
-        matches!(all[close + 1..], [Seen::End(Lane::Own(0), End::Finished)]),
+        matches!(all[close + 1..], [Seen::End(StreamOf::Own(0), End::Finished)]),
         "behind the close frame there is a FIN and nothing else: {all:?}"
     );
     let reason = CloseReason::from_payload(&frame.payload).expect("a code of the protocol");
@@ -541,10 +548,10 @@ async fn accept_pushes(
     seen_by: mpsc::Sender<Seen>,
     reading: watch::Receiver<Reading>,
 ) {
-    let mut lanes = JoinSet::new();
+    let mut streams = JoinSet::new();
     for number in 0.. {
         let Ok(stream) = connection.accept_uni().await else { break };
-        lanes.spawn(lane::read(Lane::Push(number), stream, seen_by.clone(), reading.clone()));
+        streams.spawn(stream::read(StreamOf::Push(number), stream, seen_by.clone(), reading.clone()));
     }
-    lanes.join_all().await;
+    streams.join_all().await;
 }

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::monitor::metrics;
-use crate::server::transport::{Farewell, Flushed, Read, Transport, Wrote};
-use crate::session::outgoing::LaneId;
+use crate::server::transport::{CloseDetails, Flushed, Read, Transport, Wrote};
+use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{Frame, FrameDecoder, Opcode};
 use crate::wire::packet::{Encoded, LogicPacket, Packet};
@@ -33,27 +33,27 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     /// One write: its stream, and how many frames it was offered.
-    Wrote(LaneId, usize),
+    Wrote(StreamId, usize),
     OpenedPushLane,
-    Finished(LaneId),
-    Reset(LaneId, CloseReason),
+    Finished(StreamId),
+    Reset(StreamId, CloseReason),
     /// With or without a word about the reason.
     Closed(CloseReason, bool),
 }
 
 #[derive(Default)]
 struct Script {
-    opened: VecDeque<LaneId>,
+    opened: VecDeque<StreamId>,
     steps: HashMap<u32, VecDeque<Step>>,
     /// Bytes that the client takes on a stream; no entry: any number.
     room: HashMap<u32, usize>,
-    stopped: Vec<LaneId>,
+    stopped: Vec<StreamId>,
     /// Whether the transport holds something back; no entry: it does not.
     flushed: Option<Flushed>,
     gone: Option<CloseReason>,
     /// None: QUIC.
     kind: Option<metrics::Transport>,
-    grants_push_lane: bool,
+    grants_push_stream: bool,
     written: HashMap<u32, BytesMut>,
     events: Vec<Event>,
     waker: Option<Waker>,
@@ -73,7 +73,7 @@ impl Client {
     /// A client with stream 0.
     pub(super) fn connect() -> (Self, FakeTransport) {
         let client = Self::default();
-        client.open(LaneId::LOGIN);
+        client.open(StreamId::LOGIN);
         (client.clone(), FakeTransport(client))
     }
 
@@ -93,21 +93,21 @@ impl Client {
         self.changed.notify_one();
     }
 
-    pub(super) fn open(&self, lane: LaneId) {
-        self.change(|script| script.opened.push_back(lane));
+    pub(super) fn open(&self, stream: StreamId) {
+        self.change(|script| script.opened.push_back(stream));
     }
 
-    pub(super) fn send(&self, lane: LaneId, data: impl Into<Bytes>) {
-        self.step(lane, Step::Data(data.into()));
+    pub(super) fn send(&self, stream: StreamId, data: impl Into<Bytes>) {
+        self.step(stream, Step::Data(data.into()));
     }
 
-    pub(super) fn step(&self, lane: LaneId, step: Step) {
-        self.change(|script| script.steps.entry(lane.0).or_default().push_back(step));
+    pub(super) fn step(&self, stream: StreamId, step: Step) {
+        self.change(|script| script.steps.entry(stream.0).or_default().push_back(step));
     }
 
     /// From now on it takes only so many bytes more of a stream.
-    pub(super) fn set_room(&self, lane: LaneId, bytes: usize) {
-        self.change(|script| script.room.insert(lane.0, bytes));
+    pub(super) fn set_room(&self, stream: StreamId, bytes: usize) {
+        self.change(|script| script.room.insert(stream.0, bytes));
     }
 
     /// From now on this is where what the transport took is.
@@ -115,8 +115,8 @@ impl Client {
         self.change(|script| script.flushed = Some(flushed));
     }
 
-    pub(super) fn stop(&self, lane: LaneId) {
-        self.change(|script| script.stopped.push(lane));
+    pub(super) fn stop(&self, stream: StreamId) {
+        self.change(|script| script.stopped.push(stream));
     }
 
     pub(super) fn vanish(&self, reason: CloseReason) {
@@ -128,8 +128,8 @@ impl Client {
         self.change(|script| script.kind = Some(kind));
     }
 
-    pub(super) fn grant_push_lane(&self) {
-        self.change(|script| script.grants_push_lane = true);
+    pub(super) fn grant_push_stream(&self) {
+        self.change(|script| script.grants_push_stream = true);
     }
 
     pub(super) fn events(&self) -> Vec<Event> {
@@ -137,25 +137,25 @@ impl Client {
     }
 
     /// How many frames each write to a stream since `from` was offered.
-    pub(super) fn writes(&self, lane: LaneId, from: usize) -> Vec<usize> {
+    pub(super) fn writes(&self, stream: StreamId, from: usize) -> Vec<usize> {
         let offered = |event: &Event| match event {
-            Event::Wrote(to, frames) if *to == lane => Some(*frames),
+            Event::Wrote(to, frames) if *to == stream => Some(*frames),
             _ => None,
         };
         self.script.borrow().events[from..].iter().filter_map(offered).collect()
     }
 
     /// The whole frames that came on a stream.
-    pub(super) fn frames(&self, lane: LaneId) -> Vec<Frame> {
-        let bytes = self.script.borrow().written.get(&lane.0).cloned().unwrap_or_default();
+    pub(super) fn frames(&self, stream: StreamId) -> Vec<Frame> {
+        let bytes = self.script.borrow().written.get(&stream.0).cloned().unwrap_or_default();
         let mut decoder = FrameDecoder::new(1 << 20);
         decoder.push(bytes.freeze());
         std::iter::from_fn(|| decoder.next_frame().unwrap()).collect()
     }
 
     /// The packets that came on a stream.
-    pub(super) fn packets(&self, lane: LaneId) -> Vec<LogicPacket> {
-        let frames = self.frames(lane).into_iter().filter(|frame| frame.opcode == Opcode::Binary);
+    pub(super) fn packets(&self, stream: StreamId) -> Vec<LogicPacket> {
+        let frames = self.frames(stream).into_iter().filter(|frame| frame.opcode == Opcode::Binary);
         let packet = |frame: Frame| match Packet::decode(&frame.payload) {
             Ok(Packet::Logic(packet)) => Some(packet),
             _ => None,
@@ -164,8 +164,8 @@ impl Client {
     }
 
     /// The payloads of the pongs that came on a stream.
-    pub(super) fn pongs(&self, lane: LaneId) -> Vec<Bytes> {
-        let frames = self.frames(lane).into_iter().filter(|frame| frame.opcode == Opcode::Pong);
+    pub(super) fn pongs(&self, stream: StreamId) -> Vec<Bytes> {
+        let frames = self.frames(stream).into_iter().filter(|frame| frame.opcode == Opcode::Pong);
         frames.map(|frame| frame.payload).collect()
     }
 
@@ -199,18 +199,18 @@ impl Transport for FakeTransport {
         self.0.script.borrow().kind.unwrap_or(metrics::Transport::Quic)
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneId, CloseReason>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<StreamId, CloseReason>> {
         let mut script = self.0.script.borrow_mut();
         script.waker = Some(cx.waker().clone());
-        script.opened.pop_front().map_or(Poll::Pending, |lane| Poll::Ready(Ok(lane)))
+        script.opened.pop_front().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream)))
     }
 
-    fn poll_read(&mut self, lane: LaneId, _cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>> {
+    fn poll_read(&mut self, stream: StreamId, _cx: &mut Context<'_>) -> Poll<Result<Read, CloseReason>> {
         let mut script = self.0.script.borrow_mut();
         if let Some(reason) = script.gone {
             return Poll::Ready(Err(reason));
         }
-        let Some(step) = script.steps.get_mut(&lane.0).and_then(VecDeque::pop_front) else {
+        let Some(step) = script.steps.get_mut(&stream.0).and_then(VecDeque::pop_front) else {
             return Poll::Pending;
         };
         drop(script);
@@ -228,15 +228,15 @@ impl Transport for FakeTransport {
 
     fn poll_write(
         &mut self,
-        lane: LaneId,
+        stream: StreamId,
         frames: &mut dyn Iterator<Item = &Encoded>,
         _cx: &mut Context<'_>,
     ) -> Poll<Result<Wrote, CloseReason>> {
         let mut script = self.0.script.borrow_mut();
-        if script.stopped.contains(&lane) {
+        if script.stopped.contains(&stream) {
             return Poll::Ready(Ok(Wrote::Stopped));
         }
-        let room = script.room.get(&lane.0).copied().unwrap_or(usize::MAX);
+        let room = script.room.get(&stream.0).copied().unwrap_or(usize::MAX);
         if room == 0 {
             return Poll::Pending;
         }
@@ -248,12 +248,12 @@ impl Transport for FakeTransport {
         }
         bytes.truncate(room);
         let taken = bytes.len();
-        if let Some(room) = script.room.get_mut(&lane.0) {
+        if let Some(room) = script.room.get_mut(&stream.0) {
             *room -= taken;
         }
-        script.written.entry(lane.0).or_default().extend_from_slice(&bytes);
+        script.written.entry(stream.0).or_default().extend_from_slice(&bytes);
         drop(script);
-        self.0.note(Event::Wrote(lane, offered));
+        self.0.note(Event::Wrote(stream, offered));
         Poll::Ready(Ok(Wrote::Bytes(taken)))
     }
 
@@ -261,23 +261,23 @@ impl Transport for FakeTransport {
         Ok(self.0.script.borrow().flushed.unwrap_or(Flushed::All))
     }
 
-    fn open_push_lane(&mut self, _cx: &mut Context<'_>) -> LaneId {
-        if !self.0.script.borrow().grants_push_lane {
-            return LaneId::LOGIN;
+    fn open_push_stream(&mut self, _cx: &mut Context<'_>) -> StreamId {
+        if !self.0.script.borrow().grants_push_stream {
+            return StreamId::LOGIN;
         }
         self.0.note(Event::OpenedPushLane);
-        LaneId::PUSH
+        StreamId::PUSH
     }
 
-    fn finish(&mut self, lane: LaneId) {
-        self.0.note(Event::Finished(lane));
+    fn finish(&mut self, stream: StreamId) {
+        self.0.note(Event::Finished(stream));
     }
 
-    fn reset(&mut self, lane: LaneId, reason: CloseReason) {
-        self.0.note(Event::Reset(lane, reason));
+    fn reset(&mut self, stream: StreamId, reason: CloseReason) {
+        self.0.note(Event::Reset(stream, reason));
     }
 
-    async fn close(self, farewell: Farewell) {
-        self.0.note(Event::Closed(farewell.reason, farewell.say_why));
+    async fn close(self, details: CloseDetails) {
+        self.0.note(Event::Closed(details.reason, details.say_why));
     }
 }

@@ -15,12 +15,12 @@ use self::fake::{Client, Event, Step};
 use super::*;
 use crate::auth::{Verifier, mint};
 use crate::config::{Auth, ExpectedClaims, Secret};
-use crate::dispatch::fixtures::{GATE, House, house};
+use crate::dispatch::fixtures::{GATE, TestDispatch, harness};
 use crate::handler::{ChannelIds, Gate, Handler};
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
 use crate::monitor::overload::Level;
 use crate::monitor::pressure::Pressure;
-use crate::server::admission::Stage;
+use crate::server::admission::NewcomerStage;
 use crate::server::reaper::reap;
 use crate::server::transport::Flushed;
 use crate::session::buckets::Buckets;
@@ -33,12 +33,12 @@ use crate::wire::pb;
 const SECRET: &[u8] = b"a secret of the tests, 32 bytes!";
 const SIGNIN: &str = "login.signin";
 const TALK: &str = "chat.user.talk";
-const LOGIN: LaneId = LaneId::LOGIN;
-const STREAM: LaneId = LaneId(4);
+const LOGIN: StreamId = StreamId::LOGIN;
+const STREAM: StreamId = StreamId(4);
 
 /// A worker: one login instance, one chat instance, and connections in tasks of their own.
 struct Worker {
-    house: House,
+    harness: TestDispatch,
     shared: Rc<Shared>,
     pressure: Pressure,
     tasks: JoinSet<()>,
@@ -70,26 +70,26 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async {
         let instances = [("login", "l1", Dialect::XIm), ("chat", "c1", Dialect::XIm)];
-        let house = house(limits.clone(), false, &instances);
-        house.up(&["l1", "c1"]);
+        let harness = harness(limits.clone(), false, &instances);
+        harness.up(&["l1", "c1"]);
         let verifier =
             Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default()));
         let ids = ChannelIds::new(GATE, 1 << 57);
         let pressure = Pressure::none();
         let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(Buckets::new(0, 1)) };
-        let dispatch = Rc::clone(&house.dispatch);
+        let dispatch = Rc::clone(&harness.dispatch);
         let admission = Arc::new(Admission::new(100, u64::MAX, &limits, Instant::now()));
         let shared = Rc::new(Shared {
             channels: Rc::clone(&dispatch.channels),
             entrance: admission.entrance(&limits, Instant::now(), &dispatch.metrics),
             admission,
             metrics: Arc::clone(&dispatch.metrics),
-            log: CloseLog::new(),
+            log: AccessLog::new(),
             handler: Handler::new(dispatch, verifier, gate, ids, Instant::now()),
             limits,
             wall_clock,
         });
-        test(Worker { house, shared, pressure, tasks: JoinSet::new() }).await;
+        test(Worker { harness, shared, pressure, tasks: JoinSet::new() }).await;
     });
 }
 
@@ -98,7 +98,8 @@ impl Worker {
         let (client, transport) = Client::connect();
         let (peer, at) = ([127, 0, 0, 1].into(), Instant::now());
         let admitted = self.shared.admission.admit(TransportLabel::Quic, peer, at, &self.shared.metrics);
-        let newcomer = self.shared.entrance.newcomers.arrive(Stage::Login(TransportLabel::Quic)).unwrap();
+        let newcomer =
+            self.shared.entrance.newcomers.arrive(NewcomerStage::Login(TransportLabel::Quic)).unwrap();
         let accepted = Accepted { admitted: admitted.unwrap(), newcomer, peer, at };
         self.tasks.spawn_local(Connection::new(transport, Rc::clone(&self.shared), accepted).run());
         client
@@ -123,7 +124,7 @@ impl Worker {
         let login = pb::LoginReq { token, tags, ..pb::LoginReq::default() };
         client.send(LOGIN, frame_of(&packet(SIGNIN, 1, login.encode_to_vec())));
         self.quiet().await;
-        let packets = self.house.take_all("l1");
+        let packets = self.harness.take_all("l1");
         assert_eq!(packets.len(), 1, "the sign-in of {account}");
         header(&packets[0]).channel_id
     }
@@ -131,7 +132,7 @@ impl Worker {
     async fn sign_in(&mut self, account: &str) -> SignedIn {
         let client = self.connect();
         let channel = self.knock(&client, account).await;
-        self.house.answer("l1", &channel, SIGNIN, 1, 0);
+        self.harness.answer("l1", &channel, SIGNIN, 1, 0);
         client.until("the login response", |client| client.packets(LOGIN).len() == 1).await;
         self.quiet().await;
         SignedIn { client, channel }
@@ -144,19 +145,19 @@ impl Worker {
 
     /// The reasons of the sign-outs that are owed now.
     fn signouts(&self) -> Vec<Option<String>> {
-        self.house.place_signouts();
-        let packets = self.house.take_all("l1");
+        self.harness.place_signouts();
+        let packets = self.harness.take_all("l1");
         packets.iter().map(|packet| meta(&header(packet), "reason")).collect()
     }
 
     /// Is nothing left of any connection?
     fn assert_baseline(&self) {
-        let books = &self.house.books;
-        assert_eq!(books.pending(), 0);
-        assert_eq!(books.queued(), (0, 0));
-        assert_eq!(books.value("gateway_partial_bytes"), 0);
-        assert_eq!(books.signouts_waiting(), 0);
-        assert_eq!(books.value("gateway_connections{transport=\"quic\"}"), 0);
+        let test_metrics = &self.harness.test_metrics;
+        assert_eq!(test_metrics.pending(), 0);
+        assert_eq!(test_metrics.queued(), (0, 0));
+        assert_eq!(test_metrics.value("gateway_partial_bytes"), 0);
+        assert_eq!(test_metrics.signouts_waiting(), 0);
+        assert_eq!(test_metrics.value("gateway_connections{transport=\"quic\"}"), 0);
         assert_eq!(self.shared.channels.opening(), 0);
         self.shared.channels.for_each(|channel| panic!("{} is still registered", channel.id));
     }
@@ -181,8 +182,8 @@ fn pings(count: usize) -> Bytes {
 }
 
 /// Sequence and status of each packet that came on a stream.
-fn answers(client: &Client, lane: LaneId) -> Vec<(u32, i32)> {
-    let headers = client.packets(lane).into_iter().map(|packet| header(&packet));
+fn answers(client: &Client, stream: StreamId) -> Vec<(u32, i32)> {
+    let headers = client.packets(stream).into_iter().map(|packet| header(&packet));
     headers.map(|header| (header.sequence, header.status)).collect()
 }
 
@@ -219,11 +220,11 @@ fn f10_a_panic_ends_one_connection_and_nothing_of_it_is_left() {
         let alice = worker.sign_in("alice").await;
         alice.client.send(LOGIN, [talk(7), talk(8)].concat());
         worker.quiet().await;
-        worker.house.write("c1", 1);
+        worker.harness.write("c1", 1);
         alice.client.set_room(LOGIN, 0);
-        worker.house.push("c1", &alice.channel, "a push that is not taken");
+        worker.harness.push("c1", &alice.channel, "a push that is not taken");
         worker.quiet().await;
-        assert_eq!((worker.house.books.pending(), worker.house.books.queued().0), (2, 1));
+        assert_eq!((worker.harness.test_metrics.pending(), worker.harness.test_metrics.queued().0), (2, 1));
 
         alice.client.step(LOGIN, Step::Panic);
         let ended = worker.ended().await;
@@ -231,20 +232,23 @@ fn f10_a_panic_ends_one_connection_and_nothing_of_it_is_left() {
         reap(ended, &worker.shared.metrics);
         assert_eq!(worker.signouts(), [Some("internal_error".to_owned())]);
         worker.assert_baseline();
-        let books = &worker.house.books;
-        assert_eq!(books.rejects(Reject::TaskPanic), 1);
-        assert_eq!(books.push_drops(PushDrop::Closing), 1);
-        assert_eq!(books.value("gateway_closes_total{reason=\"internal_error\",transport=\"quic\"}"), 1);
-        assert_eq!(books.signouts(Signout::Written), 1);
+        let test_metrics = &worker.harness.test_metrics;
+        assert_eq!(test_metrics.rejects(Reject::TaskPanic), 1);
+        assert_eq!(test_metrics.push_drops(PushDrop::Closing), 1);
+        assert_eq!(
+            test_metrics.value("gateway_closes_total{reason=\"internal_error\",transport=\"quic\"}"),
+            1
+        );
+        assert_eq!(test_metrics.signouts(Signout::Written), 1);
 
         // What was accepted is still forwarded, and the worker goes on.
-        assert_eq!(worker.house.link("c1").write_with(|frames| frames.count()), 2);
-        worker.house.write("c1", usize::MAX);
+        assert_eq!(worker.harness.link("c1").write_with(|frames| frames.count()), 2);
+        worker.harness.write("c1", usize::MAX);
         let bob = worker.sign_in("bob").await;
         bob.client.send(LOGIN, talk(9));
         worker.quiet().await;
-        assert_eq!(worker.house.take_all("c1").len(), 1);
-        worker.house.answer("c1", &bob.channel, TALK, 9, 0);
+        assert_eq!(worker.harness.take_all("c1").len(), 1);
+        worker.harness.answer("c1", &bob.channel, TALK, 9, 0);
         bob.client.until("the answer", |client| answers(client, LOGIN).contains(&(9, 0))).await;
     });
 }
@@ -263,7 +267,7 @@ fn f10_a_panic_before_and_within_the_login() {
         opening.step(LOGIN, Step::Panic);
         assert!(worker.ended().await.is_err());
         assert_eq!(worker.signouts(), [], "it is held back until the answer");
-        worker.house.answer("l1", &channel, SIGNIN, 1, 0);
+        worker.harness.answer("l1", &channel, SIGNIN, 1, 0);
         assert_eq!(worker.signouts(), [Some("internal_error".to_owned())]);
         worker.assert_baseline();
     });
@@ -275,17 +279,17 @@ fn a4_a_slow_frame_resets_its_stream_and_no_other() {
     run(limits, async |mut worker| {
         let alice = worker.sign_in("alice").await;
         alice.client.open(STREAM);
-        alice.client.open(LaneId(8));
+        alice.client.open(StreamId(8));
         let begun = Instant::now();
         alice.client.send(STREAM, Bytes::from_static(&[2, 0]));
-        alice.client.send(LaneId(8), ping(b"whole"));
+        alice.client.send(StreamId(8), ping(b"whole"));
         alice.client.until("the reset", |c| c.events().iter().any(|e| matches!(e, Event::Reset(..)))).await;
         assert!(begun.elapsed() >= millis(60), "{:?}", begun.elapsed());
         assert!(alice.client.events().contains(&Event::Reset(STREAM, CloseReason::ReadTimeout)));
-        assert_eq!(worker.house.books.rejects(Reject::SlowFrame), 1);
+        assert_eq!(worker.harness.test_metrics.rejects(Reject::SlowFrame), 1);
         alice.client.send(LOGIN, ping(b"1"));
-        alice.client.send(LaneId(8), ping(b"2"));
-        alice.client.until("both pongs", |c| c.pongs(LOGIN).len() + c.pongs(LaneId(8)).len() == 3).await;
+        alice.client.send(StreamId(8), ping(b"2"));
+        alice.client.until("both pongs", |c| c.pongs(LOGIN).len() + c.pongs(StreamId(8)).len() == 3).await;
         assert_eq!(alice.client.closed(), None);
     });
 }
@@ -325,7 +329,7 @@ fn a15_a_large_frame_that_has_begun_waits_for_room_and_small_ones_do_not() {
         alice.client.send(LOGIN, ping(b"a small one"));
         alice.client.until("the small one", |client| client.pongs(LOGIN).len() == 1).await;
         worker.quiet().await;
-        let partial = || worker.house.books.value("gateway_partial_bytes");
+        let partial = || worker.harness.test_metrics.value("gateway_partial_bytes");
         let held = i64::try_from(begin).unwrap();
         assert!((held..held * 2 + 2).contains(&partial()), "{} bytes", partial());
         worker.pressure.set_level(Level::RefuseLogins);
@@ -344,12 +348,13 @@ fn a15_the_clock_of_a_frame_that_waits_for_room_runs_and_its_end_counts_it_off()
         alice.client.send(STREAM, large(&limits));
         worker.quiet().await;
         assert!(
-            worker.house.books.value("gateway_partial_bytes") >= i64::try_from(limits.max_frame).unwrap()
+            worker.harness.test_metrics.value("gateway_partial_bytes")
+                >= i64::try_from(limits.max_frame).unwrap()
         );
         worker.pressure.set_level(Level::CloseNewest);
         alice.client.until("the reset", |c| c.events().iter().any(|e| matches!(e, Event::Reset(..)))).await;
         worker.quiet().await;
-        assert_eq!(worker.house.books.value("gateway_partial_bytes"), 0);
+        assert_eq!(worker.harness.test_metrics.value("gateway_partial_bytes"), 0);
         assert_eq!(alice.client.closed(), None);
     });
 }
@@ -378,11 +383,15 @@ fn a5_a_stream_finished_within_a_frame_still_gets_the_answers_it_is_owed() {
         alice.client.send(STREAM, [talk(7), Bytes::from_static(&[2, 0, 0])].concat());
         alice.client.step(STREAM, Step::Finish);
         worker.quiet().await;
-        worker.house.take_all("c1");
+        worker.harness.take_all("c1");
         tokio::time::sleep(millis(120)).await;
-        assert_eq!(worker.house.books.rejects(Reject::Truncated), 1);
-        assert_eq!(worker.house.books.rejects(Reject::SlowFrame), 0, "its end is not awaited any more");
-        worker.house.answer("c1", &alice.channel, TALK, 7, 0);
+        assert_eq!(worker.harness.test_metrics.rejects(Reject::Truncated), 1);
+        assert_eq!(
+            worker.harness.test_metrics.rejects(Reject::SlowFrame),
+            0,
+            "its end is not awaited any more"
+        );
+        worker.harness.answer("c1", &alice.channel, TALK, 7, 0);
         alice.client.until("the end", |c| c.events().contains(&Event::Finished(STREAM))).await;
         assert_eq!(answers(&alice.client, STREAM), [(7, 0)]);
         assert_eq!(alice.client.closed(), None);
@@ -397,16 +406,16 @@ fn c8_a_client_that_takes_nothing_is_closed_after_the_stall() {
         let bob = worker.sign_in("bob").await;
         alice.client.set_room(LOGIN, 3);
         let begun = Instant::now();
-        worker.house.push("c1", &alice.channel, "one");
-        worker.house.push("c1", &alice.channel, "two");
-        worker.house.push("c1", &bob.channel, "one");
+        worker.harness.push("c1", &alice.channel, "one");
+        worker.harness.push("c1", &alice.channel, "two");
+        worker.harness.push("c1", &bob.channel, "one");
         bob.client.until("his push", |client| client.packets(LOGIN).len() == 2).await;
         assert_eq!(alice.client.until_closed().await, (CloseReason::SlowConsumer, false));
         assert!(begun.elapsed() >= millis(80), "{:?}", begun.elapsed());
         assert!(worker.ended().await.is_ok());
         assert_eq!(worker.signouts(), [Some("slow_consumer".to_owned())]);
-        assert_eq!(worker.house.books.push_drops(PushDrop::SlowConsumer), 2);
-        assert_eq!(worker.house.books.queued(), (0, 0));
+        assert_eq!(worker.harness.test_metrics.push_drops(PushDrop::SlowConsumer), 2);
+        assert_eq!(worker.harness.test_metrics.queued(), (0, 0));
         assert_eq!(bob.client.closed(), None);
     });
 }
@@ -417,7 +426,7 @@ fn c8_a_client_that_takes_a_little_now_and_then_is_not_stalled() {
     run(limits, async |mut worker| {
         let alice = worker.sign_in("alice").await;
         alice.client.set_room(LOGIN, 0);
-        worker.house.push("c1", &alice.channel, vec![b'x'; 100]);
+        worker.harness.push("c1", &alice.channel, vec![b'x'; 100]);
         for _ in 0..10 {
             tokio::time::sleep(millis(50)).await;
             alice.client.set_room(LOGIN, 1);
@@ -435,9 +444,13 @@ fn c8_a_client_that_takes_nothing_of_what_the_transport_holds_back_is_stalled() 
         let alice = worker.sign_in("alice").await;
         alice.client.set_flushed(Flushed::Nothing);
         let begun = Instant::now();
-        worker.house.push("c1", &alice.channel, "one");
+        worker.harness.push("c1", &alice.channel, "one");
         alice.client.until("it to be taken", |client| client.packets(LOGIN).len() == 2).await;
-        assert_eq!(worker.house.books.queued(), (0, 0), "nothing is queued, and yet it did not go out");
+        assert_eq!(
+            worker.harness.test_metrics.queued(),
+            (0, 0),
+            "nothing is queued, and yet it did not go out"
+        );
         assert_eq!(alice.client.until_closed().await, (CloseReason::SlowConsumer, false));
         assert!(begun.elapsed() >= millis(80), "{:?}", begun.elapsed());
     });
@@ -482,7 +495,8 @@ fn g6_reading_stops_while_the_answers_are_not_taken_and_goes_on_afterwards() {
         alice.client.set_room(LOGIN, 0);
         alice.client.send(LOGIN, pings(1000));
         worker.quiet().await;
-        let read = |worker: &Worker| worker.house.books.value("gateway_heartbeats_total{kind=\"frame\"}");
+        let read =
+            |worker: &Worker| worker.harness.test_metrics.value("gateway_heartbeats_total{kind=\"frame\"}");
         assert_eq!(read(&worker), 40);
         alice.client.set_room(LOGIN, 10 * frame::HEAD_LEN);
         worker.quiet().await;
@@ -534,9 +548,9 @@ fn g1_g4_a_request_still_queued_at_its_deadline_is_taken_back_and_answered_300()
         alice.client.until("the answer", |client| client.packets(LOGIN).len() == 2).await;
         assert!(arrived.elapsed() >= millis(100), "{:?}", arrived.elapsed());
         assert_eq!(answers(&alice.client, LOGIN), [(1, 0), (7, pb::Status::SystemException as i32)]);
-        assert!(worker.house.link("c1").is_drained(), "it was taken out first");
-        assert_eq!(worker.house.books.pending(), 0);
-        assert_eq!(worker.house.books.requests(), (2, 1, 1));
+        assert!(worker.harness.link("c1").is_drained(), "it was taken out first");
+        assert_eq!(worker.harness.test_metrics.pending(), 0);
+        assert_eq!(worker.harness.test_metrics.requests(), (2, 1, 1));
         assert_eq!(alice.client.closed(), None);
     });
 }
@@ -549,14 +563,14 @@ fn g1_g4_a_request_that_was_sent_is_answered_210_at_its_deadline_and_its_late_an
         alice.client.open(STREAM);
         alice.client.send(STREAM, talk(7));
         worker.quiet().await;
-        worker.house.write("c1", 1);
+        worker.harness.write("c1", 1);
         alice.client.until("the answer", |client| client.packets(STREAM).len() == 1).await;
         assert_eq!(answers(&alice.client, STREAM), [(7, pb::Status::OutcomeUnknown as i32)]);
-        worker.house.answer("c1", &alice.channel, TALK, 7, 0);
+        worker.harness.answer("c1", &alice.channel, TALK, 7, 0);
         worker.quiet().await;
         assert_eq!(client_answers(&alice.client), [(1, 0), (7, 210)], "exactly one answer");
-        assert_eq!(worker.house.books.rejects(Reject::ResponseUnmatched), 1);
-        assert_eq!(worker.house.books.pending(), 0);
+        assert_eq!(worker.harness.test_metrics.rejects(Reject::ResponseUnmatched), 1);
+        assert_eq!(worker.harness.test_metrics.pending(), 0);
     });
 }
 
@@ -602,7 +616,7 @@ fn a_login_that_is_not_answered_in_time_ends_with_210_or_300() {
             client.send(LOGIN, frame_of(&packet(SIGNIN, 1, login.encode_to_vec())));
             worker.quiet().await;
             if handed_over {
-                worker.house.take_all("l1");
+                worker.harness.take_all("l1");
             }
             assert_eq!(client.until_closed().await, (CloseReason::LoginUnavailable, true));
             assert_eq!(answers(&client, LOGIN), [(1, status as i32)]);
@@ -634,21 +648,21 @@ fn c6_answers_of_other_streams_are_written_although_one_was_stopped() {
     run(no_rates(), async |mut worker| {
         let alice = worker.sign_in("alice").await;
         for (id, sequence) in [(4, 4), (8, 8), (12, 12)] {
-            alice.client.open(LaneId(id));
-            alice.client.send(LaneId(id), talk(sequence));
+            alice.client.open(StreamId(id));
+            alice.client.send(StreamId(id), talk(sequence));
         }
         worker.quiet().await;
-        assert_eq!(worker.house.take_all("c1").len(), 3);
+        assert_eq!(worker.harness.take_all("c1").len(), 3);
         alice.client.stop(STREAM);
         worker.quiet().await;
         for sequence in [4, 8, 12] {
-            worker.house.answer("c1", &alice.channel, TALK, sequence, 0);
+            worker.harness.answer("c1", &alice.channel, TALK, sequence, 0);
         }
         worker.quiet().await;
-        assert_eq!(answers(&alice.client, LaneId(8)), [(8, 0)]);
-        assert_eq!(answers(&alice.client, LaneId(12)), [(12, 0)]);
+        assert_eq!(answers(&alice.client, StreamId(8)), [(8, 0)]);
+        assert_eq!(answers(&alice.client, StreamId(12)), [(12, 0)]);
         assert!(alice.client.events().contains(&Event::Reset(STREAM, CloseReason::Bye)));
-        assert_eq!(worker.house.books.queued(), (0, 0));
+        assert_eq!(worker.harness.test_metrics.queued(), (0, 0));
         assert_eq!(alice.client.closed(), None);
     });
 }
@@ -660,13 +674,16 @@ fn c7_answers_to_a_stream_that_was_reset_are_dropped_and_counted() {
         alice.client.open(STREAM);
         alice.client.send(STREAM, talk(7));
         worker.quiet().await;
-        worker.house.take_all("c1");
+        worker.harness.take_all("c1");
         alice.client.step(STREAM, Step::Reset);
         worker.quiet().await;
-        worker.house.answer("c1", &alice.channel, TALK, 7, 0);
+        worker.harness.answer("c1", &alice.channel, TALK, 7, 0);
         worker.quiet().await;
-        assert_eq!(worker.house.books.rejects(Reject::StreamReset), 1);
-        assert_eq!((worker.house.books.pending(), worker.house.books.queued()), (0, (0, 0)));
+        assert_eq!(worker.harness.test_metrics.rejects(Reject::StreamReset), 1);
+        assert_eq!(
+            (worker.harness.test_metrics.pending(), worker.harness.test_metrics.queued()),
+            (0, (0, 0))
+        );
         assert_eq!(alice.client.closed(), None);
     });
 }
@@ -677,18 +694,18 @@ fn b22_pushes_wait_behind_the_login_response_and_take_their_own_stream_if_grante
         run(no_rates(), async move |mut worker| {
             let client = worker.connect();
             if granted {
-                client.grant_push_lane();
+                client.grant_push_stream();
             }
             let channel = worker.knock(&client, "alice").await;
-            worker.house.push("c1", &channel, "early");
+            worker.harness.push("c1", &channel, "early");
             worker.quiet().await;
             assert!(client.events().is_empty(), "nothing is written before the answer");
-            worker.house.answer("l1", &channel, SIGNIN, 1, 0);
-            worker.house.push("c1", &channel, "late");
-            let lane = if granted { LaneId::PUSH } else { LOGIN };
+            worker.harness.answer("l1", &channel, SIGNIN, 1, 0);
+            worker.harness.push("c1", &channel, "late");
+            let stream = if granted { StreamId::PUSH } else { LOGIN };
             let expected = if granted { 2 } else { 3 };
-            client.until("both pushes", |client| client.packets(lane).len() == expected).await;
-            let bodies: Vec<_> = client.packets(lane).into_iter().map(|packet| packet.body).collect();
+            client.until("both pushes", |client| client.packets(stream).len() == expected).await;
+            let bodies: Vec<_> = client.packets(stream).into_iter().map(|packet| packet.body).collect();
             assert_eq!(bodies[expected - 2..], [Bytes::from("early"), Bytes::from("late")]);
             assert!(matches!(client.events()[0], Event::Wrote(LOGIN, _)), "{:?}", client.events());
         });
@@ -702,19 +719,19 @@ fn f1_a_draining_channel_gets_its_last_answers_and_no_more_pushes() {
         let idle = worker.sign_in("bob").await;
         alice.client.send(LOGIN, talk(7));
         worker.quiet().await;
-        worker.house.take_all("c1");
+        worker.harness.take_all("c1");
         worker.shared.channels.close_all(CloseReason::Draining).await;
         assert_eq!(idle.client.until_closed().await, (CloseReason::Draining, true));
         alice.client.send(LOGIN, talk(8));
-        worker.house.push("c1", &alice.channel, "too late");
+        worker.harness.push("c1", &alice.channel, "too late");
         worker.quiet().await;
         assert_eq!(alice.client.closed(), None, "one answer is owed");
-        assert!(worker.house.take_all("c1").is_empty(), "what comes after is not handed over");
-        worker.house.answer("c1", &alice.channel, TALK, 7, 0);
+        assert!(worker.harness.take_all("c1").is_empty(), "what comes after is not handed over");
+        worker.harness.answer("c1", &alice.channel, TALK, 7, 0);
         assert_eq!(alice.client.until_closed().await, (CloseReason::Draining, true));
         assert_eq!(answers(&alice.client, LOGIN), [(1, 0), (8, 300), (7, 0)]);
-        assert_eq!(worker.house.books.push_drops(PushDrop::Closing), 1);
-        assert_eq!(worker.house.books.rejects(Reject::ChannelClosing), 1);
+        assert_eq!(worker.harness.test_metrics.push_drops(PushDrop::Closing), 1);
+        assert_eq!(worker.harness.test_metrics.rejects(Reject::ChannelClosing), 1);
         assert!(worker.ended().await.is_ok() && worker.ended().await.is_ok());
         assert_eq!(worker.signouts().len(), 2);
         worker.assert_baseline();
@@ -734,9 +751,9 @@ fn f1_g1_what_has_come_when_the_close_begins_is_answered_300_and_never_handed_ov
         assert_eq!(alice.client.until_closed().await, (CloseReason::Draining, true));
         assert_eq!(answers(&alice.client, LOGIN), [(1, 0), (7, 300)]);
         assert_eq!(answers(&alice.client, STREAM), [(8, 300)]);
-        assert!(worker.house.take_all("c1").is_empty());
+        assert!(worker.harness.take_all("c1").is_empty());
         assert!(worker.ended().await.is_ok());
-        let (received, forwarded, rejected) = worker.house.books.requests();
+        let (received, forwarded, rejected) = worker.harness.test_metrics.requests();
         assert_eq!((received, forwarded, rejected), (3, 1, 2), "G9");
         assert_eq!(worker.signouts(), [Some("draining".to_owned())]);
         worker.assert_baseline();
@@ -756,9 +773,9 @@ fn f1_channels_are_served_until_their_own_close_and_connections_without_one_end_
         // A request, its answer and a push, all of them after the drain began.
         alice.client.send(LOGIN, talk(7));
         worker.quiet().await;
-        assert_eq!(worker.house.take_all("c1").len(), 1, "handed over as ever");
-        worker.house.answer("c1", &alice.channel, TALK, 7, 0);
-        worker.house.push("c1", &alice.channel, "in time");
+        assert_eq!(worker.harness.take_all("c1").len(), 1, "handed over as ever");
+        worker.harness.answer("c1", &alice.channel, TALK, 7, 0);
+        worker.harness.push("c1", &alice.channel, "in time");
         worker.quiet().await;
         assert_eq!(alice.client.closed(), None);
         let late = worker.connect();
@@ -813,26 +830,26 @@ fn f1_go_away_reaches_those_who_know_it_and_nobody_else() {
         run(no_rates(), async |mut worker| {
             let go_away = GoAway { seconds: 12, code: 3000 };
             let expected = Bytes::from_static(b"2345\0\x03\0\x04\0\x0c\x0b\xb8");
-            let basics = |client: &Client, lane| -> Vec<Bytes> {
-                let payloads = client.frames(lane).into_iter().map(|frame| frame.payload);
+            let basics = |client: &Client, stream| -> Vec<Bytes> {
+                let payloads = client.frames(stream).into_iter().map(|frame| frame.payload);
                 payloads.filter(|payload| payload.starts_with(b"2345")).collect()
             };
             let client = worker.connect();
             client.be(kind);
-            client.grant_push_lane();
+            client.grant_push_stream();
             let channel = worker.knock_with(&client, "alice", tags).await;
             let channels = worker.shared.channels.begin_drain().await;
             worker.shared.channels.get(&channel).unwrap().announce_close(go_away);
             worker.quiet().await;
             assert!(client.frames(LOGIN).is_empty(), "nothing before the login response");
-            worker.house.answer("l1", &channel, SIGNIN, 1, 0);
+            worker.harness.answer("l1", &channel, SIGNIN, 1, 0);
             client.until("the login response", |client| client.packets(LOGIN).len() == 1).await;
-            worker.house.push("c1", &channel, "behind it");
+            worker.harness.push("c1", &channel, "behind it");
             worker.quiet().await;
             let expected = if told { vec![expected.clone()] } else { Vec::new() };
-            assert_eq!(basics(&client, LaneId::PUSH), expected, "{kind:?} {tags:?}");
+            assert_eq!(basics(&client, StreamId::PUSH), expected, "{kind:?} {tags:?}");
             assert!(basics(&client, LOGIN).is_empty());
-            assert_eq!(client.packets(LaneId::PUSH).len(), 1, "the push comes all the same");
+            assert_eq!(client.packets(StreamId::PUSH).len(), 1, "the push comes all the same");
             drop(channels);
             worker.shared.channels.close(&channel, CloseReason::Draining);
             assert_eq!(client.until_closed().await, (CloseReason::Draining, true));
@@ -860,8 +877,8 @@ fn f7_a_wall_clock_that_jumps_changes_nothing_but_who_may_sign_in() {
             let sequence = 10 + sequence as u32;
             alice.client.send(LOGIN, talk(sequence));
             worker.quiet().await;
-            assert_eq!(worker.house.take_all("c1").len(), 1, "{wrong_by}");
-            worker.house.answer("c1", &alice.channel, TALK, sequence, 0);
+            assert_eq!(worker.harness.take_all("c1").len(), 1, "{wrong_by}");
+            worker.harness.answer("c1", &alice.channel, TALK, sequence, 0);
             worker.quiet().await;
             assert_eq!(answers(&alice.client, LOGIN).last(), Some(&(sequence, 0)), "{wrong_by}");
             assert_eq!(alice.client.closed(), None, "{wrong_by}");
@@ -876,7 +893,7 @@ fn f7_a_wall_clock_that_jumps_changes_nothing_but_who_may_sign_in() {
                 assert_eq!(answers(&client, LOGIN), [(1, status)], "{wrong_by}");
             } else {
                 worker.quiet().await;
-                let signin = worker.house.take_all("l1").remove(0);
+                let signin = worker.harness.take_all("l1").remove(0);
                 ids.push(header(&signin).channel_id);
                 client.vanish(CloseReason::PeerClosed);
             }

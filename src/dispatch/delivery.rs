@@ -1,0 +1,270 @@
+//! What a logic service sends: a push to many channels, or a response to one (protocol §4.6–§4.8).
+//!
+//! A delivery can be interrupted between two channels, so that neither a long list nor a channel whose writer
+//! needs its turn holds up the link or the worker.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::dispatch::Dispatch;
+use crate::dispatch::health::HealthEvent;
+use crate::dispatch::link::Link;
+use crate::limits::{Limits, READ_CHUNK};
+use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, PushDrop, Reject};
+use crate::session::channel::{Channel, ChannelState};
+use crate::session::outgoing::Full;
+use crate::session::pending::Ticket;
+use crate::wire::close::CloseReason;
+use crate::wire::command;
+use crate::wire::dialect::Dialect;
+use crate::wire::header::{HeaderLimits, HeaderView};
+use crate::wire::packet::{Encoded, LogicPacket};
+use crate::wire::pb;
+use crate::wire::rewrite;
+
+/// The meta that names the receivers.
+const CHANNELS_KEY: &str = "dest.channels";
+
+/// One packet of a logic service on its way to its channels.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    packet: LogicPacket,
+    command: Bytes,
+    sequence: u32,
+    status: i32,
+    is_response: bool,
+    /// Ids joined by commas, a slice of the header.
+    channels: Bytes,
+    /// Where the next id begins; beyond the end when all are served.
+    position: usize,
+    /// The packet for clients, per dialect, encoded when the first receiver needs it.
+    frames: [Option<Encoded>; 2],
+    /// The channel this push throws out.
+    kicks: Option<String>,
+    serial: u64,
+}
+
+/// How far a delivery came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// To its end.
+    Done,
+    /// The link must yield, then go on.
+    Yield,
+}
+
+impl Delivery {
+    /// Reads who is to get the packet, within these bounds. `serial` tells pushes apart.
+    ///
+    /// # Errors
+    /// Why it is dropped whole.
+    pub(crate) fn parse(
+        packet: LogicPacket,
+        gate_id: &str,
+        limits: &Limits,
+        serial: u64,
+    ) -> Result<Self, PushDrop> {
+        let view =
+            HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).map_err(|_| PushDrop::BadPacket)?;
+        let [gateway, channels] = view.last_metas([packet.dialect.gateway_key(), CHANNELS_KEY]);
+        if gateway != Some(gate_id) {
+            return Err(PushDrop::WrongGateway);
+        }
+        let channels = channels.filter(|list| !list.is_empty()).ok_or(PushDrop::NoDestination)?;
+        if channels.bytes().filter(|byte| *byte == b',').count() >= limits.backend_max_channels {
+            return Err(PushDrop::TooMany);
+        }
+        let is_response = view.flag == pb::Flag::Response as i32;
+        if !is_response && packet.frame_len() > limits.max_push {
+            return Err(PushDrop::TooLarge);
+        }
+        let kicks = (view.command == command::LOGIN_SIGNIN && view.flag == pb::Flag::Push as i32)
+            .then(|| pb::KickOutNotify::decode(packet.body.clone()).ok())
+            .flatten()
+            .map(|notify| notify.channel_id);
+        Ok(Self {
+            command: packet.header.slice_ref(view.command.as_bytes()),
+            sequence: view.sequence,
+            status: view.status,
+            is_response,
+            channels: packet.header.slice_ref(channels.as_bytes()),
+            position: 0,
+            frames: [None, None],
+            kicks,
+            serial,
+            packet,
+        })
+    }
+
+    /// Returns `true` if it is a push, which a link counts.
+    pub(crate) fn is_push(&self) -> bool {
+        !self.is_response
+    }
+
+    /// Serves the next channels, at most `budget` of them.
+    pub(crate) fn run(&mut self, dispatch: &Dispatch, link: &Link, budget: &mut usize, now: Instant) -> Step {
+        // One handle for the whole list, not one per id.
+        let list = self.channels.clone();
+        while self.position < list.len() {
+            if *budget == 0 {
+                return Step::Yield;
+            }
+            // Charged for ids that lead nowhere, too: looking them up is the work.
+            *budget -= 1;
+            let rest = &list[self.position..];
+            let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+            let id = std::str::from_utf8(&rest[..len]).unwrap_or_default();
+            if !id.is_empty() && self.serve(id, dispatch, link, now) == Step::Yield {
+                return Step::Yield;
+            }
+            self.position += len + 1;
+        }
+        Step::Done
+    }
+
+    fn serve(&mut self, id: &str, dispatch: &Dispatch, link: &Link, now: Instant) -> Step {
+        let channel = dispatch.channels.get(id);
+        if self.is_response {
+            self.respond(id, channel.as_ref(), dispatch, link, now);
+            return Step::Done;
+        }
+        let Some(channel) = channel else {
+            dispatch.metrics.push_received(1);
+            dispatch.metrics.push_dropped(PushDrop::NoChannel, 1);
+            return Step::Done;
+        };
+        self.push(&channel, dispatch)
+    }
+
+    fn push(&mut self, channel: &Channel, dispatch: &Dispatch) -> Step {
+        let frame = self.frame(channel.dialect);
+        let bytes = frame.len();
+        // A mark in the channel instead of a set of ids: a list of 100,000 costs no memory (row E5).
+        if !channel.is_first_of_push(self.serial) {
+            return Step::Done;
+        }
+        let outgoing = &channel.outgoing;
+        let is_kicked = self.kicks.as_deref() == Some(&*channel.id);
+        // The kick is noted with its push, so no reason that comes between them can win (row H4).
+        let queued = if is_kicked { outgoing.kick(frame) } else { outgoing.push(frame) };
+        if queued != Err(Full::TryAgain) {
+            dispatch.metrics.push_received(1);
+        }
+        match queued {
+            Ok(()) => dispatch.metrics.packet(Direction::Out, self.label(), bytes),
+            Err(Full::TryAgain) => {
+                // The link comes back to this id: it must not look like the second one of this push.
+                channel.forget_push();
+                return Step::Yield;
+            }
+            Err(Full::Slow) => dispatch.metrics.push_dropped(PushDrop::SlowConsumer, 1),
+            Err(Full::Closing | Full::Gone) => dispatch.metrics.push_dropped(PushDrop::Closing, 1),
+        }
+        Step::Done
+    }
+
+    fn respond(
+        &mut self,
+        id: &str,
+        channel: Option<&Rc<Channel>>,
+        dispatch: &Dispatch,
+        link: &Link,
+        now: Instant,
+    ) {
+        let command = std::str::from_utf8(&self.command).unwrap_or_default();
+        let Some((channel, ticket)) = channel.and_then(|channel| {
+            let ticket = channel.pending.borrow_mut().take_match(link.key, self.sequence, command)?;
+            Some((channel, ticket))
+        }) else {
+            return self.without_ticket(id, command, dispatch, link);
+        };
+        // Asked first, because this runs for every answer and almost never has anything to say.
+        if link.awaits_proof() {
+            dispatch.on(link, HealthEvent::Answered, now);
+        }
+        dispatch.metrics.pending_closed();
+        dispatch.metrics.latency(now.saturating_duration_since(ticket.arrived()));
+        let frame = self.frame(channel.dialect);
+        let bytes = frame.len();
+        // Only a login that succeeded opens the way for pushes that wait behind it.
+        let queued = if ticket.is_signin && self.status == pb::Status::Success as i32 {
+            channel.outgoing.reply_login(frame)
+        } else {
+            channel.outgoing.reply(ticket.stream, frame)
+        };
+        match queued {
+            Ok(()) => {
+                dispatch.metrics.packet(Direction::Out, self.label(), bytes);
+                dispatch.metrics.answered(self.status, AnswerOrigin::Service);
+            }
+            Err(full) => dispatch.answer_lost(full),
+        }
+        if ticket.is_signin {
+            self.login_answered(channel, &ticket, dispatch, now);
+        }
+    }
+
+    /// An answer to nothing that a client waits for: to the sign-in of one that has gone, to a sign-out, or to nothing.
+    fn without_ticket(&self, id: &str, command: &str, dispatch: &Dispatch, link: &Link) {
+        match command {
+            command::LOGIN_SIGNIN if dispatch.signouts.signin_answered(id) => {}
+            command::LOGIN_SIGNOUT if link.signout_answered() => {
+                dispatch.metrics.signout_answered(self.status);
+            }
+            _ => dispatch.metrics.reject(Reject::ResponseUnmatched),
+        }
+    }
+
+    /// The login response is queued first; only then may anything else follow it (G5).
+    fn login_answered(&self, channel: &Channel, ticket: &Ticket, dispatch: &Dispatch, now: Instant) {
+        debug_assert!(ticket.is_signin, "only a sign-in opens a channel");
+        if self.status == pb::Status::Success as i32 {
+            dispatch.metrics.login(LoginResult::Ok);
+            channel.set_state(ChannelState::Open(now));
+            return;
+        }
+        dispatch.metrics.login(LoginResult::Refused);
+        channel.set_state(ChannelState::Refused);
+        let unavailable = (300..400).contains(&self.status);
+        let reason = if unavailable { CloseReason::LoginUnavailable } else { CloseReason::Unauthenticated };
+        channel.outgoing.close(reason);
+    }
+
+    fn label(&self) -> usize {
+        command::label_index(std::str::from_utf8(&self.command).unwrap_or_default())
+    }
+
+    fn frame(&mut self, dialect: Dialect) -> Encoded {
+        let packet = &self.packet;
+        let encode = || match HeaderView::scan(&packet.header, &HeaderLimits::BACKEND) {
+            Ok(view) => rewrite::deliver(&view, dialect, own(&packet.body)),
+            // Unreachable: parse() has scanned the same bytes.
+            Err(_) => Encoded::whole(Bytes::new()),
+        };
+        self.frames[dialect.index()].get_or_insert_with(encode).clone()
+    }
+}
+
+/// What may wait for a client for long: a small body would keep the whole read alive that it came with, of which nobody
+/// would know (row C8).
+fn own(body: &Bytes) -> Bytes {
+    if body.len() < READ_CHUNK / 2 { Bytes::copy_from_slice(body) } else { body.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c8_what_waits_keeps_no_read_alive_that_is_much_larger() {
+        let read = Bytes::from(vec![7; READ_CHUNK]);
+        let small = read.slice(..READ_CHUNK / 2 - 1);
+        let large = read.slice(..READ_CHUNK / 2);
+        assert_eq!((own(&small), own(&large)), (small.clone(), large.clone()));
+        assert_ne!(own(&small).as_ptr(), small.as_ptr());
+        assert_eq!(own(&large).as_ptr(), large.as_ptr());
+    }
+}

@@ -1,0 +1,60 @@
+//! What all workers of a process share, and how it is made from the configuration.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::auth::Verifier;
+use crate::config::{Config, TlsIdentity};
+use crate::handler::Gate;
+use crate::monitor::memory::MemoryBudget;
+use crate::monitor::metrics::Metrics;
+use crate::monitor::pressure::Pressure;
+use crate::monitor::readiness::Readiness;
+use crate::monitor::watchdog::{Places, Watchdog};
+use crate::resolve::Resolver;
+use crate::server::admission::Admission;
+use crate::session::signouts_by_identity::SignOutsByIdentity;
+
+/// Shared by all workers, beside what the gateway itself holds.
+pub(super) struct SharedParts {
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) by_identity: Arc<SignOutsByIdentity>,
+    pub(super) gate: Gate,
+    /// The number of the first channel of each.
+    pub(super) first_channel: u64,
+    pub(super) resolver: Resolver,
+}
+
+pub(super) fn watch(
+    config: &Config,
+    metrics: &Metrics,
+    readiness: &Arc<Readiness>,
+    budget: MemoryBudget,
+    max_connections: usize,
+) -> Result<(Watchdog, Pressure), StartError> {
+    let told = (!config.ready_when_full).then(|| Arc::clone(readiness));
+    let places = Places { max_connections, readiness: told };
+    Watchdog::start(metrics.clone(), budget, places).map_err(StartError::Thread)
+}
+
+pub(super) fn new_verifier(config: &Config) -> Arc<Verifier> {
+    let verifier = Verifier::new(&config.auth, &config.expected_claims);
+    Arc::new(verifier.with_leeway(config.leeway))
+}
+
+pub(super) fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {
+    let zones = config.route.zones().iter().map(|zone| zone.id.clone());
+    let metrics = Metrics::new(&config.id, config.workers, zones.collect());
+    if let Some(end) = certificate(config).and_then(TlsIdentity::not_after) {
+        metrics.certificate_ends(end);
+    }
+    metrics.shows(resolver.clone());
+    metrics
+}
+
+/// What encrypted listeners show their clients.
+pub(super) fn certificate(config: &Config) -> Option<&TlsIdentity> {
+    let quic = config.quic.as_ref().map(|quic| &quic.identity);
+    quic.or(config.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
+}

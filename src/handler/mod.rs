@@ -1,0 +1,387 @@
+//! What the gateway decides about a client's packets: `accept` the first one, `receive` the others, and what
+//! becomes of those that are not answered in time. No I/O, no clock: the time is passed in.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::auth::{Claims, TokenError, Verifier};
+use crate::clock::EPOCH_2020;
+use crate::dispatch::{Dispatch, Refused};
+use crate::limits::{DEADLINE_TICK_MS, STRIKE_WINDOW, STRIKES};
+use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, WorkerMetrics};
+use crate::monitor::pressure::Pressure;
+use crate::session::buckets::Buckets;
+use crate::session::channel::{Channel, Identity};
+use crate::session::channels::{ChannelGuard, Channels};
+use crate::session::outgoing::{Outgoing, StreamId};
+use crate::session::pending::{Request, Ticket};
+use crate::session::sliding_count::SlidingCount;
+use crate::wire::close::CloseReason;
+use crate::wire::command;
+use crate::wire::header::{HeaderError, HeaderLimits, HeaderView};
+use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
+use crate::wire::pb::{self, Status};
+use crate::wire::rewrite;
+
+pub(crate) use channel_ids::{ChannelIds, Numbers};
+
+mod channel_ids;
+
+/// The address that goes into a Session: without port, IPv4 as IPv4.
+pub(crate) fn get_ip(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}
+
+/// The first packet of a connection and its surroundings.
+pub(crate) struct Arrival<'a> {
+    pub(crate) packet: LogicPacket,
+    pub(crate) peer: IpAddr,
+    pub(crate) outgoing: &'a Rc<Outgoing>,
+    pub(crate) now: Instant,
+    /// Seconds since 1970, for tokens only.
+    pub(crate) now_unix: u64,
+}
+
+/// What may keep a login out although its token is good.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    /// How overloaded the process is.
+    pub(crate) pressure: Pressure,
+    /// How often each app and account signs in, over all workers.
+    pub(crate) accounts: Arc<Buckets>,
+}
+
+/// The decisions of one worker.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    dispatch: Rc<Dispatch>,
+    channels: Rc<Channels>,
+    gate: Gate,
+    verifier: Arc<Verifier>,
+    ids: ChannelIds,
+    header_limits: HeaderLimits,
+    /// Ticks of deadlines are counted from here.
+    epoch: Instant,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl Handler {
+    pub(crate) fn new(
+        dispatch: Rc<Dispatch>,
+        verifier: Arc<Verifier>,
+        gate: Gate,
+        ids: ChannelIds,
+        epoch: Instant,
+    ) -> Self {
+        let channels = Rc::clone(&dispatch.channels);
+        let metrics = Arc::clone(&dispatch.metrics);
+        let header_limits = dispatch.settings.limits.header();
+        Self { dispatch, channels, gate, verifier, ids, header_limits, epoch, metrics }
+    }
+
+    /// Returns `true` if nothing more may be read of large frames that have begun.
+    pub(crate) fn frames_wait(&self) -> bool {
+        self.gate.pressure.frames_wait()
+    }
+
+    /// Signs a client in as far as the gateway can: token, channel id, registration, forward (protocol §4.1–§4.3).
+    /// The login service's answer opens the channel.
+    ///
+    /// # Errors
+    /// Why the connection must end; what the client is to be told is queued.
+    pub(crate) fn accept(&self, arrival: Arrival<'_>) -> Result<ChannelGuard, CloseReason> {
+        let packet = &arrival.packet;
+        let view = self.scan(&packet.header)?;
+        self.metrics.packet(Direction::In, command::label_index(view.command), packet.frame_len());
+        self.metrics.request_received();
+        let login = (view.command == command::LOGIN_SIGNIN)
+            .then(|| pb::LoginReq::decode(packet.body.clone()).ok())
+            .flatten();
+        let Some(login) = login else {
+            self.metrics.reject(Reject::NotLoggedIn);
+            self.metrics.login(LoginResult::Malformed);
+            self.refuse(&arrival, &view, Status::InvalidCommand, "the first packet must be login.signin");
+            return Err(CloseReason::NotLoggedIn);
+        };
+        if self.gate.pressure.refuses_logins() {
+            return Err(self.turn_away(&arrival, &view, Reject::OverloadLogin, "the gateway is overloaded"));
+        }
+        // No token can be judged by such a clock. It is not the client's fault.
+        if arrival.now_unix < EPOCH_2020 {
+            return Err(self.turn_away(&arrival, &view, Reject::Clock, "the gateway's clock is wrong"));
+        }
+        let limits = &self.dispatch.settings.limits;
+        let claims =
+            self.verifier.verify(&login.token, arrival.now_unix, limits.max_token, limits.max_account);
+        let claims = match claims {
+            Ok(claims) => claims,
+            Err(error) => {
+                self.metrics.reject(token_reject(&error));
+                self.metrics.login(LoginResult::Unauthenticated);
+                self.refuse(&arrival, &view, Status::Unauthenticated, "the token was refused");
+                return Err(CloseReason::Unauthenticated);
+            }
+        };
+        if self.channels.opening() >= limits.max_logins_waiting || self.dispatch.signouts.is_full() {
+            return Err(self.turn_away(
+                &arrival,
+                &view,
+                Reject::LoginsWaiting,
+                "too many logins are waiting",
+            ));
+        }
+        // Behind the token: else anybody could use up what an account may do (row B20).
+        if !self.gate.accounts.take(&(&claims.app, &claims.account), arrival.now) {
+            let text = "this account signs in too often";
+            return Err(self.turn_away(&arrival, &view, Reject::AccountRate, text));
+        }
+        self.sign_in(&arrival, &view, login, claims)
+    }
+
+    /// Answers a login that may be tried again later.
+    fn turn_away(
+        &self,
+        arrival: &Arrival<'_>,
+        view: &HeaderView<'_>,
+        reason: Reject,
+        text: &'static str,
+    ) -> CloseReason {
+        self.metrics.reject(reason);
+        self.metrics.login(LoginResult::Overloaded);
+        self.refuse(arrival, view, Status::SystemException, text);
+        CloseReason::Overloaded
+    }
+
+    fn sign_in(
+        &self,
+        arrival: &Arrival<'_>,
+        view: &HeaderView<'_>,
+        login: pb::LoginReq,
+        claims: Claims,
+    ) -> Result<ChannelGuard, CloseReason> {
+        let packet = &arrival.packet;
+        let id = self.ids.generate_channel_id(&claims.account);
+        let knows_go_away = login.tags.iter().any(|tag| tag == GO_AWAY_TAG);
+        let session = pb::Session {
+            channel_id: id.to_string(),
+            gate_id: self.dispatch.settings.gate_id.clone(),
+            account: claims.account.clone(),
+            zone: login.zone,
+            isp: login.isp,
+            remote_ip: get_ip(arrival.peer),
+            device: claims.device,
+            app: claims.app.clone(),
+            tags: login.tags,
+        };
+        let identity = Identity { app: claims.app, account: claims.account };
+        let channel = Channel::new(id, identity, packet.dialect, Rc::clone(arrival.outgoing));
+        let ticket = ticket(&channel, view, packet, StreamId::LOGIN, arrival.now, true);
+        channel.set_signin(Rc::clone(&ticket));
+        if knows_go_away {
+            channel.set_knows_go_away();
+        }
+        let mut guard = self.channels.register(Rc::clone(&channel));
+        self.count_forgeries(view, &channel.id);
+        match self.dispatch.forward(&channel, view, &ticket, session.encode_to_vec().into()) {
+            Ok(()) => {
+                channel.pending.borrow_mut().push(ticket);
+                self.metrics.pending_opened();
+                Ok(guard)
+            }
+            Err(refused) => {
+                self.dispatch.reject(refused);
+                self.metrics.login(LoginResult::Unavailable);
+                self.refuse(arrival, view, Status::SystemException, "no login service can be reached");
+                guard.set_reason(CloseReason::LoginUnavailable);
+                Err(CloseReason::LoginUnavailable)
+            }
+        }
+    }
+
+    /// Forwards a request of an open channel, or answers it (protocol §4.5). Answers are queued on its stream.
+    ///
+    /// # Errors
+    /// Why the channel must end.
+    pub(crate) fn receive(
+        &self,
+        channel: &Rc<Channel>,
+        stream: StreamId,
+        packet: &LogicPacket,
+        now: Instant,
+        strikes: &mut SlidingCount,
+    ) -> Result<(), CloseReason> {
+        let view = self.scan(&packet.header)?;
+        self.metrics.packet(Direction::In, command::label_index(view.command), packet.frame_len());
+        self.metrics.request_received();
+        self.count_forgeries(&view, &channel.id);
+        let refuse = |status, text| self.answer(&channel.outgoing, stream, &view, packet, status, text);
+        if !command::is_well_formed(view.command) {
+            self.metrics.reject(Reject::BadCommand);
+            refuse(Status::InvalidCommand, "malformed command");
+            return Ok(());
+        }
+        if view.command == command::LOGIN_SIGNOUT {
+            self.metrics.request_rejected();
+            return Err(CloseReason::Bye);
+        }
+        if view.command == command::LOGIN_SIGNIN {
+            self.metrics.reject(Reject::Relogin);
+            refuse(Status::InvalidCommand, "already signed in");
+            let abuse = strikes.add(now, STRIKE_WINDOW) >= STRIKES;
+            return if abuse { Err(CloseReason::Abuse) } else { Ok(()) };
+        }
+        if command::service_of(view.command) == command::LOGIN_SERVICE {
+            self.metrics.reject(Reject::BadCommand);
+            refuse(Status::InvalidCommand, "login commands are not forwarded");
+            return Ok(());
+        }
+        if channel.outgoing.closing().is_some() {
+            self.metrics.reject(Reject::ChannelClosing);
+            refuse(Status::SystemException, "the channel is closing");
+            return Ok(());
+        }
+        if channel.pending.borrow().len() >= self.dispatch.settings.limits.max_pending {
+            self.metrics.reject(Reject::TooManyPending);
+            refuse(Status::SystemException, "too many requests are unanswered");
+            return Ok(());
+        }
+        let ticket = ticket(channel, &view, packet, stream, now, false);
+        match self.dispatch.forward(channel, &view, &ticket, packet.body.clone()) {
+            Ok(()) => {
+                channel.pending.borrow_mut().push(ticket);
+                self.metrics.pending_opened();
+            }
+            Err(refused) => {
+                self.dispatch.reject(refused);
+                match refused {
+                    Refused::UnknownService => refuse(Status::InvalidCommand, "no such service"),
+                    Refused::NoInstance => refuse(Status::SystemException, "the service is not available"),
+                    Refused::QueueFull => refuse(Status::SystemException, "the service is overloaded"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When the oldest unanswered request of a channel has had its time. Deadlines are rounded down to ticks, so that
+    /// timers coalesce and no answer comes late (G1).
+    pub(crate) fn answer_due(&self, channel: &Channel) -> Option<Instant> {
+        let oldest = channel.pending.borrow().oldest()?;
+        let limits = &self.dispatch.settings.limits;
+        let deadline = if channel.is_opening() { limits.login_answer } else { limits.request_deadline };
+        let exact = (oldest + deadline).saturating_duration_since(self.epoch);
+        // Whole milliseconds of 64 bits: this is asked in every turn.
+        let millis = exact.as_secs() * 1000 + u64::from(exact.subsec_millis());
+        Some(self.epoch + Duration::from_millis(millis - millis % DEADLINE_TICK_MS))
+    }
+
+    /// Answers what is older than its deadline: 300 if it could be taken back, else 210 (G1, G4).
+    pub(crate) fn expire(&self, channel: &Channel, now: Instant) {
+        while self.answer_due(channel).is_some_and(|due| due <= now) {
+            let Some(ticket) = channel.pending.borrow_mut().take_oldest() else { return };
+            self.dispatch.timed_out(&ticket, now);
+            if self.dispatch.withdraw(&ticket) {
+                self.dispatch.fail(
+                    channel,
+                    &ticket,
+                    Status::SystemException,
+                    "no logic service took it in time",
+                );
+            } else {
+                self.dispatch.fail(channel, &ticket, Status::OutcomeUnknown, "no answer in time");
+            }
+        }
+    }
+
+    fn scan<'a>(&self, header: &'a [u8]) -> Result<HeaderView<'a>, CloseReason> {
+        HeaderView::scan(header, &self.header_limits).map_err(|error| {
+            let limit = error == HeaderError::TooManyMetas;
+            self.metrics.reject(if limit { Reject::MetaLimit } else { Reject::BadHeader });
+            CloseReason::ProtocolError
+        })
+    }
+
+    fn count_forgeries(&self, view: &HeaderView<'_>, channel_id: &str) {
+        let found = rewrite::forgeries(view, channel_id);
+        let counted = [
+            (found.meta, Reject::ForgedMeta),
+            (found.channel, Reject::ForgedChannel),
+            (found.normalised, Reject::Normalised),
+        ];
+        for (_, reason) in counted.into_iter().filter(|(found, _)| *found) {
+            self.metrics.reject(reason);
+        }
+    }
+
+    fn refuse(&self, arrival: &Arrival<'_>, view: &HeaderView<'_>, status: Status, text: &'static str) {
+        self.answer(arrival.outgoing, StreamId::LOGIN, view, &arrival.packet, status, text);
+    }
+
+    /// Queues an answer of the gateway's own to something that was not forwarded.
+    fn answer(
+        &self,
+        outgoing: &Outgoing,
+        stream: StreamId,
+        view: &HeaderView<'_>,
+        packet: &LogicPacket,
+        status: Status,
+        text: &'static str,
+    ) {
+        self.metrics.request_rejected();
+        let answer = rewrite::answer(view, packet.dialect, status, text);
+        let (label, bytes) = (command::label_index(view.command), answer.len());
+        match outgoing.reply(stream, answer) {
+            Ok(()) => {
+                self.metrics.answered(status as i32, AnswerOrigin::Gateway);
+                self.metrics.packet(Direction::Out, label, bytes);
+            }
+            Err(_) => self.metrics.reject(Reject::AnswerLost),
+        }
+    }
+}
+
+/// The header of a request with a longer body is copied, bytes: else its ticket would keep the frame alive until the
+/// answer. A shorter one shares the buffer it came in, which the client's own rate bounds.
+const SMALL_BODY: usize = 1024;
+
+fn ticket(
+    channel: &Rc<Channel>,
+    view: &HeaderView<'_>,
+    packet: &LogicPacket,
+    stream: StreamId,
+    arrived: Instant,
+    is_signin: bool,
+) -> Rc<Ticket> {
+    let at = view.command.as_ptr() as usize - packet.header.as_ptr() as usize;
+    // The ticket of a sign-in lives as long as its channel, and must not hold on to the token.
+    let header = if packet.body.len() <= SMALL_BODY && !is_signin {
+        packet.header.clone()
+    } else {
+        Bytes::copy_from_slice(&packet.header)
+    };
+    let command =
+        if view.command.is_empty() { Bytes::new() } else { header.slice(at..at + view.command.len()) };
+    let request = Request { stream, command, header, sequence: view.sequence, arrived, is_signin };
+    Ticket::new(channel, request)
+}
+
+fn token_reject(error: &TokenError) -> Reject {
+    let label = error.reject_label();
+    Reject::ALL.iter().copied().find(|reason| reason.label() == label).unwrap_or(Reject::JwtClaims)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_addresses_are_unmapped() {
+        assert_eq!(get_ip("::ffff:192.0.2.7".parse().unwrap()), "192.0.2.7");
+        assert_eq!(get_ip("2001:db8::1".parse().unwrap()), "2001:db8::1");
+    }
+}

@@ -1,0 +1,397 @@
+//! Who may connect: the process-wide bounds on connections, on how fast they come and on what strangers hold, and the
+//! gauge that counts them.
+//!
+//! Nothing here is charged to an address that has proven nothing: whoever forges addresses spends what is theirs.
+
+mod handshakes;
+mod networks;
+mod newcomers;
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+pub(crate) use self::handshakes::{Handshakes, Handshaking, Verdict};
+use self::networks::{Good, Network, Networks};
+use self::newcomers::Room;
+pub(crate) use self::newcomers::{Newcomer, NewcomerStage, Newcomers};
+use crate::limits::{ACCEPT_LINE_EVERY, CONNECTION_BURST_SECONDS, Limits, TURNED_AWAY};
+use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
+use crate::session::buckets::{Buckets, Pace};
+use crate::wire::close::CloseReason;
+
+/// Connections of the whole process: touched once per connect, and one atomic once per close.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    open: AtomicUsize,
+    max: usize,
+    /// Of all addresses together; none: unbounded.
+    overall: Option<(Pace, Mutex<Instant>)>,
+    addresses: Buckets,
+    networks: Networks,
+    room: Arc<Room>,
+    /// Refused clients that are being told so.
+    turned_away: AtomicUsize,
+    complaints: Mutex<Complaints>,
+}
+
+/// A worker's side of it: who is on the way in.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) newcomers: Rc<Newcomers>,
+    /// Handshakes of QUIC.
+    pub(crate) quic: Rc<Handshakes>,
+    /// And of TLS on TCP.
+    pub(crate) tls: Rc<Handshakes>,
+}
+
+/// When it is said that nothing can be accepted.
+#[derive(Debug, Default)]
+struct Complaints {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Admission {
+    /// At most `max` connections, as fast as the limits allow; those that have not signed in may use so many bytes.
+    pub(crate) fn new(max: usize, before_login: u64, limits: &Limits, now: Instant) -> Self {
+        let per_second = limits.connections_per_second;
+        let overall = Pace::new(per_second, per_second.saturating_mul(CONNECTION_BURST_SECONDS));
+        let addresses = Buckets::new(limits.address_connections_per_second, limits.address_connection_burst);
+        Self {
+            open: AtomicUsize::new(0),
+            max,
+            overall: overall.map(|pace| (pace, Mutex::new(now))),
+            addresses,
+            networks: Networks::new(max, limits),
+            room: Arc::new(Room::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
+            turned_away: AtomicUsize::new(0),
+            complaints: Mutex::default(),
+        }
+    }
+
+    /// The bound.
+    pub(crate) const fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Returns `true` if there is no place for anybody.
+    pub(crate) fn is_full(&self) -> bool {
+        self.open.load(Ordering::Relaxed) >= self.max
+    }
+
+    /// A worker's side of it.
+    pub(crate) fn entrance(&self, limits: &Limits, now: Instant, metrics: &Arc<WorkerMetrics>) -> Entrance {
+        Entrance {
+            newcomers: Newcomers::new(Arc::clone(&self.room), Arc::clone(metrics)),
+            quic: Handshakes::new(limits, now),
+            tls: Handshakes::new(limits, now),
+        }
+    }
+
+    /// Nothing can be accepted. Returns how often that happened since the last line of the log, if it is worth one now.
+    pub(crate) fn complain(&self, now: Instant) -> Option<u64> {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.unsaid += 1;
+        if complaints.said.is_some_and(|said| now.saturating_duration_since(said) < ACCEPT_LINE_EVERY) {
+            return None;
+        }
+        complaints.said = Some(now);
+        Some(std::mem::take(&mut complaints.unsaid))
+    }
+
+    /// Admits one more connection, of a peer whose address is proven; none when the process is full, when its network has
+    /// its share, or when they come too fast.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        transport: Transport,
+        peer: IpAddr,
+        now: Instant,
+        metrics: &Arc<WorkerMetrics>,
+    ) -> Option<Admitted> {
+        let network = Network::of(peer);
+        if let Err(reason) = self.take(network, now) {
+            metrics.reject(reason);
+            return None;
+        }
+        metrics.connection_opened(transport);
+        let (admission, metrics) = (Arc::clone(self), Arc::clone(metrics));
+        Some(Admitted {
+            admission,
+            metrics,
+            transport,
+            network,
+            reason: Cell::new(CloseReason::InternalError),
+        })
+    }
+
+    /// A handshake of a peer whose address is proven begins; none when its network has its share of those in progress.
+    pub(crate) fn begin_handshake(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        metrics: &WorkerMetrics,
+    ) -> Option<HandshakeShare> {
+        let network = Network::of(peer);
+        if network.is_some_and(|network| !self.networks.take(network, Good::Handshakes)) {
+            metrics.reject(Reject::AddressHandshakes);
+            return None;
+        }
+        Some(HandshakeShare { admission: Arc::clone(self), network })
+    }
+
+    /// A client that was refused may be waited for until it knows; none if many are. Each holds a file.
+    pub(crate) fn turn_away(self: &Arc<Self>) -> Option<TurnedAway> {
+        if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY {
+            self.turned_away.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(TurnedAway(Arc::clone(self)))
+    }
+
+    /// The address first: what one sends too much of must not use up what all may send.
+    fn take(&self, network: Option<Network>, now: Instant) -> Result<(), Reject> {
+        if network.is_some_and(|network| !self.addresses.take(&network, now)) {
+            return Err(Reject::AddressRate);
+        }
+        if let Some((pace, full_at)) = &self.overall
+            && !pace.take(&mut full_at.lock().unwrap_or_else(PoisonError::into_inner), now)
+        {
+            return Err(Reject::ConnectionRate);
+        }
+        if network.is_some_and(|network| !self.networks.take(network, Good::Connections)) {
+            return Err(Reject::AddressConnections);
+        }
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+            self.give_back(network);
+            return Err(Reject::Connections);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, network: Option<Network>) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(network) = network {
+            self.networks.give_back(network, Good::Connections);
+        }
+    }
+}
+
+/// One connection's place. Its drop counts the close, on every path.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    admission: Arc<Admission>,
+    metrics: Arc<WorkerMetrics>,
+    transport: Transport,
+    network: Option<Network>,
+    reason: Cell<CloseReason>,
+}
+
+impl Admitted {
+    /// Why the connection ends.
+    pub(crate) fn set_reason(&self, reason: CloseReason) {
+        self.reason.set(reason);
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.admission.give_back(self.network);
+        self.metrics.connection_closed(self.transport, self.reason.get());
+    }
+}
+
+/// A handshake in progress, as its network's share of them counts it.
+#[derive(Debug)]
+pub(crate) struct HandshakeShare {
+    admission: Arc<Admission>,
+    network: Option<Network>,
+}
+
+impl Drop for HandshakeShare {
+    fn drop(&mut self) {
+        if let Some(network) = self.network {
+            self.admission.networks.give_back(network, Good::Handshakes);
+        }
+    }
+}
+
+/// A refused client that is waited for.
+#[derive(Debug)]
+pub(crate) struct TurnedAway(Arc<Admission>);
+
+impl Drop for TurnedAway {
+    fn drop(&mut self) {
+        self.0.turned_away.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::fixtures::TestMetrics;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn admission(max: usize) -> Arc<Admission> {
+        Arc::new(Admission::new(max, u64::MAX, &Limits::default(), Instant::now()))
+    }
+
+    fn open(test_metrics: &TestMetrics) -> (i64, i64) {
+        let of = |transport| test_metrics.value(&format!("gateway_connections{{transport=\"{transport}\"}}"));
+        (of("quic"), of("tcp"))
+    }
+
+    fn closes(test_metrics: &TestMetrics, reason: CloseReason) -> i64 {
+        test_metrics
+            .value(&format!("gateway_closes_total{{reason=\"{}\",transport=\"tcp\"}}", reason.token()))
+    }
+
+    #[test]
+    fn g6_the_process_is_full_at_its_bound_and_has_room_again_after_a_close() {
+        let test_metrics = TestMetrics::new();
+        let admission = admission(2);
+        let first = admission.admit(Transport::Tcp, HERE, Instant::now(), &test_metrics.worker).unwrap();
+        let second = admission.admit(Transport::Quic, HERE, Instant::now(), &test_metrics.worker).unwrap();
+        for _ in 0..3 {
+            assert!(
+                admission.admit(Transport::Tcp, HERE, Instant::now(), &test_metrics.worker).is_none(),
+                "transports share the bound"
+            );
+        }
+        assert_eq!(test_metrics.rejects(Reject::Connections), 3);
+        assert_eq!(open(&test_metrics), (1, 1));
+        drop(second);
+        assert_eq!(open(&test_metrics), (0, 1));
+        let third = admission.admit(Transport::Tcp, HERE, Instant::now(), &test_metrics.worker).unwrap();
+        assert!(
+            admission.admit(Transport::Tcp, HERE, Instant::now(), &test_metrics.worker).is_none(),
+            "refusals took no place"
+        );
+        drop((first, third));
+        assert_eq!(open(&test_metrics), (0, 0));
+    }
+
+    #[test]
+    fn f10_a_close_without_a_reason_is_the_gateways_own_fault() {
+        let test_metrics = TestMetrics::new();
+        let admission = admission(2);
+        let crashed = admission.admit(Transport::Tcp, HERE, Instant::now(), &test_metrics.worker).unwrap();
+        let orderly = admission.admit(Transport::Tcp, HERE, Instant::now(), &test_metrics.worker).unwrap();
+        orderly.set_reason(CloseReason::Kicked);
+        orderly.set_reason(CloseReason::Bye);
+        drop((crashed, orderly));
+        assert_eq!(closes(&test_metrics, CloseReason::InternalError), 1);
+        assert_eq!(
+            (closes(&test_metrics, CloseReason::Bye), closes(&test_metrics, CloseReason::Kicked)),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn workers_share_one_bound() {
+        let (one, other) = (TestMetrics::new(), TestMetrics::new());
+        let admission = admission(1);
+        let held = admission.admit(Transport::Tcp, HERE, Instant::now(), &one.worker).unwrap();
+        assert!(admission.admit(Transport::Tcp, HERE, Instant::now(), &other.worker).is_none());
+        assert_eq!((one.rejects(Reject::Connections), other.rejects(Reject::Connections)), (0, 1));
+        drop(held);
+        assert!(admission.admit(Transport::Tcp, HERE, Instant::now(), &other.worker).is_some());
+    }
+
+    fn limited(connections: u32, of_address: u32, burst: u32, now: Instant) -> Arc<Admission> {
+        let limits = Limits {
+            connections_per_second: connections,
+            address_connections_per_second: of_address,
+            address_connection_burst: burst,
+            ..Limits::default()
+        };
+        Arc::new(Admission::new(100, u64::MAX, &limits, now))
+    }
+
+    #[test]
+    fn d1_one_address_that_connects_too_fast_is_refused_and_others_are_not() {
+        let (test_metrics, now) = (TestMetrics::new(), Instant::now());
+        let admission = limited(0, 10, 3, now);
+        let come = |address: [u8; 4], now| {
+            admission.admit(Transport::Tcp, address.into(), now, &test_metrics.worker).is_some()
+        };
+        assert_eq!([1, 2, 3, 4].map(|host| come([192, 0, 2, host], now)), [true, true, true, false]);
+        assert!(come([198, 51, 100, 1], now));
+        assert!((0..20).all(|_| come([127, 0, 0, 1], now)));
+        assert!(come([192, 0, 2, 1], now + std::time::Duration::from_millis(100)));
+        assert_eq!(test_metrics.rejects(Reject::AddressRate), 1);
+        assert_eq!(open(&test_metrics), (0, 0), "a refused one takes no place");
+    }
+
+    #[test]
+    fn d1_f4_all_together_have_a_rate_of_which_refused_addresses_use_nothing() {
+        let (test_metrics, now) = (TestMetrics::new(), Instant::now());
+        let admission = limited(5, 1, 1, now);
+        let come = |address: [u8; 4]| {
+            admission.admit(Transport::Quic, address.into(), now, &test_metrics.worker).is_some()
+        };
+        let one = (0..20).filter(|_| come([192, 0, 2, 1])).count();
+        let others = (0..20).filter(|network| come([10, 0, *network, 1])).count();
+        assert_eq!((one, others), (1, 9), "two seconds' worth at once");
+        assert!(!come([127, 0, 0, 1]), "loopback is a part of the whole");
+        assert_eq!(
+            (test_metrics.rejects(Reject::AddressRate), test_metrics.rejects(Reject::ConnectionRate)),
+            (19, 12)
+        );
+    }
+
+    #[test]
+    fn h10_one_network_holds_its_share_of_the_connections_and_others_get_in() {
+        let (test_metrics, now) = (TestMetrics::new(), Instant::now());
+        let limits = Limits { address_connections_share: 50, ..Limits::default() };
+        let admission = Arc::new(Admission::new(10, u64::MAX, &limits, now));
+        let come =
+            |address: [u8; 4]| admission.admit(Transport::Tcp, address.into(), now, &test_metrics.worker);
+        let mut held: Vec<_> = (0..9).filter_map(|host| come([192, 0, 2, host])).collect();
+        assert_eq!((held.len(), test_metrics.rejects(Reject::AddressConnections)), (5, 4));
+        held.extend((0..9).filter_map(|host| come([198, 51, 100, host])));
+        assert_eq!((held.len(), test_metrics.rejects(Reject::AddressConnections)), (10, 8));
+        assert!(come([203, 0, 113, 1]).is_none());
+        assert_eq!(test_metrics.rejects(Reject::Connections), 1);
+        drop(held.remove(0));
+        assert!(come([203, 0, 113, 1]).is_some(), "the refused one took nothing of its network");
+        assert!(come([127, 0, 0, 1]).is_some());
+        held.clear();
+        assert!((0..5).map(|host| come([192, 0, 2, host])).collect::<Vec<_>>().iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn h10_one_network_holds_its_share_of_the_handshakes_and_loopback_any() {
+        let test_metrics = TestMetrics::new();
+        let limits = Limits { max_handshakes: 8, address_handshakes_share: 25, ..Limits::default() };
+        let admission = Arc::new(Admission::new(10, u64::MAX, &limits, Instant::now()));
+        let begin = |address: [u8; 4]| admission.begin_handshake(address.into(), &test_metrics.worker);
+        let held: Vec<_> = (0..5).filter_map(|host| begin([192, 0, 2, host])).collect();
+        assert_eq!((held.len(), test_metrics.rejects(Reject::AddressHandshakes)), (2, 3));
+        let others: Vec<_> = (0..20).filter_map(|_| begin([127, 0, 0, 1])).collect();
+        assert_eq!(others.len(), 20);
+        assert!(begin([192, 0, 3, 1]).is_some());
+        drop(held);
+        assert!(begin([192, 0, 2, 1]).is_some());
+    }
+
+    #[test]
+    fn d5_that_nothing_can_be_accepted_is_said_once_in_ten_seconds_with_how_often_it_was_not() {
+        let (admission, start) = (admission(1), Instant::now());
+        let at = |seconds| admission.complain(start + std::time::Duration::from_secs(seconds));
+        assert_eq!([0, 0, 1, 9].map(at), [Some(1), None, None, None]);
+        assert_eq!([10, 11, 60].map(at), [Some(4), None, Some(2)]);
+    }
+
+    #[test]
+    fn few_of_those_who_are_turned_away_are_waited_for() {
+        let admission = admission(1);
+        let waited: Vec<_> = (0..100).filter_map(|_| admission.turn_away()).collect();
+        assert_eq!(waited.len(), TURNED_AWAY);
+        drop(waited);
+        assert!(admission.turn_away().is_some());
+    }
+}

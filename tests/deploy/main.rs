@@ -1,0 +1,166 @@
+//! What starts the gateway elsewhere agrees with itself and with the gateway: Dockerfile, docker-compose.yml,
+//! prometheus.yml, alerts.yml, the Grafana files, config/ and README. Nothing here needs Docker.
+//!
+//! Each check is shown to find a fault that was planted for it.
+
+#![allow(unreachable_pub)] // the modules below are private to this test
+
+mod alerts;
+mod compose;
+mod dashboard;
+mod files;
+mod image;
+mod query;
+mod scrape;
+
+use files::Files;
+use rstest::rstest;
+
+/// Everything that is wrong with these files.
+fn problems(files: &Files) -> Vec<String> {
+    let mut found = Vec::new();
+    compose::check(files, &mut found);
+    image::check(files, &mut found);
+    dashboard::check(files, scrape::families(), &mut found);
+    alerts::check(files, scrape::families(), &mut found);
+    found
+}
+
+#[test]
+fn the_files_agree() {
+    let found = problems(&Files::read());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[rstest]
+#[case::published_port("docker-compose.yml", "\"8443:8443/tcp\"", "\"8443:8444/tcp\"", "8444/tcp")]
+#[case::port_not_published("docker-compose.yml", "- \"8000:8000/udp\"", "- \"8000:8000/tcp\"", "8000/udp")]
+#[case::monitor_published("docker-compose.yml", "\"8443:8443/tcp\"", "\"8001:8001/tcp\"", "monitor")]
+#[case::plain_tcp_published("docker-compose.yml", "127.0.0.1:8000:8000/tcp", "8000:8000/tcp", "plain")]
+#[case::logic_port(
+    "docker-compose.yml",
+    "chat@zone_b=0.0.0.0:9003",
+    "chat@zone_b=0.0.0.0:9004",
+    "logic:9003"
+)]
+#[case::logic_zone("docker-compose.yml", "chat@zone_b=0", "chat@zone_a=0", "logic:9003")]
+#[case::logic_loopback("docker-compose.yml", "zone_b=0.0.0.0", "zone_b=127.0.0.1", "logic:9003")]
+#[case::logic_name("config/compose.toml", "\"logic:9001\"", "\"logics:9001\"", "logics")]
+#[case::health_url(
+    "docker-compose.yml",
+    "\"--ready\"",
+    "\"--url\", \"http://127.0.0.1:8002/ready\"",
+    "healthcheck"
+)]
+#[case::grace("docker-compose.yml", "stop_grace_period: 40s", "stop_grace_period: 5s", "stop_grace_period")]
+#[case::nofile("docker-compose.yml", "soft: 131072", "soft: 1024", "nofile")]
+#[case::open_network("docker-compose.yml", "    internal: true\n", "", "internal")]
+#[case::config_file("docker-compose.yml", "config/compose.toml", "config/other.toml", "other.toml")]
+#[case::certs_elsewhere("docker-compose.yml", "certs:/srv/gateway/certs/dev:ro", "certs:/certs:ro", "certs")]
+#[case::gone("docker-compose.yml", "./prometheus.yml:", "./prometheus.yaml:", "./prometheus.yaml")]
+#[case::image("docker-compose.yml", "prom/prometheus:v3.13.2", "prom/prometheus", "prom/prometheus")]
+#[case::latest("docker-compose.yml", "grafana/grafana:12.3.1", "grafana/grafana:latest", "latest")]
+#[case::data("docker-compose.yml", "~/data/prometheus:", "~/data/prom:", "~/data/prometheus")]
+#[case::target_port("prometheus.yml", "gateway:8001", "gateway:8000", "gateway:8000")]
+#[case::target_host("prometheus.yml", "gateway:8001", "gate:8001", "gate:8001")]
+#[case::monitor_moved("config/compose.toml", "0.0.0.0:8001", "0.0.0.0:8009", "8009")]
+#[case::monitor_hidden("config/compose.toml", "0.0.0.0:8001", "127.0.0.1:8001", "loopback")]
+#[case::toolchain("Dockerfile", "rust:1.95.0-slim", "rust:1.80.0-slim", "rust-version")]
+#[case::suite("Dockerfile", "FROM debian:trixie-slim", "FROM debian:bookworm-slim", "Debian")]
+#[case::root("Dockerfile", "USER 10001:10001", "USER root", "root")]
+#[case::profile("Dockerfile", "--profile dist", "--release", "dist")]
+#[case::health("Dockerfile", "[\"gateway\", \"health\"]", "[\"curl\", \"localhost\"]", "HEALTHCHECK")]
+#[case::health_config("Dockerfile", "ENV GATEWAY_CONFIG", "ENV CONFIG", "GATEWAY_CONFIG")]
+#[case::health_other(
+    "Dockerfile",
+    "CMD [\"serve\"]",
+    "CMD [\"serve\", \"--config\", \"a.toml\"]",
+    "GATEWAY_CONFIG"
+)]
+#[case::exposed("Dockerfile", "8443/tcp", "8444/tcp", "EXPOSE")]
+#[case::ignored(".dockerignore", "!proto", "# proto", "proto")]
+#[case::datasource(
+    "grafana/provisioning/datasources/prometheus.yml",
+    "prometheus:9090",
+    "prom:9090",
+    "prom:9090"
+)]
+#[case::datasource_uid(
+    "grafana/provisioning/datasources/prometheus.yml",
+    "uid: prometheus",
+    "uid: other",
+    "other"
+)]
+#[case::dashboards(
+    "grafana/provisioning/dashboards/gateway.yml",
+    "/etc/grafana/dashboards",
+    "/etc/x",
+    "/etc/x"
+)]
+#[case::metric("grafana/dashboards/gateway.json", "gateway_connections{", "gateway_conns{", "gateway_conns")]
+#[case::metric_bare(
+    "grafana/dashboards/gateway.json",
+    "gateway_connections{",
+    "gateway_connections({",
+    "gateway_connections"
+)]
+#[case::label("grafana/dashboards/gateway.json", "sum by (transport)", "sum by (carrier)", "carrier")]
+#[case::instance(
+    "grafana/dashboards/gateway.json",
+    "by (service, exported_instance, zone)",
+    "by (service, exported, zone)",
+    "exported"
+)]
+#[case::value("grafana/dashboards/gateway.json", "direction=\\\"in\\\"", "direction=\\\"into\\\"", "into")]
+#[case::legend("grafana/dashboards/gateway.json", "{{transport}}", "{{carrier}}", "carrier")]
+#[case::state("grafana/dashboards/gateway.json", "healthy|warming", "healthy|yuong", "yuong")]
+#[case::alert_metric(
+    "alerts.yml",
+    "gateway_webhook_queued{",
+    "gateway_webhook_waiting{",
+    "gateway_webhook_waiting"
+)]
+#[case::alert_value("alerts.yml", "event=\"overload\"", "event=\"overlaod\"", "never has event=\"overlaod\"")]
+#[case::alert_state("alerts.yml", "healthy|warming", "up|warming", "never has state=\"up\"")]
+#[case::alert_label(
+    "alerts.yml",
+    "job=\"gateway\",outcome=",
+    "job=\"gateway\",result=",
+    "has no label result"
+)]
+#[case::alert_job("alerts.yml", "up{job=\"gateway\"}", "up", "asks for no metric")]
+#[case::alert_bare(
+    "alerts.yml",
+    "gateway_webhook_queued{job=\"gateway\"}",
+    "gateway_webhook_queued",
+    "without job"
+)]
+#[case::alert_group(
+    "alerts.yml",
+    "by (instance, service, exported_instance, zone)",
+    "by (instance, service)",
+    "names exported_instance"
+)]
+#[case::alert_text("alerts.yml", "$labels.instance }} sheds", "$labels.gateway }} sheds", "names gateway")]
+#[case::alert_severity("alerts.yml", "severity: info", "severity: low", "its severity is")]
+#[case::alert_missing("alerts.yml", "event: drain", "event: overload", "no alert tells of the event drain")]
+#[case::alert_of_nothing("alerts.yml", "event: drain", "event: drained", "no event drained")]
+#[case::alert_twice("alerts.yml", "GatewayCertificateEnds", "GatewayCertificateEnding", "a name of its own")]
+#[case::alerts_unread("prometheus.yml", "  - alerts.yml", "  - other.yml", "rule_files")]
+#[case::alerts_elsewhere(
+    "docker-compose.yml",
+    "/etc/prometheus/alerts.yml",
+    "/etc/alerts.yml",
+    "not mounted beside"
+)]
+#[case::readme_logic(
+    "README.md",
+    "--serve chat@zone_b=127.0.0.1:9003",
+    "--serve chat@zone_b=127.0.0.1:9009",
+    "127.0.0.1:9003"
+)]
+#[case::readme_owner("README.md", "65534", "1000", "65534")]
+fn a_planted_fault_is_found(#[case] file: &str, #[case] from: &str, #[case] to: &str, #[case] says: &str) {
+    let found = problems(&Files::read().with(file, from, to));
+    assert!(found.iter().any(|problem| problem.contains(says)), "{says}: {found:?}");
+}
