@@ -80,3 +80,47 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The lines of commands in README.md and in docs/, without comments and what the shell does with them.
+    fn shown_commands() -> Vec<(String, Vec<String>)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let papers = docs.chain([root.join("README.md"), root.join("README.zh-CN.md")]);
+        let mut shown = Vec::new();
+        for path in papers.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+            let text = std::fs::read_to_string(&path).unwrap().replace("\\\n", " ");
+            let blocks = text.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+            for line in blocks.flat_map(str::lines) {
+                let line = line.split(" #").next().unwrap();
+                for command in line.split(['|', ';', '(', ')']) {
+                    let command = command.trim().trim_start_matches("docker compose exec gateway ");
+                    let arguments = command
+                        .strip_prefix("gateway ")
+                        .or_else(|| command.strip_prefix("cargo run --release -- "));
+                    if let Some(arguments) = arguments {
+                        let words = arguments.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
+                        shown.push((path.display().to_string(), words.map(str::to_owned).collect()));
+                    }
+                }
+            }
+        }
+        shown
+    }
+
+    #[test]
+    fn every_command_that_the_papers_show_is_understood() {
+        let shown = shown_commands();
+        assert!(shown.len() > 15, "{shown:?}");
+        for (path, words) in shown {
+            let parsed = Args::try_parse_from(std::iter::once("gateway".to_owned()).chain(words.clone()));
+            assert!(parsed.is_ok(), "{path}: {words:?}: {}", parsed.unwrap_err());
+        }
+        assert!(Args::try_parse_from(["gateway", "dev", "--prot", "9000"]).is_err());
+    }
+}

@@ -52,6 +52,7 @@ fn papers_show_only_commands_that_exist() {
 #[test]
 fn links_in_papers_lead_somewhere() {
     papers::check_links(&papers::papers(), |path| root().join(path).exists()).assert_clean();
+    papers::check_anchors(&papers::papers()).assert_clean();
 }
 
 #[test]
@@ -264,4 +265,6 @@ fn planted_lies_of_papers_are_found() {
         |path| path.ends_with("README.md"),
     );
     assert_eq!(only(&report), "docs/a.md: gone.md is not there");
+    let report = papers::check_anchors(&paper("# One `thing`\n[a](#one-thing) [b](../docs/a.md#another)"));
+    assert_eq!(only(&report), "docs/a.md: docs/a.md has no heading for #another");
 }

@@ -7,14 +7,24 @@ use super::source::{Report, root};
 /// The papers a reader is sent to.
 const PAPERS: &[&str] = &[
     "README.md",
+    "README.zh-CN.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "docs/README.md",
+    "docs/clients.md",
+    "docs/configuration.md",
     "docs/events.md",
+    "docs/limits.md",
     "docs/migrating.md",
+    "docs/operations.md",
+    "docs/performance.md",
     "docs/protocol.md",
+    "docs/scaling.md",
+    "docs/services.md",
     "docs/threats.md",
+    "docs/tokens-and-tls.md",
 ];
 
 /// What stands before a subcommand where a paper shows how to run one; in a block of commands a line may begin with
@@ -89,6 +99,48 @@ pub fn check_links(papers: &[(String, String)], exists: impl Fn(&Path) -> bool) 
         }
     }
     report
+}
+
+/// Every link to a part of a paper leads to one of its headings.
+pub fn check_anchors(papers: &[(String, String)]) -> Report {
+    let mut report = Report::default();
+    for (path, text) in papers {
+        let directory = Path::new(path).parent().unwrap_or(Path::new(""));
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap_or_default();
+            let Some((file, anchor)) = target.split_once('#') else { continue };
+            let file = if file.is_empty() { path.clone() } else { normal(&directory.join(file)) };
+            let Some((_, paper)) = papers.iter().find(|(name, _)| *name == file) else { continue };
+            report.examined += 1;
+            if !headings(paper).any(|heading| heading == anchor) {
+                report.violations.push(format!("{path}: {file} has no heading for #{anchor}"));
+            }
+        }
+    }
+    report
+}
+
+/// A relative path without `..`.
+fn normal(path: &Path) -> String {
+    let mut parts = Vec::new();
+    for part in path.iter().map(|part| part.to_string_lossy()) {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
+}
+
+/// The anchors that a paper's headings have where Markdown is shown.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 /// The commands of CONTRIBUTING.md and the recipes of the justfile are the same.
