@@ -64,7 +64,7 @@ pub(crate) fn endpoint(
     let server = server_config(quic, limits)?;
     let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?);
     let config = endpoint_config(&keys, slot, metrics);
-    let paths = Paths::new(server.clone(), Arc::clone(metrics));
+    let paths = Paths::new(server.clone(), Arc::clone(metrics), limits.write_stall);
     let socket = paths.guard(unmarked(socket)?);
     let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
     Ok((endpoint, paths))

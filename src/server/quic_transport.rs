@@ -102,8 +102,8 @@ impl Transport for QuicTransport {
         if let Some(reason) = self.ended {
             return Poll::Ready(Err(reason));
         }
-        if self.path.poll_abuse(cx).is_ready() {
-            return Poll::Ready(Err(CloseReason::Abuse));
+        if let Poll::Ready(verdict) = self.path.poll_verdict(cx) {
+            return Poll::Ready(Err(verdict));
         }
         match self.accepting.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,

@@ -41,6 +41,31 @@ pub(super) fn challenge(payload: &[u8]) -> Option<Challenge> {
     Some(Challenge { token, end: payload.len() - padding })
 }
 
+/// Returns `true` if a payload carries data of a stream. quinn writes them behind everything else.
+pub(super) fn carries_stream(payload: &[u8]) -> bool {
+    let mut reader = Reader(payload);
+    while let Some(kind) = reader.varint() {
+        if (STREAM_FIRST..=STREAM_LAST).contains(&kind) {
+            return true;
+        }
+        if kind == PADDING || reader.skip_frame(kind).is_none() {
+            return false;
+        }
+    }
+    false
+}
+
+/// The largest packet that the first ACK of a payload acknowledges. A frame that is not known here ends the search.
+pub(super) fn acknowledged(payload: &[u8]) -> Option<u64> {
+    let mut reader = Reader(payload);
+    loop {
+        match reader.varint()? {
+            ACK | ACK_ECN => return reader.varint(),
+            kind => reader.skip_frame(kind)?,
+        }
+    }
+}
+
 /// Does a payload hold the PATH_RESPONSE with this token? A frame that is not known here ends the search.
 pub(super) fn answers(payload: &[u8], token: Token) -> bool {
     let mut reader = Reader(payload);
@@ -204,6 +229,18 @@ mod tests {
         for payload in [&other, stream, &challenge_frame(), &response[..8], &[][..]] {
             assert!(!answers(payload, TOKEN), "{payload:?}");
         }
+    }
+
+    #[test]
+    fn c9_data_of_streams_and_acknowledgements_are_found_behind_other_frames() {
+        let ack: &[u8] = &[0x02, 0x40, 0x80, 0x05, 0x01, 0x00, 0x00, 0x00];
+        let stream: &[u8] = &[0x0a, 0x03, 0x03, b'a', 0x00, 0x00];
+        let max_data: &[u8] = &[0x10, 0x44, 0x00];
+        assert!(carries_stream(&payload(&[ack, max_data, stream])));
+        assert!(!carries_stream(&payload(&[ack, max_data, &[0x01], &[0; 9]])));
+        assert_eq!(acknowledged(&payload(&[stream, &[0x01, 0x00], ack])), Some(128));
+        assert_eq!(acknowledged(&payload(&[stream, max_data])), None);
+        assert_eq!(acknowledged(&[0x40, 0xaf, 0x02, 0x05]), None, "a frame that is not known");
     }
 
     #[test]

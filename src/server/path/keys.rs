@@ -1,6 +1,8 @@
 //! What quinn's keys see, so that the gateway need not believe addresses: a packet that only the handshake's other end
 //! can have made proves where it lives, and so does the answer to a challenge.
 //!
+//! They also see whether a client acknowledges what it is sent: [`Acks`](super::acks::Acks).
+//!
 //! And one thing they do. quinn pads each packet with a PATH_CHALLENGE to 1,200 bytes, which a client that sent one PING
 //! of 31 bytes from its new address may not get (RFC 9000 section 8.2.1 allows a shorter one then). The padding is left
 //! out when the packet is sealed, and the socket cuts the datagram there: [`Path::sealed`].
@@ -132,6 +134,9 @@ impl PacketKey for WatchedKey {
     fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
         let tag_len = self.inner.tag_len();
         let payload = header_len..buf.len() - tag_len;
+        if self.level == Level::Data {
+            self.path.sending(packet, &buf[payload.clone()]);
+        }
         let found = (self.level == Level::Data).then(|| challenge(&buf[payload])).flatten();
         let Some(found) = found else { return self.inner.encrypt(packet, buf, header_len) };
         // Only a packet with a short header can be cut: it ends where its datagram does, and nothing names its length.
@@ -145,6 +150,9 @@ impl PacketKey for WatchedKey {
     fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
         self.inner.decrypt(packet, header, payload)?;
         self.path.opened(payload);
+        if self.level == Level::Data {
+            self.path.received(payload);
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! what is sent: by the handshake, by a token the gateway gave it, or by the answer to a PATH_CHALLENGE. quinn keeps such
 //! accounts for itself, and exceeds them by a datagram each time.
 
+mod acks;
 mod credit;
 mod frames;
 mod keys;
@@ -19,12 +20,14 @@ use std::time::{Duration, Instant};
 use quinn::udp::RecvMeta;
 use quinn::{AsyncUdpSocket, Connecting, ConnectionError, Incoming, ServerConfig};
 
+use self::acks::Acks;
 use self::credit::Credit;
-use self::frames::{Token, answers};
+use self::frames::{Token, acknowledged, answers, carries_stream};
 use self::proven::Proven;
 use crate::limits::ADDRESS_CHANGES_PER_MINUTE;
 use crate::monitor::metrics::{Direction, PathChange, WorkerMetrics};
 use crate::session::sliding_count::SlidingCount;
+use crate::wire::close::CloseReason;
 
 /// See [`ADDRESS_CHANGES_PER_MINUTE`].
 const MINUTE: Duration = Duration::from_secs(60);
@@ -39,6 +42,8 @@ const SEALED: usize = 256;
 pub(crate) struct Paths {
     server: ServerConfig,
     metrics: Arc<WorkerMetrics>,
+    /// How long a client may go on sending and acknowledge nothing.
+    stall: Duration,
     books: Mutex<Books>,
 }
 
@@ -71,9 +76,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Paths {
-    pub(crate) fn new(server: ServerConfig, metrics: Arc<WorkerMetrics>) -> Arc<Self> {
+    pub(crate) fn new(server: ServerConfig, metrics: Arc<WorkerMetrics>, stall: Duration) -> Arc<Self> {
         let books = Books { proven: Proven::new(), credit: Credit::new(), sealed: Vec::new() };
-        Arc::new(Self { server, metrics, books: Mutex::new(books) })
+        Arc::new(Self { server, metrics, stall, books: Mutex::new(books) })
     }
 
     /// Puts the books between a socket and quinn.
@@ -163,6 +168,9 @@ pub(crate) struct Path {
     is_home_proven: AtomicBool,
     is_away: AtomicBool,
     place: Mutex<Place>,
+    /// The same of `acks`.
+    is_waiting: AtomicBool,
+    acks: Mutex<Acks>,
 }
 
 #[derive(Debug)]
@@ -174,8 +182,18 @@ struct Place {
     /// The challenge that was sent last.
     last: Option<Token>,
     changes: SlidingCount,
-    is_abuse: bool,
+    verdict: Option<CloseReason>,
     waker: Option<Waker>,
+}
+
+impl Place {
+    /// The connection is to end with this reason, unless it has one already.
+    fn end(&mut self, verdict: CloseReason) {
+        self.verdict.get_or_insert(verdict);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Path {
@@ -185,18 +203,25 @@ impl Path {
             away: None,
             last: None,
             changes: SlidingCount::default(),
-            is_abuse: false,
+            verdict: None,
             waker: None,
         };
         let (is_home_proven, is_away) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { paths, is_home_proven, is_away, place: Mutex::new(place) }
+        Self {
+            paths,
+            is_home_proven,
+            is_away,
+            place: Mutex::new(place),
+            is_waiting: AtomicBool::new(false),
+            acks: Mutex::new(Acks::new(Instant::now())),
+        }
     }
 
-    /// Ready once the client has changed its address too often.
-    pub(crate) fn poll_abuse(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready once the client has changed its address too often, or acknowledges nothing although it goes on sending.
+    pub(crate) fn poll_verdict(&self, cx: &Context<'_>) -> Poll<CloseReason> {
         let mut place = lock(&self.place);
-        if place.is_abuse {
-            return Poll::Ready(());
+        if let Some(verdict) = place.verdict {
+            return Poll::Ready(verdict);
         }
         if !place.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             place.waker = Some(cx.waker().clone());
@@ -216,6 +241,28 @@ impl Path {
         self.prove_home();
         if self.is_away.load(Relaxed) {
             self.answered(payload);
+        }
+    }
+
+    /// A packet was made for the client.
+    fn sending(&self, packet: u64, payload: &[u8]) {
+        if carries_stream(payload) {
+            lock(&self.acks).sent(packet, Instant::now());
+            self.is_waiting.store(true, Relaxed);
+        }
+    }
+
+    /// A packet of the client was opened, behind its handshake.
+    fn received(&self, payload: &[u8]) {
+        if !self.is_waiting.load(Relaxed) {
+            return;
+        }
+        let mut acks = lock(&self.acks);
+        let is_stalled = acks.opened(acknowledged(payload), Instant::now(), self.paths.stall);
+        self.is_waiting.store(acks.is_waiting(), Relaxed);
+        drop(acks);
+        if is_stalled {
+            lock(&self.place).end(CloseReason::SlowConsumer);
         }
     }
 
@@ -257,12 +304,9 @@ impl Path {
         }
         place.away = (to != place.home).then_some((to, token));
         self.is_away.store(place.away.is_some(), Relaxed);
-        if place.changes.add(now, MINUTE) > ADDRESS_CHANGES_PER_MINUTE && !place.is_abuse {
-            place.is_abuse = true;
+        if place.changes.add(now, MINUTE) > ADDRESS_CHANGES_PER_MINUTE && place.verdict.is_none() {
             self.paths.metrics.path_change(PathChange::Abuse);
-            if let Some(waker) = place.waker.take() {
-                waker.wake();
-            }
+            place.end(CloseReason::Abuse);
         }
     }
 }

@@ -147,8 +147,8 @@ async fn d2_storms_of_connections_that_end_at_once_leave_nothing_behind() {
     // Both have gone with what asked for them.
     connections_are(monitor, 0.0).await;
     soon("the files to be closed", async {
-        // One of the two was a socket.
-        while open_files(&serve) != files - 1 {
+        // One of the two was a socket, and one question to the monitor may have been closing when they were counted first.
+        while open_files(&serve) > files - 1 {
             tokio::time::sleep(ASK_AGAIN).await;
         }
     })
