@@ -330,7 +330,7 @@ impl Checker<'_> {
             return Ok((None, tls));
         }
         let keys = self.quic_keys()?;
-        Ok((Some(Quic { listen: quic, identity, keys }), tls))
+        Ok((Some(Quic { listen: quic, identity, keys, migration: self.file.quic.migration }), tls))
     }
 
     fn quic_keys(&mut self) -> Result<QuicKeys, ConfigError> {

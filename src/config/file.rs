@@ -60,6 +60,7 @@ pub(super) struct Gateway {
 pub(super) struct Quic {
     pub(super) listen: Listen,
     pub(super) key_file: PathBuf,
+    pub(super) migration: bool,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -246,7 +247,7 @@ impl<'de> Visitor<'de> for ListenVisitor {
 
 impl Default for Quic {
     fn default() -> Self {
-        Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into() }
+        Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true }
     }
 }
 

@@ -282,6 +282,8 @@ pub struct Quic {
     pub identity: Arc<TlsIdentity>,
     /// Keys that outlive the process.
     pub keys: QuicKeys,
+    /// A client may go on at another address (RFC 9000 section 9). Without it, packets from elsewhere are dropped.
+    pub migration: bool,
 }
 
 /// TLS listeners on TCP.

@@ -114,6 +114,7 @@ fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, EndpointE
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));
     config.transport_config(Arc::new(transport_config(limits)?));
+    config.migration(quic.migration);
     config.max_incoming(MAX_INCOMING);
     config.incoming_buffer_size_total(MAX_INCOMING_BYTES);
     config.retry_token_lifetime(RETRY_TOKEN_LIFETIME);

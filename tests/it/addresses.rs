@@ -57,6 +57,21 @@ async fn h5_c15_a_client_behind_another_port_is_proven_there_at_once_even_by_a_p
     assert_eq!(harness.metric("gateway_path_changes_total", &["\"unproven\""]).await, 0.0);
 }
 
+/// The address the client was at still has its connection, and whoever is elsewhere may begin another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c15_without_migration_packets_from_another_address_are_dropped_and_the_connection_stays() {
+    let harness = TestGateway::with(|config| config.quic.as_mut().unwrap().migration = false).await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
+    raw.lives().await;
+    let elsewhere = socket().await;
+    let ping = raw.ping();
+    elsewhere.send_to(&ping, harness.target.quic).await.unwrap();
+    assert_eq!(bytes_until_quiet(&elsewhere, QUIET).await, 0, "neither an answer nor a challenge");
+    raw.lives().await;
+    assert_eq!(harness.metric("gateway_path_changes_total", &[]).await, 0.0);
+    harness.serves_a_bystander().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h5_more_than_120_changes_of_address_in_a_minute_are_abuse() {
     let harness = TestGateway::start().await;

@@ -42,7 +42,7 @@ pub(crate) fn config() -> Config {
         workers: 1,
         state_file: None,
         dialect: Dialect::XIm,
-        quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys }),
+        quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys, migration: true }),
         tcp: vec![any_port()],
         tls: Some(Tls { listen: vec![any_port()], identity }),
         auth: Auth::Hs256(Secret(SECRET.to_vec())),
