@@ -16,6 +16,9 @@ const CONNECTION_ID_LIMIT_ERROR: u64 = 0x09;
 const PROTOCOL_VIOLATION: u64 = 0x0a;
 const CRYPTO_BUFFER_EXCEEDED: u64 = 0x0d;
 
+/// Longer than the pauses between packets that answer.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// An integer of four bytes, as frames hold it.
 fn varint(value: u32) -> [u8; 4] {
     (value | 0x8000_0000).to_be_bytes()
@@ -51,6 +54,28 @@ async fn c9_a_client_that_sends_and_acknowledges_nothing_is_closed_after_the_wri
     assert!(since.elapsed() >= STALL, "{:?}", since.elapsed());
     assert!(received > 0 && received < 256 * 1024, "{received} bytes without one acknowledgement");
     harness.serves_a_bystander().await;
+}
+
+/// Each challenge asks for an answer of its own. The client acknowledges none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c14_a_flood_of_path_challenges_gets_an_answer_per_packet_at_most() {
+    const PACKETS: usize = 200;
+    let harness = TestGateway::start().await;
+    let mut raw = RawQuic::connect(harness.target.quic).await;
+    let challenges = [0x1a, 1, 2, 3, 4, 5, 6, 7, 8].repeat(120);
+    let mut sizes = Vec::new();
+    for _ in 0..PACKETS {
+        raw.forge(&challenges).await;
+        sizes.extend(sizes_until_quiet(&raw.socket, Duration::from_millis(2)).await);
+    }
+    harness.serves_a_bystander().await;
+    sizes.extend(sizes_until_quiet(&raw.socket, QUIET).await);
+    let bytes: usize = sizes.iter().sum();
+    println!("{} datagrams of {bytes} bytes for {} challenges", sizes.len(), PACKETS * 120);
+    assert!(bytes > 0 && bytes <= PACKETS * 1200, "{bytes} bytes in {} datagrams", sizes.len());
+    // Its end is heard: the connection was neither lost nor stuck.
+    raw.forge(&[0x1d, 0, 0]).await;
+    harness.metric_is("gateway_connections", &["\"quic\""], 0.0).await;
 }
 
 /// One byte at every second place of the first stream, which never begins.
