@@ -19,7 +19,7 @@ pub fn check(files: &Files, found: &mut Vec<String>) {
     files_and_images(&compose, files, &mut fail);
     targets(&compose, &config, files, &mut fail);
     networks(&compose, &mut fail);
-    readme(files, &mut fail);
+    operations(files, &mut fail);
 }
 
 /// The ports clients connect to, as `8000/udp`.
@@ -215,9 +215,9 @@ fn networks(compose: &Value, fail: &mut impl FnMut(String)) {
     }
 }
 
-/// What the README shows is what config/gateway.toml and the containers expect.
-fn readme(files: &Files, fail: &mut impl FnMut(String)) {
-    let text = files.text("README.md").replace("\\\n", " ");
+/// What docs/operations.md shows is what config/gateway.toml and the containers expect.
+fn operations(files: &Files, fail: &mut impl FnMut(String)) {
+    let text = files.text("docs/operations.md").replace("\\\n", " ");
     let shown: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("gateway logic --serve"))
@@ -231,11 +231,11 @@ fn readme(files: &Files, fail: &mut impl FnMut(String)) {
         .map(|instance| format!("{}@{}={}", instance.service, instance.zone, instance.address))
         .collect();
     if shown != wanted {
-        fail(format!("the README serves {shown:?}, config/gateway.toml expects {wanted:?}"));
+        fail(format!("docs/operations.md serves {shown:?}, config/gateway.toml expects {wanted:?}"));
     }
     for needed in ["mkdir -p ~/data/prometheus", "chown 65534:65534 ~/data/prometheus"] {
         if !text.contains(needed) {
-            fail(format!("the README does not say `{needed}`"));
+            fail(format!("docs/operations.md does not say `{needed}`"));
         }
     }
 }

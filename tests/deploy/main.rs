@@ -1,5 +1,5 @@
 //! What starts the gateway elsewhere agrees with itself and with the gateway: Dockerfile, docker-compose.yml,
-//! prometheus.yml, alerts.yml, the Grafana files, config/ and README. Nothing here needs Docker.
+//! prometheus.yml, alerts.yml, the Grafana files, config/ and docs/operations.md. Nothing here needs Docker.
 //!
 //! Each check is shown to find a fault that was planted for it.
 
@@ -153,13 +153,13 @@ fn the_files_agree() {
     "/etc/alerts.yml",
     "not mounted beside"
 )]
-#[case::readme_logic(
-    "README.md",
+#[case::operations_logic(
+    "docs/operations.md",
     "--serve chat@zone_b=127.0.0.1:9003",
     "--serve chat@zone_b=127.0.0.1:9009",
     "127.0.0.1:9003"
 )]
-#[case::readme_owner("README.md", "65534", "1000", "65534")]
+#[case::operations_owner("docs/operations.md", "65534", "1000", "65534")]
 fn a_planted_fault_is_found(#[case] file: &str, #[case] from: &str, #[case] to: &str, #[case] says: &str) {
     let found = problems(&Files::read().with(file, from, to));
     assert!(found.iter().any(|problem| problem.contains(says)), "{says}: {found:?}");

@@ -1,12 +1,12 @@
-//! `gateway logic` and `gateway serve` as processes of their own: the second way to run of the README.
+//! `gateway logic` and `gateway serve` as processes of their own: the separate processes of docs/operations.md.
 
 use std::io::Read;
 use std::time::Instant;
 
 use super::*;
 
-/// What the README starts, on any free ports.
-const README_SERVES: [&str; 3] =
+/// What docs/operations.md starts, on any free ports.
+const SHOWN_SERVES: [&str; 3] =
     ["login@zone_a=127.0.0.1:0", "chat@zone_a=127.0.0.1:0", "chat@zone_b=127.0.0.1:0"];
 
 /// A running program, one of whose outputs is read line by line.
@@ -186,7 +186,7 @@ fn chat(place: &Place, account: &str, server: &str, more: &[&str]) -> Running {
 #[test]
 fn logic_and_serve_as_processes_carry_a_chat_and_a_logic_that_died_is_found_again() {
     let place = shipped();
-    let (logic, instances) = start_logic(&place, &README_SERVES);
+    let (logic, instances) = start_logic(&place, &SHOWN_SERVES);
     let ids: Vec<_> =
         instances.iter().map(|instance| (instance.id.as_str(), instance.zone.as_str())).collect();
     assert_eq!(ids, [("login01", "zone_a"), ("chat01", "zone_a"), ("chat02", "zone_b")]);
@@ -241,7 +241,7 @@ fn logic_and_serve_as_processes_carry_a_chat_and_a_logic_that_died_is_found_agai
 #[test]
 fn users_of_two_gateways_talk_and_kick_across_them() {
     let place = shipped();
-    let (_logic, instances) = start_logic(&place, &README_SERVES);
+    let (_logic, instances) = start_logic(&place, &SHOWN_SERVES);
     let (_first, [_, first, _]) = serve(&place, "gate01", &instances);
     // The id of a worker is one, too; and addresses may be host names, as in a network of containers.
     let instances: Vec<Instance> = instances
@@ -328,7 +328,7 @@ fn a_page_that_does_not_say_200_is_not_healthy() {
 fn events_are_lines_of_the_log_and_no_line_shows_a_secret_of_the_webhook() {
     let place = shipped();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (logic, instances) = start_logic(&place, &README_SERVES);
+    let (logic, instances) = start_logic(&place, &SHOWN_SERVES);
     let mut command = serve_command(&place, "gate01", &instances);
     let webhook = format!("http://{nobody}/hidden-path?hidden-query");
     let settings = [("WEBHOOK", webhook.as_str()), ("WEBHOOK_TOKEN", "hidden-token")];
