@@ -45,3 +45,38 @@ mod timer;
 mod udp;
 pub mod wire;
 mod worker;
+
+/// The examples of the documents, as doctests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../README.zh-CN.md")]
+    struct ReadmeZhCn;
+    #[doc = include_str!("../docs/README.md")]
+    struct Index;
+    #[doc = include_str!("../docs/operations.md")]
+    struct Operations;
+    #[doc = include_str!("../docs/configuration.md")]
+    struct Configuration;
+    #[doc = include_str!("../docs/tokens-and-tls.md")]
+    struct TokensAndTls;
+    #[doc = include_str!("../docs/scaling.md")]
+    struct Scaling;
+    #[doc = include_str!("../docs/limits.md")]
+    struct Limits;
+    #[doc = include_str!("../docs/clients.md")]
+    struct Clients;
+    #[doc = include_str!("../docs/services.md")]
+    struct Services;
+    #[doc = include_str!("../docs/migrating.md")]
+    struct Migrating;
+    #[doc = include_str!("../docs/performance.md")]
+    struct Performance;
+    #[doc = include_str!("../docs/protocol.md")]
+    struct Protocol;
+    #[doc = include_str!("../docs/events.md")]
+    struct Events;
+    #[doc = include_str!("../docs/threats.md")]
+    struct Threats;
+}

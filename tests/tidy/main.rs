@@ -52,7 +52,29 @@ fn papers_show_only_commands_that_exist() {
 #[test]
 fn links_in_papers_lead_somewhere() {
     papers::check_links(&papers::papers(), |path| root().join(path).exists()).assert_clean();
-    papers::check_anchors(&papers::papers()).assert_clean();
+}
+
+/// Longest README, lines.
+const README_LINES: usize = 150;
+
+#[test]
+fn the_readme_is_short_and_the_same_in_both_languages() {
+    let (english, chinese) = (paper("README.md"), paper("README.zh-CN.md"));
+    for text in [&english, &chinese] {
+        assert!(text.lines().count() <= README_LINES, "{} lines", text.lines().count());
+    }
+    let commands = papers::command_lines(&english);
+    assert!(!commands.is_empty());
+    assert_eq!(commands, papers::command_lines(&chinese));
+    let sections = |text: &str| papers::anchors(text).len();
+    assert_eq!(sections(&english), sections(&chinese));
+}
+
+#[test]
+fn the_index_names_every_document() {
+    papers::check_index(&papers::papers(), &paper("docs/README.md")).assert_clean();
+    let document = [("docs/a.md".to_owned(), String::new())];
+    assert_eq!(only(&papers::check_index(&document, "[b](b.md)")), "docs/README.md does not name a.md");
 }
 
 #[test]
@@ -260,11 +282,32 @@ fn planted_lies_of_papers_are_found() {
         "```sh\ngateway chat   # gateway is meant\nexec gateway gateway tap\n```\ngateway is a word here\n";
     let report = papers::check_commands(&paper(block), &known);
     assert_eq!((only(&report), report.examined), ("docs/a.md: there is no `gateway tap`", 2));
-    let report = papers::check_links(
-        &paper("[a](../README.md) [b](gone.md#part) [c](https://example.org/x)"),
-        |path| path.ends_with("README.md"),
-    );
-    assert_eq!(only(&report), "docs/a.md: gone.md is not there");
-    let report = papers::check_anchors(&paper("# One `thing`\n[a](#one-thing) [b](../docs/a.md#another)"));
-    assert_eq!(only(&report), "docs/a.md: docs/a.md has no heading for #another");
+}
+
+#[test]
+fn planted_bad_links_are_found() {
+    let check = |text: &str| {
+        let papers = [
+            ("docs/a.md".to_owned(), text.to_owned()),
+            ("README.md".to_owned(), "# One\n## Two, *three*\n## One\n```sh\n# four\n```\n".to_owned()),
+        ];
+        papers::check_links(&papers, |path| path.ends_with("README.md"))
+    };
+    for (text, wrong) in [
+        ("[b](gone.md#part)", "gone.md is not there"),
+        ("[b](../../README.md)", "../../README.md leads out of the repository"),
+        ("[b](../README.md#gone)", "README.md has no heading #gone"),
+        ("[b](../README.md#four)", "README.md has no heading #four"),
+        ("# Here\n[b](#there)", "docs/a.md has no heading #there"),
+        ("[b](https:/example.org)", "https:/example.org is no URL"),
+        ("[b](https://example)", "https://example is no URL"),
+        ("[b](https://exam ple.org/)", "https://exam ple.org/ is no URL"),
+    ] {
+        let report = check(text);
+        assert_eq!(only(&report), format!("docs/a.md: {wrong}"));
+    }
+    let good = "# Here\n[a](../README.md) [b](../README.md#two-three) [c](../README.md#one-1) [d](#here) \
+                [e](https://example.org/x?y#z)\n```text\n[f](gone.md)\n```\n";
+    let report = check(good);
+    assert!(report.violations.is_empty() && report.examined == 5, "{report:?}");
 }

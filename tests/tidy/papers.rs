@@ -1,44 +1,38 @@
 //! The papers against the tree: what they tell a reader to run or to open must be there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::source::{Report, root};
-
-/// The papers a reader is sent to.
-const PAPERS: &[&str] = &[
-    "README.md",
-    "README.zh-CN.md",
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "CHANGELOG.md",
-    "docs/README.md",
-    "docs/clients.md",
-    "docs/configuration.md",
-    "docs/events.md",
-    "docs/limits.md",
-    "docs/migrating.md",
-    "docs/operations.md",
-    "docs/performance.md",
-    "docs/protocol.md",
-    "docs/scaling.md",
-    "docs/services.md",
-    "docs/threats.md",
-    "docs/tokens-and-tls.md",
-];
 
 /// What stands before a subcommand where a paper shows how to run one; in a block of commands a line may begin with
 /// the program as well.
 const CALLS: &[&str] = &["cargo run --release -- ", "`gateway ", "target/release/gateway "];
 
-/// Reads every paper.
+/// Reads every Markdown file of the repository.
 pub fn papers() -> Vec<(String, String)> {
-    let read = |path: &&str| {
-        let text =
-            std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        ((*path).to_owned(), text)
-    };
-    PAPERS.iter().map(read).collect()
+    let mut found = Vec::new();
+    walk(&root(), "", &mut found);
+    found.sort();
+    found
+}
+
+fn walk(directory: &Path, name: &str, found: &mut Vec<(String, String)>) {
+    let entries = std::fs::read_dir(directory).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for entry in entries {
+        let entry = entry.expect("a directory is readable");
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let path = if name.is_empty() { file.clone() } else { format!("{name}/{file}") };
+        if entry.file_type().expect("a file has a type").is_dir() {
+            if file != "target" && (file == ".github" || !file.starts_with('.')) {
+                walk(&entry.path(), &path, found);
+            }
+        } else if file.ends_with(".md") {
+            let text =
+                std::fs::read_to_string(entry.path()).unwrap_or_else(|error| panic!("{path}: {error}"));
+            found.push((path, text));
+        }
+    }
 }
 
 /// The subcommands: one file each in `src/cli`.
@@ -82,65 +76,133 @@ fn commands(text: &str) -> impl Iterator<Item = &str> {
         .map(|(_, after)| after.strip_prefix("gateway ").unwrap_or(after))
 }
 
-/// Every relative link of a paper leads to a file.
+/// Every relative link of a paper leads to a file and to a heading in it; every other one has the form of a URL.
 pub fn check_links(papers: &[(String, String)], exists: impl Fn(&Path) -> bool) -> Report {
     let mut report = Report::default();
+    let anchors: BTreeMap<&str, Vec<String>> =
+        papers.iter().map(|(path, text)| (path.as_str(), anchors(text))).collect();
     for (path, text) in papers {
-        let directory = Path::new(path).parent().unwrap_or(Path::new(""));
-        for (at, _) in text.match_indices("](") {
-            let target: String = text[at + 2..].chars().take_while(|c| !matches!(c, ')' | '#')).collect();
-            if target.is_empty() || target.contains("://") {
-                continue;
-            }
+        for target in links(&prose(text)) {
             report.examined += 1;
-            if !exists(&directory.join(&target)) {
-                report.violations.push(format!("{path}: {target} is not there"));
+            if let Some(problem) = problem_of(path, &target, &anchors, &exists) {
+                report.violations.push(format!("{path}: {problem}"));
             }
         }
     }
     report
 }
 
-/// Every link to a part of a paper leads to one of its headings.
-pub fn check_anchors(papers: &[(String, String)]) -> Report {
+/// What is wrong with one link.
+fn problem_of(
+    path: &str,
+    target: &str,
+    anchors: &BTreeMap<&str, Vec<String>>,
+    exists: &impl Fn(&Path) -> bool,
+) -> Option<String> {
+    if target.contains(':') {
+        return (!is_url(target)).then(|| format!("{target} is no URL"));
+    }
+    let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let resolved = if file.is_empty() { Some(path.to_owned()) } else { resolve(path, file) };
+    let Some(resolved) = resolved else { return Some(format!("{file} leads out of the repository")) };
+    if !file.is_empty() && !exists(Path::new(&resolved)) {
+        return Some(format!("{file} is not there"));
+    }
+    let known = anchors.get(resolved.as_str()).is_some_and(|known| known.iter().any(|one| one == anchor));
+    // Anchors of other files, such as line numbers of a source, are not looked for.
+    let needs_heading = target.contains('#') && resolved.ends_with(".md");
+    (needs_heading && !known).then(|| format!("{resolved} has no heading #{anchor}"))
+}
+
+/// The path of a link from a paper, without `..`; none above the root.
+fn resolve(paper: &str, link: &str) -> Option<String> {
+    let mut parts: Vec<&str> = paper.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+fn is_url(target: &str) -> bool {
+    let rest = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
+    let host = rest.map_or("", |rest| rest.split(['/', '?', '#']).next().unwrap_or(""));
+    host.contains('.')
+        && !host.starts_with('.')
+        && !host.ends_with('.')
+        && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
+        && !target.contains(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"'))
+}
+
+/// The text without its blocks of code, in which nothing is a link or a heading.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// The targets of the links.
+fn links(prose: &str) -> Vec<String> {
+    let ends = prose.match_indices("](").map(|(at, _)| &prose[at + 2..]);
+    ends.map(|rest| rest.split(')').next().unwrap_or("").to_owned()).collect()
+}
+
+/// The anchors of the headings, as GitHub makes them.
+pub fn anchors(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let prose = prose(text);
+    let headings = prose.lines().filter_map(|line| {
+        let heading = line.trim_start_matches('#');
+        (heading.len() < line.len()).then(|| heading.strip_prefix(' ')).flatten()
+    });
+    for heading in headings {
+        let words = heading.trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let slug: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        let mut name = slug.clone();
+        let mut number = 0;
+        while found.contains(&name) {
+            number += 1;
+            name = format!("{slug}-{number}");
+        }
+        found.push(name);
+    }
+    found
+}
+
+/// The lines of the blocks of commands, without their comments.
+pub fn command_lines(text: &str) -> Vec<&str> {
+    let blocks = text.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let lines = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap_or(line).trim());
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+/// Every document in docs/ is named in its index.
+pub fn check_index(papers: &[(String, String)], index: &str) -> Report {
     let mut report = Report::default();
-    for (path, text) in papers {
-        let directory = Path::new(path).parent().unwrap_or(Path::new(""));
-        for (at, _) in text.match_indices("](") {
-            let target = text[at + 2..].split(')').next().unwrap_or_default();
-            let Some((file, anchor)) = target.split_once('#') else { continue };
-            let file = if file.is_empty() { path.clone() } else { normal(&directory.join(file)) };
-            let Some((_, paper)) = papers.iter().find(|(name, _)| *name == file) else { continue };
-            report.examined += 1;
-            if !headings(paper).any(|heading| heading == anchor) {
-                report.violations.push(format!("{path}: {file} has no heading for #{anchor}"));
-            }
+    let linked = links(&prose(index));
+    let documents = papers.iter().filter_map(|(path, _)| path.strip_prefix("docs/"));
+    for document in documents.filter(|name| *name != "README.md") {
+        report.examined += 1;
+        if !linked.iter().any(|link| link == document) {
+            report.violations.push(format!("docs/README.md does not name {document}"));
         }
     }
     report
-}
-
-/// A relative path without `..`.
-fn normal(path: &Path) -> String {
-    let mut parts = Vec::new();
-    for part in path.iter().map(|part| part.to_string_lossy()) {
-        if part == ".." {
-            parts.pop();
-        } else {
-            parts.push(part);
-        }
-    }
-    parts.join("/")
-}
-
-/// The anchors that a paper's headings have where Markdown is shown.
-fn headings(text: &str) -> impl Iterator<Item = String> {
-    let headings = text.lines().filter(|line| line.starts_with('#'));
-    headings.map(|line| {
-        let title = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-    })
 }
 
 /// The commands of CONTRIBUTING.md and the recipes of the justfile are the same.

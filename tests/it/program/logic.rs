@@ -1,4 +1,4 @@
-//! `gateway logic` and `gateway serve` as processes of their own: as docs/operations.md shows them.
+//! `gateway logic` and `gateway serve` as processes of their own: the separate processes of docs/operations.md.
 
 use std::io::Read;
 use std::time::Instant;

@@ -28,6 +28,7 @@ mod health;
 mod logic;
 mod memory_group;
 mod pressure;
+mod readme;
 mod restart;
 mod signals;
 mod slow_link;
