@@ -43,6 +43,8 @@ async fn flood(time: Duration) {
     let serve = Serve::start(&place, &config, 1, &[]).await;
     let (target, process) = (serve.target(), serve.child.id());
     let mut raw = RawQuic::connect(target.quic).await;
+    raw.sign_in("mallory").await;
+    login.signin("mallory").await;
     let (bob, _) = sign_in(Kind::QuicOne, &target, "bob", &login).await;
     let asking = Asking::start(bob, "chat.user.talk");
     let mut packet = vec![0x4f];
@@ -57,7 +59,9 @@ async fn flood(time: Duration) {
     let mut peak = before;
     while !flood.is_finished() {
         peak = peak.max(resident(process));
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        // Its own idle timeout is shorter than the longer flood.
+        raw.ping_from_here().await;
+        raw.turn_for(BETWEEN_LOOKS).await;
     }
     let sent = flood.await.unwrap();
     let arrived = sum(serve.monitor, "gateway_unproven_bytes_total{direction=\"in\"").await / 1200.0;
