@@ -69,7 +69,8 @@ pub struct Limits {
     /// From the last byte of a request to its answer; clients give up at 5 s.
     #[serde(with = "humantime_serde")]
     pub request_deadline: Duration,
-    /// A client's socket that takes nothing while something is queued.
+    /// A client whose socket takes nothing while something is queued, or that goes on sending over QUIC and acknowledges
+    /// nothing.
     #[serde(with = "humantime_serde")]
     pub write_stall: Duration,
     /// Bytes on their way to a TCP client, or a probe of the kernel, that nobody acknowledges: the client is gone.

@@ -55,15 +55,28 @@ pub(super) fn carries_stream(payload: &[u8]) -> bool {
     false
 }
 
-/// The largest packet that the first ACK of a payload acknowledges. A frame that is not known here ends the search.
-pub(super) fn acknowledged(payload: &[u8]) -> Option<u64> {
+/// Shows the first and the last packet of each range that the first ACK of a payload acknowledges. A frame that is not
+/// known here ends the search, and so does a range that quinn refuses.
+pub(super) fn acknowledged(payload: &[u8], mut range: impl FnMut(u64, u64)) -> Option<()> {
     let mut reader = Reader(payload);
-    loop {
+    let mut last = loop {
         match reader.varint()? {
-            ACK | ACK_ECN => return reader.varint(),
+            ACK | ACK_ECN => break reader.varint()?,
             kind => reader.skip_frame(kind)?,
         }
+    };
+    let _delay = reader.varint()?;
+    let further = reader.varint()?;
+    for number in 0..=further {
+        if number > 0 {
+            // The gap is behind the range before: RFC 9000 section 19.3.1.
+            last = last.checked_sub(reader.varint()? + 2)?;
+        }
+        let first = last.checked_sub(reader.varint()?)?;
+        range(first, last);
+        last = first;
     }
+    Some(())
 }
 
 /// Does a payload hold the PATH_RESPONSE with this token? A frame that is not known here ends the search.
@@ -238,9 +251,21 @@ mod tests {
         let max_data: &[u8] = &[0x10, 0x44, 0x00];
         assert!(carries_stream(&payload(&[ack, max_data, stream])));
         assert!(!carries_stream(&payload(&[ack, max_data, &[0x01], &[0; 9]])));
-        assert_eq!(acknowledged(&payload(&[stream, &[0x01, 0x00], ack])), Some(128));
-        assert_eq!(acknowledged(&payload(&[stream, max_data])), None);
-        assert_eq!(acknowledged(&[0x40, 0xaf, 0x02, 0x05]), None, "a frame that is not known");
+        let ranges = |payload: &[u8]| {
+            let mut ranges = Vec::new();
+            acknowledged(payload, |first, last| ranges.push((first, last)));
+            ranges
+        };
+        assert_eq!(ranges(&payload(&[stream, &[0x01, 0x00], ack])), [(128, 128), (126, 126)]);
+        assert_eq!(ranges(&[0x03, 0x14, 0x00, 0x01, 0x04, 0x02, 0x03, 0, 0, 0]), [(16, 20), (9, 12)]);
+        assert_eq!(ranges(&payload(&[stream, max_data])), []);
+        assert_eq!(ranges(&[0x40, 0xaf, 0x02, 0x05]), [], "a frame that is not known");
+        assert_eq!(ranges(&[0x02, 0x03, 0x00, 0x01, 0x00, 0x05, 0x00]), [(3, 3)], "below 0");
+        assert_eq!(
+            ranges(&[0x02, 0x03, 0x00, 0xbf, 0xff, 0xff, 0xff, 0x00]),
+            [(3, 3)],
+            "claimed and not there"
+        );
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl PacketKey for WatchedKey {
         self.inner.decrypt(packet, header, payload)?;
         self.path.opened(payload);
         if self.level == Level::Data {
-            self.path.received(payload);
+            self.path.received(packet, payload);
         }
         Ok(())
     }

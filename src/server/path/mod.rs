@@ -253,12 +253,13 @@ impl Path {
     }
 
     /// A packet of the client was opened, behind its handshake.
-    fn received(&self, payload: &[u8]) {
+    fn received(&self, packet: u64, payload: &[u8]) {
         if !self.is_waiting.load(Relaxed) {
             return;
         }
         let mut acks = lock(&self.acks);
-        let is_stalled = acks.opened(acknowledged(payload), Instant::now(), self.paths.stall);
+        let _rest_is_not_known = acknowledged(payload, |first, last| acks.acknowledged(first, last));
+        let is_stalled = acks.heard(packet, Instant::now(), self.paths.stall);
         self.is_waiting.store(acks.is_waiting(), Relaxed);
         drop(acks);
         if is_stalled {
