@@ -304,6 +304,16 @@ impl RawQuic {
         assert!(self.lost.is_none(), "{:?}", self.lost);
     }
 
+    /// Sends a PING as the state machine does and awaits an acknowledgement. That machine updates its keys within its first
+    /// 1,000 packets, after which forged ones are no longer understood.
+    pub(crate) async fn is_answered(&mut self) {
+        let before = self.connection.stats().frame_rx.acks;
+        self.ping_from_here().await;
+        let is_over = |raw: &mut Self| raw.connection.stats().frame_rx.acks > before || raw.lost.is_some();
+        self.until("an acknowledgement", is_over).await;
+        assert!(self.lost.is_none(), "{:?}", self.lost);
+    }
+
     /// Takes what comes for so long.
     pub(crate) async fn turn_for(&mut self, time: Duration) {
         let end = Instant::now() + time;
