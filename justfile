@@ -31,3 +31,11 @@ chaos:
 # A gateway with everything in one process
 dev:
     cargo run --release -- dev
+
+# The longest steps of a worker with a crowd, on an idle machine
+measure:
+    cargo test --release --locked --lib h22_ -- --ignored --nocapture --test-threads 1
+
+# A minute of a flood
+flood:
+    cargo test --locked --test it c17_ -- --ignored --nocapture

@@ -1338,7 +1338,7 @@ fn until_done(mut turn: impl FnMut() -> bool) -> Vec<Duration> {
     steps
 }
 
-/// Run it optimised and alone: `payload test --release --lib longest_steps -- --ignored --nocapture`.
+/// Run it optimised and alone: `just measure`.
 #[test]
 #[ignore = "measures"]
 fn h22_the_longest_steps_of_a_worker_with_a_crowd() {

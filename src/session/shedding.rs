@@ -28,13 +28,16 @@ pub(crate) async fn shed_largest(channels: &Channels, bytes: u64) -> usize {
     channels.for_each_connection(look).await;
     // Sorting all of them would cost more than the few that are taken.
     let mut queues = BinaryHeap::from(queues);
-    let mut shed: usize = 0;
+    let (mut shed, mut turns) = (0, 0_usize);
     while freed < bytes
         && let Some((_, candidate)) = queues.pop()
     {
-        freed += candidates[candidate].shed() as u64;
-        shed += 1;
-        if shed.is_multiple_of(DELIVERIES_PER_TURN) {
+        // Nothing, if it ended or was read meanwhile.
+        let dropped = candidates[candidate].shed();
+        freed += dropped as u64;
+        shed += usize::from(dropped > 0);
+        turns += 1;
+        if turns.is_multiple_of(DELIVERIES_PER_TURN) {
             yield_now().await;
         }
     }

@@ -74,7 +74,7 @@ mod tests {
         assert!(room(&proven) <= PARTS * 2 * spare::KEPT, "{}", room(&proven));
     }
 
-    /// Run it optimised and alone: `cargo test --release --lib what_addresses_cost -- --ignored --nocapture`.
+    /// Run it optimised and alone: `just measure`.
     #[test]
     #[ignore = "measures"]
     fn h22_what_addresses_cost() {

@@ -243,9 +243,9 @@ impl Outgoing {
 
     /// Ends a client for the sake of the others (row F11). What it holds is dropped or counted off now: its task may get
     /// its turn only after the next look. Returns how many bytes that frees; one that is closing already is left to its
-    /// end. One that sends more than it was to read was not slow to read.
+    /// end, and one that holds nothing is not closed. One that sends more than it was to read was not slow to read.
     pub(crate) fn shed(&self) -> usize {
-        if self.closing.get().is_some() {
+        if self.closing.get().is_some() || self.held_bytes() == 0 {
             return 0;
         }
         // Counted off here and not by its task, or the next look would shed others for the same bytes.

@@ -82,7 +82,7 @@ async fn c17_a_flood_with_the_id_of_a_connection_takes_little_memory() {
     flood(Duration::from_secs(2)).await;
 }
 
-/// `cargo test --release --test it c17 -- --ignored --nocapture`
+/// `just flood`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes a minute and a core"]
 async fn c17_a_minute_of_a_flood_with_the_id_of_a_connection_takes_little_memory() {

@@ -1,9 +1,12 @@
 //! When to connect, where, and when to stop: decisions only. Time is passed in, chance is a seed.
 
+mod session_state;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::session_state::{Departure, Renewal, SessionState};
 use crate::client::resilient::backoff::{Backoff, Rng};
 use crate::client::resilient::quiet_period::QuietPeriod;
 use crate::client::resilient::retry_policy::{Retry, of_close};
@@ -30,58 +33,6 @@ pub(super) struct Plan {
     pub(super) once: bool,
     /// So does a first connection that does not come about with any server.
     pub(super) must_begin: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SessionState {
-    Pausing {
-        server: usize,
-        until: Instant,
-    },
-    Connecting {
-        server: usize,
-    },
-    SigningIn {
-        server: usize,
-    },
-    Online {
-        server: usize,
-        since: Instant,
-        departure: Departure,
-    },
-    /// Bye is under way; then on to `server`, where the handshake may be done already.
-    Leaving {
-        server: usize,
-        is_made: bool,
-    },
-    Over,
-}
-
-/// How far the move to another gateway is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Departure {
-    None,
-    /// The handshake begins then.
-    At {
-        to: usize,
-        at: Instant,
-    },
-    Connecting {
-        to: usize,
-    },
-    /// It is done; answers are waited for until then, and nothing new is sent.
-    Ready {
-        to: usize,
-        until: Instant,
-    },
-}
-
-/// Whether a new token was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Renewal {
-    No,
-    Wanted,
-    Asked,
 }
 
 /// See the module.

@@ -22,6 +22,8 @@ pub(super) struct Tap {
     /// The test sealed a packet of its own.
     forged: AtomicBool,
     acknowledged: AtomicU64,
+    /// Numbers of the packets received since then that were not asked for yet.
+    received: Mutex<Vec<u64>>,
 }
 
 impl Tap {
@@ -33,6 +35,11 @@ impl Tap {
     /// The largest packet number the gateway acknowledged since a packet was forged.
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Relaxed)
+    }
+
+    /// The numbers of the packets received since a packet was forged, each once.
+    pub(super) fn take_received(&self) -> Vec<u64> {
+        std::mem::take(&mut self.received.lock().unwrap())
     }
 
     /// Makes padding of what answers a forged packet: quinn's client would end the connection over the acknowledgement
@@ -236,6 +243,7 @@ impl PacketKey for TappedKey {
     fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
         self.key.decrypt(packet, header, payload)?;
         if self.tap.forged.load(Relaxed) {
+            self.tap.received.lock().unwrap().push(packet);
             self.tap.hide_answers(payload);
         }
         Ok(())
