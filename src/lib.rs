@@ -46,6 +46,11 @@ mod udp;
 pub mod wire;
 mod worker;
 
+/// That of the program, so that what tests measure is what it does: the C library's walks long lists at times.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The examples of the documents, as doctests.
 #[cfg(doctest)]
 mod documents {
