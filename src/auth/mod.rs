@@ -99,6 +99,7 @@ pub struct Verifier {
     expected: ExpectedClaims,
     /// Whole seconds by which the clock of a token's maker may differ from ours.
     leeway: u64,
+    close_expired_sessions: bool,
 }
 
 /// What is read of a token's header. Hints at keys (`kid`, `jku`, `x5u`, …) are not even looked at (row B11).
@@ -135,7 +136,8 @@ impl Verifier {
             Auth::Es256(key) => (DecodingKey::from_ec_der(&key.bits), Algorithm::ES256, "ES256"),
             Auth::EdDsa(key) => (DecodingKey::from_ed_der(&key.bits), Algorithm::EdDSA, "EdDSA"),
         };
-        Self { key, algorithm, name, expected: expected.clone(), leeway: TOKEN_LEEWAY.as_secs() }
+        let leeway = TOKEN_LEEWAY.as_secs();
+        Self { key, algorithm, name, expected: expected.clone(), leeway, close_expired_sessions: false }
     }
 
     /// The same with another leeway, of which whole seconds count: a token is good from so long before its `nbf` to so
@@ -143,6 +145,19 @@ impl Verifier {
     #[must_use]
     pub fn with_leeway(self, leeway: Duration) -> Self {
         Self { leeway: leeway.as_secs(), ..self }
+    }
+
+    /// The same, but sessions end with their tokens, or do not (row B19).
+    #[must_use]
+    pub fn with_close_expired_sessions(self, close_expired_sessions: bool) -> Self {
+        Self { close_expired_sessions, ..self }
+    }
+
+    /// How long a session that begins with these claims now may last: until its token would be refused. `None`: as long
+    /// as its client likes.
+    pub fn session_lifetime(&self, claims: &Claims, now_unix: u64) -> Option<Duration> {
+        let end = claims.exp.saturating_add(self.leeway);
+        self.close_expired_sessions.then(|| Duration::from_secs(end.saturating_sub(now_unix)))
     }
 
     /// Checks a token at a time.

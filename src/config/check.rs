@@ -63,6 +63,7 @@ impl Checker<'_> {
             auth,
             expected_claims,
             leeway,
+            close_expired_sessions: self.file.auth.close_expired_sessions,
             login_service,
             signout_after_kick: self.file.login.signout_after_kick,
             route,

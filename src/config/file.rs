@@ -93,6 +93,7 @@ pub(super) struct Auth {
     pub(super) audience: Option<String>,
     #[serde(with = "humantime_serde")]
     pub(super) leeway: Duration,
+    pub(super) close_expired_sessions: bool,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -273,6 +274,7 @@ impl Default for Auth {
             issuer: None,
             audience: None,
             leeway: TOKEN_LEEWAY,
+            close_expired_sessions: false,
         }
     }
 }

@@ -201,6 +201,8 @@ pub struct Config {
     /// How long before `nbf` and behind `exp` a token is good: whole seconds, 0 to
     /// [`MAX_TOKEN_LEEWAY`](crate::limits::MAX_TOKEN_LEEWAY).
     pub leeway: Duration,
+    /// A session ends with its token (3507 *token_expired*), and not only when its client likes.
+    pub close_expired_sessions: bool,
     /// Name of the service that signs users in.
     pub login_service: String,
     /// Write a sign-out after a kick by the login service, too.

@@ -40,7 +40,7 @@ pub(super) fn watch(
 
 pub(super) fn new_verifier(config: &Config) -> Arc<Verifier> {
     let verifier = Verifier::new(&config.auth, &config.expected_claims);
-    Arc::new(verifier.with_leeway(config.leeway))
+    Arc::new(verifier.with_leeway(config.leeway).with_close_expired_sessions(config.close_expired_sessions))
 }
 
 pub(super) fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {

@@ -166,6 +166,7 @@ impl Handler {
     ) -> Result<ChannelGuard, CloseReason> {
         let packet = &arrival.packet;
         let id = self.ids.generate_channel_id(&claims.account);
+        let lifetime = self.verifier.session_lifetime(&claims, arrival.now_unix);
         let knows_go_away = login.tags.iter().any(|tag| tag == GO_AWAY_TAG);
         let session = pb::Session {
             channel_id: id.to_string(),
@@ -184,6 +185,10 @@ impl Handler {
         channel.set_signin(Rc::clone(&ticket));
         if knows_go_away {
             channel.set_knows_go_away();
+        }
+        // No end for a token whose end no clock of ours reaches.
+        if let Some(expiry) = lifetime.and_then(|lifetime| arrival.now.checked_add(lifetime)) {
+            channel.set_expiry(expiry);
         }
         let mut guard = self.channels.register(Rc::clone(&channel));
         self.count_forgeries(view, &channel.id);

@@ -54,6 +54,8 @@ pub(crate) struct Channel {
     /// The instance it has of each service it asked: as many as there are services at most.
     homes: RefCell<Vec<(ServiceNumber, InstanceKey)>>,
     state: Cell<ChannelState>,
+    /// When its token expires, if its session ends then.
+    expires: Cell<Option<Instant>>,
     /// The client knows [`GoAway`].
     knows_go_away: Cell<bool>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
@@ -71,6 +73,7 @@ impl Channel {
             signin: RefCell::default(),
             homes: RefCell::default(),
             state: Cell::new(ChannelState::Opening),
+            expires: Cell::new(None),
             knows_go_away: Cell::new(false),
             last_push: Cell::new(0),
         })
@@ -118,6 +121,16 @@ impl Channel {
     /// Returns `true` if it waits for an answer of this instance, or stands in its queue.
     pub(crate) fn is_waiting_for(&self, instance: InstanceKey) -> bool {
         self.pending.borrow().is_any_with(instance)
+    }
+
+    /// The session is to end then, because its token expires.
+    pub(crate) fn set_expiry(&self, at: Instant) {
+        self.expires.set(Some(at));
+    }
+
+    /// When the session is to end because its token expires; `None`: never.
+    pub(crate) fn expiry(&self) -> Option<Instant> {
+        self.expires.get()
     }
 
     /// The client knows [`GoAway`]: it is on QUIC, or said so when it signed in (protocol §2).

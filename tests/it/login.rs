@@ -121,6 +121,34 @@ async fn b19_a_token_that_runs_out_during_the_session_does_not_end_it(
     harness.metric_is("gateway_closes_total", &["\"token_expired\""], 0.0).await;
 }
 
+#[rstest]
+#[tokio::test]
+async fn b19_a_session_ends_with_its_token_where_that_is_configured(
+    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+) {
+    let harness = TestGateway::with(|config| {
+        config.leeway = Duration::ZERO;
+        config.close_expired_sessions = true;
+    })
+    .await;
+    let (mut other, _) = harness.client(kind, "other").await;
+    let mut claims = identity::claims("alice");
+    let expires = identity::now() + 2;
+    claims["exp"] = json!(expires);
+    let mut alice = harness.connect(kind).await;
+    let sequence = alice.signin(&identity::signed(&claims, Algorithm::HS256, identity::SECRET)).await;
+    let channel = pb::LoginResp::decode(alice.response(sequence).await.body).unwrap().channel_id;
+    let sequence = alice.talk("bob", "in time").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+
+    alice.closed_with(3507).await;
+    assert!(identity::now() >= expires, "not before");
+    harness.login.signout(&channel).await;
+    harness.metric_is("gateway_closes_total", &["\"token_expired\""], 1.0).await;
+    let sequence = other.talk("bob", "its token is good").await;
+    assert_eq!(other.response(sequence).await.header.status, 0);
+}
+
 #[tokio::test]
 async fn b12_b13_h19_channel_ids_never_repeat_and_device_and_leeway_count() {
     let harness = TestGateway::start().await;

@@ -27,6 +27,9 @@ impl<T: Transport> Connection<T> {
         if self.phase == Phase::Open && now >= self.last_read + limits.read_idle {
             return Err(CloseReason::HeartbeatTimeout);
         }
+        if self.token_expiry().is_some_and(|expiry| now >= expiry) {
+            return Err(CloseReason::TokenExpired);
+        }
         self.end_slow_frames()
     }
 
@@ -64,6 +67,11 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
+    /// When an open session is to end with its token (row B19).
+    fn token_expiry(&self) -> Option<Instant> {
+        self.guard.as_ref().filter(|_| self.phase == Phase::Open)?.channel.expiry()
+    }
+
     /// When the oldest unanswered request has had its time.
     fn answers_due(&self) -> Option<Instant> {
         self.shared.handler.answer_due(&self.guard.as_ref()?.channel)
@@ -88,6 +96,7 @@ impl<T: Transport> Connection<T> {
         let open_frames = (self.phase == Phase::Open).then_some(frames).into_iter().flatten();
         phase
             .into_iter()
+            .chain(self.token_expiry())
             .chain(self.answers_due())
             .chain(open_frames)
             .chain(writes)

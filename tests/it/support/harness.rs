@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         auth: Auth::Hs256(Secret(SECRET.to_vec())),
         expected_claims: ExpectedClaims::default(),
         leeway: gateway::limits::TOKEN_LEEWAY,
+        close_expired_sessions: false,
         login_service: "login".into(),
         signout_after_kick: false,
         route: Arc::new(route(&["zone_a"])),
