@@ -13,6 +13,7 @@
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
+//! * [`net`]: what both ends of a connection need, whatever is said on it. Pure.
 //! * [`resolve`]: from a name to a connection, for everything that connects to somewhere.
 //! * `udp`: the socket under QUIC, at both ends.
 //! * [`http_client`]: one HTTP request on a connection of its own.
@@ -37,6 +38,7 @@ pub mod http_client;
 pub mod limits;
 pub mod logic;
 pub mod monitor;
+pub mod net;
 pub mod resolve;
 pub mod route;
 mod server;

@@ -40,9 +40,11 @@ pub use handshake::{ConnectError, quic_endpoint};
 pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
 pub use pushes::{GroupNotice, Push, Pushes};
 pub use resilient::{
-    Backoff, End, Event, Events, Need, NoToken, Online, PendingReply, Phase, ResilientClient,
-    ResilientOptions, ResilientPushes, Server, Tokens,
+    End, Event, Events, Need, NoToken, Online, PendingReply, Phase, ResilientClient, ResilientOptions,
+    ResilientPushes, Server, Tokens,
 };
 pub use state::Counts;
 pub use transport_cache::TransportCache;
 pub use trust::{CaError, TrustedCa};
+
+pub use crate::net::backoff::{Backoff, Jitter};

@@ -12,7 +12,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::answer::{Answer, Login, NotSent, RequestError};
 use crate::client::handle::MAX_BODY;
-use crate::client::resilient::backoff::Rng;
 use crate::client::resilient::driver::{DriverArgs, SessionDriver};
 use crate::client::resilient::events::{End, EventSender, Events, Phase};
 use crate::client::resilient::options::ResilientOptions;
@@ -20,6 +19,7 @@ use crate::client::resilient::pushes::{self, ResilientPushes};
 use crate::client::resilient::request_queue::QueuedRequest;
 use crate::client::resilient::state_machine::{Plan, StateMachine};
 use crate::client::resilient::tokens::Tokens;
+use crate::net::rng::Rng;
 use crate::wire::close::CloseReason;
 use crate::wire::pb;
 
@@ -68,7 +68,7 @@ impl ResilientClient {
     /// Begins a session and returns at once: it connects in the background, for as long as it takes. Must be called on
     /// a tokio runtime.
     pub fn start(options: ResilientOptions, tokens: impl Tokens) -> (Self, ResilientPushes, Events) {
-        Self::begin(options, tokens, false, Rng::new())
+        Self::begin(options, tokens, false, Rng::default())
     }
 
     /// Begins a session and waits until it has signed in once. Every server is tried once, the first of them first.
@@ -80,7 +80,7 @@ impl ResilientClient {
         options: ResilientOptions,
         tokens: impl Tokens,
     ) -> Result<(Self, ResilientPushes, Events), Arc<End>> {
-        let (client, pushes, events) = Self::begin(options, tokens, true, Rng::new());
+        let (client, pushes, events) = Self::begin(options, tokens, true, Rng::default());
         let mut phase = client.phase();
         let first = phase.wait_for(|phase| !matches!(phase, Phase::Away)).await.map(|phase| phase.clone());
         match first {

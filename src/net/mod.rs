@@ -1,0 +1,4 @@
+//! What both ends of a connection need, whatever is said on it. Everything here is pure: callers wait, read and write.
+
+pub mod backoff;
+pub mod rng;
