@@ -2,4 +2,5 @@
 
 pub mod accept_pause;
 pub mod backoff;
+pub mod gather;
 pub mod rng;
