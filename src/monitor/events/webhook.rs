@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::outbox::Outbox;
 use super::payload::EventPayload;
-use crate::http_client::{Endpoint, HttpError};
+use crate::http_client::{Endpoint, HttpError, secret_header};
 use crate::net::backoff::{Backoff, Jitter};
 use crate::net::rng::Rng;
 
@@ -45,11 +45,7 @@ impl Webhook {
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (USER_AGENT, HeaderValue::from_static(agent)),
         ];
-        let token = token.and_then(|token| HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok());
-        headers.extend(token.map(|mut value| {
-            value.set_sensitive(true);
-            (AUTHORIZATION, value)
-        }));
+        headers.extend(token.and_then(|token| secret_header(AUTHORIZATION, &[b"Bearer ", token].concat())));
         Self { endpoint, path: path.to_owned(), headers, timeout }
     }
 
