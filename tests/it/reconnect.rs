@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gateway::client::{
     Backoff, Client, ConnectOptions, End, Event, Events, LoginError, PendingReply, RequestError,
-    ResilientClient, ResilientOptions, Streams, TrustedCa,
+    Requests as _, ResilientClient, ResilientOptions, Streams, TrustedCa,
 };
 use gateway::wire::close::CloseReason;
 use gateway::wire::command::{CHAT_USER_TALK, LOGIN_SIGNIN};

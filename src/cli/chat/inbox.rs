@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use gateway::client::{CallError, RequestError, ResilientClient};
+use gateway::client::{CallError, RequestError, Requests as _, ResilientClient};
 use gateway::net::backoff::Backoff;
 use gateway::wire::pb;
 use tokio::task::{JoinError, JoinSet};
