@@ -7,6 +7,7 @@
 //! * [`files`], [`clock`]: how every file that somebody hands over is read; whether the clock can be believed.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
+//! * `rate_limit`: how often somebody may come. Pure.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
 //! * [`discovery`]: where the instances of logic services come from.
 //! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
@@ -39,6 +40,7 @@ pub mod limits;
 pub mod logic;
 pub mod monitor;
 pub mod net;
+mod rate_limit;
 pub mod resolve;
 pub mod route;
 mod server;
