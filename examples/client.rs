@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use gateway::client::{ConnectOptions, Event, ResilientClient, ResilientOptions, TrustedCa};
+use gateway::client::{ConnectOptions, Event, Requests as _, ResilientClient, ResilientOptions, TrustedCa};
 
 /// Texts that may be asked for at once.
 const TEXTS: usize = 200;

@@ -185,6 +185,13 @@ impl Endpoint {
     }
 }
 
+/// A header whose value is not shown; none for what no header can hold.
+pub fn secret_header(name: HeaderName, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_bytes(value).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Full<Bytes>>,

@@ -7,12 +7,14 @@
 //! * [`files`], [`clock`]: how every file that somebody hands over is read; whether the clock can be believed.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
+//! * `rate_limit`: how often somebody may come. Pure.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
 //! * [`discovery`]: where the instances of logic services come from.
 //! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
+//! * [`net`]: what both ends of a connection need, whatever is said on it. Pure.
 //! * [`resolve`]: from a name to a connection, for everything that connects to somewhere.
 //! * `udp`: the socket under QUIC, at both ends.
 //! * [`http_client`]: one HTTP request on a connection of its own.
@@ -37,6 +39,8 @@ pub mod http_client;
 pub mod limits;
 pub mod logic;
 pub mod monitor;
+pub mod net;
+mod rate_limit;
 pub mod resolve;
 pub mod route;
 mod server;

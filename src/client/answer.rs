@@ -10,9 +10,9 @@ use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::client::calls::CallError;
 use crate::client::handover::Handover;
 use crate::client::pending::Place;
+use crate::client::requests::CallError;
 use crate::client::state::ConnectionState;
 use crate::wire::close::CloseReason;
 use crate::wire::pb;

@@ -9,11 +9,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::answer::{Answer, Login, LoginError, PendingAnswer, RequestError};
+use crate::client::answer::{Login, LoginError, PendingAnswer, RequestError};
 use crate::client::driver::CLOSE_FOLLOWS;
 use crate::client::go_away::{GO_AWAY_TAG, GoAway};
 use crate::client::options::{Heartbeat, Transport};
 use crate::client::pending::Refusal;
+use crate::client::requests::Requests;
 use crate::client::state::{ConnectionState, Counts};
 use crate::client::stream::{MAX_FRAME, Write};
 use crate::limits::KIB;
@@ -119,39 +120,10 @@ impl Client {
         self.send_header(ClientStream::Login, header, request.encode_to_vec()).await
     }
 
-    /// Sends a request and waits for its answer. `dest` is an account, a group, or empty.
-    ///
-    /// # Errors
-    /// [`RequestError`]; an answer with a status other than 0 is not an error here.
-    pub async fn request(
-        &self,
-        command: &str,
-        dest: &str,
-        body: impl Into<Bytes>,
-    ) -> Result<Answer, RequestError> {
-        self.send(command, dest, body).await?.await
-    }
-
-    /// Sends a request; the answer is awaited through what it returns, or not at all. Requests sent one after the
-    /// other by one task leave in that order. Cancel safe: cancelled, the request was not sent.
-    ///
-    /// # Errors
-    /// [`RequestError`] when it cannot be sent within the request timeout.
-    pub async fn send(
-        &self,
-        command: &str,
-        dest: &str,
-        body: impl Into<Bytes>,
-    ) -> Result<PendingAnswer, RequestError> {
-        let header =
-            pb::Header { command: command.to_owned(), dest: dest.to_owned(), ..pb::Header::default() };
-        self.send_header(ClientStream::Messages, header, body).await
-    }
-
     /// Sends a request with any header on any stream. Sequence 0 is replaced by the next one.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`RequestError::SequenceInUse`].
+    /// As [`send`](Requests::send), and [`RequestError::SequenceInUse`].
     pub async fn send_header(
         &self,
         stream: ClientStream,
@@ -300,6 +272,26 @@ impl Client {
             Ok(reason) => RequestError::Closed(reason),
             Err(_) => RequestError::StreamEnded,
         }
+    }
+}
+
+impl Requests for Client {
+    type Pending = PendingAnswer;
+
+    /// On the stream for messages, within the request timeout.
+    async fn send(
+        &self,
+        command: &str,
+        dest: &str,
+        body: impl Into<Bytes> + Send,
+    ) -> Result<PendingAnswer, RequestError> {
+        let header =
+            pb::Header { command: command.to_owned(), dest: dest.to_owned(), ..pb::Header::default() };
+        self.send_header(ClientStream::Messages, header, body).await
+    }
+
+    fn account(&self) -> Option<String> {
+        self.session().map(|login| login.account.clone())
     }
 }
 

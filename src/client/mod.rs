@@ -2,17 +2,16 @@
 //! people as a library.
 //!
 //! [`Client::connect`] gives a handle that can be cloned, and the [`Pushes`] of the connection. A [`Client`]
-//! signs in, sends requests and awaits their answers; heartbeats and QUIC keep-alives run on their own. When the
+//! signs in, sends [`Requests`] and awaits their answers; heartbeats and QUIC keep-alives run on their own. When the
 //! last clone is dropped the connection is closed. Everything is `Send` and runs on any tokio runtime.
 //!
 //! In reading order: `options` and `trust` (what to connect to), `handshake` and `connect` (how), `auto`, `race` and
 //! `memory` (over which transport, when nobody names one), `handle` (what a program holds), `answer` (what it gets),
-//! `calls` (typed requests), `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle and
+//! `requests` (what may be asked, typed), `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle and
 //! tasks share), `stream` (one byte stream), `driver` (the task that owns them all).
 
 mod answer;
 mod auto;
-mod calls;
 mod connect;
 mod driver;
 mod go_away;
@@ -23,6 +22,7 @@ mod options;
 mod pending;
 mod pushes;
 mod race;
+mod requests;
 mod resilient;
 mod state;
 mod stream;
@@ -33,16 +33,18 @@ mod trust;
 
 pub use answer::{Answer, Login, LoginError, NotSent, PendingAnswer, RequestError};
 pub use auto::{Auto, Connected, NoTransport, Plain, default_tls_port};
-pub use calls::CallError;
 pub use go_away::{GO_AWAY_TAG, GoAway};
 pub use handle::{Client, ClientStream};
 pub use handshake::{ConnectError, quic_endpoint};
 pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
 pub use pushes::{GroupNotice, Push, Pushes};
+pub use requests::{CallError, Requests};
 pub use resilient::{
-    Backoff, End, Event, Events, Need, NoToken, Online, PendingReply, Phase, ResilientClient,
-    ResilientOptions, ResilientPushes, Server, Tokens,
+    End, Event, Events, Need, NoToken, Online, PendingReply, Phase, ResilientClient, ResilientOptions,
+    ResilientPushes, Server, Tokens,
 };
 pub use state::Counts;
 pub use transport_cache::TransportCache;
 pub use trust::{CaError, TrustedCa};
+
+pub use crate::net::backoff::{Backoff, Jitter};

@@ -3,14 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-
 use super::check::Checker;
 use super::error::ConfigError;
+use super::http_target::{HttpTarget, TargetParts};
 use super::secret::SecretKeys;
-use super::{Instance, Secret, is_host_and_port};
-use crate::files;
+use super::{Instance, is_host_and_port};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
@@ -48,12 +45,8 @@ pub struct Consul {
     pub services: Vec<String>,
     /// What instances speak that do not say so in their meta.
     pub dialect: Dialect,
-    /// Where the agent listens.
-    pub address: ConsulAddress,
-    /// Shown to the agent with every request.
-    pub token: Option<Secret>,
-    /// Whom the agent's certificate must come from; empty without TLS.
-    pub roots: Vec<CertificateDer<'static>>,
+    /// The agent.
+    pub agent: HttpTarget,
     /// How long the agent may keep a question open while nothing changes.
     pub wait: Duration,
     /// Time for an answer beyond that.
@@ -64,17 +57,6 @@ pub struct Consul {
     pub last_resort: bool,
     /// None: the gateway does not register itself.
     pub register: Option<Register>,
-}
-
-/// Where a Consul agent listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsulAddress {
-    /// Whether it is asked over TLS.
-    pub tls: bool,
-    /// A name or an IP address, without brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
 }
 
 /// How the gateway stands in Consul.
@@ -141,7 +123,7 @@ impl Checker<'_> {
 
     fn consul(&mut self, dialect: Dialect, login_service: &str) -> Result<Consul, ConfigError> {
         let services = self.watched(login_service)?;
-        let address = self.consul_address()?;
+        let agent = self.consul_address()?;
         let consul = &self.file.discovery.consul;
         for (key, value, longest) in [
             ("wait", consul.wait, LONGEST_WAIT),
@@ -156,21 +138,9 @@ impl Checker<'_> {
         }
         let (wait, answer, shrink_hold) = (consul.wait, consul.answer, consul.shrink_hold);
         let last_resort = consul.last_resort;
-        let roots = self.consul_roots(address.tls)?;
-        let token = self.consul_token()?;
+        let agent = self.consul_agent(agent)?;
         let register = self.register()?;
-        Ok(Consul {
-            services,
-            dialect,
-            address,
-            token,
-            roots,
-            wait,
-            answer,
-            shrink_hold,
-            last_resort,
-            register,
-        })
+        Ok(Consul { services, dialect, agent, wait, answer, shrink_hold, last_resort, register })
     }
 
     fn watched(&self, login_service: &str) -> Result<Vec<String>, ConfigError> {
@@ -198,7 +168,7 @@ impl Checker<'_> {
         Ok(services)
     }
 
-    fn consul_address(&self) -> Result<ConsulAddress, ConfigError> {
+    fn consul_address(&self) -> Result<HttpTarget, ConfigError> {
         let text = self.file.discovery.consul.address.trim();
         let refuse = || {
             let problem = format!(
@@ -215,53 +185,28 @@ impl Checker<'_> {
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = host_and_port(rest).ok_or_else(refuse)?;
-        Ok(ConsulAddress { tls, host, port: port.unwrap_or(if tls { HTTPS_PORT } else { HTTP_PORT }) })
+        let port = port.unwrap_or(if tls { HTTPS_PORT } else { HTTP_PORT });
+        Ok(HttpTarget { tls, ..HttpTarget::plain(host, port) })
     }
 
-    fn consul_roots(&self, tls: bool) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-        let key = "discovery.consul.ca_file";
-        let Some(path) = &self.file.discovery.consul.ca_file else {
-            if tls {
-                let problem =
-                    "is missing; allowed with https:// is a PEM file with the CA of Consul's certificate";
-                return Err(self.error(key, problem));
-            }
-            return Ok(Vec::new());
-        };
-        if !tls {
-            let problem =
-                "is set, but discovery.consul.address begins with http://; allowed is ca_file with https://";
-            return Err(self.error(key, problem));
-        }
-        let allowed = "allowed is a PEM file with certificates";
-        let path = self.options.base.join(path);
-        let pem =
-            files::unmarked(&path).map_err(|problem| self.error(key, format!("{problem}; {allowed}")))?;
-        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let mut store = rustls::RootCertStore::empty();
-        match roots {
-            Ok(roots) if !roots.is_empty() && roots.iter().all(|root| store.add(root.clone()).is_ok()) => {
-                Ok(roots)
-            }
-            _ => {
-                let problem = format!("{} holds none that can be used; {allowed}", path.display());
-                Err(self.error(key, problem))
-            }
-        }
-    }
-
-    fn consul_token(&mut self) -> Result<Option<Secret>, ConfigError> {
+    fn consul_agent(&mut self, agent: HttpTarget) -> Result<HttpTarget, ConfigError> {
         let consul = &self.file.discovery.consul;
-        let found = self.secret_of(&TOKEN_KEYS, consul.token.as_ref(), consul.token_file.as_ref())?;
-        let Some((key, token)) = found else { return Ok(None) };
-        if token.0.is_empty() || !token.0.iter().all(u8::is_ascii_graphic) {
-            let problem = "holds no token; allowed are letters, digits and signs, without spaces";
-            return Err(self.error(key, problem));
-        }
-        if !consul.address.trim().starts_with("https://") && !is_local(&consul.address) {
+        let parts = TargetParts {
+            address_key: "discovery.consul.address",
+            token_keys: &TOKEN_KEYS,
+            token: consul.token.as_ref(),
+            token_file: consul.token_file.as_ref(),
+            ca_file_key: "discovery.consul.ca_file",
+            ca_file: consul.ca_file.as_ref(),
+            trusts_system: false,
+            no_roots: "is missing; allowed with https:// is a PEM file with the CA of Consul's certificate",
+        };
+        let agent = self.complete(agent, &parts)?;
+        if agent.token.is_some() && !agent.tls && !agent.is_local() {
+            let key = if consul.token.is_some() { TOKEN_KEYS.inline } else { TOKEN_KEYS.file };
             self.warnings.push(format!("{key}: travels in clear to {}", consul.address));
         }
-        Ok(Some(token))
+        Ok(agent)
     }
 
     fn register(&self) -> Result<Option<Register>, ConfigError> {
@@ -326,18 +271,6 @@ impl Checker<'_> {
         }
         Ok(Advertise { host, port })
     }
-}
-
-impl ConsulAddress {
-    /// Returns `true` if the agent is on this machine.
-    pub fn is_local(&self) -> bool {
-        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-fn is_local(address: &str) -> bool {
-    let rest = address.trim().trim_start_matches("http://").trim_end_matches('/');
-    host_and_port(rest).is_some_and(|(host, _)| ConsulAddress { tls: false, host, port: 0 }.is_local())
 }
 
 /// A host with or without a port: `name`, `name:1`, `1.2.3.4`, `1.2.3.4:1`, `::1`, `[::1]`, `[::1]:1`.

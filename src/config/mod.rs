@@ -12,6 +12,7 @@ mod effective;
 mod error;
 mod events;
 mod file;
+mod http_target;
 mod identity;
 mod instances;
 mod keys;
@@ -31,10 +32,11 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use self::consul::{Advertise, Consul, ConsulAddress, Register};
+pub use self::consul::{Advertise, Consul, Register};
 pub use self::effective::{Effective, Setting};
 pub use self::error::{ConfigError, ConfigOrigin};
-pub use self::events::{Webhook, WebhookAddress};
+pub use self::events::Webhook;
+pub use self::http_target::HttpTarget;
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::keys::{NoRandomness, QuicKeysError};
 pub use self::pem::{Label, PemError};
@@ -99,8 +101,12 @@ pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, Config
     let sources = Sources::new(text, name, &options.environment)?;
     let mut file = sources.extract()?;
     prefer_overriding_key(&mut file.auth, &sources);
-    prefer_overriding_token(&mut file.discovery.consul, &sources);
-    prefer_overriding_webhook_token(&mut file.events, &sources);
+    let consul = &mut file.discovery.consul;
+    let keys = ["discovery.consul.token", "discovery.consul.token_file"];
+    prefer_overriding_token(keys, &mut consul.token, &mut consul.token_file, &sources);
+    let events = &mut file.events;
+    let keys = ["events.webhook_token", "events.webhook_token_file"];
+    prefer_overriding_token(keys, &mut events.webhook_token, &mut events.webhook_token_file, &sources);
     let mut checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
     let config = checker.config()?;
     let warnings = checker.warnings;
@@ -153,23 +159,17 @@ fn prefer_overriding_key(auth: &mut file::Auth, sources: &Sources) {
     auth.public_key_file = auth.public_key_file.take().filter(|_| public_key_file);
 }
 
-/// The same for `token` and `token_file`.
-fn prefer_overriding_token(consul: &mut file::Consul, sources: &Sources) {
-    let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
-    let [token, token_file] = ["discovery.consul.token", "discovery.consul.token_file"].map(overrides);
-    if token || token_file {
-        consul.token = consul.token.take().filter(|_| token);
-        consul.token_file = consul.token_file.take().filter(|_| token_file);
-    }
-}
-
-/// The same for `webhook_token` and `webhook_token_file`.
-fn prefer_overriding_webhook_token(events: &mut file::EventsTable, sources: &Sources) {
-    let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
-    let [token, token_file] = ["events.webhook_token", "events.webhook_token_file"].map(overrides);
-    if token || token_file {
-        events.webhook_token = events.webhook_token.take().filter(|_| token);
-        events.webhook_token_file = events.webhook_token_file.take().filter(|_| token_file);
+/// The same for a token and its file, under these keys.
+fn prefer_overriding_token(
+    keys: [&str; 2],
+    token: &mut Option<String>,
+    file: &mut Option<PathBuf>,
+    sources: &Sources,
+) {
+    let [by_token, by_file] = keys.map(|key| matches!(sources.origin(key), ConfigOrigin::Variable(_)));
+    if by_token || by_file {
+        *token = token.take().filter(|_| by_token);
+        *file = file.take().filter(|_| by_file);
     }
 }
 

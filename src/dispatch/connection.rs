@@ -24,10 +24,11 @@ use crate::limits::{
 };
 use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
+use crate::net::gather::gather;
 use crate::timer::Timer;
 use crate::wire::close::LINK_REPLACED;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
-use crate::wire::packet::{self, Packet};
+use crate::wire::packet::{self, Encoded, Packet};
 
 /// Longest payload of a ping that is sent back, bytes: what WebSocket allows a control frame (RFC 6455 section 5.5).
 const MAX_ECHO: usize = 125;
@@ -355,15 +356,8 @@ impl Connection {
             let signins = self.dispatch.announce_signins(&self.link);
             let stream = Pin::new(&mut self.stream);
             let polled = self.link.write_with(|frames| {
-                let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-                let parts =
-                    frames.flat_map(|frame| [&frame.head, &frame.body]).filter(|part| !part.is_empty());
-                let mut used = 0;
-                for (slot, part) in slices.iter_mut().zip(parts) {
-                    *slot = IoSlice::new(part);
-                    used += 1;
-                }
-                stream.poll_write_vectored(cx, &slices[..used])
+                let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
+                stream.poll_write_vectored(cx, gather(&mut slots, frames.flat_map(Encoded::pieces)))
             });
             match polled {
                 Poll::Pending => return Ok(()),

@@ -4,7 +4,6 @@
 //! who can be chosen and `health` how well they are, `link` and its task hold one connection per instance, `delivery` puts
 //! what comes back into channels. Nothing here awaits a client.
 
-pub(crate) mod backoff;
 mod bounded_load;
 pub(crate) mod connection;
 pub(crate) mod delivery;
@@ -19,6 +18,7 @@ pub(crate) mod queue;
 mod read_budget;
 pub(crate) mod reconciler;
 pub(crate) mod reconnect;
+mod redial_pause;
 pub mod selector;
 pub(crate) mod services;
 mod zones;

@@ -11,19 +11,19 @@ use tracing::{error, info};
 
 use crate::config::Instance;
 use crate::dispatch::Dispatch;
-use crate::dispatch::backoff::Backoff;
 use crate::dispatch::connection::Connection;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::health::{HealthEvent, Loss};
 use crate::dispatch::link::Link;
 use crate::dispatch::link_end::LinkEnd;
+use crate::dispatch::redial_pause::RedialPause;
 use crate::monitor::events::event::{self, Severity};
 use crate::monitor::metrics::Reject;
 
 /// Runs until its instance has left. Not cancel safe for what is queued: only the end of the worker drops it.
 pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc<TcpDialer>) {
     let limits = &dispatch.settings.limits;
-    let mut backoff = Backoff::new(limits.backoff_first, limits.backoff_max);
+    let mut pauses = RedialPause::new(limits.backoff_first, limits.backoff_max);
     let mut reported = false;
     let mut pause = Duration::ZERO;
     loop {
@@ -44,8 +44,8 @@ pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, diale
             Err(error) => {
                 dispatch.on(&link, HealthEvent::Lost(Loss::NotReached), Instant::now());
                 report_unreached(&link, &dispatch, &error, &mut reported);
-                backoff.skip_immediate();
-                pause = backoff.next_pause();
+                pauses.skip_immediate();
+                pause = pauses.next();
                 continue;
             }
         };
@@ -61,7 +61,7 @@ pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, diale
         // One that comes and goes, or never came, is not redialled at once each time (row E7). Nor is one that another
         // gateway has taken: the two would throw each other out as fast as they can (row F15).
         if was_up && !is_contested && began.elapsed() >= limits.backoff_first {
-            backoff.reset();
+            pauses.reset();
         }
         if !was_up && let Ok(there) = there {
             dialer.avoid(&link.instance.address, there);
@@ -76,9 +76,9 @@ pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, diale
             report_contested(&link, &dispatch, &end);
         }
         if is_contested || !was_up {
-            backoff.skip_immediate();
+            pauses.skip_immediate();
         }
-        pause = backoff.next_pause();
+        pause = pauses.next();
     }
 }
 

@@ -31,9 +31,8 @@ pub(super) fn start_courier(
 
 /// Where events are posted.
 fn webhook(config: &WebhookConfig, resolver: Resolver) -> Result<Webhook, EndpointError> {
-    let WebhookConfig { address, token, roots, timeout } = config;
-    let roots = address.tls.then_some(&roots[..]);
-    let endpoint = Endpoint::new(&address.host, address.port, roots, resolver)?;
-    let token = token.as_ref().map(|token| token.0.as_slice());
-    Ok(Webhook::new(endpoint, &address.path, token, *timeout))
+    let WebhookConfig { target, path, timeout } = config;
+    let endpoint = Endpoint::new(&target.host, target.port, target.tls_roots(), resolver)?;
+    let token = target.token.as_ref().map(|token| token.0.as_slice());
+    Ok(Webhook::new(endpoint, path, token, *timeout))
 }

@@ -25,11 +25,11 @@ use crate::monitor::memory::MemoryBudget;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::monitor::watchdog::Watchdog;
+use crate::rate_limit::RateLimiter;
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::quic::EndpointError;
 use crate::server::steering::WorkerSlot;
-use crate::session::buckets::Buckets;
 use crate::worker::{self, AtWork, Plan};
 
 use self::bound::Bound;
@@ -203,7 +203,7 @@ impl Gateway {
             verifier: new_verifier(&config),
             admission: Arc::new(admission),
             by_identity: Arc::default(),
-            gate: Gate { pressure, accounts: Arc::new(Buckets::of_accounts(limits)) },
+            gate: Gate { pressure, accounts: Arc::new(RateLimiter::of_accounts(limits)) },
             first_channel: numbers.first,
             resolver,
         };

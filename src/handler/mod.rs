@@ -15,7 +15,7 @@ use crate::dispatch::{Dispatch, Refused};
 use crate::limits::{DEADLINE_TICK_MS, STRIKE_WINDOW, STRIKES};
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, WorkerMetrics};
 use crate::monitor::pressure::Pressure;
-use crate::session::buckets::Buckets;
+use crate::rate_limit::RateLimiter;
 use crate::session::channel::{Channel, Identity};
 use crate::session::channels::{ChannelGuard, Channels};
 use crate::session::outgoing::{Outgoing, StreamId};
@@ -53,7 +53,7 @@ pub(crate) struct Gate {
     /// How overloaded the process is.
     pub(crate) pressure: Pressure,
     /// How often each app and account signs in, over all workers.
-    pub(crate) accounts: Arc<Buckets>,
+    pub(crate) accounts: Arc<RateLimiter>,
 }
 
 /// The decisions of one worker.

@@ -321,10 +321,10 @@ pub const READ_CHUNK: usize = 16 * KIB;
 /// waits until it is gone.
 pub const TLS_BUFFER: usize = 16 * KIB;
 
-/// Growth of the pause between redials.
+/// Growth of the pause between redials, and of that between questions to a Consul that fails.
 pub const BACKOFF_FACTOR: f64 = 1.6;
 
-/// Jitter of the pause between redials, as a share of it, both ways.
+/// Jitter of these pauses, as a share of each, both ways.
 pub const BACKOFF_JITTER: f64 = 0.2;
 
 /// Time over which a drain spreads its closes, unless `drain.window` says otherwise: 2,000 clients are 100 a second.

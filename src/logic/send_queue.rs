@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::SLICES_PER_WRITE;
+use crate::net::gather::gather;
 use crate::wire::packet::Encoded;
 
 /// Why a packet was not queued.
@@ -119,7 +120,9 @@ impl SendQueue {
         while let Some(mut batch) = self.next_batch().await {
             let (packets, bytes) = (batch.packets, batch.bytes);
             while !batch.slices.is_empty() {
-                let written = timeout(stall, half.write_vectored(&batch.io_slices()))
+                let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
+                let slices = gather(&mut slots, batch.slices.iter().map(|slice| &**slice));
+                let written = timeout(stall, half.write_vectored(slices))
                     .await
                     .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                 if written == 0 {
@@ -181,10 +184,6 @@ impl Batch {
             batch.slices.extend([packet.head, packet.body].into_iter().filter(|slice| !slice.is_empty()));
         }
         batch
-    }
-
-    fn io_slices(&self) -> Vec<IoSlice<'_>> {
-        self.slices.iter().map(|slice| IoSlice::new(slice)).collect()
     }
 
     fn advance(&mut self, mut written: usize) {

@@ -1,7 +1,6 @@
 //! [`LogicServer`]: one instance of a logic service.
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +14,7 @@ use crate::logic::link::{self, LinkLimits, Service};
 use crate::logic::links::{KnownGateway, Links};
 use crate::logic::request::Request;
 use crate::logic::routes::Routes;
+use crate::net::accept_pause::AcceptPause;
 use crate::wire::dialect::Dialect;
 
 /// Connections of one server, in the handshake or linked: far more gateways than any installation has.
@@ -132,7 +132,7 @@ impl std::fmt::Debug for LogicServer {
 
 /// Accepts for ever. What a gateway does or does not do delays no other: each has its task.
 async fn accept_all(listener: &TcpListener, service: &Arc<Service>, tasks: &mut JoinSet<()>) {
-    let mut pause = ACCEPT_PAUSE.0;
+    let mut pause = AcceptPause::new(ACCEPT_PAUSE);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -143,14 +143,14 @@ async fn accept_all(listener: &TcpListener, service: &Arc<Service>, tasks: &mut 
         };
         match accepted {
             Ok((stream, _)) => {
-                pause = ACCEPT_PAUSE.0;
+                pause.reset();
                 admit(stream, service, tasks);
             }
-            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                error!(service = ?service.name, %error, "cannot accept gateways, trying again");
-                sleep(pause).await;
-                pause = (pause * 2).min(ACCEPT_PAUSE.1);
+                if let Some(pause) = pause.after(&error) {
+                    error!(service = ?service.name, %error, "cannot accept gateways, trying again");
+                    sleep(pause).await;
+                }
             }
         }
     }
@@ -168,10 +168,4 @@ fn report(ended: Result<(), JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
         error!("a link task panicked; its gateway will dial again");
     }
-}
-
-/// The next connection may well be accepted.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use crate::limits::ACCEPT_PAUSE;
+use crate::net::accept_pause::AcceptPause;
 
 /// Files that are kept for visitors, who would otherwise find none when clients have them all.
 const SPARE: usize = 2;
@@ -58,15 +59,15 @@ impl Listener {
 
     /// The next visitor. Cancel safe.
     pub(super) async fn accept(&self) -> TcpStream {
-        let mut pause = ACCEPT_PAUSE.0;
+        let mut pause = AcceptPause::new(ACCEPT_PAUSE);
         loop {
             match self.inner.accept().await {
                 Ok((stream, _)) => return stream,
                 Err(_) if self.spare.release() => {}
-                // Out of files, or the peer has gone: both pass, and neither may turn this into a busy loop.
-                Err(_) => {
-                    sleep(pause).await;
-                    pause = (pause * 2).min(ACCEPT_PAUSE.1);
+                Err(error) => {
+                    if let Some(pause) = pause.after(&error) {
+                        sleep(pause).await;
+                    }
                     self.spare.refill();
                 }
             }

@@ -1,75 +1,45 @@
 //! How fast a client may send: frames and bytes per second, with a burst of two seconds' worth. Excess is not
 //! dropped and not punished: reading stops until it is paid off.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::rate_limit::Gcra;
 
 /// The burst, in seconds of the rate.
-const BURST_SECONDS: f64 = 2.0;
+const BURST_SECONDS: u32 = 2;
 
-/// A bucket that leaks at a rate; 0 per second: no bound.
+/// What one channel has sent, in frames and in bytes; none where that is not bounded.
 #[derive(Debug)]
-struct Bucket {
-    per_second: f64,
-    level: f64,
-}
-
-impl Bucket {
-    fn new(per_second: u32) -> Self {
-        Self { per_second: f64::from(per_second), level: 0.0 }
-    }
-
-    fn leak(&mut self, elapsed: Duration) {
-        self.level = (self.level - self.per_second * elapsed.as_secs_f64()).max(0.0);
-    }
-
-    fn pour(&mut self, amount: f64) {
-        if self.per_second > 0.0 {
-            self.level += amount;
-        }
-    }
-
-    /// Until it is back at its burst.
-    fn excess(&self) -> Duration {
-        if self.per_second == 0.0 {
-            return Duration::ZERO;
-        }
-        let above = self.level - self.per_second * BURST_SECONDS;
-        if above > 0.0 { Duration::from_secs_f64(above / self.per_second) } else { Duration::ZERO }
-    }
-}
-
-/// Both buckets of one channel.
-#[derive(Debug)]
-pub(crate) struct Rate {
-    frames: Bucket,
-    bytes: Bucket,
-    at: Instant,
-}
+pub(crate) struct Rate([Option<(Gcra, Instant)>; 2]);
 
 impl Rate {
     pub(crate) fn new(frames_per_second: u32, bytes_per_second: u32, now: Instant) -> Self {
-        Self { frames: Bucket::new(frames_per_second), bytes: Bucket::new(bytes_per_second), at: now }
+        Self([frames_per_second, bytes_per_second].map(|per_second| {
+            let gcra = Gcra::new(per_second, per_second.saturating_mul(BURST_SECONDS))?;
+            Some((gcra, now))
+        }))
     }
 
     /// One frame of so many bytes arrived.
-    pub(crate) fn charge(&mut self, bytes: usize) {
-        self.frames.pour(1.0);
-        self.bytes.pour(bytes as f64);
+    pub(crate) fn charge(&mut self, bytes: usize, now: Instant) {
+        for (rate, amount) in self.0.iter_mut().zip([1, bytes as u64]) {
+            if let Some((gcra, arrival)) = rate {
+                gcra.charge(arrival, amount, now);
+            }
+        }
     }
 
     /// When reading may go on; none: at once.
-    pub(crate) fn resume_at(&mut self, now: Instant) -> Option<Instant> {
-        let elapsed = now.saturating_duration_since(self.at);
-        self.at = now;
-        self.frames.leak(elapsed);
-        self.bytes.leak(elapsed);
-        let excess = self.frames.excess().max(self.bytes.excess());
+    pub(crate) fn resume_at(&self, now: Instant) -> Option<Instant> {
+        let excess = self.0.iter().flatten().map(|(gcra, arrival)| gcra.excess(*arrival, now)).max()?;
         (!excess.is_zero()).then(|| now + excess)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -77,10 +47,10 @@ mod tests {
         let start = Instant::now();
         let mut rate = Rate::new(100, 0, start);
         for _ in 0..200 {
-            rate.charge(5);
+            rate.charge(5, start);
         }
         assert_eq!(rate.resume_at(start), None, "the burst is free");
-        rate.charge(5);
+        rate.charge(5, start);
         let resume = rate.resume_at(start).expect("one too many");
         assert!(resume > start && resume <= start + Duration::from_millis(11));
         assert_eq!(rate.resume_at(start + Duration::from_millis(20)), None);
@@ -91,7 +61,7 @@ mod tests {
         let start = Instant::now();
         let mut rate = Rate::new(0, 0, start);
         for _ in 0..1_000_000 {
-            rate.charge(1000);
+            rate.charge(1000, start);
         }
         assert_eq!(rate.resume_at(start), None);
     }

@@ -19,6 +19,7 @@ use tracing::{debug, error};
 use crate::config::TlsIdentity;
 use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
+use crate::net::accept_pause::AcceptPause;
 use crate::server::admission::{HandshakeShare, Handshaking, NewcomerStage};
 use crate::server::connection::{Accepted, Connection, Shared};
 use crate::server::reaper::reap;
@@ -76,7 +77,7 @@ impl Listener {
     pub(crate) async fn serve(self, shared: Rc<Shared>, drain: CancellationToken) {
         let Self { socket, layer } = self;
         let mut connections = JoinSet::new();
-        let mut pause = ACCEPT_PAUSE.0;
+        let mut pause = AcceptPause::new(ACCEPT_PAUSE);
         loop {
             tokio::select! {
                 biased;
@@ -84,7 +85,7 @@ impl Listener {
                 Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        pause = ACCEPT_PAUSE.0;
+                        pause.reset();
                         admit(stream, peer.ip(), &layer, &shared, &drain, &mut connections);
                     }
                     Err(error) => accept_failed(&error, &shared, &mut pause).await,
@@ -224,22 +225,16 @@ fn turn_away(
 }
 
 /// A connection that failed is its peer's affair; a process without files or memory pauses (row D5).
-async fn accept_failed(error: &io::Error, shared: &Shared, pause: &mut Duration) {
-    let ended_early = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    );
-    if ended_early {
-        shared.metrics.reject(Reject::AcceptReset);
-        return;
-    }
+async fn accept_failed(error: &io::Error, shared: &Shared, pause: &mut AcceptPause) {
+    let Some(pause) = pause.after(error) else {
+        return shared.metrics.reject(Reject::AcceptReset);
+    };
     if let Some(times) = shared.admission.complain(Instant::now()) {
         error!(event = "accept_failed", %error, times, "cannot accept connections; raise the open-file limit?");
     }
     let out_of_files = matches!(error.raw_os_error(), Some(code) if code == EMFILE || code == ENFILE);
     shared.metrics.reject(if out_of_files { Reject::AcceptEmfile } else { Reject::AcceptError });
-    sleep(*pause).await;
-    *pause = (*pause * 2).min(ACCEPT_PAUSE.1);
+    sleep(pause).await;
 }
 
 #[cfg(test)]

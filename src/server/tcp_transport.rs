@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::limits::{LINGER, LINGER_BYTES, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics;
+use crate::net::gather::gather;
 use crate::server::tcp_stream::TcpBased;
 use crate::server::transport::{CloseDetails, Flushed, Read, Transport, Wrote};
 use crate::session::outgoing::StreamId;
@@ -120,14 +121,9 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
             return Poll::Pending;
         }
         // On the stack: a write allocates nothing.
-        let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-        let parts = frames.flat_map(|frame| [&frame.head, &frame.body]).filter(|part| !part.is_empty());
-        let mut used = 0;
-        for (slot, part) in slices.iter_mut().zip(parts) {
-            *slot = IoSlice::new(part);
-            used += 1;
-        }
-        match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]) {
+        let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
+        let slices = gather(&mut slots, frames.flat_map(Encoded::pieces));
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
             Poll::Pending => Poll::Pending,
             // Something was offered, so this is no empty write: the socket takes nothing any more.
             Poll::Ready(Ok(0)) => Poll::Ready(Err(CloseReason::PeerClosed)),

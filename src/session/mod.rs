@@ -1,10 +1,9 @@
 //! Who is connected: channels, what is queued for them, what they asked and was not answered, and the sign-outs
 //! their ends owe.
 //!
-//! Everything here but [`buckets`] belongs to one worker's thread (`Rc`, `Cell`), does no I/O, and gets the time
+//! Everything here but [`signouts_by_identity`] belongs to one worker's thread (`Rc`, `Cell`), does no I/O, and gets the time
 //! passed in. It lies below `dispatch`: a link puts a push into a channel and knows nothing of sockets or handlers.
 
-pub(crate) mod buckets;
 pub(crate) mod channel;
 pub(crate) mod channels;
 pub(crate) mod held;

@@ -168,6 +168,11 @@ impl Encoded {
         self.len() == 0
     }
 
+    /// What is to be written, in order; either may be empty.
+    pub fn pieces(&self) -> [&[u8]; 2] {
+        [&self.head, &self.body]
+    }
+
     /// Drops up to `count` bytes that were written from its beginning; returns how many.
     pub fn advance(&mut self, count: usize) -> usize {
         let of_head = count.min(self.head.len());

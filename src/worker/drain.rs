@@ -12,8 +12,9 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::dispatch::Dispatch;
 use crate::limits::{DELIVERIES_PER_TURN, HURRIED_FLUSH, HURRIED_SIGNOUTS};
+use crate::net::rng::Rng;
 use crate::session::channel::Channel;
-use crate::session::jittered_schedule::{jittered_schedule, random_share};
+use crate::session::jittered_schedule::jittered_schedule;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::GoAway;
 
@@ -114,7 +115,8 @@ async fn in_order(dispatch: &Dispatch, times: Times, begun: Instant, told: Insta
 /// Tells the channels, then closes each at its moment. Those that end before are not missed.
 async fn close_in_turn(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
     let notice = window / NOTICE_SHARE;
-    let moments = jittered_schedule(window - notice, channels.len(), random_share).map(|at| notice + at);
+    let mut rng = Rng::default();
+    let moments = jittered_schedule(window - notice, channels.len(), || rng.share()).map(|at| notice + at);
     let mut closes = Vec::with_capacity(channels.len());
     for (number, (channel, at)) in channels.into_iter().zip(moments).enumerate() {
         // With no window there is no time to go in: the close says it all.

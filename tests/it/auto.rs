@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use gateway::client::{Auto, Client, ConnectError, Connected, Plain, Transport, TrustedCa};
+use gateway::client::{Auto, Client, ConnectError, Connected, Plain, Requests as _, Transport, TrustedCa};
 use gateway::wire::command::LOGIN_SIGNIN;
 use rstest::rstest;
 

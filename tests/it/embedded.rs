@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::client::{Client, ConnectOptions, Pushes, Streams, TrustedCa};
+use gateway::client::{Client, ConnectOptions, Pushes, Requests as _, Streams, TrustedCa};
 use gateway::gateway::Gateway;
 use gateway::logic::embedded::{Embedded, EmbeddedInstance};
 use gateway::wire::close::CloseReason;

@@ -283,7 +283,7 @@ async fn a_webhook_that_is_down_loses_nothing_up_to_a_thousand_and_then_the_olde
     let address = Webhook::start().stop().await;
     let webhook = Webhook::start();
     let mut config = webhook.config();
-    config.address.port = address.port();
+    config.target.port = address.port();
     let harness = TestGateway::with(|with| with.webhook = Some(config)).await;
     let events = harness.events();
     for number in 0..KEPT {
@@ -395,7 +395,7 @@ async fn over_tls_the_webhook_is_posted_to_only_if_its_certificate_is_trusted() 
     let mut config = webhook.config();
     let key = rcgen::KeyPair::generate().unwrap();
     let other = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-    config.roots = vec![other.der().clone()];
+    config.target.roots = vec![other.der().clone()];
     let harness = TestGateway::with(|with| with.webhook = Some(config)).await;
     harness.events().raise(PROCESS, lost(1));
     harness.metric_is("gateway_webhook_deliveries_total", &["failed"], 1.0).await;

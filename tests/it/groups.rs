@@ -1,6 +1,6 @@
 //! Groups of the embedded chat service, from client library to client library through a real gateway.
 
-use gateway::client::{CallError, Client, GroupNotice, Push, Pushes};
+use gateway::client::{CallError, Client, GroupNotice, Push, Pushes, Requests as _};
 use gateway::wire::dialect::Dialect;
 use gateway::wire::pb::{self, Status};
 use rstest::rstest;

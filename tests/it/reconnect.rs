@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gateway::client::{
     Backoff, Client, ConnectOptions, End, Event, Events, LoginError, PendingReply, RequestError,
-    ResilientClient, ResilientOptions, Streams, TrustedCa,
+    Requests as _, ResilientClient, ResilientOptions, Streams, TrustedCa,
 };
 use gateway::wire::close::CloseReason;
 use gateway::wire::command::{CHAT_USER_TALK, LOGIN_SIGNIN};
@@ -22,7 +22,7 @@ use crate::support::shaped::{Shape, ShapedLink};
 use crate::support::soon;
 
 /// Pauses that tests need not wait for.
-const SHORT: Backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_millis(200) };
+const SHORT: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
 
 fn server(kind: Kind, target: &Target) -> ConnectOptions {
     let ca = || TrustedCa::from_der(vec![CERTIFICATES.ca.clone()]).unwrap();

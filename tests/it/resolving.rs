@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use gateway::config::{Advertise, Config, Consul, ConsulAddress, Instance, Register};
+use gateway::config::{Advertise, Config, Consul, HttpTarget, Instance, Register};
 use gateway::resolve::Resolver;
 use gateway::wire::dialect::Dialect;
 use rstest::rstest;
@@ -45,9 +45,7 @@ fn consul_at(host: &str, port: u16) -> Consul {
     Consul {
         services: vec!["chat".into(), "login".into()],
         dialect: Dialect::XIm,
-        address: ConsulAddress { tls: false, host: host.into(), port },
-        token: None,
-        roots: Vec::new(),
+        agent: HttpTarget::plain(host, port),
         wait: Duration::from_secs(2),
         answer: Duration::from_secs(2),
         shrink_hold: Duration::from_secs(3),
@@ -67,7 +65,7 @@ async fn h14_services_and_the_webhook_are_reached_over_their_second_address_when
     let (login, chat, hook) = (Named::new(), Named::new(), Named::new());
     let webhook = Webhook::start_at(hook.address);
     let mut told = webhook.config();
-    told.address.host = "hook.example.org".into();
+    told.target.host = "hook.example.org".into();
     let instances = vec![login.instance("login"), chat.instance("chat")];
     let harness = TestGateway::resolving(
         FakeLogic::start_at(Dialect::XIm, login.address),
@@ -111,7 +109,7 @@ fn unresolved(config: &mut Config, webhook: &Webhook, consul: bool) {
         instance.address = format!("{}.example.org:1", instance.service);
     }
     let mut told = webhook.config();
-    told.address.host = "hook.example.org".into();
+    told.target.host = "hook.example.org".into();
     config.webhook = Some(told);
     if consul {
         let mut agent = consul_at("consul.example.org", 1);

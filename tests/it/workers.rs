@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 
-use gateway::client::{Client, Pushes};
+use gateway::client::{Client, Pushes, Requests as _};
 use gateway::gateway::Gateway;
 use gateway::wire::close::CloseReason;
 use gateway::wire::dialect::Dialect;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gateway::client::{CallError, GroupNotice, ResilientClient};
+use gateway::client::{CallError, GroupNotice, Requests as _, ResilientClient};
 use gateway::wire::pb::{self, Status};
 use tokio::task::{JoinError, JoinSet};
 

@@ -3,7 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use gateway::client::{CallError, RequestError, ResilientClient};
+use gateway::client::{CallError, RequestError, Requests as _, ResilientClient};
+use gateway::net::backoff::Backoff;
 use gateway::wire::pb;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -22,11 +23,8 @@ const CONTENTS: usize = 200;
 /// A message's direction: received by this user.
 const RECEIVED: i32 = 0;
 
-/// Before a failed round is tried again. It doubles up to [`MAX_PAUSE`]: a service may lack these requests for good.
-const MIN_PAUSE: Duration = Duration::from_millis(500);
-
-/// Longest pause between two tries.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Before a failed round is tried again: a service may lack these requests for good.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// Shows what was missed and acknowledges what was shown, in rounds, one request at a time.
 ///
@@ -48,8 +46,8 @@ pub(super) struct Inbox {
     again: bool,
     /// The highest id shown that no round has acknowledged.
     shown: Option<i64>,
-    /// Since the last success: how long to pause, and until when.
-    pause: Option<(Duration, Instant)>,
+    /// Since the last success: how many pauses there were, and until when the last one lasts.
+    pause: Option<(u32, Instant)>,
 }
 
 /// One way from the index to the acknowledgement.
@@ -201,12 +199,9 @@ impl Inbox {
         if self.round.ack > 0 {
             self.want_ack(self.round.ack);
         }
-        let pause = match self.pause {
-            Some((pause, _)) => (pause * 2).min(MAX_PAUSE),
-            None => MIN_PAUSE,
-        };
-        let first = self.pause.is_none();
-        self.pause = Some((pause, Instant::now() + pause));
+        let before = self.pause.map_or(0, |(pauses, _)| pauses);
+        let first = before == 0;
+        self.pause = Some((before + 1, Instant::now() + PAUSES.unjittered(before)));
         if first && !matches!(error, CallError::Request(RequestError::Closed(_) | RequestError::NotSent(_))) {
             let what = if acknowledging { "acknowledge what was shown" } else { "fetch what was missed" };
             say(&format!("cannot {what}, will try again: {error}"));

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::client::{CallError, End, Event, Push, ResilientClient, ResilientPushes};
+use gateway::client::{CallError, End, Event, Push, Requests as _, ResilientClient, ResilientPushes};
 use gateway::wire::close::CloseReason;
 use gateway::wire::{command, pb};
 use tokio::task::JoinSet;

@@ -14,7 +14,6 @@ use crate::client::auto::Connected;
 use crate::client::go_away::{GO_AWAY_TAG, GoAway};
 use crate::client::handle::{Client, ClientStream, Room};
 use crate::client::handshake::ConnectError;
-use crate::client::resilient::backoff::{Backoff, Rng};
 use crate::client::resilient::events::{End, Event, EventSender, Online};
 use crate::client::resilient::options::ResilientOptions;
 use crate::client::resilient::pushes::PushBuffer;
@@ -23,6 +22,8 @@ use crate::client::resilient::retry_policy::{Retry, of_connect, of_login};
 use crate::client::resilient::state_machine::StateMachine;
 use crate::client::resilient::step::{Act, Input, Why};
 use crate::client::resilient::tokens::{Need, NoToken, Tokens};
+use crate::net::backoff::Backoff;
+use crate::net::rng::Rng;
 use crate::wire::close::CloseReason;
 use crate::wire::pb::{self, Status};
 
@@ -30,7 +31,7 @@ use crate::wire::pb::{self, Status};
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between an answer 300 and the next try: an instance that comes back is up within seconds.
-const REFUSED: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
+const REFUSED: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 
 /// Something that takes time, and of which one goes on at once.
 type Doing = Pin<Box<dyn Future<Output = Done> + Send>>;

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::answer::{Answer, Login, NotSent, RequestError};
 use crate::client::handle::MAX_BODY;
-use crate::client::resilient::backoff::Rng;
+use crate::client::requests::Requests;
 use crate::client::resilient::driver::{DriverArgs, SessionDriver};
 use crate::client::resilient::events::{End, EventSender, Events, Phase};
 use crate::client::resilient::options::ResilientOptions;
@@ -20,6 +20,7 @@ use crate::client::resilient::pushes::{self, ResilientPushes};
 use crate::client::resilient::request_queue::QueuedRequest;
 use crate::client::resilient::state_machine::{Plan, StateMachine};
 use crate::client::resilient::tokens::Tokens;
+use crate::net::rng::Rng;
 use crate::wire::close::CloseReason;
 use crate::wire::pb;
 
@@ -68,7 +69,7 @@ impl ResilientClient {
     /// Begins a session and returns at once: it connects in the background, for as long as it takes. Must be called on
     /// a tokio runtime.
     pub fn start(options: ResilientOptions, tokens: impl Tokens) -> (Self, ResilientPushes, Events) {
-        Self::begin(options, tokens, false, Rng::new())
+        Self::begin(options, tokens, false, Rng::default())
     }
 
     /// Begins a session and waits until it has signed in once. Every server is tried once, the first of them first.
@@ -80,7 +81,7 @@ impl ResilientClient {
         options: ResilientOptions,
         tokens: impl Tokens,
     ) -> Result<(Self, ResilientPushes, Events), Arc<End>> {
-        let (client, pushes, events) = Self::begin(options, tokens, true, Rng::new());
+        let (client, pushes, events) = Self::begin(options, tokens, true, Rng::default());
         let mut phase = client.phase();
         let first = phase.wait_for(|phase| !matches!(phase, Phase::Away)).await.map(|phase| phase.clone());
         match first {
@@ -125,50 +126,6 @@ impl ResilientClient {
         (Self { inner: Arc::new(inner) }, pushes, events)
     }
 
-    /// Makes a request and waits for its answer. `dest` is an account, a group, or empty.
-    ///
-    /// # Errors
-    /// [`RequestError`]; an answer with a status other than 0 is not an error here.
-    pub async fn request(
-        &self,
-        command: &str,
-        dest: &str,
-        body: impl Into<Bytes>,
-    ) -> Result<Answer, RequestError> {
-        self.send(command, dest, body).await?.await
-    }
-
-    /// Makes a request; the answer is awaited through what it returns, or not at all. Requests made one after the other
-    /// by one task leave in that order. Cancel safe: cancelled, the request is not made.
-    ///
-    /// # Errors
-    /// [`RequestError::TooLarge`], [`RequestError::NotSent`]: too many requests wait, or the session is over.
-    pub async fn send(
-        &self,
-        command: &str,
-        dest: &str,
-        body: impl Into<Bytes>,
-    ) -> Result<PendingReply, RequestError> {
-        let body = body.into();
-        if body.len() > MAX_BODY {
-            return Err(RequestError::TooLarge(body.len()));
-        }
-        let deadline = Instant::now() + self.inner.options.request_deadline;
-        let full = RequestError::NotSent(NotSent::QueueFull);
-        // With a connection the queue moves, and waiting helps.
-        if self.is_full() && matches!(*self.inner.phase.borrow(), Phase::Away) {
-            return Err(full);
-        }
-        let room = timeout_at(deadline, self.room(body.len())).await.map_err(|_| full)??;
-        let header =
-            pb::Header { command: command.to_owned(), dest: dest.to_owned(), ..pb::Header::default() };
-        let (reply, result) = oneshot::channel();
-        let queued = QueuedRequest { header, body, deadline, reply, refused: None, refusals: 0, _room: room };
-        // As many fit into it as there are places.
-        self.inner.requests.try_send(queued).map_err(|_| RequestError::NotSent(NotSent::Over))?;
-        Ok(PendingReply(result))
-    }
-
     fn is_full(&self) -> bool {
         self.inner.places.available_permits() == 0 || self.inner.bytes.available_permits() == 0
     }
@@ -209,11 +166,6 @@ impl ResilientClient {
         }
     }
 
-    /// The account as the login service knows it; `None` before the first login. It outlasts a connection.
-    pub fn account(&self) -> Option<String> {
-        self.inner.account.get().cloned()
-    }
-
     /// Waits until the session is over for good and says why. Cancel safe.
     pub async fn over(&self) -> Arc<End> {
         let mut phase = self.phase();
@@ -228,6 +180,42 @@ impl ResilientClient {
     pub async fn close(&self) -> Arc<End> {
         self.inner.stop.notify_one();
         self.over().await
+    }
+}
+
+impl Requests for ResilientClient {
+    type Pending = PendingReply;
+
+    /// Fails with [`RequestError::TooLarge`], or with [`RequestError::NotSent`]: too many requests wait, or the session is
+    /// over.
+    async fn send(
+        &self,
+        command: &str,
+        dest: &str,
+        body: impl Into<Bytes> + Send,
+    ) -> Result<PendingReply, RequestError> {
+        let body = body.into();
+        if body.len() > MAX_BODY {
+            return Err(RequestError::TooLarge(body.len()));
+        }
+        let deadline = Instant::now() + self.inner.options.request_deadline;
+        let full = RequestError::NotSent(NotSent::QueueFull);
+        // With a connection the queue moves, and waiting helps.
+        if self.is_full() && matches!(*self.inner.phase.borrow(), Phase::Away) {
+            return Err(full);
+        }
+        let room = timeout_at(deadline, self.room(body.len())).await.map_err(|_| full)??;
+        let header =
+            pb::Header { command: command.to_owned(), dest: dest.to_owned(), ..pb::Header::default() };
+        let (reply, result) = oneshot::channel();
+        let queued = QueuedRequest { header, body, deadline, reply, refused: None, refusals: 0, _room: room };
+        // As many fit into it as there are places.
+        self.inner.requests.try_send(queued).map_err(|_| RequestError::NotSent(NotSent::Over))?;
+        Ok(PendingReply(result))
+    }
+
+    fn account(&self) -> Option<String> {
+        self.inner.account.get().cloned()
     }
 }
 

@@ -1,10 +1,9 @@
 //! A session that lasts: it comes back after a loss, moves when its gateway goes away, and keeps requests meanwhile.
 //!
 //! In reading order: `options` and `tokens` (what a program gives), `events` (what it is told), `retry_policy` (which end
-//! invites back), `backoff` (after what pause), `servers` (where), `quiet_period` (when nothing is sent), `step` and `state_machine` (all decisions, without I/O),
+//! invites back), `servers` (where), `quiet_period` (when nothing is sent), `step` and `state_machine` (all decisions, without I/O),
 //! `request_queue` (requests that wait), `driver` (the task that does it), `handle` (what a program holds), `pushes` (what arrives unasked).
 
-mod backoff;
 mod driver;
 mod events;
 mod handle;
@@ -18,7 +17,6 @@ mod state_machine;
 mod step;
 mod tokens;
 
-pub use backoff::Backoff;
 pub use events::{End, Event, Events, Online, Phase};
 pub use handle::{PendingReply, ResilientClient};
 pub use options::{ResilientOptions, Server};

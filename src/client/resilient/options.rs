@@ -6,7 +6,7 @@ use crate::client::auto::{Auto, Connected};
 use crate::client::handle::Client;
 use crate::client::handshake::ConnectError;
 use crate::client::options::{ConnectOptions, Transport};
-use crate::client::resilient::backoff::Backoff;
+use crate::net::backoff::Backoff;
 use crate::wire::pb;
 
 /// From the acceptance of a request to its end: room for a reconnect or two, and an answer of at most 5 s.
@@ -71,7 +71,7 @@ pub struct ResilientOptions {
     pub others: Vec<Server>,
     /// isp, zone and tags of every login. The token is that of the moment, and the tag `goaway` is added.
     pub login: pb::LoginReq,
-    /// Between tries to come back.
+    /// Between tries to come back. Default: from 500 ms to 30 s, doubled each time, with full jitter.
     pub backoff: Backoff,
     /// How long a request may take in all: wait for a connection, be refused and tried again, be answered. Default 15 s.
     pub request_deadline: Duration,

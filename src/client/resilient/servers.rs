@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::resilient::backoff::Rng;
+use crate::net::rng::Rng;
 
 /// A gateway that goes away is passed over for so long, while there are others.
 pub(super) const AVOIDED: Duration = Duration::from_secs(60);

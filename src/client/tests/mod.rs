@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::client::{
     CallError, Client, ClientStream, ConnectError, ConnectOptions, Heartbeat, LoginError, Pushes,
-    RequestError, Streams, Transport, TrustedCa, quic_endpoint,
+    RequestError, Requests as _, Streams, Transport, TrustedCa, quic_endpoint,
 };
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::Dialect;

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::client::resilient::*;
-use crate::client::{GO_AWAY_TAG, NotSent};
+use crate::client::{Backoff, GO_AWAY_TAG, NotSent};
 use crate::wire::packet::BASIC_GO_AWAY;
 use bytes::BufMut as _;
 use rstest::rstest;
 use std::sync::Mutex;
 
 /// Pauses that tests need not wait for.
-const SHORT: Backoff = Backoff { base: Duration::from_millis(5), cap: Duration::from_millis(20) };
+const SHORT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(20));
 
 /// A plain listener that takes one client after the other.
 struct Gate {

@@ -25,9 +25,8 @@ fn the_defaults_of_consul_are_those_of_the_shipped_file() {
     assert!(shipped.config.services().iter().eq(["chat", "login"]));
     for consul in [shipped.config.consul.unwrap(), shortest] {
         assert_eq!(consul.services, ["chat", "login"]);
-        let local = ConsulAddress { tls: false, host: "127.0.0.1".into(), port: 8500 };
-        assert_eq!(consul.address, local);
-        assert!(consul.address.is_local() && consul.token.is_none() && consul.roots.is_empty());
+        assert_eq!(consul.agent, HttpTarget::plain("127.0.0.1", 8500));
+        assert!(consul.agent.is_local());
         let times = [consul.wait, consul.answer, consul.shrink_hold].map(|time| time.as_secs());
         assert_eq!(times, [60, 5, 10]);
         let register = consul.register.unwrap();
@@ -109,8 +108,8 @@ fn consuls_address_may_be_a_bare_host_and_port() {
         ("[::1]:8501", "::1", 8501),
     ] {
         let consul = consul(&format!("consul.address = \"{text}\""), "");
-        let address = home.parse(&consul, &[]).unwrap().config.consul.unwrap().address;
-        assert_eq!(address, ConsulAddress { tls: false, host: host.to_owned(), port }, "{text}");
+        let agent = home.parse(&consul, &[]).unwrap().config.consul.unwrap().agent;
+        assert_eq!(agent, HttpTarget::plain(host, port), "{text}");
     }
     let by_environment = [("GATEWAY__DISCOVERY__CONSUL__ADDRESS", "consul:8500")];
     let loaded = home.parse(&consul("consul.token = \"a\"", ""), &by_environment).unwrap();
@@ -155,10 +154,13 @@ fn the_token_is_masked_and_one_in_the_environment_replaces_the_file() {
     fs::write(home.0.join("token"), "do-not-show-this-token\n").unwrap();
     let by_file = consul("consul.token_file = \"token\"", "");
     let loaded = home.parse(&by_file, &[]).unwrap();
-    assert_eq!(loaded.config.consul.as_ref().unwrap().token.as_ref().unwrap().0, b"do-not-show-this-token");
+    assert_eq!(
+        loaded.config.consul.as_ref().unwrap().agent.token.as_ref().unwrap().0,
+        b"do-not-show-this-token"
+    );
     let environment = [("GATEWAY__DISCOVERY__CONSUL__TOKEN", "nor-this-one")];
     let loaded = home.parse(&by_file, &environment).unwrap();
-    assert_eq!(loaded.config.consul.as_ref().unwrap().token.as_ref().unwrap().0, b"nor-this-one");
+    assert_eq!(loaded.config.consul.as_ref().unwrap().agent.token.as_ref().unwrap().0, b"nor-this-one");
     let shown = loaded.effective.to_string();
     assert!(shown.contains("[discovery.consul]\n") && shown.contains("token = \"***\""), "{shown}");
     assert!(!shown.contains("nor-this-one") && !format!("{loaded:?}").contains("nor-this-one"), "{shown}");
@@ -179,9 +181,9 @@ fn the_effective_configuration_with_consul_is_toml() {
     let again = home.parse(&shown, &[]).unwrap();
     assert_eq!(again.effective.settings().len(), shown.lines().filter(|line| line.contains(" = ")).count());
     let (before, after) = (loaded.config.consul.unwrap(), again.config.consul.unwrap());
-    assert_eq!((before.address.port, before.address.tls), (8501, true));
-    assert_eq!((before.address, before.register), (after.address, after.register));
-    assert_eq!(before.roots.len(), 1);
+    assert_eq!((before.agent.port, before.agent.tls), (8501, true));
+    assert_eq!(before.agent.roots.len(), 1);
+    assert_eq!((before.agent, before.register), (after.agent, after.register));
 }
 
 #[test]

@@ -27,14 +27,15 @@ fn a_webhook_with_everything_that_belongs_to_it() {
                  webhook_ca_file = \"certs/dev/ca.pem\"\ntimeout = \"250ms\"";
     let loaded = webhook(&home, lines).unwrap();
     let read = loaded.config.webhook.unwrap();
-    let address = WebhookAddress { tls: true, host: "localhost".into(), port: 9, path: "/a?b=c".into() };
-    assert_eq!((read.address, read.timeout), (address, Duration::from_millis(250)));
-    assert_eq!((read.token.unwrap().0.as_slice(), read.roots.len()), (&b"0123-token"[..], 1));
+    assert_eq!((read.path.as_str(), read.timeout), ("/a?b=c", Duration::from_millis(250)));
+    let HttpTarget { tls, host, port, token, roots } = read.target;
+    assert_eq!((tls, host.as_str(), port), (true, "localhost", 9));
+    assert_eq!((token.unwrap().0.as_slice(), roots.len()), (&b"0123-token"[..], 1));
     let plain = webhook(&home, "webhook = \"http://127.0.0.1:9\"").unwrap();
     let read = plain.config.webhook.unwrap();
     assert_eq!(
-        (read.address.path.as_str(), read.roots.len(), read.timeout),
-        ("/", 0, Duration::from_secs(5))
+        (read.path.as_str(), read.target, read.timeout),
+        ("/", HttpTarget::plain("127.0.0.1", 9), Duration::from_secs(5))
     );
     let login = "discovery.instances:";
     assert!(plain.warnings.iter().all(|warning| warning.starts_with(login)), "{:?}", plain.warnings);
@@ -107,5 +108,5 @@ fn neither_token_nor_path_are_shown_and_the_environment_replaces_the_token() {
     fs::write(home.0.join("token"), "other").unwrap();
     let other = [("GATEWAY__EVENTS__WEBHOOK_TOKEN_FILE", "token")];
     let read = home.parse(&text, &other).unwrap().config.webhook.unwrap();
-    assert_eq!(read.token.unwrap().0, b"other");
+    assert_eq!(read.target.token.unwrap().0, b"other");
 }

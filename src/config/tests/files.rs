@@ -77,8 +77,10 @@ fn h17_one_rule_says_what_of_a_file_a_key_or_a_variable_is_the_secret() {
         };
         let taken = |loaded: Result<Loaded, ConfigError>| {
             let config = loaded.unwrap().config;
-            let tokens =
-                [config.consul.and_then(|consul| consul.token), config.webhook.and_then(|hook| hook.token)];
+            let tokens = [
+                config.consul.and_then(|consul| consul.agent.token),
+                config.webhook.and_then(|hook| hook.target.token),
+            ];
             match (section, config.auth) {
                 ("auth", Auth::Hs256(secret)) => secret.0,
                 _ => tokens.into_iter().flatten().next().unwrap().0,

@@ -7,7 +7,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::config::Consul;
-use crate::http_client::{Answer, Endpoint, EndpointError, HttpError};
+use crate::http_client::{Answer, Endpoint, EndpointError, HttpError, secret_header};
 use crate::monitor::metrics::DiscoveryError;
 use crate::resolve::Resolver;
 
@@ -69,7 +69,7 @@ pub(super) struct Health {
 #[derive(Clone)]
 pub(super) struct Client {
     endpoint: Endpoint,
-    token: Option<HeaderValue>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     wait: Duration,
     answer: Duration,
 }
@@ -80,15 +80,10 @@ impl Client {
     /// # Errors
     /// [`EndpointError`]: settings that passed the configuration's checks and still are of no use.
     pub(super) fn new(consul: &Consul, resolver: Resolver) -> Result<Self, EndpointError> {
-        let address = &consul.address;
-        let roots = address.tls.then_some(&consul.roots[..]);
-        let endpoint = Endpoint::new(&address.host, address.port, roots, resolver)?;
-        let token = consul.token.as_ref().and_then(|token| HeaderValue::from_bytes(&token.0).ok());
-        let token = token.map(|mut token| {
-            token.set_sensitive(true);
-            token
-        });
-        Ok(Self { endpoint, token, wait: consul.wait, answer: consul.answer })
+        let agent = &consul.agent;
+        let endpoint = Endpoint::new(&agent.host, agent.port, agent.tls_roots(), resolver)?;
+        let token = agent.token.as_ref().and_then(|token| secret_header(TOKEN, &token.0));
+        Ok(Self { endpoint, headers: token.into_iter().collect(), wait: consul.wait, answer: consul.answer })
     }
 
     /// The passing instances of a service: at once with index 0, else when there is something newer than `index` or the
@@ -148,9 +143,8 @@ impl Client {
         body: Option<&Value>,
         patience: Duration,
     ) -> Result<Answer, CallError> {
-        let headers: Vec<_> = self.token.iter().map(|token| (TOKEN, token.clone())).collect();
         let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
-        let answer = self.endpoint.send(method, path, &headers, body, MAX_BODY, patience).await?;
+        let answer = self.endpoint.send(method, path, &self.headers, body, MAX_BODY, patience).await?;
         match answer.status {
             200 => Ok(answer),
             403 => Err(CallError::Denied),

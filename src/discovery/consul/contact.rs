@@ -2,7 +2,6 @@
 //! never more than one request a second in between (row E9).
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,24 +9,24 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::client::CallError;
+use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER};
 use crate::monitor::events::event::{Event, Subject};
 use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
+use crate::net::backoff::{Backoff, Jitter};
+use crate::net::rng::Rng;
 
 /// Between two requests of the process while Consul fails.
 const PACE: Duration = Duration::from_secs(1);
 
-/// First pause of one asker after a failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Longest pause of one asker: so late, at most, it is noticed that Consul is back.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Growth of the pauses.
-const GROWTH: f64 = 1.6;
-
-/// Jitter of the pauses, as a share, both ways: gateways that lost Consul together do not come back together.
-const JITTER: f64 = 0.2;
+/// Pauses of one asker after failures. The longest is how late, at most, it is noticed that Consul is back; jitter keeps
+/// gateways that lost Consul together from coming back together.
+const PAUSES: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(5),
+    factor: BACKOFF_FACTOR,
+    jitter: Jitter::Around(BACKOFF_JITTER),
+};
 
 /// What all askers of one agent share.
 #[derive(Debug)]
@@ -111,7 +110,8 @@ impl Contact {
 pub(super) struct Asker {
     contact: Arc<Contact>,
     name: String,
-    failures: i32,
+    /// In a row.
+    failures: u32,
 }
 
 impl Asker {
@@ -146,16 +146,8 @@ impl Asker {
     }
 }
 
-fn pause_after(failures: i32) -> Duration {
-    let grown = FIRST_PAUSE.as_secs_f64() * GROWTH.powi((failures - 1).max(0));
-    let pause = grown.min(LONGEST_PAUSE.as_secs_f64());
-    Duration::from_secs_f64(pause * (1.0 + JITTER * (2.0 * random_share() - 1.0)))
-}
-
-/// Between 0 and 1, different at every call; the standard library's hasher keys are random.
-fn random_share() -> f64 {
-    let bits = RandomState::new().hash_one(0u8);
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+fn pause_after(failures: u32) -> Duration {
+    PAUSES.pause(failures.saturating_sub(1), &mut Rng::default())
 }
 
 #[cfg(test)]
@@ -227,10 +219,10 @@ mod tests {
         for failures in 1..12 {
             let share = pause_after(failures).as_secs_f64() / expected;
             assert!((0.79..1.21).contains(&share), "{expected}: {share}");
-            expected = (expected * GROWTH).min(5.0);
+            expected = (expected * 1.6).min(5.0);
         }
         let distinct: BTreeSet<_> = (0..20).map(|_| pause_after(9)).collect();
         assert!(distinct.len() > 15, "{distinct:?}");
-        assert!(pause_after(i32::MAX) < LONGEST_PAUSE * 2);
+        assert!(pause_after(u32::MAX) <= Duration::from_secs(6));
     }
 }

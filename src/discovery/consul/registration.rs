@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::client::{CallError, Client};
 use super::contact::Asker;
-use crate::config::{Advertise, Config, Consul, ConsulAddress, Register};
+use crate::config::{Advertise, Config, Consul, HttpTarget, Register};
 use crate::discovery::{Gate, Listening};
 use crate::monitor::readiness::Readiness;
 
@@ -68,7 +68,7 @@ impl Registration {
     ) -> Self {
         let (config, listening) = (&*gate.config, &gate.listening);
         let readiness = Arc::clone(&gate.readiness);
-        let check = check(register, &consul.address, listening);
+        let check = check(register, &consul.agent, listening);
         if check == Check::Report {
             info!(
                 event = "consul_ttl_check",
@@ -133,12 +133,12 @@ fn check_id(id: &str) -> String {
 }
 
 /// Where an agent can ask for the readiness.
-fn check(register: &Register, address: &ConsulAddress, listening: &Listening) -> Check {
+fn check(register: &Register, agent: &HttpTarget, listening: &Listening) -> Check {
     if let Some(url) = &register.check_url {
         return Check::Http(url.clone());
     }
     let Some(monitor) = listening.monitor else { return Check::Report };
-    let host = match (monitor.ip(), address.is_local()) {
+    let host = match (monitor.ip(), agent.is_local()) {
         (ip, false) if ip.is_loopback() => return Check::Report,
         (ip, true) if ip.is_unspecified() => "127.0.0.1".to_owned(),
         (ip, false) if ip.is_unspecified() => bracketed(&register.advertise.host),
@@ -219,8 +219,8 @@ mod tests {
         }
     }
 
-    fn agent(host: &str) -> ConsulAddress {
-        ConsulAddress { tls: false, host: host.to_owned(), port: 8500 }
+    fn agent(host: &str) -> HttpTarget {
+        HttpTarget::plain(host, 8500)
     }
 
     fn monitor(address: Option<&str>) -> Listening {

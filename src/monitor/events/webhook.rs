@@ -1,6 +1,5 @@
 //! Posts payloads to the administrator's webhook, one after the other, each until it is taken.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use hyper::Method;
@@ -11,11 +10,13 @@ use tracing::{info, warn};
 
 use super::outbox::Outbox;
 use super::payload::EventPayload;
-use crate::http_client::{Endpoint, HttpError};
+use crate::http_client::{Endpoint, HttpError, secret_header};
+use crate::net::backoff::{Backoff, Jitter};
+use crate::net::rng::Rng;
 
-/// First pause after an attempt that failed, and the longest: each is twice the one before, less up to half of it at
-/// random, so that many gateways do not come back to their webhook at the same moment.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Pauses after attempts that failed, of which jitter leaves a half: a webhook that is down is never asked at once.
+const PAUSES: Backoff =
+    Backoff { jitter: Jitter::Equal, ..Backoff::new(Duration::from_millis(500), Duration::from_secs(30)) };
 
 /// An attempt failed. No text holds the path, which may be a secret, or the token.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +45,7 @@ impl Webhook {
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (USER_AGENT, HeaderValue::from_static(agent)),
         ];
-        let token = token.and_then(|token| HeaderValue::from_bytes(&[b"Bearer ", token].concat()).ok());
-        headers.extend(token.map(|mut value| {
-            value.set_sensitive(true);
-            (AUTHORIZATION, value)
-        }));
+        headers.extend(token.and_then(|token| secret_header(AUTHORIZATION, &[b"Bearer ", token].concat())));
         Self { endpoint, path: path.to_owned(), headers, timeout }
     }
 
@@ -56,7 +53,7 @@ impl Webhook {
     ///
     /// Never ends. Dropped in the middle of an attempt, that payload stays in the outbox.
     pub(super) async fn deliver(&self, outbox: &Outbox, hurry: &Notify) {
-        let (mut pause, mut is_failing) = (PAUSE.0, false);
+        let (mut failures, mut is_failing) = (0u32, false);
         loop {
             let Some(payload) = outbox.take() else {
                 outbox.arrived().await;
@@ -65,7 +62,7 @@ impl Webhook {
             match self.post(&payload).await {
                 Ok(()) => {
                     outbox.delivered();
-                    pause = PAUSE.0;
+                    failures = 0;
                     if std::mem::take(&mut is_failing) {
                         info!(event = "webhook_back", to = self.endpoint.authority());
                     }
@@ -77,8 +74,9 @@ impl Webhook {
                         warn!(event = "webhook_failing", to = self.endpoint.authority(), id = payload.id(), %error,
                             "the webhook did not take an event; trying again, and keeping those that come");
                     }
+                    let pause = PAUSES.pause(failures, &mut Rng::default());
                     tokio::select! {
-                        () = sleep(shortened(pause)) => pause = (pause * 2).min(PAUSE.1),
+                        () = sleep(pause) => failures = failures.saturating_add(1),
                         () = hurry.notified() => {}
                     }
                 }
@@ -98,22 +96,20 @@ impl Webhook {
     }
 }
 
-/// Between half of it and all of it; the standard library's hasher keys are random.
-fn shortened(pause: Duration) -> Duration {
-    let share = f64::from(RandomState::new().hash_one(0u8) as u32) / f64::from(u32::MAX);
-    pause.mul_f64(0.5 + share / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::resolve::Resolver;
 
     #[test]
-    fn pauses_are_jittered_within_their_half() {
-        let pauses: Vec<_> = (0..100).map(|_| shortened(PAUSE.1)).collect();
-        assert!(pauses.iter().all(|pause| (PAUSE.1 / 2..=PAUSE.1).contains(pause)));
-        assert!(pauses.iter().max().unwrap().abs_diff(*pauses.iter().min().unwrap()) > PAUSE.1 / 10);
+    fn pauses_double_from_half_a_second_to_half_a_minute_less_up_to_a_half() {
+        let mut rng = Rng::seeded(1);
+        for (failures, most) in [(0, 500), (1, 1000), (5, 16_000), (6, 30_000), (60, 30_000)] {
+            let most = Duration::from_millis(most);
+            let pauses: Vec<_> = (0..100).map(|_| PAUSES.pause(failures, &mut rng)).collect();
+            assert!(pauses.iter().all(|pause| (most / 2..=most).contains(pause)), "{failures}");
+            assert!(pauses.iter().max().unwrap().abs_diff(*pauses.iter().min().unwrap()) > most / 10);
+        }
     }
 
     #[test]

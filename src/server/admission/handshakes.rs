@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::limits::{CROWD_LOOK, Limits};
 use crate::monitor::metrics::Reject;
-use crate::session::buckets::Pace;
+use crate::rate_limit::Gcra;
 
 /// Those of one worker and one transport.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Handshakes {
     /// In progress from which on addresses must prove themselves.
     prove_from: usize,
     /// Attempts of addresses that have proven nothing; none: unbounded.
-    unproven: Option<(Pace, RefCell<Instant>)>,
+    unproven: Option<(Gcra, RefCell<Instant>)>,
     deadline: Duration,
     deadline_crowded: Duration,
 }
@@ -52,13 +52,13 @@ impl Verdict {
 
 impl Handshakes {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Rc<Self> {
-        let pace = Pace::new(limits.retry_from_rate, limits.retry_from_rate);
+        let gcra = Gcra::new(limits.retry_from_rate, limits.retry_from_rate);
         Rc::new(Self {
             in_progress: Cell::new(0),
             ended: Notify::new(),
             most: limits.max_handshakes,
             prove_from: limits.retry_from,
-            unproven: pace.map(|pace| (pace, RefCell::new(now))),
+            unproven: gcra.map(|gcra| (gcra, RefCell::new(now))),
             deadline: limits.handshake_deadline,
             deadline_crowded: limits.handshake_deadline_crowded.min(limits.handshake_deadline),
         })
@@ -85,7 +85,7 @@ impl Handshakes {
     }
 
     fn are_fast(&self, now: Instant) -> bool {
-        self.unproven.as_ref().is_some_and(|(pace, full_at)| !pace.take(&mut full_at.borrow_mut(), now))
+        self.unproven.as_ref().is_some_and(|(gcra, arrival)| !gcra.take(&mut arrival.borrow_mut(), now))
     }
 
     fn is_crowded(&self) -> bool {

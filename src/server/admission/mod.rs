@@ -20,7 +20,7 @@ use self::newcomers::Room;
 pub(crate) use self::newcomers::{Newcomer, NewcomerStage, Newcomers};
 use crate::limits::{ACCEPT_LINE_EVERY, CONNECTION_BURST_SECONDS, Limits, TURNED_AWAY};
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
-use crate::session::buckets::{Buckets, Pace};
+use crate::rate_limit::{Gcra, RateLimiter};
 use crate::wire::close::CloseReason;
 
 /// Connections of the whole process: touched once per connect, and one atomic once per close.
@@ -29,8 +29,8 @@ pub(crate) struct Admission {
     open: AtomicUsize,
     max: usize,
     /// Of all addresses together; none: unbounded.
-    overall: Option<(Pace, Mutex<Instant>)>,
-    addresses: Buckets,
+    overall: Option<(Gcra, Mutex<Instant>)>,
+    addresses: RateLimiter,
     networks: Networks,
     room: Arc<Room>,
     /// Refused clients that are being told so.
@@ -59,12 +59,13 @@ impl Admission {
     /// At most `max` connections, as fast as the limits allow; those that have not signed in may use so many bytes.
     pub(crate) fn new(max: usize, before_login: u64, limits: &Limits, now: Instant) -> Self {
         let per_second = limits.connections_per_second;
-        let overall = Pace::new(per_second, per_second.saturating_mul(CONNECTION_BURST_SECONDS));
-        let addresses = Buckets::new(limits.address_connections_per_second, limits.address_connection_burst);
+        let overall = Gcra::new(per_second, per_second.saturating_mul(CONNECTION_BURST_SECONDS));
+        let addresses =
+            RateLimiter::new(limits.address_connections_per_second, limits.address_connection_burst);
         Self {
             open: AtomicUsize::new(0),
             max,
-            overall: overall.map(|pace| (pace, Mutex::new(now))),
+            overall: overall.map(|gcra| (gcra, Mutex::new(now))),
             addresses,
             networks: Networks::new(max, limits),
             room: Arc::new(Room::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
@@ -156,8 +157,8 @@ impl Admission {
         if network.is_some_and(|network| !self.addresses.take(&network, now)) {
             return Err(Reject::AddressRate);
         }
-        if let Some((pace, full_at)) = &self.overall
-            && !pace.take(&mut full_at.lock().unwrap_or_else(PoisonError::into_inner), now)
+        if let Some((gcra, arrival)) = &self.overall
+            && !gcra.take(&mut arrival.lock().unwrap_or_else(PoisonError::into_inner), now)
         {
             return Err(Reject::ConnectionRate);
         }

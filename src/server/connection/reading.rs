@@ -221,7 +221,7 @@ impl<T: Transport> Connection<T> {
 
     fn take_frame(&mut self, stream: StreamId, frame: Frame) -> Result<(), CloseReason> {
         self.last_read = self.now;
-        self.rate.charge(frame::HEAD_LEN + frame.payload.len());
+        self.rate.charge(frame::HEAD_LEN + frame.payload.len(), self.now);
         let metrics = &self.shared.metrics;
         match frame.opcode {
             Opcode::Binary if frame.payload.is_empty() => metrics.reject(Reject::EmptyFrame),

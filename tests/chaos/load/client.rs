@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use gateway::client::{Client, PendingAnswer, Pushes, RequestError, Transport};
+use gateway::client::{Client, PendingAnswer, Pushes, RequestError, Requests as _, Transport};
 use gateway::wire::close::CloseReason;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use gateway::auth::SigningKey;
 use gateway::certs::name;
 use gateway::client::{
-    Answer, ConnectOptions, Event, Events, RequestError, ResilientClient, ResilientOptions, ResilientPushes,
-    Transport, TrustedCa,
+    Answer, ConnectOptions, Event, Events, RequestError, Requests as _, ResilientClient, ResilientOptions,
+    ResilientPushes, Transport, TrustedCa,
 };
 use gateway::config::ExpectedClaims;
 use tokio::sync::watch;

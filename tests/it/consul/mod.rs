@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway::config::{Advertise, Config, Consul, ConsulAddress, Register, Secret};
+use gateway::config::{Advertise, Config, Consul, HttpTarget, Register, Secret};
 use gateway::wire::dialect::Dialect;
 use rstest::rstest;
 use rustls::pki_types::CertificateDer;
@@ -40,9 +40,10 @@ fn agent(address: SocketAddr) -> Consul {
     Consul {
         services: vec!["chat".into(), "login".into()],
         dialect: Dialect::XIm,
-        address: ConsulAddress { tls: false, host: address.ip().to_string(), port: address.port() },
-        token: Some(Secret(TOKEN.into())),
-        roots: Vec::new(),
+        agent: HttpTarget {
+            token: Some(Secret(TOKEN.into())),
+            ..HttpTarget::plain(address.ip().to_string(), address.port())
+        },
         wait: Duration::from_secs(2),
         answer: Duration::from_millis(300),
         shrink_hold: HOLD,
@@ -301,9 +302,8 @@ async fn consul_over_tls_is_asked_only_if_its_certificate_is_of_the_given_ca() {
     consul.instances("login", &[("login01", at(1))]);
     let over_tls = |host: &str, root: &CertificateDer<'static>| {
         harness(consul.address, |config| {
-            let agent = config.consul.as_mut().unwrap();
-            agent.address = ConsulAddress { tls: true, host: host.into(), port: consul.address.port() };
-            agent.roots = vec![root.clone()];
+            let agent = &mut config.consul.as_mut().unwrap().agent;
+            (agent.tls, agent.host, agent.roots) = (true, host.into(), vec![root.clone()]);
         })
     };
     for host in ["127.0.0.1", "localhost"] {
@@ -370,10 +370,10 @@ async fn tags_and_domain_of_the_registration_are_the_operators() {
 #[tokio::test]
 async fn to_an_agent_that_cannot_reach_the_monitor_the_gateway_reports_its_readiness_itself() {
     let (consul, _bench) = settled(|config| {
-        let agent = config.consul.as_mut().unwrap();
-        agent.register = Some(register());
+        let consul = config.consul.as_mut().unwrap();
+        consul.register = Some(register());
         // This machine, under a name that does not say so.
-        agent.address.host = "127.1".into();
+        consul.agent.host = "127.1".into();
     })
     .await;
     let asked = consul.request("PUT /v1/agent/service/register", 0).await;

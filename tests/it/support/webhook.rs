@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gateway::config::{Secret, Webhook as Config, WebhookAddress};
+use gateway::config::{HttpTarget, Secret, Webhook as Config};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
@@ -106,14 +106,14 @@ impl Webhook {
         let tls = self.shared.tls.is_some();
         let host = if tls { "localhost".into() } else { self.address.ip().to_string() };
         Config {
-            address: WebhookAddress {
+            target: HttpTarget {
                 tls,
                 host,
                 port: self.address.port(),
-                path: "/hidden/path?and=query".into(),
+                token: Some(Secret(b"hidden-token".to_vec())),
+                roots: if tls { vec![CERTIFICATES.ca.clone()] } else { Vec::new() },
             },
-            token: Some(Secret(b"hidden-token".to_vec())),
-            roots: if tls { vec![CERTIFICATES.ca.clone()] } else { Vec::new() },
+            path: "/hidden/path?and=query".into(),
             timeout: Duration::from_millis(500),
         }
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::session_state::{Departure, Renewal, SessionState};
-use crate::client::resilient::backoff::{Backoff, Rng};
 use crate::client::resilient::quiet_period::QuietPeriod;
 use crate::client::resilient::retry_policy::{Retry, of_close};
 use crate::client::resilient::servers::Servers;
 use crate::client::resilient::step::{Act, Input, Why};
+use crate::net::backoff::Backoff;
+use crate::net::rng::Rng;
 use crate::wire::close::CloseReason;
 
 /// After a close 3000, which all clients of a gateway get together: they come back within this time.

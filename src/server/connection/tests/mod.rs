@@ -20,10 +20,10 @@ use crate::handler::{ChannelIds, Gate, Handler};
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
 use crate::monitor::overload::Level;
 use crate::monitor::pressure::Pressure;
+use crate::rate_limit::RateLimiter;
 use crate::server::admission::NewcomerStage;
 use crate::server::reaper::reap;
 use crate::server::transport::Flushed;
-use crate::session::buckets::Buckets;
 use crate::session::fixtures::{header, logic_packet, meta, millis, packet};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{self, Opcode};
@@ -76,7 +76,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default()));
         let ids = ChannelIds::new(GATE, 1 << 57);
         let pressure = Pressure::none();
-        let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(Buckets::new(0, 1)) };
+        let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(RateLimiter::new(0, 1)) };
         let dispatch = Rc::clone(&harness.dispatch);
         let admission = Arc::new(Admission::new(100, u64::MAX, &limits, Instant::now()));
         let shared = Rc::new(Shared {

@@ -1,21 +1,24 @@
 //! The pause before a redial: at once, then growing, with jitter (protocol §5, row E7).
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER};
+use crate::net::backoff::{Backoff, Jitter};
+use crate::net::rng::Rng;
 
 /// Counts the attempts since the last one that held.
 #[derive(Debug)]
-pub(crate) struct Backoff {
-    first: Duration,
-    max: Duration,
+pub(crate) struct RedialPause {
+    backoff: Backoff,
+    rng: Rng,
     attempts: u32,
 }
 
-impl Backoff {
-    pub(crate) const fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max, attempts: 0 }
+impl RedialPause {
+    pub(crate) fn new(first: Duration, max: Duration) -> Self {
+        let jitter = Jitter::Around(BACKOFF_JITTER);
+        let backoff = Backoff { base: first, cap: max, factor: BACKOFF_FACTOR, jitter };
+        Self { backoff, rng: Rng::default(), attempts: 0 }
     }
 
     /// The connection held: the next redial comes at once.
@@ -29,23 +32,11 @@ impl Backoff {
     }
 
     /// How long to wait before the next attempt: zero the first time.
-    pub(crate) fn next_pause(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let attempt = self.attempts;
         self.attempts = self.attempts.saturating_add(1);
-        if attempt == 0 {
-            return Duration::ZERO;
-        }
-        let exponent = i32::try_from(attempt - 1).unwrap_or(i32::MAX);
-        let grown = self.first.as_secs_f64() * BACKOFF_FACTOR.powi(exponent);
-        let pause = grown.min(self.max.as_secs_f64());
-        Duration::from_secs_f64(pause * (1.0 + BACKOFF_JITTER * (2.0 * random_share() - 1.0)))
+        attempt.checked_sub(1).map_or(Duration::ZERO, |n| self.backoff.pause(n, &mut self.rng))
     }
-}
-
-/// Between 0 and 1, different at every call; the standard library's hasher keys are random.
-fn random_share() -> f64 {
-    let bits = RandomState::new().hash_one(0u8);
-    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -54,28 +45,28 @@ mod tests {
 
     #[test]
     fn e7_at_once_then_growing_within_the_jitter_up_to_the_maximum() {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        assert_eq!(backoff.next_pause(), Duration::ZERO);
+        let mut pauses = RedialPause::new(Duration::from_millis(200), Duration::from_secs(5));
+        assert_eq!(pauses.next(), Duration::ZERO);
         let mut expected = 0.2_f64;
         for _ in 0..12 {
-            let pause = backoff.next_pause().as_secs_f64();
+            let pause = pauses.next().as_secs_f64();
             assert!((expected * 0.8..=expected * 1.2).contains(&pause), "{pause} for {expected}");
             expected = (expected * 1.6).min(5.0);
         }
-        backoff.reset();
-        assert_eq!(backoff.next_pause(), Duration::ZERO);
-        backoff.reset();
-        backoff.skip_immediate();
-        assert!(backoff.next_pause() >= Duration::from_millis(160));
+        pauses.reset();
+        assert_eq!(pauses.next(), Duration::ZERO);
+        pauses.reset();
+        pauses.skip_immediate();
+        assert!(pauses.next() >= Duration::from_millis(160));
     }
 
     #[test]
     fn e15_it_never_gives_up_and_never_pauses_beyond_its_maximum() {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut pauses = RedialPause::new(Duration::from_millis(200), Duration::from_secs(5));
         let mut waited = Duration::ZERO;
         for _ in 0..100_000 {
-            backoff.skip_immediate();
-            let pause = backoff.next_pause();
+            pauses.skip_immediate();
+            let pause = pauses.next();
             assert!(pause <= Duration::from_secs(6), "back within 6 s after it relents: {pause:?}");
             assert!(!pause.is_zero());
             waited += pause;
