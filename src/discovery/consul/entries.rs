@@ -2,6 +2,7 @@
 //! as long as it stays in the list. One whose zone is none of the route gets that, too, and serves all the same, if that
 //! is configured: accounts whose own zone has nobody.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
@@ -63,6 +64,14 @@ struct Found {
     weight: String,
 }
 
+impl Found {
+    /// The smallest is kept. Everything that tells instances apart is in it, as two may be registered at once.
+    fn rank(&self) -> (Reverse<u64>, &str, &str, &str, usize) {
+        let Instance { id, address, zone, dialect, .. } = &self.instance;
+        (Reverse(self.registered), address, id, zone, dialect.index())
+    }
+}
+
 /// What is wrong with an entry, and what is said about it.
 type Skipped = (DiscoveryError, String);
 
@@ -95,10 +104,7 @@ impl Reader {
             }
         }
         // The newest registration first, whatever the order of the list.
-        found.sort_by(|one, other| {
-            let key = |found: &Found| (std::cmp::Reverse(found.registered), found.instance.address.clone());
-            key(one).cmp(&key(other))
-        });
+        found.sort_by(|one, other| one.rank().cmp(&other.rank()));
         let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         let mut instances = Vec::new();
         for Found { instance, remark, weight, .. } in found {
@@ -316,7 +322,14 @@ mod tests {
         let zone = json!({"zone": "za"});
         let by_id = [entry("a", "old", 1, zone.clone(), 5), entry("a", "new", 1, zone.clone(), 9)];
         let by_address = [entry("old", "h", 1, zone.clone(), 5), entry("new", "h", 1, zone.clone(), 9)];
-        for (pair, expected) in [(by_id, "a@new:1 za x_im"), (by_address, "new@h:1 za x_im")] {
+        let at_once = [entry("b", "h", 1, zone.clone(), 5), entry("a", "h", 1, zone.clone(), 5)];
+        let in_two_zones = [entry("a", "h", 1, json!({"zone": "zb"}), 5), entry("a", "h", 1, zone, 5)];
+        for (pair, expected) in [
+            (by_id, "a@new:1 za x_im"),
+            (by_address, "new@h:1 za x_im"),
+            (at_once, "a@h:1 za x_im"),
+            (in_two_zones, "a@h:1 za x_im"),
+        ] {
             let mut bench = bench();
             assert_eq!(bench.read(&pair), [expected]);
             let [one, other] = pair;
