@@ -36,6 +36,10 @@ dev:
 measure:
     cargo test --release --locked --lib h22_ -- --ignored --nocapture --test-threads 1
 
+# Looks for frames that are read wrongly; for the other targets see CONTRIBUTING.md
+fuzz:
+    cargo +nightly fuzz run frame -- -max_total_time=150
+
 # A minute of a flood
 flood:
     cargo test --locked --test it c17_ -- --ignored --nocapture

@@ -77,7 +77,7 @@ type Skipped = (DiscoveryError, String);
 
 /// Reads the entries of one service.
 #[derive(Debug, Clone)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     service: String,
     zones: BTreeSet<String>,
     /// An instance of none of these zones is not skipped.
@@ -89,12 +89,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Instances without a dialect of their own speak `dialect`.
-    pub(super) fn new(service: &str, zones: BTreeSet<String>, last_resort: bool, dialect: Dialect) -> Self {
+    pub(crate) fn new(service: &str, zones: BTreeSet<String>, last_resort: bool, dialect: Dialect) -> Self {
         Self { service: service.to_owned(), zones, last_resort, dialect, seen: BTreeSet::new() }
     }
 
     /// The usable instances of an answer, sorted by id. No two have the same id or address.
-    pub(super) fn read(&mut self, entries: Vec<Value>, metrics: &DiscoveryMetrics) -> Vec<Instance> {
+    pub(crate) fn read(&mut self, entries: Vec<Value>, metrics: &DiscoveryMetrics) -> Vec<Instance> {
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for entry in entries {
