@@ -65,10 +65,12 @@ struct Found {
 }
 
 impl Found {
-    /// The smallest is kept. Everything that tells instances apart is in it, as two may be registered at once.
-    fn rank(&self) -> (Reverse<u64>, &str, &str, &str, usize) {
+    /// The smallest is kept. Everything that tells two apart is in it, what is said of them as well, because they may be
+    /// registered at once.
+    fn rank(&self) -> (Reverse<u64>, &str, &str, &str, usize, Option<&str>) {
         let Instance { id, address, zone, dialect, .. } = &self.instance;
-        (Reverse(self.registered), address, id, zone, dialect.index())
+        let remark = self.remark.as_ref().map(|(_, text)| text.as_str());
+        (Reverse(self.registered), address, id, zone, dialect.index(), remark)
     }
 }
 
@@ -336,6 +338,17 @@ mod tests {
             assert_eq!(bench.read(&[other, one]), [expected]);
             assert_eq!(bench.metrics.errors(DiscoveryError::Duplicate), 1);
         }
+    }
+
+    #[test]
+    fn of_two_that_differ_in_the_zone_they_have_not_the_same_one_is_told_of_in_any_order() {
+        let mut bench = bench();
+        bench.reader.last_resort = true;
+        let [one, other] = [json!({"zone": "mars"}), json!({})].map(|meta| entry("a", "h", 1, meta, 5));
+        for pair in [[one.clone(), other.clone()], [other, one]] {
+            assert_eq!(bench.read(&pair), ["a@h:1  x_im"]);
+        }
+        assert_eq!(bench.metrics.errors(DiscoveryError::BadZone), 1);
     }
 
     #[test]
