@@ -36,6 +36,14 @@ dev:
 measure:
     cargo test --release --locked --lib h22_ -- --ignored --nocapture --test-threads 1
 
+# What a message costs, step by step
+bench:
+    cargo bench --locked --features internals --bench message_path
+
+# Looks for frames that are read wrongly; for the other targets see CONTRIBUTING.md
+fuzz:
+    cargo +nightly fuzz run frame -- -max_total_time=150
+
 # A minute of a flood
 flood:
     cargo test --locked --test it c17_ -- --ignored --nocapture

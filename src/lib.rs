@@ -21,6 +21,7 @@
 //! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
 //! * `congestion`: the one fault of the QUIC library that both ends must go around.
 //! * [`client`] and [`logic`]: the other ends of the wire, as libraries.
+//! * `internals`: what fuzzing and measurements reach; with the feature of that name only, and no part of the API.
 
 pub mod auth;
 pub mod certs;
@@ -36,6 +37,9 @@ pub mod files;
 pub mod gateway;
 mod handler;
 pub mod http_client;
+#[cfg(any(test, feature = "internals"))]
+#[doc(hidden)]
+pub mod internals;
 pub mod limits;
 pub mod logic;
 pub mod monitor;

@@ -160,7 +160,7 @@ impl Route {
     /// [`RouteError`]: the first thing that is wrong.
     pub fn from_json(text: &str) -> Result<Self, RouteError> {
         let file: RouteFile =
-            serde_json::from_str(text).map_err(|error| RouteError::Json(error.to_string()))?;
+            serde_json::from_str(text).map_err(|error| RouteError::Json(one_line(&error)))?;
         let zones = check_zones(file.zones)?;
         let whitelist = check_whitelist(file.whitelist, &zones)?;
         let route_by = match (file.route_by, file.route_by_camel) {
@@ -249,6 +249,11 @@ fn parse_route_by(key: &'static str, value: String) -> Result<RouteBy, RouteErro
     }
 }
 
+/// What the parser says, which may hold a key as it was written.
+fn one_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(char::is_control, "?")
+}
+
 fn quoted(zones: &[Zone]) -> String {
     zones.iter().map(|zone| format!("{:?}", zone.id)).collect::<Vec<_>>().join(", ")
 }
@@ -302,13 +307,14 @@ mod tests {
         "whitelist[0].value: \"b\" is no zone of this route; allowed are \"a\""
     )]
     #[case::unknown_key(r#"{"zonez": []}"#, "unknown field `zonez`")]
+    #[case::control_character(r#"{"zo\nnes": []}"#, "unknown field `zo?nes`")]
     #[case::route_by(
         r#"{"zones": [{"id": "a", "weight": 1}], "routeBy": "device"}"#,
         "routeBy: is \"device\"; allowed are \"app\" and \"account\""
     )]
     fn refusals_name_key_reason_and_what_is_allowed(#[case] text: &str, #[case] expected: &str) {
         let message = Route::from_json(text).unwrap_err().to_string();
-        assert!(message.contains(expected), "{message}");
+        assert!(message.contains(expected) && !message.contains(char::is_control), "{message:?}");
         assert!(message.contains("allowed"), "{message}");
     }
 

@@ -54,7 +54,7 @@ impl Sources {
             let start = error.span().map_or(0, |span| span.start);
             let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            ConfigError::Syntax { file: name.to_owned(), line, message }
+            ConfigError::Syntax { file: name.to_owned(), line, message: one_line(&message) }
         })?;
         let mut figment = Figment::from(Layer { name: name.to_owned(), values });
         let mut overrides: Vec<_> = environment
@@ -103,10 +103,15 @@ impl Sources {
             Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
                 format!("is {}; allowed is {}", shown(&key, actual), plain_type(expected))
             }
-            other => format!("{other}"),
+            other => one_line(&other.to_string()),
         };
         ConfigError::Value { key, problem, origin }
     }
+}
+
+/// What a parser says may hold a key or a value as it was written.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 /// `discovery.instances[1].zone` out of the parts of a path.
@@ -119,7 +124,7 @@ fn key_text(path: &[String]) -> String {
             if !text.is_empty() {
                 text.push('.');
             }
-            text.push_str(part);
+            text.push_str(&one_line(part));
         }
     }
     text

@@ -1,7 +1,7 @@
 //! Where the instances of the logic services come from. A source is one file: it makes a [`Feed`] and keeps it up to
 //! date; each worker follows the feed and nobody knows which source it is.
 
-mod consul;
+pub(crate) mod consul;
 mod static_list;
 
 use std::io;

@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(1);
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A request's head, bytes.
-const LARGEST_HEAD: usize = 16 * 1024;
+pub(crate) const LARGEST_HEAD: usize = 16 * 1024;
 
 /// What there is to see, for people and for 404s.
 const PAGES: &str = "/health   200 while the process lives
@@ -71,9 +71,15 @@ pub struct MonitorServer {
 }
 
 /// What is shown.
-struct Shown {
+pub(crate) struct Shown {
     metrics: Metrics,
     readiness: Arc<Readiness>,
+}
+
+impl Shown {
+    pub(crate) const fn new(metrics: Metrics, readiness: Arc<Readiness>) -> Self {
+        Self { metrics, readiness }
+    }
 }
 
 impl MonitorServer {
@@ -96,7 +102,7 @@ impl MonitorServer {
             let _entered = runtime.enter();
             Listener::new(listener).map_err(MonitorStartError::Listener)?
         };
-        let shown = Arc::new(Shown { metrics, readiness });
+        let shown = Arc::new(Shown::new(metrics, readiness));
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("monitor".to_owned())
@@ -147,7 +153,7 @@ async fn serve(listener: Listener, shown: Arc<Shown>) {
 }
 
 /// One request: an idle connection would hold a place that a health check may need.
-async fn visit(stream: TcpStream, place: Place, shown: &Shown) {
+pub(crate) async fn visit(stream: impl AsyncRead + AsyncWrite + Unpin, place: Place, shown: &Shown) {
     let answering = service_fn(async |request| Ok::<_, Infallible>(answer(&request, &place, shown)));
     let visit = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -22,6 +22,6 @@ pub mod metrics;
 pub mod overload;
 pub mod pressure;
 pub mod readiness;
-mod visitors;
+pub(crate) mod visitors;
 pub mod watchdog;
 pub mod worker;

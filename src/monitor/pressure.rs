@@ -59,7 +59,7 @@ impl PressureSender {
 
 impl Pressure {
     /// Of a process that nobody looks at: never any.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn none() -> Self {
         pressure().1
     }

@@ -15,7 +15,7 @@ const LONG: usize = 8;
 
 /// All of them.
 #[derive(Debug, Clone)]
-pub(super) struct Visitors(Arc<Places>);
+pub(crate) struct Visitors(Arc<Places>);
 
 #[derive(Debug)]
 struct Places {
@@ -26,20 +26,20 @@ struct Places {
 
 /// One visitor's place. Its drop frees it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     visitors: Visitors,
     number: u64,
     long: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Visitors {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let long = Arc::new(Semaphore::new(LONG));
         Self(Arc::new(Places { brief: Mutex::default(), long }))
     }
 
     /// Another one, whose number is above those before; it is not served yet.
-    pub(super) fn place(&self, number: u64) -> Place {
+    pub(crate) fn place(&self, number: u64) -> Place {
         Place { visitors: self.clone(), number, long: Mutex::default() }
     }
 

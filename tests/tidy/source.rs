@@ -78,7 +78,7 @@ pub fn sources() -> Vec<Source> {
 pub fn all_sources() -> Vec<(String, String)> {
     let root = root();
     let mut files = Vec::new();
-    for directory in ["src", "tests", "examples"] {
+    for directory in ["src", "tests", "examples", "benches", "fuzz/fuzz_targets"] {
         walk(&root.join(directory), &mut files);
     }
     files.sort();

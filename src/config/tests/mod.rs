@@ -179,6 +179,8 @@ fn f6_a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
     assert_eq!(planted, 18);
     let message = home.refused(&format!("{text}\n[bogus]\na = 1\n"), &[]);
     assert!(message.starts_with("bogus: is not a known key; allowed are gateway, quic,"), "{message}");
+    let message = home.refused(&format!("{text}\n[\"bo\\ngus\"]\na = 1\n"), &[]);
+    assert!(message.starts_with("bo?gus: is not a known key"), "{message}");
 
     let route = shipped("route.json");
     let mut planted = 0;

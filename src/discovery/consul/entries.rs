@@ -2,6 +2,7 @@
 //! as long as it stays in the list. One whose zone is none of the route gets that, too, and serves all the same, if that
 //! is configured: accounts whose own zone has nobody.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
@@ -63,12 +64,22 @@ struct Found {
     weight: String,
 }
 
+impl Found {
+    /// The smallest is kept. Everything that tells two apart is in it, what is said of them as well, because they may be
+    /// registered at once.
+    fn rank(&self) -> (Reverse<u64>, &str, &str, &str, usize, Option<&str>) {
+        let Instance { id, address, zone, dialect, .. } = &self.instance;
+        let remark = self.remark.as_ref().map(|(_, text)| text.as_str());
+        (Reverse(self.registered), address, id, zone, dialect.index(), remark)
+    }
+}
+
 /// What is wrong with an entry, and what is said about it.
 type Skipped = (DiscoveryError, String);
 
 /// Reads the entries of one service.
 #[derive(Debug, Clone)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     service: String,
     zones: BTreeSet<String>,
     /// An instance of none of these zones is not skipped.
@@ -80,12 +91,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Instances without a dialect of their own speak `dialect`.
-    pub(super) fn new(service: &str, zones: BTreeSet<String>, last_resort: bool, dialect: Dialect) -> Self {
+    pub(crate) fn new(service: &str, zones: BTreeSet<String>, last_resort: bool, dialect: Dialect) -> Self {
         Self { service: service.to_owned(), zones, last_resort, dialect, seen: BTreeSet::new() }
     }
 
     /// The usable instances of an answer, sorted by id. No two have the same id or address.
-    pub(super) fn read(&mut self, entries: Vec<Value>, metrics: &DiscoveryMetrics) -> Vec<Instance> {
+    pub(crate) fn read(&mut self, entries: Vec<Value>, metrics: &DiscoveryMetrics) -> Vec<Instance> {
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for entry in entries {
@@ -95,10 +106,7 @@ impl Reader {
             }
         }
         // The newest registration first, whatever the order of the list.
-        found.sort_by(|one, other| {
-            let key = |found: &Found| (std::cmp::Reverse(found.registered), found.instance.address.clone());
-            key(one).cmp(&key(other))
-        });
+        found.sort_by(|one, other| one.rank().cmp(&other.rank()));
         let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         let mut instances = Vec::new();
         for Found { instance, remark, weight, .. } in found {
@@ -316,13 +324,31 @@ mod tests {
         let zone = json!({"zone": "za"});
         let by_id = [entry("a", "old", 1, zone.clone(), 5), entry("a", "new", 1, zone.clone(), 9)];
         let by_address = [entry("old", "h", 1, zone.clone(), 5), entry("new", "h", 1, zone.clone(), 9)];
-        for (pair, expected) in [(by_id, "a@new:1 za x_im"), (by_address, "new@h:1 za x_im")] {
+        let at_once = [entry("b", "h", 1, zone.clone(), 5), entry("a", "h", 1, zone.clone(), 5)];
+        let in_two_zones = [entry("a", "h", 1, json!({"zone": "zb"}), 5), entry("a", "h", 1, zone, 5)];
+        for (pair, expected) in [
+            (by_id, "a@new:1 za x_im"),
+            (by_address, "new@h:1 za x_im"),
+            (at_once, "a@h:1 za x_im"),
+            (in_two_zones, "a@h:1 za x_im"),
+        ] {
             let mut bench = bench();
             assert_eq!(bench.read(&pair), [expected]);
             let [one, other] = pair;
             assert_eq!(bench.read(&[other, one]), [expected]);
             assert_eq!(bench.metrics.errors(DiscoveryError::Duplicate), 1);
         }
+    }
+
+    #[test]
+    fn of_two_that_differ_in_the_zone_they_have_not_the_same_one_is_told_of_in_any_order() {
+        let mut bench = bench();
+        bench.reader.last_resort = true;
+        let [one, other] = [json!({"zone": "mars"}), json!({})].map(|meta| entry("a", "h", 1, meta, 5));
+        for pair in [[one.clone(), other.clone()], [other, one]] {
+            assert_eq!(bench.read(&pair), ["a@h:1  x_im"]);
+        }
+        assert_eq!(bench.metrics.errors(DiscoveryError::BadZone), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod client;
 mod contact;
-mod entries;
+pub(crate) mod entries;
 mod known;
 mod publisher;
 mod registration;
