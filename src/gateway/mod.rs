@@ -27,7 +27,7 @@ use crate::monitor::readiness::Readiness;
 use crate::monitor::watchdog::Watchdog;
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
-use crate::server::quic::EndpointError;
+use crate::server::quic::QuicEndpointError;
 use crate::server::steering::WorkerSlot;
 use crate::session::buckets::Buckets;
 use crate::worker::{self, AtWork, Plan};
@@ -343,7 +343,7 @@ struct WorkerEnd {
 impl WorkerEnd {
     /// A gateway without one of its workers must not look alive: the others are drained, so that their clients find
     /// another gateway, and the process ends.
-    fn after(self, outcome: std::thread::Result<Result<(), EndpointError>>) {
+    fn after(self, outcome: std::thread::Result<Result<(), QuicEndpointError>>) {
         let failed = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),

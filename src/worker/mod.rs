@@ -29,10 +29,10 @@ use crate::monitor::readiness::Readiness;
 use crate::resolve::Resolver;
 use crate::server::access_log::AccessLog;
 use crate::server::admission::Admission;
-use crate::server::connection::Shared;
-use crate::server::quic::{self, EndpointError};
+use crate::server::connection::ConnectionContext;
+use crate::server::quic::{self, QuicEndpointError};
 use crate::server::steering::WorkerSlot;
-use crate::server::tcp::{Layer, Listener};
+use crate::server::tcp::{Encryption, Listener};
 use crate::session::channels::Channels;
 use crate::session::signouts::{self, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
@@ -124,7 +124,7 @@ impl Drop for AtWork {
 ///
 /// # Errors
 /// The machine gave no event queue, or a socket or certificate could not be used.
-pub(crate) fn run(plan: Plan) -> Result<(), EndpointError> {
+pub(crate) fn run(plan: Plan) -> Result<(), QuicEndpointError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let ended = runtime.block_on(serve(plan));
     // Without a limit whatever still blocks in it would hold up the exit of the process.
@@ -132,18 +132,18 @@ pub(crate) fn run(plan: Plan) -> Result<(), EndpointError> {
     ended
 }
 
-async fn serve(plan: Plan) -> Result<(), EndpointError> {
+async fn serve(plan: Plan) -> Result<(), QuicEndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
     for listener in plan.tcp {
-        let listener = Listener::new(listener, Layer::Plain)?;
+        let listener = Listener::new(listener, Encryption::Plain)?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
     }
     if let Some(config) = &plan.config.tls {
-        let layer = Layer::tls(&config.identity)?;
+        let encryption = Encryption::tls(&config.identity)?;
         for listener in plan.tls {
-            let listener = Listener::new(listener, layer.clone())?;
+            let listener = Listener::new(listener, encryption.clone())?;
             tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
         }
     }
@@ -207,9 +207,9 @@ fn listen_quic(
     config: &Config,
     slot: WorkerSlot,
     drain: &CancellationToken,
-    shared: &Rc<Shared>,
+    shared: &Rc<ConnectionContext>,
     tasks: &mut JoinSet<()>,
-) -> Result<Vec<Endpoint>, EndpointError> {
+) -> Result<Vec<Endpoint>, QuicEndpointError> {
     let mut endpoints = Vec::new();
     let Some(quic) = &config.quic else { return Ok(endpoints) };
     for socket in sockets {
@@ -247,12 +247,12 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
     Dispatch::new(Parts { settings, channels, signouts, metrics, services, cells, readiness })
 }
 
-fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
+fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionContext> {
     let ids = ChannelIds::new(&plan.identity.gate_id, plan.first_channel);
     let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
     let limits = plan.config.limits.clone();
-    Rc::new(Shared {
+    Rc::new(ConnectionContext {
         handler,
         channels: Rc::clone(&dispatch.channels),
         admission: Arc::clone(&plan.admission),

@@ -33,7 +33,7 @@ use crate::wire::dialect::Dialect;
 
 /// What all connections of a worker share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ConnectionContext {
     pub(crate) handler: Handler,
     pub(crate) channels: Rc<Channels>,
     pub(crate) admission: Arc<Admission>,
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
 
 /// How far the connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// Waiting for the login packet.
     Login,
     /// Waiting for the login service; nothing is read.
@@ -61,7 +61,7 @@ enum Phase {
 /// One client connection.
 pub(crate) struct Connection<T> {
     transport: T,
-    shared: Rc<Shared>,
+    shared: Rc<ConnectionContext>,
     outgoing: Rc<Outgoing>,
     guard: Option<ChannelGuard>,
     admitted: Admitted,
@@ -69,7 +69,7 @@ pub(crate) struct Connection<T> {
     newcomer: Option<Newcomer>,
     _connected: ConnectionGuard,
     peer: IpAddr,
-    phase: Phase,
+    phase: ConnectionPhase,
     dialect: Option<Dialect>,
     streams: Vec<InboundStream>,
     /// Streams whose client takes nothing, and since when.
@@ -103,7 +103,7 @@ pub(crate) struct Accepted {
 type Again = bool;
 
 impl<T: Transport> Connection<T> {
-    pub(crate) fn new(transport: T, shared: Rc<Shared>, accepted: Accepted) -> Self {
+    pub(crate) fn new(transport: T, shared: Rc<ConnectionContext>, accepted: Accepted) -> Self {
         let limits = &shared.limits;
         let outgoing = Rc::new(Outgoing::new(OutgoingBounds::of(limits), Arc::clone(&shared.metrics)));
         accepted.newcomer.awaits_login(transport.kind(), &outgoing);
@@ -116,7 +116,7 @@ impl<T: Transport> Connection<T> {
             admitted: accepted.admitted,
             newcomer: Some(accepted.newcomer),
             peer: accepted.peer,
-            phase: Phase::Login,
+            phase: ConnectionPhase::Login,
             dialect: None,
             streams: Vec::new(),
             stalled: Vec::new(),
@@ -186,11 +186,11 @@ impl<T: Transport> Connection<T> {
     /// Follows what others have decided: the login was answered, or the channel is to be closed.
     fn settle(&mut self) -> Result<(), CloseReason> {
         if let Some(guard) = &mut self.guard
-            && self.phase == Phase::Opening
+            && self.phase == ConnectionPhase::Opening
             && let ChannelState::Open(_) = guard.channel.state()
         {
             guard.end_opening();
-            self.phase = Phase::Open;
+            self.phase = ConnectionPhase::Open;
             self.last_read = self.now;
             for stream in &mut self.streams {
                 // Streams that came before the login was answered were held to its smaller bound.
@@ -203,11 +203,13 @@ impl<T: Transport> Connection<T> {
         match self.outgoing.closing() {
             Some(CloseReason::Draining) if self.shared.channels.is_cut_short() => Err(CloseReason::Draining),
             // What has come by now is still looked at, once.
-            Some(CloseReason::Draining) if self.phase == Phase::Open => {
-                self.phase = Phase::Draining;
+            Some(CloseReason::Draining) if self.phase == ConnectionPhase::Open => {
+                self.phase = ConnectionPhase::Draining;
                 Ok(())
             }
-            Some(CloseReason::Draining) if self.phase == Phase::Draining || self.has_pending() => Ok(()),
+            Some(CloseReason::Draining) if self.phase == ConnectionPhase::Draining || self.has_pending() => {
+                Ok(())
+            }
             Some(reason) => Err(reason),
             None => Ok(()),
         }
@@ -215,7 +217,7 @@ impl<T: Transport> Connection<T> {
 
     /// Returns `true` if a draining channel has got its last answer.
     fn is_done(&self) -> bool {
-        self.phase == Phase::Draining && !self.has_pending()
+        self.phase == ConnectionPhase::Draining && !self.has_pending()
     }
 
     fn has_pending(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use super::{Connection, Phase};
+use super::{Connection, ConnectionPhase};
 use crate::server::transport::{Flushed, Transport, Wrote};
 use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
@@ -13,7 +13,7 @@ impl<T: Transport> Connection<T> {
         self.write_ready(cx)?;
         // The login response is with the transport: pushes may follow, on their own stream if it is granted now.
         // Not earlier: a push on another stream could reach the client before its answer was even sent (row B22).
-        let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
+        let is_open = matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::Draining);
         if is_open && !self.has_push_stream && self.outgoing.is_login_written() {
             self.has_push_stream = true;
             let stream = self.transport.open_push_stream(cx);
