@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::dispatch::Dispatch;
-use crate::dispatch::delivery::{Delivery, Step};
+use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::health::{HealthEvent, Loss};
 use crate::dispatch::link::Link;
 use crate::dispatch::link_end::LinkEnd;
@@ -33,7 +33,7 @@ use crate::wire::packet::{self, Packet};
 const MAX_ECHO: usize = 125;
 
 /// The connection's own state; everything shared is in [`Link`].
-pub(crate) struct Connection {
+pub(crate) struct LinkConnection {
     stream: TcpStream,
     link: Rc<Link>,
     dispatch: Rc<Dispatch>,
@@ -82,7 +82,7 @@ impl Patience {
     }
 }
 
-impl Drop for Connection {
+impl Drop for LinkConnection {
     /// However the connection ends, its instance leaves selection, and nothing of its queue is left for the next one.
     fn drop(&mut self) {
         self.end_oversized();
@@ -90,7 +90,7 @@ impl Drop for Connection {
     }
 }
 
-impl Connection {
+impl LinkConnection {
     /// Takes over a connection on which hands were shaken.
     pub(crate) fn new(stream: TcpStream, link: Rc<Link>, dispatch: Rc<Dispatch>) -> Self {
         let limits = &dispatch.settings.limits;
@@ -140,7 +140,7 @@ impl Connection {
         if stood_still {
             self.dispatch.on(&self.link, HealthEvent::Resumed, now);
         }
-        if step == Step::Yield || is_paused || stood_still {
+        if step == DeliveryStep::Yield || is_paused || stood_still {
             // What it sent meanwhile is not read, or it was not asked: the pause is the gateway's own, and no silence of
             // the instance.
             (self.last_byte, self.frame_began) = (now, None);
@@ -166,7 +166,7 @@ impl Connection {
         let due =
             [self.link.next_due(), self.link.leaves_by(), look, self.oversized_until].into_iter().flatten();
         self.timer.arm(due.fold(dead_at.min(ping_at), Instant::min), cx);
-        if step == Step::Yield {
+        if step == DeliveryStep::Yield {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -203,27 +203,27 @@ impl Connection {
         now + self.patience.ping
     }
 
-    fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Step, LinkEnd> {
+    fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<DeliveryStep, LinkEnd> {
         let mut packets = PUSHES_PER_TURN;
         let mut deliveries = DELIVERIES_PER_TURN;
         let now = Instant::now();
         loop {
             if let Some(delivery) = &mut self.delivery {
-                if delivery.run(&self.dispatch, &self.link, &mut deliveries, now) == Step::Yield {
-                    return Ok(Step::Yield);
+                if delivery.run(&self.dispatch, &self.link, &mut deliveries, now) == DeliveryStep::Yield {
+                    return Ok(DeliveryStep::Yield);
                 }
                 // Only a delivery that is complete makes room for the next packet: order of pushes is that of the link (G3).
                 self.delivery = None;
             }
             if packets == 0 {
-                return Ok(Step::Yield);
+                return Ok(DeliveryStep::Yield);
             }
             if let Some(frame) = self.decoder.next_frame().map_err(|error| self.bad_frame(error))? {
                 packets -= 1;
                 self.frame_began = None;
                 self.take_frame(frame, now)?;
             } else if self.is_paused(now) || self.poll_read(cx)?.is_pending() {
-                return Ok(Step::Done);
+                return Ok(DeliveryStep::Done);
             }
         }
     }

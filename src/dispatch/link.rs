@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Instance;
 use crate::dispatch::health::{Health, HealthEvent, Rule, Standing, Transition};
-use crate::dispatch::queue::{Payload, Progress, QueueBounds, SendQueue};
+use crate::dispatch::queue::{LinkQueue, Payload, Progress, QueueBounds};
 use crate::dispatch::zones::LinkPresence;
 use crate::monitor::metrics::LinkMetrics;
 use crate::session::local_waker::LocalWaker;
@@ -34,7 +34,7 @@ pub(crate) struct Link {
     pub(crate) metrics: Arc<LinkMetrics>,
     /// Of its connection; one that broke keeps what it owed.
     load: RefCell<Rc<Load>>,
-    queue: RefCell<SendQueue>,
+    queue: RefCell<LinkQueue>,
     health: RefCell<Health>,
     /// How often its connection came up.
     lives: Cell<u64>,
@@ -57,7 +57,7 @@ impl Link {
         bounds: QueueBounds,
         metrics: Arc<LinkMetrics>,
     ) -> Rc<Self> {
-        let queue = RefCell::new(SendQueue::new(key, bounds));
+        let queue = RefCell::new(LinkQueue::new(key, bounds));
         Rc::new(Self {
             key,
             instance,
@@ -273,7 +273,7 @@ impl Link {
 
     /// Its connection is over: what was cut is in no queue, or waits again.
     pub(crate) fn cut(&self) {
-        self.change(SendQueue::cut);
+        self.change(LinkQueue::cut);
     }
 
     /// Takes out the requests that can still go to another instance and `may_move`, oldest first.
@@ -283,11 +283,11 @@ impl Link {
 
     /// Takes out the sign-outs that have not begun, oldest first.
     pub(crate) fn take_signouts(&self) -> impl Iterator<Item = Rc<SignOut>> + use<> {
-        self.change(SendQueue::take_signouts)
+        self.change(LinkQueue::take_signouts)
     }
 
     /// Every change goes through here, so that the depth gauges cannot drift.
-    fn change<R>(&self, change: impl FnOnce(&mut SendQueue) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut LinkQueue) -> R) -> R {
         let mut queue = self.queue.borrow_mut();
         let before = queue.depth();
         let result = change(&mut queue);

@@ -34,7 +34,7 @@ use tokio::time::timeout_at;
 
 use crate::dispatch::health::{HealthEvent, Rule, Standing};
 use crate::dispatch::link::Link;
-use crate::dispatch::links::Links;
+use crate::dispatch::links::LinkTable;
 use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Payload, Progress, QueueBounds};
 use crate::dispatch::selector::ZoneIndex;
@@ -105,7 +105,7 @@ pub(crate) struct Dispatch {
     pub(crate) signouts: Rc<SignOuts>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     services: Services,
-    links: Links,
+    links: LinkTable,
     lost: Lost,
     rule: Rule,
     readiness: Arc<Readiness>,
@@ -113,7 +113,7 @@ pub(crate) struct Dispatch {
 }
 
 /// The parts of a [`Dispatch`].
-pub(crate) struct Parts {
+pub(crate) struct DispatchParts {
     pub(crate) settings: Settings,
     pub(crate) channels: Rc<Channels>,
     pub(crate) signouts: Rc<SignOuts>,
@@ -125,13 +125,13 @@ pub(crate) struct Parts {
 }
 
 impl Dispatch {
-    pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
+    pub(crate) fn new(parts: DispatchParts) -> Rc<Self> {
+        let DispatchParts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
         services.report_to(&metrics);
         let limits = &settings.limits;
         let bounds =
             QueueBounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
-        let (links, rule) = (Links::new(bounds, cells), Rule::of(limits));
+        let (links, rule) = (LinkTable::new(bounds, cells), Rule::of(limits));
         Rc::new(Self {
             settings,
             channels,

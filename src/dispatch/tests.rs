@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixtures::{GATE, TestDispatch, harness, harness_with};
 use super::*;
-use crate::dispatch::connection::Connection;
+use crate::dispatch::connection::LinkConnection;
 use crate::dispatch::health::Loss;
 use crate::dispatch::link_end::LinkEnd;
 use crate::limits::LOST_PER_TURN;
@@ -773,7 +773,7 @@ async fn e1_g4_nothing_is_written_to_a_link_that_has_ended() {
 
     let ticket = forward(&harness, &guard, TALK, 7).unwrap();
     assert!(matches!(ticket.stage(), RequestStage::Queued(..)));
-    let end = Connection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run().await;
+    let end = LinkConnection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run().await;
     assert_eq!(end, LinkEnd::Eof);
     assert_eq!(
         ticket.stage(),
@@ -1125,7 +1125,7 @@ async fn e19_a_link_that_we_paused_ourselves_is_not_silent() {
         service.write_all(&push).await.unwrap();
     }
     let mut running =
-        std::pin::pin!(Connection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run());
+        std::pin::pin!(LinkConnection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run());
     let paused = tokio::time::timeout(silence * 5, running.as_mut()).await;
     assert!(paused.is_err(), "{paused:?}");
     assert_eq!(link_state(&harness, "c1"), "healthy");
@@ -1156,7 +1156,7 @@ async fn h22_a_turn_of_a_link_writes_a_part_of_a_long_queue() {
     let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let reader =
         std::thread::spawn(move || std::io::copy(&mut listener.accept().unwrap().0, &mut std::io::sink()));
-    let traffic = Connection::new(ours, Rc::clone(&link), Rc::clone(&harness.dispatch));
+    let traffic = LinkConnection::new(ours, Rc::clone(&link), Rc::clone(&harness.dispatch));
     let mut running = Box::pin(traffic.run());
     let left = || link.write_with(|frames| frames.count());
     let (mut before, mut turns) = (WAITING, 0);

@@ -21,7 +21,7 @@ use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::reconciler::Reconciler;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
-use crate::dispatch::{Dispatch, Parts, Settings};
+use crate::dispatch::{Dispatch, DispatchParts, Settings};
 use crate::handler::{ChannelIds, Gate, Handler};
 use crate::limits::{ENDPOINT_FLUSH, RUNTIME_END};
 use crate::monitor::metrics::Metrics;
@@ -244,7 +244,7 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
     };
     let readiness = Arc::clone(&plan.readiness);
     let cells = plan.metrics.clone();
-    Dispatch::new(Parts { settings, channels, signouts, metrics, services, cells, readiness })
+    Dispatch::new(DispatchParts { settings, channels, signouts, metrics, services, cells, readiness })
 }
 
 fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionContext> {
