@@ -13,7 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use self::drain::{Orders, Times, drained};
+use self::drain::{DrainTimes, Orders, drained};
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::discovery::Feed;
@@ -51,7 +51,7 @@ pub(crate) struct WorkerIdentity {
 }
 
 /// Everything a worker is given.
-pub(crate) struct Plan {
+pub(crate) struct WorkerPlan {
     pub(crate) identity: WorkerIdentity,
     pub(crate) config: Arc<Config>,
     pub(crate) verifier: Arc<Verifier>,
@@ -124,7 +124,7 @@ impl Drop for AtWork {
 ///
 /// # Errors
 /// The machine gave no event queue, or a socket or certificate could not be used.
-pub(crate) fn run(plan: Plan) -> Result<(), QuicEndpointError> {
+pub(crate) fn run(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let ended = runtime.block_on(serve(plan));
     // Without a limit whatever still blocks in it would hold up the exit of the process.
@@ -132,7 +132,7 @@ pub(crate) fn run(plan: Plan) -> Result<(), QuicEndpointError> {
     ended
 }
 
-async fn serve(plan: Plan) -> Result<(), QuicEndpointError> {
+async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
@@ -170,7 +170,7 @@ async fn serve(plan: Plan) -> Result<(), QuicEndpointError> {
         () = plan.stop.cancelled() => None,
         () = async {
             let orders = Orders { begin: &plan.drain, told: &plan.told, hurry: &plan.hurry };
-            drained(orders, &dispatch, Times::new(&plan.config)).await;
+            drained(orders, &dispatch, DrainTimes::new(&plan.config)).await;
             // Who has not been told yet why there is no handshake.
             let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
@@ -221,7 +221,7 @@ fn listen_quic(
     Ok(endpoints)
 }
 
-fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
+fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
     let config = &plan.config;
     let limits = &config.limits;
     let metrics = plan.metrics.worker(plan.identity.index);
@@ -247,7 +247,7 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
     Dispatch::new(DispatchParts { settings, channels, signouts, metrics, services, cells, readiness })
 }
 
-fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionContext> {
+fn build_shared(plan: &WorkerPlan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionContext> {
     let ids = ChannelIds::new(&plan.identity.gate_id, plan.first_channel);
     let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
