@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
-use super::client::CallError;
+use super::client::ConsulError;
 use crate::monitor::events::event::{Event, Subject};
 use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
@@ -88,7 +88,7 @@ impl Contact {
         }
     }
 
-    fn failed(&self, name: &str, error: &CallError) {
+    fn failed(&self, name: &str, error: &ConsulError) {
         self.metrics.error(error.kind());
         let mut state = self.state();
         state.failing.insert(name.to_owned());
@@ -118,8 +118,8 @@ impl Asker {
     /// Asks when it is its turn, and tells everyone how it went. Cancel safe if the question is.
     pub(super) async fn ask<T>(
         &mut self,
-        question: impl Future<Output = Result<T, CallError>>,
-    ) -> Result<T, CallError> {
+        question: impl Future<Output = Result<T, ConsulError>>,
+    ) -> Result<T, ConsulError> {
         self.contact.turn().await;
         let outcome = question.await;
         match &outcome {
@@ -194,7 +194,7 @@ mod tests {
         let metrics = Metrics::new("gate01", 1, Vec::new());
         let contact = contact_of(&metrics);
         let (chat, login) = (contact.asker("chat"), contact.asker("login"));
-        let error = CallError::Status(500);
+        let error = ConsulError::Status(500);
         contact.failed(&chat.name, &error);
         let began = contact.state().since;
         contact.failed(&login.name, &error);
@@ -213,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn failures_in_a_row_are_counted_until_a_good_answer() {
         let mut asker = contact().asker("chat");
-        let bad = async { Err::<(), _>(CallError::Denied) };
+        let bad = async { Err::<(), _>(ConsulError::Denied) };
         assert!(asker.ask(bad).await.is_err());
         assert_eq!((asker.failures, asker.contact.metrics.errors(DiscoveryError::Denied)), (1, 1));
         asker.contact.state().last = None;

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use self::client::Client;
+use self::client::ConsulClient;
 use self::contact::Contact;
 use self::publisher::Publisher;
 use self::registration::Registration;
@@ -33,7 +33,7 @@ const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts to watch, and to register if that is configured.
 pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Discovery, DiscoveryStartError> {
-    let client = Client::new(consul, context.resolver.clone()).map_err(|error| bad_agent(&error))?;
+    let client = ConsulClient::new(consul, context.resolver.clone()).map_err(|error| bad_agent(&error))?;
     let metrics = context.metrics.discovery(context.config.services());
     let contact = Arc::new(Contact::new(Arc::clone(&metrics), context.metrics.events().clone()));
     let (publisher, feed) = Publisher::new(Arc::clone(&metrics));

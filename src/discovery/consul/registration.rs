@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::client::{CallError, Client};
+use super::client::{ConsulClient, ConsulError};
 use super::contact::Asker;
 use crate::config::{Advertise, Config, Consul, ConsulAddress, Register};
 use crate::discovery::{BoundPorts, DiscoveryContext};
@@ -50,7 +50,7 @@ pub(super) struct Registration {
     id: String,
     definition: Value,
     check: Check,
-    client: Client,
+    client: ConsulClient,
     asker: Asker,
     readiness: Arc<Readiness>,
     /// How long its leave may take.
@@ -63,7 +63,7 @@ impl Registration {
         context: &DiscoveryContext,
         consul: &Consul,
         register: &Register,
-        client: Client,
+        client: ConsulClient,
         asker: Asker,
     ) -> Self {
         let (config, listening) = (&*context.config, &context.listening);
@@ -117,7 +117,7 @@ impl Registration {
     /// Takes the entry out, within a short time or not at all.
     pub(super) async fn leave(&self) {
         match self.client.deregister(&self.id, self.patience).await {
-            Ok(()) | Err(CallError::Status(404)) => info!(event = "consul_deregistered", id = self.id),
+            Ok(()) | Err(ConsulError::Status(404)) => info!(event = "consul_deregistered", id = self.id),
             Err(error) => warn!(
                 event = "consul_not_deregistered",
                 id = self.id,
