@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::shared_parts::certificate;
-use crate::config::{Config, TlsIdentity, Webhook as WebhookConfig};
+use crate::config::{Config, TlsIdentity, Webhook};
 use crate::http_client::{Endpoint, EndpointError};
 use crate::monitor::events::sender::{Duties, WebhookSender};
-use crate::monitor::events::webhook::Webhook;
+use crate::monitor::events::webhook::WebhookClient;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::resolve::Resolver;
@@ -30,10 +30,10 @@ pub(super) fn start_courier(
 }
 
 /// Where events are posted.
-fn webhook(config: &WebhookConfig, resolver: Resolver) -> Result<Webhook, EndpointError> {
-    let WebhookConfig { address, token, roots, timeout } = config;
+fn webhook(config: &Webhook, resolver: Resolver) -> Result<WebhookClient, EndpointError> {
+    let Webhook { address, token, roots, timeout } = config;
     let roots = address.tls.then_some(&roots[..]);
     let endpoint = Endpoint::new(&address.host, address.port, roots, resolver)?;
     let token = token.as_ref().map(|token| token.0.as_slice());
-    Ok(Webhook::new(endpoint, &address.path, token, *timeout))
+    Ok(WebhookClient::new(endpoint, &address.path, token, *timeout))
 }
