@@ -39,16 +39,16 @@ impl Load {
 
 /// One request of a [`Load`], until it is dropped.
 #[derive(Debug)]
-struct Loaded(Rc<Load>);
+struct LoadGuard(Rc<Load>);
 
-impl Loaded {
+impl LoadGuard {
     fn new(load: &Rc<Load>) -> Self {
         load.requests.set(load.requests.get() + 1);
         Self(Rc::clone(load))
     }
 }
 
-impl Drop for Loaded {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.requests.set(self.0.requests.get() - 1);
     }
@@ -85,11 +85,11 @@ pub(crate) struct Ticket {
     pub(crate) is_signin: bool,
     stage: Cell<RequestStage>,
     /// Its share of the load of the instance it was placed with.
-    loaded: RefCell<Option<Loaded>>,
+    loaded: RefCell<Option<LoadGuard>>,
 }
 
 /// What a new ticket is about.
-pub(crate) struct Request {
+pub(crate) struct NewTicket {
     pub(crate) stream: StreamId,
     pub(crate) header: Bytes,
     pub(crate) command: Bytes,
@@ -99,8 +99,8 @@ pub(crate) struct Request {
 }
 
 impl Ticket {
-    pub(crate) fn new(channel: &Rc<Channel>, request: Request) -> Rc<Self> {
-        let Request { stream, header, command, sequence, arrived, is_signin } = request;
+    pub(crate) fn new(channel: &Rc<Channel>, request: NewTicket) -> Rc<Self> {
+        let NewTicket { stream, header, command, sequence, arrived, is_signin } = request;
         let channel = Rc::downgrade(channel);
         let (arrived, stage) = (Cell::new(arrived), Cell::new(RequestStage::Unplaced));
         let loaded = RefCell::default();
@@ -125,7 +125,7 @@ impl Ticket {
     }
 
     fn is_lost(&self) -> bool {
-        self.loaded.borrow().as_ref().is_some_and(|Loaded(load)| load.is_lost.get())
+        self.loaded.borrow().as_ref().is_some_and(|LoadGuard(load)| load.is_lost.get())
     }
 
     pub(crate) fn set_stage(&self, stage: RequestStage) {
@@ -137,7 +137,7 @@ impl Ticket {
 
     /// It was placed with an instance: that owes one answer more until this is settled or dropped.
     pub(crate) fn burden(&self, load: &Rc<Load>) {
-        *self.loaded.borrow_mut() = Some(Loaded::new(load));
+        *self.loaded.borrow_mut() = Some(LoadGuard::new(load));
     }
 
     /// Nobody waits for its answer any more. What was lost stays lost.

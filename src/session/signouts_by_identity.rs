@@ -88,11 +88,11 @@ pub(crate) struct SignOutsByIdentity {
     /// Sign-outs: a sign-in looks for its account only when there are any.
     owed: AtomicUsize,
     hasher: RandomState,
-    shards: [Mutex<HashMap<Identity, Account>>; SHARDS],
+    shards: [Mutex<HashMap<Identity, OwedSignouts>>; SHARDS],
 }
 
 #[derive(Debug, Default)]
-struct Account {
+struct OwedSignouts {
     generation: Arc<Generation>,
     /// Sign-outs owed; it is forgotten with the last.
     owed: usize,
@@ -107,7 +107,7 @@ impl SignOutsByIdentity {
             account.owed += 1;
             Arc::clone(&account.generation)
         } else {
-            let account = Account { owed: 1, ..Account::default() };
+            let account = OwedSignouts { owed: 1, ..OwedSignouts::default() };
             let generation = Arc::clone(&account.generation);
             shard.insert(identity.clone(), account);
             generation
@@ -143,7 +143,7 @@ impl SignOutsByIdentity {
         Some(UnderWay { generation, has_begun: false })
     }
 
-    fn shard(&self, identity: &Identity) -> MutexGuard<'_, HashMap<Identity, Account>> {
+    fn shard(&self, identity: &Identity) -> MutexGuard<'_, HashMap<Identity, OwedSignouts>> {
         let shard = self.hasher.hash_one(identity) as usize % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
