@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gateway::config::{self, Options};
-use gateway::http_client::{Answer, Endpoint};
+use gateway::http_client::{Endpoint, HttpResponse};
 use gateway::resolve::{Resolver, host_and_port};
 use hyper::Method;
 
@@ -112,7 +112,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(page: &Page, timeout: Duration, resolver: Resolver) -> anyhow::Result<Answer> {
+async fn ask(page: &Page, timeout: Duration, resolver: Resolver) -> anyhow::Result<HttpResponse> {
     let (host, port) = host_and_port(&page.host)?;
     let endpoint = Endpoint::new(host, port, None, resolver)?;
     Ok(endpoint.send(Method::GET, &page.path, &[], Vec::new(), MAX_PAGE, timeout).await?)

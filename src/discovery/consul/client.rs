@@ -7,7 +7,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::config::Consul;
-use crate::http_client::{Answer, Endpoint, EndpointError, HttpError};
+use crate::http_client::{Endpoint, EndpointError, HttpError, HttpResponse};
 use crate::monitor::metrics::DiscoveryError;
 use crate::resolve::Resolver;
 
@@ -147,7 +147,7 @@ impl ConsulClient {
         path: &str,
         body: Option<&Value>,
         patience: Duration,
-    ) -> Result<Answer, ConsulError> {
+    ) -> Result<HttpResponse, ConsulError> {
         let headers: Vec<_> = self.token.iter().map(|token| (TOKEN, token.clone())).collect();
         let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
         let answer = self.endpoint.send(method, path, &headers, body, MAX_BODY, patience).await?;
