@@ -390,7 +390,7 @@ mod tests {
             self.on(id, HealthEvent::Lost(Loss::Ended), at);
         }
 
-        /// It is that late now; who grew up?
+        /// It is that late now; returns those who grew up.
         fn time(&self, at: Duration) -> Vec<&str> {
             let grown = |link: &&Rc<Link>| link.on(HealthEvent::Time, self.start + at, &rule()).is_some();
             let grown = self.links.iter().filter(grown).map(|link| link.instance.id.as_str()).collect();

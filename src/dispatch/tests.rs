@@ -87,7 +87,7 @@ fn sequences(packets: &[crate::wire::packet::LogicPacket]) -> Vec<u32> {
     packets.iter().map(|packet| header(packet).sequence).collect()
 }
 
-/// Time passes for a link; does that change its standing?
+/// Returns `true` if the time that passes for a link changes its standing.
 fn grown(harness: &TestDispatch, link: &Link, now: Instant) -> bool {
     let before = link.standing();
     harness.dispatch.on(link, HealthEvent::Time, now);

@@ -154,7 +154,7 @@ impl Ticket {
         }
     }
 
-    /// May its first byte have been written?
+    /// Returns `true` if its first byte may have been written.
     pub(crate) fn is_sent(&self) -> bool {
         matches!(self.stage.get(), RequestStage::Sent(_) | RequestStage::Lost(_))
     }
@@ -178,12 +178,12 @@ impl Pending {
         self.0.front().map(|ticket| ticket.arrived())
     }
 
-    /// Is one with this instance, or in its queue?
+    /// Returns `true` if one is with this instance, or in its queue.
     pub(crate) fn is_any_with(&self, instance: InstanceKey) -> bool {
         self.0.iter().any(|ticket| ticket.placed_with() == Some(instance))
     }
 
-    /// Did one reach this instance, perhaps?
+    /// Returns `true` if one may have reached this instance.
     pub(crate) fn is_any_sent_to(&self, instance: InstanceKey) -> bool {
         self.0.iter().any(|ticket| ticket.stage() == RequestStage::Sent(instance))
     }

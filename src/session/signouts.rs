@@ -68,8 +68,8 @@ impl SignOut {
         }
     }
 
-    /// Was the same account signed in again while this waited in the spool? Then it must not be written behind that
-    /// sign-in: the Go login services delete by account.
+    /// Whether the same account was signed in again while this waited in the spool. Then it must not be written behind
+    /// that sign-in: the Go login services delete by account.
     pub(crate) fn relogin(&self) -> Relogin {
         self.owed.borrow().as_ref().map_or(Relogin::None, Owed::relogin)
     }
@@ -202,7 +202,7 @@ impl SignOuts {
         })
     }
 
-    /// Is there no place for one more channel (G6)? New logins are refused then.
+    /// Returns `true` if there is no place for one more channel (G6). New logins are refused then.
     pub(crate) fn is_full(&self) -> bool {
         self.taken.get() >= self.places
     }
@@ -303,7 +303,7 @@ impl SignOuts {
         self.by_identity.writing(identity)
     }
 
-    /// Is a sign-out owed anywhere in the process?
+    /// Returns `true` if a sign-out is owed anywhere in the process.
     pub(crate) fn is_any_owed(&self) -> bool {
         self.by_identity.is_any_owed()
     }
@@ -430,7 +430,7 @@ mod tests {
         (signouts.iter().map(|signout| signout.channel_id.to_string()).collect(), Dropped::default())
     }
 
-    /// Has [`SignOuts::all_settled`] an end now?
+    /// Returns `true` if [`SignOuts::all_settled`] ends now.
     fn is_settled(signouts: &SignOuts) -> bool {
         let (_, waker) = CountingWaker::new();
         pin!(signouts.all_settled()).poll(&mut Context::from_waker(&waker)).is_ready()

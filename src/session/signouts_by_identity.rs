@@ -23,7 +23,7 @@ const BEGUN: u64 = 1 << 32;
 #[derive(Debug, Default)]
 struct Generation(AtomicU64);
 
-/// Has the account of an owed sign-out been signed in since?
+/// Whether the account of an owed sign-out has been signed in since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Relogin {
     /// Not with one byte.
@@ -129,7 +129,7 @@ impl SignOutsByIdentity {
         self.owed.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Is anything owed at all? One load: what a link asks before every write.
+    /// Returns `true` if anything is owed. One load: a link asks before every write.
     pub(crate) fn is_any_owed(&self) -> bool {
         self.owed.load(Ordering::Acquire) > 0
     }

@@ -36,6 +36,11 @@ fn product_code_holds_nothing_banned() {
 }
 
 #[test]
+fn doc_comments_state() {
+    shape::check_doc_comments(&all_sources()).assert_clean();
+}
+
+#[test]
 fn locked_versions_are_above_known_advisories() {
     lock::check_floors(&lock::lock_file()).assert_clean();
 }
@@ -282,6 +287,16 @@ fn planted_banned_text_is_found_in_code_only() {
     let report = shape::check_banned(&planted("src/a.rs", harmless));
     assert!(report.violations.is_empty(), "{report:?}");
     assert!(shape::check_banned(&planted("src/cli/chat.rs", "println!();")).violations.is_empty());
+}
+
+#[test]
+fn a_planted_question_is_found_in_doc_comments_only() {
+    let check = |text: &str| shape::check_doc_comments(&[("src/a.rs".to_owned(), text.to_owned())]);
+    for text in ["fn a() {}\n    /// Is it full?", "//! Full.\n/// Is it (`full`)? Then not."] {
+        assert_eq!(only(&check(text)), "src/a.rs:2: a doc comment asks");
+    }
+    let report = check("/// `+` or `?`, `a? b`.\n//! Asks `x`.\n// Why?\nlet a = b?;\n");
+    assert!(report.violations.is_empty() && report.examined == 2, "{report:?}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Credit {
         place.used = now;
     }
 
-    /// May so many bytes be sent there?
+    /// Returns `true` if so many bytes may be sent there.
     pub(super) fn allows(&mut self, to: &SocketAddr, bytes: usize) -> bool {
         let tag = self.tag(to);
         let credit = self.set(tag).iter().find(|place| place.tag == tag).map_or(0, |place| place.credit);

@@ -79,7 +79,7 @@ pub(super) fn acknowledged(payload: &[u8], mut range: impl FnMut(u64, u64)) -> O
     Some(())
 }
 
-/// Does a payload hold the PATH_RESPONSE with this token? A frame that is not known here ends the search.
+/// Returns `true` if a payload holds the PATH_RESPONSE with this token. A frame that is not known here ends the search.
 pub(super) fn answers(payload: &[u8], token: Token) -> bool {
     let mut reader = PayloadReader(payload);
     while let Some(kind) = reader.varint() {

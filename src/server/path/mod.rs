@@ -113,7 +113,7 @@ impl Paths {
         }
     }
 
-    /// Is there anything to decide before datagrams leave for this address?
+    /// Returns `true` if something must be decided before datagrams leave for this address.
     fn needs_a_look(&self, to: SocketAddr) -> bool {
         let books = lock(&self.books);
         !books.sealed.is_empty() || !books.proven.holds(&to)

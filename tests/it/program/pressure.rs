@@ -408,7 +408,8 @@ fn shed(login: &FakeLogic) -> usize {
     signouts.iter().filter(|signout| signout.meta("reason") == "slow_consumer").count()
 }
 
-/// Is a newcomer told to come again later? It may be over in this very moment, or the newcomer the newest.
+/// Returns `true` if a newcomer is told to come again later. It may be over in this very moment, or the newcomer the
+/// newest.
 async fn is_refused(target: &Target) -> bool {
     let mut newcomer = Raw::connect(Kind::Tcp, target).await;
     let sequence = newcomer.signin(&identity::token("newcomer")).await;

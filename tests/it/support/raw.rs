@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Does everything go over one byte stream that is the connection itself?
+    /// Returns `true` if everything goes over one byte stream that is the connection itself.
     pub(crate) fn is_tcp(self) -> bool {
         matches!(self, Self::Tcp | Self::Tls)
     }

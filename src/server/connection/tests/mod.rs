@@ -150,7 +150,7 @@ impl Worker {
         packets.iter().map(|packet| meta(&header(packet), "reason")).collect()
     }
 
-    /// Is nothing left of any connection?
+    /// Nothing is left of any connection.
     fn assert_baseline(&self) {
         let test_metrics = &self.harness.test_metrics;
         assert_eq!(test_metrics.pending(), 0);
