@@ -119,24 +119,24 @@ impl LinkConnection {
 
     /// Serves the link until it ends.
     pub(crate) async fn run(mut self) -> LinkEnd {
-        let end = poll_fn(|cx| self.poll_turn(cx)).await;
+        let end = poll_fn(|cx| self.drive(cx)).await;
         self.loss = end.loss();
         // Dropping `self` takes the instance out of selection before anything else happens.
         end
     }
 
     /// Reads a bounded amount, writes what can be written, and yields when there is more to read.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         self.link.register(cx);
         // What has arrived is read before the silence is judged: it may be this worker that was late.
         // And a connection that has ended is not written to: what is queued can still move.
-        let step = match self.read_turn(cx) {
+        let step = match self.drive_read(cx) {
             Ok(step) => step,
             Err(end) => return Poll::Ready(end),
         };
         let now = Instant::now();
         let is_paused = self.is_paused(now);
-        let stood_still = self.link.turn(now) > self.patience.two_pings;
+        let stood_still = self.link.note_poll(now) > self.patience.two_pings;
         if stood_still {
             self.dispatch.on(&self.link, HealthEvent::Resumed, now);
         }
@@ -156,7 +156,7 @@ impl LinkConnection {
         if self.oversized_until.is_some_and(|until| until <= now) {
             self.end_oversized();
         }
-        if let Err(end) = self.write_turn(cx) {
+        if let Err(end) = self.drive_write(cx) {
             return Poll::Ready(end);
         }
         if self.link.has_left(now) {
@@ -203,7 +203,7 @@ impl LinkConnection {
         now + self.patience.ping
     }
 
-    fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<DeliveryStep, LinkEnd> {
+    fn drive_read(&mut self, cx: &mut Context<'_>) -> Result<DeliveryStep, LinkEnd> {
         let mut packets = PUSHES_PER_TURN;
         let mut deliveries = DELIVERIES_PER_TURN;
         let now = Instant::now();
@@ -350,7 +350,7 @@ impl LinkConnection {
     }
 
     /// Offers everything queued in vectored writes until the socket takes no more.
-    fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+    fn drive_write(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
         while !self.link.is_drained() {
             let signins = self.dispatch.announce_signins(&self.link);
             let stream = Pin::new(&mut self.stream);

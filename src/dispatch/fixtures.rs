@@ -108,7 +108,7 @@ impl TestDispatch {
 
     pub(crate) fn lost_at(&self, id: &str, now: Instant) {
         self.dispatch.link_lost(&self.link(id), Loss::Ended, now);
-        while self.dispatch.lost_turn() {}
+        while self.dispatch.answer_lost_slice() {}
     }
 
     /// The packets in the queue of an instance of which nothing was written.
@@ -132,7 +132,7 @@ impl TestDispatch {
 
     /// Has every sign-out that is due go where it belongs.
     pub(crate) fn place_signouts(&self) {
-        while self.dispatch.signout_turn(Instant::now()) {}
+        while self.dispatch.place_due_signouts(Instant::now()) {}
     }
 
     /// The instance sends a packet to these channels, joined by commas.

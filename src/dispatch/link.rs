@@ -45,7 +45,7 @@ pub(crate) struct Link {
     /// Sign-outs that its connection took and that were not answered. The Go services answer each, the embedded one none.
     signouts: Cell<u64>,
     /// When its connection's task was last at work.
-    last_turn: Cell<Option<Instant>>,
+    last_poll: Cell<Option<Instant>>,
     wake: LocalWaker,
 }
 
@@ -69,7 +69,7 @@ impl Link {
             is_told_lost: Cell::new(false),
             drain: Cell::new(None),
             signouts: Cell::new(0),
-            last_turn: Cell::new(None),
+            last_poll: Cell::new(None),
             wake: LocalWaker::default(),
         })
     }
@@ -114,14 +114,14 @@ impl Link {
     }
 
     /// The task of its connection is at work; how long it was not. Nothing for a connection that begins.
-    pub(crate) fn turn(&self, now: Instant) -> Duration {
-        let last = self.last_turn.replace(Some(now));
+    pub(crate) fn note_poll(&self, now: Instant) -> Duration {
+        let last = self.last_poll.replace(Some(now));
         last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last))
     }
 
     /// The connection is over, or not there yet.
     pub(crate) fn rest(&self) {
-        self.last_turn.set(None);
+        self.last_poll.set(None);
         self.signouts.set(0);
     }
 
@@ -138,7 +138,7 @@ impl Link {
 
     /// Returns `true` if the task of its connection was not at work for longer than this. Then what came is not read.
     pub(crate) fn stands_still(&self, now: Instant, limit: Duration) -> bool {
-        self.last_turn.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
+        self.last_poll.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
     }
 
     /// See [`Health::is_about_now`].

@@ -262,7 +262,7 @@ impl Dispatch {
     /// Answers a ticket that was taken out of its channel's pending table in the gateway's own name. A sign-in
     /// that fails ends its channel.
     pub(crate) fn fail(&self, channel: &Channel, ticket: &Ticket, status: pb::Status, text: &'static str) {
-        ticket.settle();
+        ticket.complete();
         self.metrics.pending_closed();
         self.metrics.latency(Instant::now().saturating_duration_since(ticket.arrived()));
         match channel.answer(ticket, status, text) {
@@ -314,7 +314,7 @@ impl Dispatch {
             Progress::SignedOut(signout) => {
                 link.signed_out();
                 self.metrics.signout(Signout::Written);
-                self.signouts.settle(&signout);
+                self.signouts.discharge(&signout);
             }
         }
     }
@@ -328,19 +328,19 @@ impl Dispatch {
                     let _changed_or_due = timeout_at(due.into(), self.signouts.changed()).await;
                 }
             }
-            while self.signout_turn(Instant::now()) {
+            while self.place_due_signouts(Instant::now()) {
                 yield_now().await;
             }
         }
     }
 
     /// Places what is due, some of it at most. Returns `true` if there is more.
-    fn signout_turn(&self, now: Instant) -> bool {
-        let turn = self.signouts.turn(now, |signout| self.place_signout(signout));
-        for _ in 0..turn.given_up {
+    fn place_due_signouts(&self, now: Instant) -> bool {
+        let slice = self.signouts.place_due(now, |signout| self.place_signout(signout));
+        for _ in 0..slice.given_up {
             self.metrics.signout(Signout::GivenUp);
         }
-        turn.again
+        slice.again
     }
 
     fn place_signout(&self, signout: &Rc<SignOut>) -> Placed {

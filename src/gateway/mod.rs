@@ -157,7 +157,7 @@ impl Gateway {
         let Parts { feed, resolver } = parts;
         let max_connections = config.limits.max_connections.min(open_file_limit(&config));
         let config = Arc::new(config);
-        let numbers = state::settle(config.state_file.as_deref())?;
+        let numbers = state::reserve(config.state_file.as_deref())?;
         let mut bound = BoundSockets::bind(&config)?;
         let addresses = bound.addresses();
         let metrics = new_metrics(&config, &resolver);

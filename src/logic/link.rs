@@ -358,7 +358,7 @@ mod tests {
             slow.write(&[byte]).await;
             tokio::task::yield_now().await;
         }
-        slow.settle().await;
+        slow.ping().await;
         assert_eq!(links.gateways(), ["gate01"]);
 
         let bad: [&[u8]; 4] = [
@@ -414,7 +414,7 @@ mod tests {
         );
         assert_eq!(old.frame().await, None);
         drop(old);
-        new.settle().await;
+        new.ping().await;
         // The end of the old link has not taken the new one out.
         assert_eq!(links.gateways(), ["gate01"]);
         let push = Push { command: "echo.push".to_owned(), ..Push::default() };
@@ -434,7 +434,7 @@ mod tests {
         let refusal = second.frame().await.unwrap();
         assert_eq!((refusal.opcode, &refusal.payload[..]), (Opcode::Close, &b"channelId is repeated"[..]));
         assert_eq!(second.frame().await, None);
-        first.settle().await;
+        first.ping().await;
         assert_eq!(links.count(LinkEvent::Refused), 1);
     }
 
@@ -458,7 +458,7 @@ mod tests {
         }
         gateway.write(&frame::encode(Opcode::Text, b"hello")).await;
         gateway.write(&frame::encode(Opcode::Pong, b"")).await;
-        gateway.settle().await;
+        gateway.ping().await;
         assert_eq!(links.count(LinkEvent::BadPacket), bad.len() as u64);
         assert_eq!(links.count(LinkEvent::IgnoredFrame), 1);
 
@@ -592,7 +592,7 @@ mod tests {
         // Every push is accounted for: in the gateway's hands, in the kernel's when it was cut, or lost.
         let lost = links.count(LinkEvent::LostUnwritten);
         assert!(lost > 0 && lost <= u64::from(sent - received), "{lost} lost of {sent}, {received} received");
-        healthy.settle().await;
+        healthy.ping().await;
         assert_eq!(links.gateways(), ["gate02"]);
         // After the cut nothing is sent that the gateway could take for the next in order.
         assert_eq!(links.push(&Push::default(), &[Target { gateway: "gate01", channel: "c" }]), 0);

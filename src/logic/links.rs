@@ -344,7 +344,7 @@ mod tests {
             assert_eq!(meta_of(&header, "dest.logic"), Some(gateway.id.as_str()));
             assert_eq!(meta_of(&header, "dest.channels"), Some(channels));
             assert_eq!((header.flag, header.sequence, &body[..]), (pb::Flag::Push as i32, 42, &b"hi"[..]));
-            gateway.settle().await;
+            gateway.ping().await;
         }
     }
 

@@ -131,17 +131,17 @@ impl Ticket {
     pub(crate) fn set_stage(&self, stage: RequestStage) {
         self.stage.set(stage);
         if stage == RequestStage::Unplaced {
-            self.settle();
+            self.complete();
         }
     }
 
-    /// It was placed with an instance: that owes one answer more until this is settled or dropped.
+    /// It was placed with an instance: that owes one answer more until this is completed or dropped.
     pub(crate) fn burden(&self, load: &Rc<Load>) {
         *self.loaded.borrow_mut() = Some(LoadGuard::new(load));
     }
 
     /// Nobody waits for its answer any more. What was lost stays lost.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn complete(&self) {
         self.stage.set(self.stage());
         self.loaded.take();
     }
@@ -225,7 +225,7 @@ impl Pending {
     fn remove(&mut self, position: usize) -> Option<Rc<Ticket>> {
         let ticket = self.0.remove(position)?;
         spare::shrink_queue(&mut self.0);
-        ticket.settle();
+        ticket.complete();
         Some(ticket)
     }
 
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(lost, [0, 2, 4], "oldest first");
         assert_eq!(queued.stage(), RequestStage::Queued(A, 1), "it can go elsewhere");
         assert!(!pending.is_any_sent_to(A) && pending.is_any_sent_to(B));
-        tickets[2].settle();
+        tickets[2].complete();
         assert_eq!((tickets[2].stage(), load_of_a.get()), (RequestStage::Lost(A), 3), "it stays lost");
         assert!(pending.take_match(A, 0, TALK).is_none(), "an answer comes too late");
         assert!(tickets[0].is_sent(), "it may have been written");

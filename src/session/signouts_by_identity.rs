@@ -117,7 +117,7 @@ impl SignOutsByIdentity {
     }
 
     /// One of its sign-outs is no longer owed.
-    pub(crate) fn settle(&self, identity: &Identity, _owed: Owed) {
+    pub(crate) fn discharge(&self, identity: &Identity, _owed: Owed) {
         let mut shard = self.shard(identity);
         if let Some(account) = shard.get_mut(identity) {
             account.owed -= 1;
@@ -211,7 +211,7 @@ mod tests {
         assert!(by_identity.writing(&identity("someone")).is_none());
         for (owed, who) in owed {
             assert!(by_identity.is_any_owed());
-            by_identity.settle(&who, owed);
+            by_identity.discharge(&who, owed);
         }
         assert!(!by_identity.is_any_owed());
         assert_eq!(remembered(&by_identity), 0);
@@ -227,7 +227,7 @@ mod tests {
         let owed = by_identity.owe(&alice);
         let mut write = by_identity.writing(&alice).unwrap();
         write.begin();
-        by_identity.settle(&alice, owed);
+        by_identity.discharge(&alice, owed);
         let next = by_identity.owe(&alice);
         drop(write);
         assert_eq!(next.relogin(), Relogin::None, "it began while nothing was owed");

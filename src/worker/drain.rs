@@ -92,7 +92,7 @@ async fn in_order(dispatch: &Dispatch, times: DrainTimes, begun: Instant, told: 
     // Before anything is awaited: whoever still comes is told to go, even if nobody is here.
     let channels = dispatch.channels.begin_drain().await;
     let closes = async {
-        close_in_turn(dispatch, channels, begun, times.window).await;
+        close_spread_out(dispatch, channels, begun, times.window).await;
         std::future::pending().await
     };
     let ended = tokio::select! {
@@ -107,12 +107,12 @@ async fn in_order(dispatch: &Dispatch, times: DrainTimes, begun: Instant, told: 
         dispatch.channels.cut_short().await;
         let _still_flushing = timeout_at(until, dispatch.channels.all_ended()).await;
     }
-    let _hard_stop = timeout_at(until, dispatch.signouts.all_settled()).await;
+    let _hard_stop = timeout_at(until, dispatch.signouts.all_discharged()).await;
     warn_of_signouts(dispatch);
 }
 
 /// Tells the channels, then closes each at its moment. Those that end before are not missed.
-async fn close_in_turn(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
+async fn close_spread_out(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
     let notice = window / NOTICE_SHARE;
     let moments = jittered_schedule(window - notice, channels.len(), random_share).map(|at| notice + at);
     let mut closes = Vec::with_capacity(channels.len());

@@ -49,7 +49,7 @@ struct ContactState {
 
 impl ContactState {
     /// Gives away the next moment for a request.
-    fn next_turn(&mut self, now: Instant) -> Instant {
+    fn next_slot(&mut self, now: Instant) -> Instant {
         let paced = self.since.is_some();
         let at = self.last.filter(|_| paced).map_or(now, |last| now.max(last + PACE));
         self.last = self.last.max(Some(at));
@@ -74,8 +74,8 @@ impl Contact {
     }
 
     /// Waits until the next request may go: at once while all is well.
-    async fn turn(&self) {
-        let at = self.state().next_turn(Instant::now());
+    async fn await_slot(&self) {
+        let at = self.state().next_slot(Instant::now());
         sleep_until(at).await;
     }
 
@@ -120,7 +120,7 @@ impl Asker {
         &mut self,
         question: impl Future<Output = Result<T, ConsulError>>,
     ) -> Result<T, ConsulError> {
-        self.contact.turn().await;
+        self.contact.await_slot().await;
         let outcome = question.await;
         match &outcome {
             Ok(_) => {
@@ -175,18 +175,18 @@ mod tests {
     fn e9_all_askers_together_have_at_most_one_turn_a_second_while_it_fails() {
         let start = Instant::now();
         let mut state = ContactState { since: Some(start), ..ContactState::default() };
-        let turns: Vec<_> = (0..4).map(|_| state.next_turn(start)).collect();
+        let turns: Vec<_> = (0..4).map(|_| state.next_slot(start)).collect();
         let expected: Vec<_> = (0..4).map(|seconds| start + PACE * seconds).collect();
         assert_eq!(turns, expected);
         assert_eq!(
-            state.next_turn(start + PACE * 60),
+            state.next_slot(start + PACE * 60),
             start + PACE * 60,
             "a long silence owes nobody anything"
         );
-        assert_eq!(state.next_turn(start + PACE * 60), start + PACE * 61);
+        assert_eq!(state.next_slot(start + PACE * 60), start + PACE * 61);
         state.since = None;
         let all_is_well = start + PACE * 60;
-        assert_eq!(state.next_turn(all_is_well), all_is_well);
+        assert_eq!(state.next_slot(all_is_well), all_is_well);
     }
 
     #[tokio::test]

@@ -77,9 +77,9 @@ impl<T: Transport> Connection<T> {
 
     /// Writes until nothing is queued, nor held back by the transport.
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        self.outgoing.begin_turn(cx);
-        let result = self.write_turn(cx);
-        self.outgoing.end_turn();
+        self.outgoing.begin_poll(cx);
+        let result = self.drive_write(cx);
+        self.outgoing.end_poll();
         result?;
         let all_gone = self.outgoing.is_empty() && self.transport.flush(cx)? == Flushed::All;
         if all_gone { Poll::Ready(Ok(())) } else { Poll::Pending }

@@ -138,17 +138,17 @@ impl<T: Transport> Connection<T> {
     /// Serves the client until its connection ends. Dropping it is a crash of the connection: the guard still signs
     /// the client out.
     pub(crate) async fn run(mut self) {
-        let reason = poll_fn(|cx| self.poll_turn(cx)).await;
+        let reason = poll_fn(|cx| self.drive(cx)).await;
         // Boxed, so that the memory of an ending is taken at the end and not for the life of the connection.
         Box::pin(self.end(reason)).await;
     }
 
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.outgoing.begin_turn(cx);
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.outgoing.begin_poll(cx);
         // One reading of the clock for the whole turn: whatever is compared within it agrees.
         self.now = Instant::now();
-        let result = self.turn(cx);
-        self.outgoing.end_turn();
+        let result = self.drive_once(cx);
+        self.outgoing.end_poll();
         match result {
             Ok(true) => {
                 // There is more to read. The other connections of this worker have their turn before it is.
@@ -161,22 +161,22 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
+    fn drive_once(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
         self.accept_streams(cx)?;
-        self.settle()?;
-        let again = self.read_turn(cx)?;
+        self.apply_channel_state()?;
+        let again = self.drive_read(cx)?;
         // Reading may have stopped, or not begun, for want of room that writing is about to make.
         let without_room = if again { 0 } else { self.streams_without_room() };
         // Behind reading: a client whose bytes lay in the socket while this worker was late is not silent.
         self.check_deadlines()?;
-        self.write_turn(cx)?;
+        self.drive_write(cx)?;
         // Behind writing, because only what is left after a turn of its own makes a client slow.
         self.check_progress()?;
         self.outgoing.partial.set(self.streams.iter().map(|stream| stream.decoder.buffered()).sum());
         if self.is_done() {
             return Err(CloseReason::Draining);
         }
-        self.settle()?;
+        self.apply_channel_state()?;
         if let Some(next) = self.next_deadline() {
             self.timer.arm(next, cx);
         }
@@ -184,7 +184,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Follows what others have decided: the login was answered, or the channel is to be closed.
-    fn settle(&mut self) -> Result<(), CloseReason> {
+    fn apply_channel_state(&mut self) -> Result<(), CloseReason> {
         if let Some(guard) = &mut self.guard
             && self.phase == ConnectionPhase::Opening
             && let ChannelState::Open(_) = guard.channel.state()

@@ -60,7 +60,7 @@ impl<T: Transport> Connection<T> {
         (0..self.streams.len()).any(|position| self.waits_for_room(position))
     }
 
-    pub(super) fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
+    pub(super) fn drive_read(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
         if !self.may_read() || self.rate.resume_at(self.now).is_some() {
             // The clocks of the client's silence do not run while it is the gateway that does not listen.
             self.last_read = self.now;

@@ -9,7 +9,7 @@ use crate::wire::close::CloseReason;
 
 impl<T: Transport> Connection<T> {
     /// Writes until every stream is empty or takes no more.
-    pub(super) fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    pub(super) fn drive_write(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.write_ready(cx)?;
         // The login response is with the transport: pushes may follow, on their own stream if it is granted now.
         // Not earlier: a push on another stream could reach the client before its answer was even sent (row B22).

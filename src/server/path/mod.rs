@@ -151,8 +151,8 @@ impl Paths {
         }
     }
 
-    fn settle(&self, address: SocketAddr) {
-        lock(&self.books).proven.settle(address);
+    fn enter(&self, address: SocketAddr) {
+        lock(&self.books).proven.enter(address);
     }
 
     fn leave(&self, address: SocketAddr) {
@@ -231,7 +231,7 @@ impl Path {
 
     fn prove_home(&self) {
         if !self.is_home_proven.swap(true, Relaxed) {
-            self.paths.settle(lock(&self.state).home);
+            self.paths.enter(lock(&self.state).home);
         }
     }
 
@@ -274,7 +274,7 @@ impl Path {
             return;
         }
         self.paths.metrics.path_change(PathChange::Proven);
-        self.paths.settle(address);
+        self.paths.enter(address);
         self.paths.leave(std::mem::replace(&mut state.home, address));
         state.away = None;
         self.is_away.store(false, Relaxed);
