@@ -16,6 +16,10 @@ tidy:
 update:
     UPDATE=1 cargo test --locked --test tidy
 
+# How large the parts are, and which types share a name
+figures:
+    cargo test --locked --test tidy figures -- --nocapture
+
 # Formats the sources
 format:
     cargo fmt --all

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::limits::HTTP_CONNECT;
-use crate::resolve::{ConnectError, ResolveError, Resolver};
+use crate::resolve::{ResolveError, Resolver, TcpConnectError};
 
 /// Why there is no answer. No text holds a path, a header or a body.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub enum EndpointError {
 
 /// An answer, whatever its status. Redirects are not followed.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// 100 to 999.
     pub status: u16,
     /// As they came.
@@ -152,7 +152,7 @@ impl Endpoint {
         body: Vec<u8>,
         max_body: usize,
         patience: Duration,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpResponse, HttpError> {
         let request = Request::builder().method(method).uri(path).header(HOST, &self.authority);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let request =
@@ -178,9 +178,9 @@ impl Endpoint {
     async fn connect(&self, began: Instant, patience: Duration) -> Result<TcpStream, HttpError> {
         let connected = self.resolver.connect(&self.host, self.port, began + patience).await;
         connected.map_err(|error| match error {
-            ConnectError::Resolve(error) => HttpError::Dns(error),
-            ConnectError::Io(error) => HttpError::Connect(error),
-            ConnectError::Timeout => HttpError::Timeout(patience),
+            TcpConnectError::Resolve(error) => HttpError::Dns(error),
+            TcpConnectError::Io(error) => HttpError::Connect(error),
+            TcpConnectError::Timeout => HttpError::Timeout(patience),
         })
     }
 }
@@ -196,7 +196,7 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Full<Bytes>>,
     max_body: usize,
-) -> Result<Answer, HttpError> {
+) -> Result<HttpResponse, HttpError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async move {
         let answer: Response<Incoming> = sender.send_request(request).await?;
@@ -205,7 +205,7 @@ async fn exchange(
             0 => Bytes::new(),
             limit => Limited::new(body, limit).collect().await.map_err(HttpError::Body)?.to_bytes(),
         };
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(HttpResponse { status: head.status.as_u16(), headers: head.headers, body })
     };
     let mut answer = pin!(answer);
     tokio::select! {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     /// One request answered with these bytes; what was asked, up to the blank line, and what came of it.
-    async fn ask(answer: &'static [u8], max_body: usize) -> (String, Result<Answer, HttpError>) {
+    async fn ask(answer: &'static [u8], max_body: usize) -> (String, Result<HttpResponse, HttpError>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = async {

@@ -23,24 +23,24 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GATEWAY_COM
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Serve clients with a configuration file
-    Serve(cli::serve::Args),
+    Serve(cli::serve::ServeArgs),
     /// Try it out: gateway, login and chat services in one process, nothing to install
-    Dev(cli::dev::Args),
+    Dev(cli::dev::DevArgs),
     /// Login and chat services in a process of their own, for gateways to try things out with
-    Logic(cli::logic::Args),
+    Logic(cli::logic::LogicArgs),
     /// Talk through a gateway
     Chat(cli::chat::ChatArgs),
     /// Make a token for trying things out
-    Token(cli::token::Args),
+    Token(cli::token::TokenArgs),
     /// Make CA, server certificate, JWT secret and QUIC keys
-    Certs(cli::certs::Args),
+    Certs(cli::certs::CertsArgs),
     /// Check a configuration or a route file, and show what is in effect
-    Check(cli::check::Args),
+    Check(cli::check::CheckArgs),
     /// Ask a running gateway whether it is well
-    Health(cli::health::Args),
+    Health(cli::health::HealthArgs),
     /// Say where accounts go, and why
     #[command(subcommand)]
-    Route(cli::route::Command),
+    Route(cli::route::RouteCommand),
     /// Measure a running gateway
     Bench(cli::bench::BenchArgs),
 }

@@ -10,7 +10,7 @@ use crate::cli::output;
 
 /// Arguments of `gateway certs`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct CertsArgs {
     /// Where the files go
     #[arg(long, value_name = "DIR", default_value = "certs/dev")]
     pub(crate) dir: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// [`certs::CertsError`], or stdout that cannot be written.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &CertsArgs) -> anyhow::Result<ExitCode> {
     let report = certs::generate(&args.dir, &args.names, args.force)?;
     let mut out = String::new();
     for path in &report.made {

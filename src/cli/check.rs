@@ -15,7 +15,7 @@ use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 
 /// Arguments of `gateway check`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct CheckArgs {
     /// A configuration file, or a route file (.json)
     #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// A clock by which no certificate can be judged, or a stdout that cannot be written.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if args.config.extension() == Some(OsStr::new("json")) {
         return check_route(&args.config);
     }

@@ -55,7 +55,7 @@ const FREE_PORT_TRIES: usize = 16;
 
 /// Arguments of `gateway dev`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct DevArgs {
     /// Clients connect here (QUIC and TCP); the monitor has the next port, TLS the one 443 above, the services those
     /// 1001 to 1003 above. 0 picks free ones
     #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(..=64_000))]
@@ -66,7 +66,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// A port that is taken, or files that cannot be made.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let made = certs::ensure(Path::new(DEV_DIR)).context("cannot make the development files")?;
     look_for_ports(args.port)?;
     let logic_listeners = bind_services(args.port)?;

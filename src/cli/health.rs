@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gateway::config::{self, Options};
-use gateway::http_client::{Answer, Endpoint};
+use gateway::http_client::{Endpoint, HttpResponse};
 use gateway::resolve::{Resolver, host_and_port};
 use hyper::Method;
 
@@ -20,7 +20,7 @@ const MAX_PAGE: usize = 1024 * 1024;
 
 /// Arguments of `gateway health`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct HealthArgs {
     /// The configuration of the gateway that is asked: it says where the monitor listens, as do variables like
     /// GATEWAY__MONITOR__LISTEN
     #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
@@ -65,7 +65,7 @@ impl FromStr for Page {
 ///
 /// # Errors
 /// Nobody answers, or not with HTTP.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
     let page = match args.url.clone().map_or_else(|| configured(args), Ok) {
         Ok(page) => page,
         Err(problem) => return Ok(refuse(problem)),
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The page of the monitor that the configuration sets up.
-fn configured(args: &Args) -> Result<Page, String> {
+fn configured(args: &HealthArgs) -> Result<Page, String> {
     let options = Options::with_environment(std::env::vars_os());
     // Without any file, as beside `gateway dev`, the usual address is asked.
     let absent = args.config == Path::new(DEFAULT_CONFIG) && !args.config.exists();
@@ -112,7 +112,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(page: &Page, timeout: Duration, resolver: Resolver) -> anyhow::Result<Answer> {
+async fn ask(page: &Page, timeout: Duration, resolver: Resolver) -> anyhow::Result<HttpResponse> {
     let (host, port) = host_and_port(&page.host)?;
     let endpoint = Endpoint::new(host, port, None, resolver)?;
     Ok(endpoint.send(Method::GET, &page.path, &[], Vec::new(), MAX_PAGE, timeout).await?)

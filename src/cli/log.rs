@@ -44,7 +44,7 @@ pub(crate) fn start(log: Log) -> io::Result<Guard> {
         .from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(Queue(queue.clone()))
+        .with_writer(LogQueue(queue.clone()))
         .with_target(false)
         .log_internal_errors(false);
     match log.format {
@@ -67,15 +67,15 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     error!(event = "panic", thread, location, backtrace, "panicked: {message}. Please report this");
 }
 
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     End,
 }
 
 /// Takes lines without waiting.
-struct Queue(SyncSender<Entry>);
+struct LogQueue(SyncSender<LogEntry>);
 
-impl<'a> MakeWriter<'a> for Queue {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = &'a Self;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -83,10 +83,10 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-impl Write for &Queue {
+impl Write for &LogQueue {
     /// Takes a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.0.try_send(Entry::Line(line.to_vec())).is_err() {
+        if self.0.try_send(LogEntry::Line(line.to_vec())).is_err() {
             log_lines::drop_lines(1);
         }
         Ok(line.len())
@@ -100,14 +100,14 @@ impl Write for &Queue {
 /// Ends the log when it is dropped: what waits is still written, within [`FLUSH`].
 #[must_use]
 pub(crate) struct Guard {
-    queue: SyncSender<Entry>,
+    queue: SyncSender<LogEntry>,
     finished: Receiver<()>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let by = Instant::now() + FLUSH;
-        while let Err(TrySendError::Full(_)) = self.queue.try_send(Entry::End) {
+        while let Err(TrySendError::Full(_)) = self.queue.try_send(LogEntry::End) {
             if Instant::now() >= by {
                 return;
             }
@@ -132,11 +132,11 @@ impl<W: Write> Appender<W> {
         Self { to, torn: false, told: log_lines::dropped(), told_at: None }
     }
 
-    fn run(mut self, lines: &Receiver<Entry>) {
+    fn run(mut self, lines: &Receiver<LogEntry>) {
         loop {
             match lines.recv_timeout(TELL_EVERY) {
-                Ok(Entry::Line(line)) => self.write(&line),
-                Ok(Entry::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(LogEntry::Line(line)) => self.write(&line),
+                Ok(LogEntry::End) | Err(RecvTimeoutError::Disconnected) => return,
                 // Losses that were not told of yet, because others had been.
                 Err(RecvTimeoutError::Timeout) => self.tell_of_losses(),
             }

@@ -32,11 +32,11 @@ const EXAMPLE: &str = "gateway logic --serve login@zone_a=127.0.0.1:9001 --serve
 
 /// Arguments of `gateway logic`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct LogicArgs {
     /// A listener: service (login or chat), zone, and where gateways dial it; may be repeated. All of them share one
     /// memory, which ends with the process
     #[arg(long = "serve", value_name = "SERVICE@ZONE=ADDR")]
-    pub(crate) serve: Vec<Listener>,
+    pub(crate) serve: Vec<ServeArg>,
     /// What the gateways have for these instances: x_im or kim
     #[arg(long, default_value_t = Dialect::XIm, value_parser = parse_dialect)]
     pub(crate) dialect: Dialect,
@@ -48,14 +48,14 @@ fn parse_dialect(text: &str) -> Result<Dialect, String> {
 
 /// One `--serve`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listener {
+pub(crate) struct ServeArg {
     service: String,
     /// Only shown: the zone of an instance is what the gateway's configuration says.
     zone: String,
     address: SocketAddr,
 }
 
-impl FromStr for Listener {
+impl FromStr for ServeArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -78,9 +78,9 @@ impl FromStr for Listener {
 }
 
 /// A listener that is bound, with the name it gets in a configuration.
-struct Bound {
+struct BoundListener {
     id: String,
-    wanted: Listener,
+    wanted: ServeArg,
     socket: TcpListener,
     address: SocketAddr,
 }
@@ -90,7 +90,7 @@ struct Bound {
 ///
 /// # Errors
 /// An address that cannot be listened on, or a machine that gives no runtime.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &LogicArgs) -> anyhow::Result<ExitCode> {
     if args.serve.is_empty() {
         let missing = format_args!("nothing to serve: --serve is missing, for example\n  {EXAMPLE}");
         return Ok(refuse(missing));
@@ -107,19 +107,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let page = start_page(&bound, args.dialect)?;
         let services = Embedded::start(embed(bound, args.dialect)?).context("cannot start the services")?;
         output::tell(page);
-        let _drain = signals.order().await;
+        let _drain = signals.next().await;
         tokio::select! {
             () = services.shutdown() => {
                 info!(event = "stopped", orderly = true);
                 Ok(ExitCode::SUCCESS)
             }
-            _hurry = signals.order() => Ok(ExitCode::from(EXIT_INTERRUPTED)),
+            _hurry = signals.next() => Ok(ExitCode::from(EXIT_INTERRUPTED)),
         }
     })
 }
 
 /// An address that two listeners name. Port 0 is another one each time.
-fn stands_twice(serve: &[Listener]) -> Option<SocketAddr> {
+fn stands_twice(serve: &[ServeArg]) -> Option<SocketAddr> {
     let repeated = serve.iter().enumerate().find(|(index, listener)| {
         let earlier = &serve[..*index];
         listener.address.port() != 0 && earlier.iter().any(|other| other.address == listener.address)
@@ -128,10 +128,10 @@ fn stands_twice(serve: &[Listener]) -> Option<SocketAddr> {
 }
 
 /// Binds all of them, or none: `login01`, `chat01`, `chat02`, … in the order given.
-fn bind(serve: &[Listener]) -> anyhow::Result<Vec<Bound>> {
+fn bind(serve: &[ServeArg]) -> anyhow::Result<Vec<BoundListener>> {
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
-    let bind_one = |wanted: &Listener, number: usize| -> anyhow::Result<Bound> {
-        let Listener { service, zone, address } = wanted;
+    let bind_one = |wanted: &ServeArg, number: usize| -> anyhow::Result<BoundListener> {
+        let ServeArg { service, zone, address } = wanted;
         let socket = TcpListener::bind(address).map_err(|error| {
             let hint = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "; stop what listens there, or choose another port",
@@ -141,7 +141,7 @@ fn bind(serve: &[Listener]) -> anyhow::Result<Vec<Bound>> {
             anyhow::anyhow!("--serve {service}@{zone}: cannot listen on {address}: {error}{hint}")
         })?;
         let address = socket.local_addr()?;
-        Ok(Bound { id: format!("{service}{number:02}"), wanted: wanted.clone(), socket, address })
+        Ok(BoundListener { id: format!("{service}{number:02}"), wanted: wanted.clone(), socket, address })
     };
     serve
         .iter()
@@ -153,9 +153,9 @@ fn bind(serve: &[Listener]) -> anyhow::Result<Vec<Bound>> {
         .collect()
 }
 
-fn embed(bound: Vec<Bound>, dialect: Dialect) -> anyhow::Result<Vec<EmbeddedInstance>> {
-    let embed_one = |bound: Bound| -> anyhow::Result<EmbeddedInstance> {
-        let Bound { id, wanted: Listener { service, zone, .. }, socket, address } = bound;
+fn embed(bound: Vec<BoundListener>, dialect: Dialect) -> anyhow::Result<Vec<EmbeddedInstance>> {
+    let embed_one = |bound: BoundListener| -> anyhow::Result<EmbeddedInstance> {
+        let BoundListener { id, wanted: ServeArg { service, zone, .. }, socket, address } = bound;
         info!(event = "listening", service, instance = id, zone, %address);
         if !address.ip().is_loopback() {
             warn!(
@@ -171,14 +171,14 @@ fn embed(bound: Vec<Bound>, dialect: Dialect) -> anyhow::Result<Vec<EmbeddedInst
 }
 
 /// Where each listens, and the lines by which a gateway finds it.
-fn start_page(bound: &[Bound], dialect: Dialect) -> anyhow::Result<String> {
+fn start_page(bound: &[BoundListener], dialect: Dialect) -> anyhow::Result<String> {
     let mut page = format!("gateway {} (logic services, in memory)\n\n", env!("CARGO_PKG_VERSION"));
-    for Bound { id, wanted, address, .. } in bound {
+    for BoundListener { id, wanted, address, .. } in bound {
         writeln!(page, "listening {} {id} in {} at {address}", wanted.service, wanted.zone)?;
     }
     writeln!(page, "\nthe lines of gateway.toml that lead a gateway to them:\n")?;
-    for Bound { id, wanted, address, .. } in bound {
-        let Listener { service, zone, .. } = wanted;
+    for BoundListener { id, wanted, address, .. } in bound {
+        let ServeArg { service, zone, .. } = wanted;
         writeln!(page, "[[discovery.instances]]\nservice = \"{service}\"\nid = \"{id}\"")?;
         if address.ip().is_unspecified() {
             let port = address.port();
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_listener_is_service_zone_and_address() {
-        let read = |text: &str| text.parse::<Listener>();
+        let read = |text: &str| text.parse::<ServeArg>();
         let chat = read("chat@zone_a=127.0.0.1:9002").unwrap();
         assert_eq!(
             (chat.service.as_str(), chat.zone.as_str(), chat.address.port()),
@@ -234,24 +234,24 @@ mod tests {
     fn the_example_is_what_the_shipped_configuration_expects() {
         let text: toml::Value = toml::from_str(include_str!("../../config/gateway.toml")).unwrap();
         let of = |entry: &toml::Value, key: &str| entry[key].as_str().unwrap().to_owned();
-        let expected: Vec<Listener> = text["discovery"]["instances"]
+        let expected: Vec<ServeArg> = text["discovery"]["instances"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|entry| Listener {
+            .map(|entry| ServeArg {
                 service: of(entry, "service"),
                 zone: of(entry, "zone"),
                 address: of(entry, "address").parse().unwrap(),
             })
             .collect();
-        let shown: Vec<Listener> =
+        let shown: Vec<ServeArg> =
             EXAMPLE.split(" --serve ").skip(1).map(|listener| listener.parse().unwrap()).collect();
         assert_eq!(shown, expected);
     }
 
     #[test]
     fn an_address_stands_once_but_any_free_port_as_often_as_you_like() {
-        let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Listener>>();
+        let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<ServeArg>>();
         let twice = of(&["login@a=127.0.0.1:9001", "chat@a=127.0.0.1:9002", "chat@b=127.0.0.1:9001"]);
         assert_eq!(stands_twice(&twice), Some("127.0.0.1:9001".parse().unwrap()));
         assert_eq!(stands_twice(&of(&["chat@a=127.0.0.1:9001", "chat@a=127.0.0.2:9001"])), None);

@@ -18,7 +18,7 @@ use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 
 /// What `gateway route` can do.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum RouteCommand {
     /// Says which zone and instance an account goes to, and why
     Explain(ExplainArgs),
 }
@@ -53,8 +53,8 @@ pub(crate) struct ExplainArgs {
 ///
 /// # Errors
 /// Only a stdout that cannot be written.
-pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let Command::Explain(args) = command;
+pub(crate) fn run(command: &RouteCommand) -> anyhow::Result<ExitCode> {
+    let RouteCommand::Explain(args) = command;
     let (route, instances) = match read(args) {
         Ok(found) => found,
         Err(problem) => return Ok(refuse(problem)),

@@ -14,7 +14,7 @@ use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, log};
 
 /// Arguments of `gateway serve`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ServeArgs {
     /// The configuration; every key can be overridden by GATEWAY__SECTION__KEY
     #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// The clock is wrong, the gateway cannot start, or the machine gives no runtime.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // First of all: certificates are judged by it.
     clock::check()?;
     let options = Options::with_environment(std::env::vars_os());

@@ -44,7 +44,7 @@ pub(crate) struct Signals {
 
 /// What signals ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum ShutdownSignal {
     /// To end in order: the first SIGTERM or SIGINT. Comes once.
     Drain,
     /// To wait for nothing any more: the second SIGINT. Comes once.
@@ -65,7 +65,7 @@ impl Signals {
     }
 
     /// Waits for a signal that asks for something new. Others are logged and change nothing. Cancel safe.
-    pub(crate) async fn order(&mut self) -> Order {
+    pub(crate) async fn next(&mut self) -> ShutdownSignal {
         loop {
             let signal = poll_fn(|cx| self.poll_next(cx)).await;
             self.interrupts += u32::from(signal == Number::SIGINT);
@@ -74,11 +74,11 @@ impl Signals {
                 Number::SIGINT | Number::SIGTERM if is_first => {
                     self.stopping = true;
                     info!(event = "signal", %signal, "it ends in order; SIGINT twice hurries it");
-                    return Order::Drain;
+                    return ShutdownSignal::Drain;
                 }
                 Number::SIGINT if self.interrupts == 2 => {
                     warn!(event = "signal", %signal, "the second SIGINT: nothing is waited for any more");
-                    return Order::Hurry;
+                    return ShutdownSignal::Hurry;
                 }
                 Number::SIGINT | Number::SIGTERM => {
                     info!(event = "signal", %signal, "it is ending already; SIGINT twice hurries it");
@@ -108,9 +108,9 @@ impl Signals {
 pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop: Duration) -> ExitCode {
     let (mut stop_at, mut hurried) = (None, false);
     loop {
-        let order = tokio::select! {
+        let signal = tokio::select! {
             () = gateway.ended() => break,
-            order = signals.order() => order,
+            signal = signals.next() => signal,
             () = at(stop_at) => {
                 error!(event = "hard_stop", ?hard_stop, "a worker does not end; the process ends without it. Please report this");
                 // Joining it would take for ever; the end of the process takes its thread along.
@@ -118,12 +118,12 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop:
                 return end(false, hurried);
             }
         };
-        match order {
-            Order::Drain => {
+        match signal {
+            ShutdownSignal::Drain => {
                 stop_at = Some(Instant::now() + hard_stop);
                 gateway.drain();
             }
-            Order::Hurry => {
+            ShutdownSignal::Hurry => {
                 hurried = true;
                 end_within(HURRY);
                 gateway.hurry();

@@ -14,7 +14,7 @@ use crate::cli::sign::{Signer, SignerArgs};
 
 /// Arguments of `gateway token`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct TokenArgs {
     /// Whose token
     #[arg(long)]
     pub(crate) account: String,
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// A secret or key that cannot be read or used, or an account or app that no gateway accepts.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let Signer { key, expected } = args.signer.signer()?;
     let token = make(&key, &args.account, &args.app, args.ttl, &expected)?;
     output::print(&format!("{token}\n"))?;

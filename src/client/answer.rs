@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::client::handover::Handover;
-use crate::client::pending::Place;
+use crate::client::pending::RequestPlace;
 use crate::client::requests::CallError;
 use crate::client::state::ConnectionState;
 use crate::wire::close::CloseReason;
@@ -158,8 +158,8 @@ pub struct PendingAnswer {
 }
 
 impl PendingAnswer {
-    pub(super) fn new(place: Place, state: Arc<ConnectionState>, deadline: Instant) -> Self {
-        let Place { sequence, ticket, answer } = place;
+    pub(super) fn new(place: RequestPlace, state: Arc<ConnectionState>, deadline: Instant) -> Self {
+        let RequestPlace { sequence, ticket, answer } = place;
         let deadline = Box::pin(sleep_until(deadline));
         Self { sequence, ticket, answer, deadline, handover: Arc::default(), state }
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::driver::{Arrived, Driver, Heart, Source, Wire};
-use crate::client::handle::{Client, Inner, StreamQueues};
+use crate::client::handle::{Client, ClientInner, StreamQueues};
 use crate::client::handshake::{ConnectError, Established, establish, resolve};
 use crate::client::options::{ConnectOptions, Transport};
 use crate::client::pushes::{self, PushSender, Pushes};
@@ -111,7 +111,7 @@ impl Assembly {
         let stop = Arc::clone(&driver.stop);
         let heart = Heart { interval: options.heartbeat, kind: options.heartbeat_kind };
         let driver = AbortOnDropHandle::new(tokio::spawn(driver.run(heart)));
-        let client = Client::new(Inner {
+        let client = Client::new(ClientInner {
             state,
             queues,
             login_timeout: options.login_timeout,

@@ -18,7 +18,7 @@ use crate::client::handle::{ClientStream, StreamQueues, heartbeats};
 use crate::client::options::Heartbeat;
 use crate::client::pushes::{PushRoom, PushSender};
 use crate::client::state::ConnectionState;
-use crate::client::stream::{self, Ended, Write};
+use crate::client::stream::{self, StreamEnd, Write};
 use crate::congestion;
 use crate::limits::{LINGER, QUIC_FLUSH};
 use crate::wire::close::CloseReason;
@@ -130,7 +130,7 @@ pub(super) struct Driver {
     pub(super) wire: Wire,
     pub(super) state: Arc<ConnectionState>,
     pub(super) queues: StreamQueues,
-    pub(super) readers: JoinSet<(Source, Ended)>,
+    pub(super) readers: JoinSet<(Source, StreamEnd)>,
     pub(super) writers: JoinSet<io::Result<()>>,
     /// Of each QUIC stream the client opened.
     pub(super) arrived: Vec<Arrived>,
@@ -143,7 +143,7 @@ pub(super) struct Driver {
 }
 
 /// What ends a connection.
-enum End {
+enum ConnectionEnd {
     /// The client wants to leave.
     Asked,
     /// The gateway closed it, or it broke.
@@ -159,15 +159,15 @@ enum End {
 impl Driver {
     pub(super) async fn run(mut self, heart: Heart) {
         match self.attend(heart).await {
-            End::Asked | End::Kicked => self.leave(CloseReason::Bye).await,
-            End::Violated => self.leave(CloseReason::ProtocolError).await,
-            End::Silent => self.state.end(CloseReason::PeerLost),
-            End::Peer(reason) => self.drain(reason).await,
+            ConnectionEnd::Asked | ConnectionEnd::Kicked => self.leave(CloseReason::Bye).await,
+            ConnectionEnd::Violated => self.leave(CloseReason::ProtocolError).await,
+            ConnectionEnd::Silent => self.state.end(CloseReason::PeerLost),
+            ConnectionEnd::Peer(reason) => self.drain(reason).await,
         }
     }
 
     /// Keeps the connection until something ends it.
-    async fn attend(&mut self, heart: Heart) -> End {
+    async fn attend(&mut self, heart: Heart) -> ConnectionEnd {
         let heart = beat(heart, Arc::clone(&self.state), self.queues.clone());
         tokio::pin!(heart);
         let state = Arc::clone(&self.state);
@@ -178,8 +178,8 @@ impl Driver {
             let sign = self.signs.front().copied();
             let (until, lapse) = sign.unwrap_or((Instant::now(), Lapse::Kicked));
             tokio::select! {
-                () = self.stop.notified() => return End::Asked,
-                reason = self.wire.closed() => return End::Peer(reason),
+                () = self.stop.notified() => return ConnectionEnd::Asked,
+                reason = self.wire.closed() => return ConnectionEnd::Peer(reason),
                 Ok(stream) = self.wire.accept_push_stream(), if self.pushes.is_some() => self.add_pushes(stream),
                 Some(Ok((source, ended))) = self.readers.join_next() => {
                     if let Some(end) = self.reader_ended(source, ended) {
@@ -194,11 +194,11 @@ impl Driver {
                     self.signs.pop_front();
                     match lapse {
                         Lapse::Stream(index) => self.state.pending.fail_stream(index),
-                        Lapse::Session(reason) => return End::Peer(reason),
-                        Lapse::Kicked => return End::Kicked,
+                        Lapse::Session(reason) => return ConnectionEnd::Peer(reason),
+                        Lapse::Kicked => return ConnectionEnd::Kicked,
                     }
                 }
-                () = &mut heart => return End::Silent,
+                () = &mut heart => return ConnectionEnd::Silent,
             }
         }
     }
@@ -214,12 +214,12 @@ impl Driver {
         self.signs.push_back((Instant::now() + CLOSE_FOLLOWS, lapse));
     }
 
-    fn reader_ended(&mut self, source: Source, ended: Ended) -> Option<End> {
+    fn reader_ended(&mut self, source: Source, ended: StreamEnd) -> Option<ConnectionEnd> {
         match (&self.wire, source, ended) {
-            (_, _, Ended::Violated) => Some(End::Violated),
-            (_, _, Ended::Closed(reason)) => Some(End::Peer(reason)),
-            (Wire::Tcp, _, Ended::Finished) => Some(End::Peer(CloseReason::PeerClosed)),
-            (Wire::Tcp, _, Ended::Failed(error)) => Some(End::Peer(reason_of_io(&error))),
+            (_, _, StreamEnd::Violated) => Some(ConnectionEnd::Violated),
+            (_, _, StreamEnd::Closed(reason)) => Some(ConnectionEnd::Peer(reason)),
+            (Wire::Tcp, _, StreamEnd::Finished) => Some(ConnectionEnd::Peer(CloseReason::PeerClosed)),
+            (Wire::Tcp, _, StreamEnd::Failed(error)) => Some(ConnectionEnd::Peer(reason_of_io(&error))),
             // The session is over with its login stream, and a gateway that closes ends the other streams as well: if
             // it does, its code says why there is no answer.
             (Wire::Quic { .. }, Source::Stream(0), ended) => {
@@ -281,8 +281,8 @@ impl Drop for Driver {
 }
 
 /// A gateway that resets the login stream gives the code of the close that it wants to send.
-fn reason_of_end(ended: &Ended) -> CloseReason {
-    let Ended::Failed(error) = ended else { return CloseReason::PeerClosed };
+fn reason_of_end(ended: &StreamEnd) -> CloseReason {
+    let StreamEnd::Failed(error) = ended else { return CloseReason::PeerClosed };
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(quinn::ReadError::Reset(code)) => reason_of_code(code.into_inner()),
         _ => CloseReason::PeerClosed,

@@ -36,11 +36,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection to a gateway. Clones share it; the last one dropped closes it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct ClientInner {
     pub(super) state: Arc<ConnectionState>,
     pub(super) queues: StreamQueues,
     pub(super) login_timeout: Duration,
@@ -85,7 +85,7 @@ impl StreamQueues {
 }
 
 impl Client {
-    pub(super) fn new(inner: Inner) -> Self {
+    pub(super) fn new(inner: ClientInner) -> Self {
         Self { inner: Arc::new(inner) }
     }
 

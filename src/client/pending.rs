@@ -16,7 +16,7 @@ const MAX_ECHO: usize = 256;
 
 /// The table of requests without an answer.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequests {
     slots: Arc<Semaphore>,
     table: Mutex<Table>,
 }
@@ -27,13 +27,13 @@ struct Table {
     next: u32,
     /// Tells a request from a later one that got its sequence after a wrap.
     tickets: u64,
-    waiting: HashMap<u32, Waiting>,
+    waiting: HashMap<u32, Waiter>,
     /// The connection is over: nothing is taken any more.
     ended: bool,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiter {
     ticket: u64,
     command: String,
     /// Which byte stream the request went out on.
@@ -43,7 +43,7 @@ struct Waiting {
 }
 
 /// A place taken in the table.
-pub(super) struct Place {
+pub(super) struct RequestPlace {
     pub(super) sequence: u32,
     pub(super) ticket: u64,
     pub(super) answer: oneshot::Receiver<Answer>,
@@ -58,7 +58,7 @@ pub(super) enum Refusal {
     InUse,
 }
 
-impl Pending {
+impl PendingRequests {
     pub(super) fn new() -> Self {
         let table = Table { next: 1, tickets: 0, waiting: HashMap::new(), ended: false };
         Self { slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), table: Mutex::new(table) }
@@ -76,7 +76,7 @@ impl Pending {
         sequence: u32,
         command: &str,
         stream: usize,
-    ) -> Result<Place, Refusal> {
+    ) -> Result<RequestPlace, Refusal> {
         let mut table = self.table();
         if table.ended {
             return Err(Refusal::Ended);
@@ -88,9 +88,9 @@ impl Pending {
         table.tickets += 1;
         let ticket = table.tickets;
         let (sender, answer) = oneshot::channel();
-        let waiting = Waiting { ticket, command: command.to_owned(), stream, answer: sender, _slot: slot };
+        let waiting = Waiter { ticket, command: command.to_owned(), stream, answer: sender, _slot: slot };
         table.waiting.insert(sequence, waiting);
-        Ok(Place { sequence, ticket, answer })
+        Ok(RequestPlace { sequence, ticket, answer })
     }
 
     /// Gives an answer to its request; false when it matches none by sequence and command.
@@ -168,13 +168,13 @@ mod tests {
         Answer::new(header, bytes::Bytes::new())
     }
 
-    async fn register(pending: &Pending, sequence: u32) -> Result<Place, Refusal> {
+    async fn register(pending: &PendingRequests, sequence: u32) -> Result<RequestPlace, Refusal> {
         pending.register(pending.slot().await?, sequence, "chat.user.talk", 0)
     }
 
     #[tokio::test]
     async fn sequences_start_at_one_wrap_without_zero_and_skip_what_is_in_flight() {
-        let pending = Pending::new();
+        let pending = PendingRequests::new();
         let first = register(&pending, 0).await.unwrap();
         assert_eq!(first.sequence, 1);
         pending.table().next = u32::MAX;
@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn g1_an_answer_matches_by_sequence_and_command_and_only_once() {
-        let pending = Pending::new();
+        let pending = PendingRequests::new();
         let mut place = register(&pending, 0).await.unwrap();
         assert!(!pending.answer(answer(place.sequence, "chat.talk.ack")));
         assert!(!pending.answer(answer(place.sequence + 1, "chat.user.talk")));
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn forgetting_an_old_request_leaves_a_newer_one_of_its_sequence_alone() {
-        let pending = Pending::new();
+        let pending = PendingRequests::new();
         let old = register(&pending, 7).await.unwrap();
         assert!(pending.answer(answer(7, "chat.user.talk")));
         let _new = register(&pending, 7).await.unwrap();
@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn g6_requests_in_flight_are_bounded_and_the_end_frees_all() {
-        let pending = Pending::new();
+        let pending = PendingRequests::new();
         let mut places = Vec::new();
         for _ in 0..MAX_IN_FLIGHT {
             places.push(register(&pending, 0).await.unwrap());

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::client::answer::{Answer, Login};
 use crate::client::go_away::GoAway;
-use crate::client::pending::Pending;
+use crate::client::pending::PendingRequests;
 use crate::wire::close::CloseReason;
 use crate::wire::dialect::Dialect;
 use crate::wire::{command, pb};
@@ -30,7 +30,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     pub(super) dialect: Dialect,
-    pub(super) pending: Pending,
+    pub(super) pending: PendingRequests,
     login: OnceLock<Login>,
     opened: watch::Sender<bool>,
     closed: watch::Sender<Option<CloseReason>>,
@@ -48,7 +48,7 @@ impl ConnectionState {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
-            pending: Pending::new(),
+            pending: PendingRequests::new(),
             login: OnceLock::new(),
             opened: watch::Sender::new(false),
             closed: watch::Sender::new(None),
@@ -184,9 +184,9 @@ impl ConnectionState {
     }
 
     /// Marks a reader as waiting for the consumer until the guard is dropped.
-    pub(super) fn hold(&self) -> Held<'_> {
+    pub(super) fn hold(&self) -> HoldGuard<'_> {
         self.held.fetch_add(1, Ordering::Relaxed);
-        Held(self)
+        HoldGuard(self)
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -195,9 +195,9 @@ impl ConnectionState {
 }
 
 /// See [`ConnectionState::hold`].
-pub(super) struct Held<'a>(&'a ConnectionState);
+pub(super) struct HoldGuard<'a>(&'a ConnectionState);
 
-impl Drop for Held<'_> {
+impl Drop for HoldGuard<'_> {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::Relaxed);
     }

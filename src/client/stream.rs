@@ -34,7 +34,7 @@ const WRITE_GATHER: usize = 16 * KIB;
 
 /// How a stream ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum StreamEnd {
     /// The peer finished it.
     Finished,
     /// A close frame came.
@@ -62,22 +62,22 @@ pub(super) async fn read(
     state: Arc<ConnectionState>,
     replies: Option<mpsc::Sender<Write>>,
     pushes: PushSender,
-) -> Ended {
+) -> StreamEnd {
     let mut decoder = FrameDecoder::new(MAX_FRAME);
     let mut chunk = BytesMut::new();
     loop {
         chunk.reserve(READ_CHUNK);
         match from.read_buf(&mut chunk).await {
-            Ok(0) => return Ended::Finished,
+            Ok(0) => return StreamEnd::Finished,
             Ok(_) => state.note_read(),
-            Err(error) => return Ended::Failed(error),
+            Err(error) => return StreamEnd::Failed(error),
         }
         decoder.push(chunk.split().freeze());
         loop {
             let frame = match decoder.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
-                Err(_) => return Ended::Violated,
+                Err(_) => return StreamEnd::Violated,
             };
             if let Some(ended) = take(frame, &state, replies.as_ref(), &pushes).await {
                 return ended;
@@ -92,16 +92,16 @@ async fn take(
     state: &ConnectionState,
     replies: Option<&mpsc::Sender<Write>>,
     pushes: &PushSender,
-) -> Option<Ended> {
+) -> Option<StreamEnd> {
     match frame.opcode {
         Opcode::Ping => pong(frame::encode(Opcode::Pong, &frame.payload), state, replies),
         Opcode::Pong => state.count(|counts| counts.frame_pongs += 1),
         Opcode::Close => {
             let code = frame.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
             let reason = code.map_or(CloseReason::PeerClosed, |code| reason_of_code(code.into()));
-            return Some(Ended::Closed(reason));
+            return Some(StreamEnd::Closed(reason));
         }
-        Opcode::Text | Opcode::Continuation | Opcode::Unknown => return Some(Ended::Violated),
+        Opcode::Text | Opcode::Continuation | Opcode::Unknown => return Some(StreamEnd::Violated),
         Opcode::Binary => match Packet::decode(&frame.payload) {
             Ok(Packet::Basic { dialect, code: BASIC_PING, .. }) => {
                 pong(packet::encode_basic(dialect, BASIC_PONG), state, replies);
@@ -115,15 +115,15 @@ async fn take(
             // Other codes are for clients that know more than this one.
             Ok(Packet::Basic { .. }) => {}
             Ok(Packet::Logic(packet)) => return deliver(packet, state, pushes).await,
-            Err(_) => return Some(Ended::Violated),
+            Err(_) => return Some(StreamEnd::Violated),
         },
     }
     None
 }
 
 /// Gives a packet to the request or the consumer it is for.
-async fn deliver(packet: LogicPacket, state: &ConnectionState, pushes: &PushSender) -> Option<Ended> {
-    let Ok(header) = pb::Header::decode(packet.header) else { return Some(Ended::Violated) };
+async fn deliver(packet: LogicPacket, state: &ConnectionState, pushes: &PushSender) -> Option<StreamEnd> {
+    let Ok(header) = pb::Header::decode(packet.header) else { return Some(StreamEnd::Violated) };
     if header.flag == pb::Flag::Response as i32 {
         state.answer(Answer::new(header, packet.body));
     } else {

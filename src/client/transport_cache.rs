@@ -24,15 +24,15 @@ const MAX_SERVERS: usize = 256;
 /// That QUIC won needs no memory, because it is what is tried first anyway; plain TCP is never remembered, so that one
 /// bad moment is not ten minutes in clear.
 #[derive(Clone)]
-pub struct TransportCache(Arc<Inner>);
+pub struct TransportCache(Arc<TransportCacheInner>);
 
-struct Inner {
+struct TransportCacheInner {
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
-    servers: Mutex<HashMap<String, Entry>>,
+    servers: Mutex<HashMap<String, CachedTransport>>,
 }
 
 /// A server to which TLS won.
-struct Entry {
+struct CachedTransport {
     /// When QUIC was last tried in vain.
     since: Instant,
     /// Owns the task that tries QUIC in the background.
@@ -51,8 +51,8 @@ impl fmt::Debug for TransportCache {
     }
 }
 
-impl Inner {
-    fn servers(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+impl TransportCacheInner {
+    fn servers(&self) -> MutexGuard<'_, HashMap<String, CachedTransport>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,7 +65,7 @@ impl TransportCache {
 
     /// An empty memory that lives by this clock: for tests.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { clock: Box::new(clock), servers: Mutex::default() }))
+        Self(Arc::new(TransportCacheInner { clock: Box::new(clock), servers: Mutex::default() }))
     }
 
     /// The transport that is tried first with this server (`host:port` as it was given) because it won; `None` when
@@ -84,7 +84,7 @@ impl TransportCache {
                 servers.remove(&oldest);
             }
         }
-        servers.insert(server.to_owned(), Entry { since, _probe: None });
+        servers.insert(server.to_owned(), CachedTransport { since, _probe: None });
     }
 
     /// QUIC got through.
@@ -114,7 +114,7 @@ impl TransportCache {
             }
         });
         // From now on, so that connections made meanwhile begin none of their own.
-        *entry = Entry { since: now, _probe: Some(AbortOnDropHandle::new(task)) };
+        *entry = CachedTransport { since: now, _probe: Some(AbortOnDropHandle::new(task)) };
     }
 }
 

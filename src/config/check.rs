@@ -267,7 +267,7 @@ impl Checker<'_> {
     }
 
     fn log(&self) -> Result<Log, ConfigError> {
-        let file::Log { format, level } = &self.file.log;
+        let file::LogTable { format, level } = &self.file.log;
         let format = match format.as_str() {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
@@ -294,7 +294,7 @@ impl Checker<'_> {
 
     /// Window and hard stop. Nobody waits for a gateway on his desk.
     fn drain(&self) -> Result<(Duration, Duration), ConfigError> {
-        let file::Drain { window, hard_stop } = self.file.drain;
+        let file::DrainTable { window, hard_stop } = self.file.drain;
         let usual = if self.options.dev { Duration::ZERO } else { DRAIN_WINDOW };
         let window = window.unwrap_or(usual);
         bounds::check_hard_stop(hard_stop)

@@ -14,36 +14,36 @@ use crate::limits::{DRAIN_HARD_STOP, Limits, TOKEN_LEEWAY};
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) gateway: Gateway,
+    pub(super) gateway: GatewayTable,
     #[serde(default)]
-    pub(super) quic: Quic,
+    pub(super) quic: QuicTable,
     #[serde(default)]
-    pub(super) tcp: Tcp,
+    pub(super) tcp: TcpTable,
     #[serde(default)]
-    pub(super) tls: Tls,
+    pub(super) tls: TlsTable,
     #[serde(default)]
-    pub(super) auth: Auth,
+    pub(super) auth: AuthTable,
     #[serde(default)]
-    pub(super) login: Login,
+    pub(super) login: LoginTable,
     #[serde(default)]
-    pub(super) route: Route,
+    pub(super) route: RouteTable,
     #[serde(default)]
-    pub(super) discovery: Discovery,
+    pub(super) discovery: DiscoveryTable,
     #[serde(default)]
-    pub(super) monitor: Monitor,
+    pub(super) monitor: MonitorTable,
     #[serde(default)]
     pub(super) events: EventsTable,
     #[serde(default)]
-    pub(super) drain: Drain,
+    pub(super) drain: DrainTable,
     #[serde(default)]
-    pub(super) log: Log,
+    pub(super) log: LogTable,
     #[serde(default)]
     pub(super) limits: Limits,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Gateway {
+pub(super) struct GatewayTable {
     pub(super) id: String,
     #[serde(default = "one")]
     pub(super) workers: u64,
@@ -57,7 +57,7 @@ pub(super) struct Gateway {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Quic {
+pub(super) struct QuicTable {
     pub(super) listen: Listen,
     pub(super) key_file: PathBuf,
     pub(super) migration: bool,
@@ -65,21 +65,21 @@ pub(super) struct Quic {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Tcp {
+pub(super) struct TcpTable {
     pub(super) listen: Listen,
     pub(super) tls_listen: Listen,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Tls {
+pub(super) struct TlsTable {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Auth {
+pub(super) struct AuthTable {
     pub(super) algorithm: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<String>,
@@ -98,7 +98,7 @@ pub(super) struct Auth {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Login {
+pub(super) struct LoginTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) service: Option<String>,
     pub(super) signout_after_kick: bool,
@@ -106,7 +106,7 @@ pub(super) struct Login {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Route {
+pub(super) struct RouteTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<PathBuf>,
     pub(super) bounded_load: bool,
@@ -114,18 +114,18 @@ pub(super) struct Route {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Discovery {
+pub(super) struct DiscoveryTable {
     pub(super) kind: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) services: Vec<String>,
-    pub(super) instances: Vec<Instance>,
-    pub(super) consul: Consul,
-    pub(super) register: Register,
+    pub(super) instances: Vec<InstanceTable>,
+    pub(super) consul: ConsulTable,
+    pub(super) register: RegisterTable,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Consul {
+pub(super) struct ConsulTable {
     pub(super) address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<String>,
@@ -144,7 +144,7 @@ pub(super) struct Consul {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Register {
+pub(super) struct RegisterTable {
     pub(super) enabled: bool,
     pub(super) name: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -157,7 +157,7 @@ pub(super) struct Register {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Instance {
+pub(super) struct InstanceTable {
     pub(super) service: String,
     pub(super) id: String,
     pub(super) address: String,
@@ -168,7 +168,7 @@ pub(super) struct Instance {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Monitor {
+pub(super) struct MonitorTable {
     /// Empty: off.
     pub(super) listen: String,
     pub(super) ready_when_full: bool,
@@ -191,7 +191,7 @@ pub(super) struct EventsTable {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Drain {
+pub(super) struct DrainTable {
     /// None: [`DRAIN_WINDOW`](crate::limits::DRAIN_WINDOW), and in `dev` none at all.
     #[serde(with = "humantime_serde")]
     pub(super) window: Option<Duration>,
@@ -199,7 +199,7 @@ pub(super) struct Drain {
     pub(super) hard_stop: Duration,
 }
 
-impl Default for Drain {
+impl Default for DrainTable {
     fn default() -> Self {
         Self { window: None, hard_stop: DRAIN_HARD_STOP }
     }
@@ -207,7 +207,7 @@ impl Default for Drain {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Log {
+pub(super) struct LogTable {
     pub(super) format: String,
     pub(super) level: String,
 }
@@ -246,25 +246,25 @@ impl<'de> Visitor<'de> for ListenVisitor {
     }
 }
 
-impl Default for Quic {
+impl Default for QuicTable {
     fn default() -> Self {
         Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true }
     }
 }
 
-impl Default for Route {
+impl Default for RouteTable {
     fn default() -> Self {
         Self { file: None, bounded_load: true }
     }
 }
 
-impl Default for Tls {
+impl Default for TlsTable {
     fn default() -> Self {
         Self { cert: "certs/dev/server.pem".into(), key: "certs/dev/server.key".into() }
     }
 }
 
-impl Default for Auth {
+impl Default for AuthTable {
     fn default() -> Self {
         Self {
             algorithm: "HS256".to_owned(),
@@ -279,25 +279,25 @@ impl Default for Auth {
     }
 }
 
-impl fmt::Debug for Auth {
+impl fmt::Debug for AuthTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Auth").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("AuthTable").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
 
-impl Default for Discovery {
+impl Default for DiscoveryTable {
     fn default() -> Self {
         Self {
             kind: "static".to_owned(),
             services: Vec::new(),
             instances: Vec::new(),
-            consul: Consul::default(),
-            register: Register::default(),
+            consul: ConsulTable::default(),
+            register: RegisterTable::default(),
         }
     }
 }
 
-impl Default for Consul {
+impl Default for ConsulTable {
     fn default() -> Self {
         Self {
             address: "http://127.0.0.1:8500".to_owned(),
@@ -312,13 +312,13 @@ impl Default for Consul {
     }
 }
 
-impl fmt::Debug for Consul {
+impl fmt::Debug for ConsulTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consul").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("ConsulTable").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-impl Default for Register {
+impl Default for RegisterTable {
     fn default() -> Self {
         Self { enabled: true, name: "tgateway".to_owned(), tags: Vec::new(), domain: None, check_url: None }
     }
@@ -342,7 +342,7 @@ impl fmt::Debug for EventsTable {
     }
 }
 
-impl Default for Log {
+impl Default for LogTable {
     fn default() -> Self {
         Self { format: "text".to_owned(), level: "info".to_owned() }
     }

@@ -34,7 +34,7 @@ impl Checker<'_> {
     fn instance(
         &self,
         key: &dyn Fn(&str) -> String,
-        entry: &file::Instance,
+        entry: &file::InstanceTable,
         dialect: Dialect,
         route: &Route,
     ) -> Result<Instance, ConfigError> {

@@ -147,7 +147,7 @@ pub fn load_monitor(path: Option<&Path>, options: &Options) -> Result<Option<Soc
 
 /// `secret`, `secret_file` and `public_key_file` exclude each other, but one in the environment replaces those in the
 /// file.
-fn prefer_overriding_key(auth: &mut file::Auth, sources: &Sources) {
+fn prefer_overriding_key(auth: &mut file::AuthTable, sources: &Sources) {
     let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
     let [secret, secret_file, public_key_file] =
         ["auth.secret", "auth.secret_file", "auth.public_key_file"].map(overrides);

@@ -28,11 +28,11 @@ pub struct Snapshot {
 pub type Feed = watch::Receiver<Arc<Snapshot>>;
 
 /// The gateway as its source of instances sees it.
-pub(crate) struct Gate {
+pub(crate) struct DiscoveryContext {
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Arc<Readiness>,
-    pub(crate) listening: Listening,
+    pub(crate) listening: BoundPorts,
     pub(crate) resolver: Resolver,
     /// Begins the drain, once the source has said goodbye.
     pub(crate) drain: CancellationToken,
@@ -40,7 +40,7 @@ pub(crate) struct Gate {
 
 /// The ports that were bound.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Listening {
+pub(crate) struct BoundPorts {
     pub(crate) tcp: Option<u16>,
     pub(crate) tls: Option<u16>,
     pub(crate) quic: Option<u16>,
@@ -72,16 +72,16 @@ impl Discovery {
     ///
     /// # Errors
     /// [`DiscoveryStartError`].
-    pub(crate) fn start(gate: Gate) -> Result<Self, DiscoveryStartError> {
-        match &gate.config.consul {
-            Some(consul) => consul::start(consul, &gate),
-            None => Ok(static_list::start(&gate)),
+    pub(crate) fn start(context: DiscoveryContext) -> Result<Self, DiscoveryStartError> {
+        match &context.config.consul {
+            Some(consul) => consul::start(consul, &context),
+            None => Ok(static_list::start(&context)),
         }
     }
 
     /// Instead of the configured source: nobody is told of the gateway.
-    pub(crate) fn given(feed: Feed, gate: Gate) -> Self {
-        Self { feed, leave: gate.drain, stop: CancellationToken::new(), thread: None }
+    pub(crate) fn given(feed: Feed, context: DiscoveryContext) -> Self {
+        Self { feed, leave: context.drain, stop: CancellationToken::new(), thread: None }
     }
 
     /// What the source knows.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Discovery, Gate, Snapshot};
+use super::{Discovery, DiscoveryContext, Snapshot};
 
 /// A feed of the listed instances for ever.
-pub(super) fn start(gate: &Gate) -> Discovery {
-    let services = gate.config.services();
-    let metrics = gate.metrics.discovery(services.clone());
-    let mut instances = gate.config.instances.clone();
+pub(super) fn start(context: &DiscoveryContext) -> Discovery {
+    let services = context.config.services();
+    let metrics = context.metrics.discovery(services.clone());
+    let mut instances = context.config.instances.clone();
     instances.sort_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
     for service in &services {
         metrics.updated(service, instances.iter().filter(|instance| instance.service == *service).count());
@@ -19,7 +19,7 @@ pub(super) fn start(gate: &Gate) -> Discovery {
     Discovery {
         feed: watch::channel(Arc::new(Snapshot { instances })).1,
         // Nobody was told of this gateway.
-        leave: gate.drain.clone(),
+        leave: context.drain.clone(),
         stop: CancellationToken::new(),
         thread: None,
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::dispatch::Dispatch;
-use crate::dispatch::delivery::{Delivery, Step};
+use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::health::{HealthEvent, Loss};
 use crate::dispatch::link::Link;
 use crate::dispatch::link_end::LinkEnd;
@@ -34,7 +34,7 @@ use crate::wire::packet::{self, Encoded, Packet};
 const MAX_ECHO: usize = 125;
 
 /// The connection's own state; everything shared is in [`Link`].
-pub(crate) struct Connection {
+pub(crate) struct LinkConnection {
     stream: TcpStream,
     link: Rc<Link>,
     dispatch: Rc<Dispatch>,
@@ -83,7 +83,7 @@ impl Patience {
     }
 }
 
-impl Drop for Connection {
+impl Drop for LinkConnection {
     /// However the connection ends, its instance leaves selection, and nothing of its queue is left for the next one.
     fn drop(&mut self) {
         self.end_oversized();
@@ -91,7 +91,7 @@ impl Drop for Connection {
     }
 }
 
-impl Connection {
+impl LinkConnection {
     /// Takes over a connection on which hands were shaken.
     pub(crate) fn new(stream: TcpStream, link: Rc<Link>, dispatch: Rc<Dispatch>) -> Self {
         let limits = &dispatch.settings.limits;
@@ -120,28 +120,28 @@ impl Connection {
 
     /// Serves the link until it ends.
     pub(crate) async fn run(mut self) -> LinkEnd {
-        let end = poll_fn(|cx| self.poll_turn(cx)).await;
+        let end = poll_fn(|cx| self.drive(cx)).await;
         self.loss = end.loss();
         // Dropping `self` takes the instance out of selection before anything else happens.
         end
     }
 
     /// Reads a bounded amount, writes what can be written, and yields when there is more to read.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         self.link.register(cx);
         // What has arrived is read before the silence is judged: it may be this worker that was late.
         // And a connection that has ended is not written to: what is queued can still move.
-        let step = match self.read_turn(cx) {
+        let step = match self.drive_read(cx) {
             Ok(step) => step,
             Err(end) => return Poll::Ready(end),
         };
         let now = Instant::now();
         let is_paused = self.is_paused(now);
-        let stood_still = self.link.turn(now) > self.patience.two_pings;
+        let stood_still = self.link.note_poll(now) > self.patience.two_pings;
         if stood_still {
             self.dispatch.on(&self.link, HealthEvent::Resumed, now);
         }
-        if step == Step::Yield || is_paused || stood_still {
+        if step == DeliveryStep::Yield || is_paused || stood_still {
             // What it sent meanwhile is not read, or it was not asked: the pause is the gateway's own, and no silence of
             // the instance.
             (self.last_byte, self.frame_began) = (now, None);
@@ -157,7 +157,7 @@ impl Connection {
         if self.oversized_until.is_some_and(|until| until <= now) {
             self.end_oversized();
         }
-        if let Err(end) = self.write_turn(cx) {
+        if let Err(end) = self.drive_write(cx) {
             return Poll::Ready(end);
         }
         if self.link.has_left(now) {
@@ -167,7 +167,7 @@ impl Connection {
         let due =
             [self.link.next_due(), self.link.leaves_by(), look, self.oversized_until].into_iter().flatten();
         self.timer.arm(due.fold(dead_at.min(ping_at), Instant::min), cx);
-        if step == Step::Yield {
+        if step == DeliveryStep::Yield {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -204,27 +204,27 @@ impl Connection {
         now + self.patience.ping
     }
 
-    fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Step, LinkEnd> {
+    fn drive_read(&mut self, cx: &mut Context<'_>) -> Result<DeliveryStep, LinkEnd> {
         let mut packets = PUSHES_PER_TURN;
         let mut deliveries = DELIVERIES_PER_TURN;
         let now = Instant::now();
         loop {
             if let Some(delivery) = &mut self.delivery {
-                if delivery.run(&self.dispatch, &self.link, &mut deliveries, now) == Step::Yield {
-                    return Ok(Step::Yield);
+                if delivery.run(&self.dispatch, &self.link, &mut deliveries, now) == DeliveryStep::Yield {
+                    return Ok(DeliveryStep::Yield);
                 }
                 // Only a delivery that is complete makes room for the next packet: order of pushes is that of the link (G3).
                 self.delivery = None;
             }
             if packets == 0 {
-                return Ok(Step::Yield);
+                return Ok(DeliveryStep::Yield);
             }
             if let Some(frame) = self.decoder.next_frame().map_err(|error| self.bad_frame(error))? {
                 packets -= 1;
                 self.frame_began = None;
                 self.take_frame(frame, now)?;
             } else if self.is_paused(now) || self.poll_read(cx)?.is_pending() {
-                return Ok(Step::Done);
+                return Ok(DeliveryStep::Done);
             }
         }
     }
@@ -351,7 +351,7 @@ impl Connection {
     }
 
     /// Offers everything queued in vectored writes until the socket takes no more.
-    fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
+    fn drive_write(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
         while !self.link.is_drained() {
             let signins = self.dispatch.announce_signins(&self.link);
             let stream = Pin::new(&mut self.stream);

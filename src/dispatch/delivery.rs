@@ -49,7 +49,7 @@ pub(crate) struct Delivery {
 
 /// How far a delivery came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum DeliveryStep {
     /// To its end.
     Done,
     /// The link must yield, then go on.
@@ -105,46 +105,52 @@ impl Delivery {
     }
 
     /// Serves the next channels, at most `budget` of them.
-    pub(crate) fn run(&mut self, dispatch: &Dispatch, link: &Link, budget: &mut usize, now: Instant) -> Step {
+    pub(crate) fn run(
+        &mut self,
+        dispatch: &Dispatch,
+        link: &Link,
+        budget: &mut usize,
+        now: Instant,
+    ) -> DeliveryStep {
         // One handle for the whole list, not one per id.
         let list = self.channels.clone();
         while self.position < list.len() {
             if *budget == 0 {
-                return Step::Yield;
+                return DeliveryStep::Yield;
             }
             // Charged for ids that lead nowhere, too: looking them up is the work.
             *budget -= 1;
             let rest = &list[self.position..];
             let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
             let id = std::str::from_utf8(&rest[..len]).unwrap_or_default();
-            if !id.is_empty() && self.serve(id, dispatch, link, now) == Step::Yield {
-                return Step::Yield;
+            if !id.is_empty() && self.serve(id, dispatch, link, now) == DeliveryStep::Yield {
+                return DeliveryStep::Yield;
             }
             self.position += len + 1;
         }
-        Step::Done
+        DeliveryStep::Done
     }
 
-    fn serve(&mut self, id: &str, dispatch: &Dispatch, link: &Link, now: Instant) -> Step {
+    fn serve(&mut self, id: &str, dispatch: &Dispatch, link: &Link, now: Instant) -> DeliveryStep {
         let channel = dispatch.channels.get(id);
         if self.is_response {
             self.respond(id, channel.as_ref(), dispatch, link, now);
-            return Step::Done;
+            return DeliveryStep::Done;
         }
         let Some(channel) = channel else {
             dispatch.metrics.push_received(1);
             dispatch.metrics.push_dropped(PushDrop::NoChannel, 1);
-            return Step::Done;
+            return DeliveryStep::Done;
         };
         self.push(&channel, dispatch)
     }
 
-    fn push(&mut self, channel: &Channel, dispatch: &Dispatch) -> Step {
+    fn push(&mut self, channel: &Channel, dispatch: &Dispatch) -> DeliveryStep {
         let frame = self.frame(channel.dialect);
         let bytes = frame.len();
         // A mark in the channel instead of a set of ids: a list of 100,000 costs no memory (row E5).
         if !channel.is_first_of_push(self.serial) {
-            return Step::Done;
+            return DeliveryStep::Done;
         }
         let outgoing = &channel.outgoing;
         let is_kicked = self.kicks.as_deref() == Some(&*channel.id);
@@ -158,12 +164,12 @@ impl Delivery {
             Err(Full::TryAgain) => {
                 // The link comes back to this id: it must not look like the second one of this push.
                 channel.forget_push();
-                return Step::Yield;
+                return DeliveryStep::Yield;
             }
             Err(Full::Slow) => dispatch.metrics.push_dropped(PushDrop::SlowConsumer, 1),
             Err(Full::Closing | Full::Gone) => dispatch.metrics.push_dropped(PushDrop::Closing, 1),
         }
-        Step::Done
+        DeliveryStep::Done
     }
 
     fn respond(

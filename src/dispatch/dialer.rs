@@ -9,7 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::resolve::{ConnectError, ResolveError, Resolver, host_and_port};
+use crate::resolve::{ResolveError, Resolver, TcpConnectError, host_and_port};
 use crate::wire::frame::{self, Opcode};
 use crate::wire::pb;
 
@@ -55,9 +55,9 @@ impl TcpDialer {
         let (host, port) = host_and_port(address)?;
         let connected = self.resolver.connect(host, port, deadline).await;
         let stream = connected.map_err(|error| match error {
-            ConnectError::Resolve(error) => DialError::Resolve(error),
-            ConnectError::Io(error) => DialError::Io(error),
-            ConnectError::Timeout => DialError::Timeout(self.deadline),
+            TcpConnectError::Resolve(error) => DialError::Resolve(error),
+            TcpConnectError::Io(error) => DialError::Io(error),
+            TcpConnectError::Timeout => DialError::Timeout(self.deadline),
         })?;
         stream.set_nodelay(true)?;
         #[cfg(target_os = "linux")]

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Dispatch, Parts, Settings};
+use super::{Dispatch, DispatchParts, Settings};
 use crate::config::Instance;
-use crate::dispatch::delivery::{Delivery, Step};
+use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::health::Loss;
 use crate::dispatch::link::Link;
 use crate::dispatch::selector::RouteSelector;
@@ -66,7 +66,7 @@ pub(crate) fn harness_with(
     };
     let readiness = Arc::new(Readiness::new(1, []));
     let cells = test_metrics.metrics.clone();
-    let parts = Parts { settings, channels, signouts, metrics, services, cells, readiness };
+    let parts = DispatchParts { settings, channels, signouts, metrics, services, cells, readiness };
     let dispatch = Dispatch::new(parts);
     for (service, id, dialect) in instances {
         dispatch.add(instance(service, id, *dialect), true);
@@ -108,7 +108,7 @@ impl TestDispatch {
 
     pub(crate) fn lost_at(&self, id: &str, now: Instant) {
         self.dispatch.link_lost(&self.link(id), Loss::Ended, now);
-        while self.dispatch.lost_turn() {}
+        while self.dispatch.answer_lost_slice() {}
     }
 
     /// The packets in the queue of an instance of which nothing was written.
@@ -132,7 +132,7 @@ impl TestDispatch {
 
     /// Has every sign-out that is due go where it belongs.
     pub(crate) fn place_signouts(&self) {
-        while self.dispatch.signout_turn(Instant::now()) {}
+        while self.dispatch.place_due_signouts(Instant::now()) {}
     }
 
     /// The instance sends a packet to these channels, joined by commas.
@@ -142,7 +142,7 @@ impl TestDispatch {
         header: pb::Header,
         channels: &str,
         body: impl Into<Bytes>,
-    ) -> Step {
+    ) -> DeliveryStep {
         let link = self.link(id);
         let dialect = link.instance.dialect;
         let text = |key: &str, value: &str| pb::Meta {
@@ -168,11 +168,11 @@ impl TestDispatch {
             flag: pb::Flag::Response as i32,
             ..pb::Header::default()
         };
-        assert_eq!(self.deliver(id, header, channel, ""), Step::Done);
+        assert_eq!(self.deliver(id, header, channel, ""), DeliveryStep::Done);
     }
 
     /// The instance pushes to a channel.
-    pub(crate) fn push(&self, id: &str, channel: &str, body: impl Into<Bytes>) -> Step {
+    pub(crate) fn push(&self, id: &str, channel: &str, body: impl Into<Bytes>) -> DeliveryStep {
         let header = pb::Header {
             command: "chat.user.talk".to_owned(),
             flag: pb::Flag::Push as i32,

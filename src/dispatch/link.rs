@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Instance;
 use crate::dispatch::health::{Health, HealthEvent, Rule, Standing, Transition};
-use crate::dispatch::queue::{Payload, Progress, QueueBounds, SendQueue};
+use crate::dispatch::queue::{LinkQueue, Payload, Progress, QueueBounds};
 use crate::dispatch::zones::LinkPresence;
 use crate::monitor::metrics::LinkMetrics;
 use crate::session::local_waker::LocalWaker;
@@ -34,7 +34,7 @@ pub(crate) struct Link {
     pub(crate) metrics: Arc<LinkMetrics>,
     /// Of its connection; one that broke keeps what it owed.
     load: RefCell<Rc<Load>>,
-    queue: RefCell<SendQueue>,
+    queue: RefCell<LinkQueue>,
     health: RefCell<Health>,
     /// How often its connection came up.
     lives: Cell<u64>,
@@ -45,7 +45,7 @@ pub(crate) struct Link {
     /// Sign-outs that its connection took and that were not answered. The Go services answer each, the embedded one none.
     signouts: Cell<u64>,
     /// When its connection's task was last at work.
-    last_turn: Cell<Option<Instant>>,
+    last_poll: Cell<Option<Instant>>,
     wake: LocalWaker,
 }
 
@@ -57,7 +57,7 @@ impl Link {
         bounds: QueueBounds,
         metrics: Arc<LinkMetrics>,
     ) -> Rc<Self> {
-        let queue = RefCell::new(SendQueue::new(key, bounds));
+        let queue = RefCell::new(LinkQueue::new(key, bounds));
         Rc::new(Self {
             key,
             instance,
@@ -69,7 +69,7 @@ impl Link {
             is_told_lost: Cell::new(false),
             drain: Cell::new(None),
             signouts: Cell::new(0),
-            last_turn: Cell::new(None),
+            last_poll: Cell::new(None),
             wake: LocalWaker::default(),
         })
     }
@@ -114,14 +114,14 @@ impl Link {
     }
 
     /// The task of its connection is at work; how long it was not. Nothing for a connection that begins.
-    pub(crate) fn turn(&self, now: Instant) -> Duration {
-        let last = self.last_turn.replace(Some(now));
+    pub(crate) fn note_poll(&self, now: Instant) -> Duration {
+        let last = self.last_poll.replace(Some(now));
         last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last))
     }
 
     /// The connection is over, or not there yet.
     pub(crate) fn rest(&self) {
-        self.last_turn.set(None);
+        self.last_poll.set(None);
         self.signouts.set(0);
     }
 
@@ -138,7 +138,7 @@ impl Link {
 
     /// Returns `true` if the task of its connection was not at work for longer than this. Then what came is not read.
     pub(crate) fn stands_still(&self, now: Instant, limit: Duration) -> bool {
-        self.last_turn.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
+        self.last_poll.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
     }
 
     /// See [`Health::is_about_now`].
@@ -273,7 +273,7 @@ impl Link {
 
     /// Its connection is over: what was cut is in no queue, or waits again.
     pub(crate) fn cut(&self) {
-        self.change(SendQueue::cut);
+        self.change(LinkQueue::cut);
     }
 
     /// Takes out the requests that can still go to another instance and `may_move`, oldest first.
@@ -283,11 +283,11 @@ impl Link {
 
     /// Takes out the sign-outs that have not begun, oldest first.
     pub(crate) fn take_signouts(&self) -> impl Iterator<Item = Rc<SignOut>> + use<> {
-        self.change(SendQueue::take_signouts)
+        self.change(LinkQueue::take_signouts)
     }
 
     /// Every change goes through here, so that the depth gauges cannot drift.
-    fn change<R>(&self, change: impl FnOnce(&mut SendQueue) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut LinkQueue) -> R) -> R {
         let mut queue = self.queue.borrow_mut();
         let before = queue.depth();
         let result = change(&mut queue);

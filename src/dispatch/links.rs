@@ -11,7 +11,7 @@ use crate::session::pending::InstanceKey;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Links {
+pub(crate) struct LinkTable {
     /// In the order of their keys, which only grow.
     links: RefCell<Vec<Rc<Link>>>,
     next_key: Cell<usize>,
@@ -20,7 +20,7 @@ pub(crate) struct Links {
     cells: Metrics,
 }
 
-impl Links {
+impl LinkTable {
     /// None yet. Each link will get cells of `cells`, which go when it goes.
     pub(crate) fn new(bounds: QueueBounds, cells: Metrics) -> Self {
         Self { links: RefCell::default(), next_key: Cell::new(0), bounds, cells }

@@ -103,7 +103,7 @@ impl Dispatch {
         };
         // One of its name that came since may be lost itself.
         if !self.links.all().iter().any(is_named) {
-            self.metrics.instance_settled(service, id, zone);
+            self.metrics.clear_instance(service, id, zone);
         }
     }
 
@@ -112,7 +112,7 @@ impl Dispatch {
     pub(crate) fn link_up(&self, link: &Link, now: Instant) {
         self.on(link, HealthEvent::Alive, now);
         let Instance { service, id, zone, .. } = &link.instance;
-        self.metrics.instance_settled(service, id, zone);
+        self.metrics.clear_instance(service, id, zone);
         self.readiness.service_linked(self.settings.worker, service);
         self.signouts.nudge();
     }
@@ -199,14 +199,14 @@ impl Dispatch {
     pub(crate) async fn run_lost(&self) {
         loop {
             self.lost.changed().await;
-            while self.lost_turn() {
+            while self.answer_lost_slice() {
                 yield_now().await;
             }
         }
     }
 
     /// Looks for some of it, or answers it. Returns `true` if there is more.
-    pub(super) fn lost_turn(&self) -> bool {
+    pub(super) fn answer_lost_slice(&self) -> bool {
         let mut left = LOST_PER_TURN;
         while left > 0
             && let Some(ticket) = self.lost.take(&self.channels, &mut left)

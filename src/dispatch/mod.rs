@@ -34,7 +34,7 @@ use tokio::time::timeout_at;
 
 use crate::dispatch::health::{HealthEvent, Rule, Standing};
 use crate::dispatch::link::Link;
-use crate::dispatch::links::Links;
+use crate::dispatch::links::LinkTable;
 use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Payload, Progress, QueueBounds};
 use crate::dispatch::selector::ZoneIndex;
@@ -105,7 +105,7 @@ pub(crate) struct Dispatch {
     pub(crate) signouts: Rc<SignOuts>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     services: Services,
-    links: Links,
+    links: LinkTable,
     lost: Lost,
     rule: Rule,
     readiness: Arc<Readiness>,
@@ -113,7 +113,7 @@ pub(crate) struct Dispatch {
 }
 
 /// The parts of a [`Dispatch`].
-pub(crate) struct Parts {
+pub(crate) struct DispatchParts {
     pub(crate) settings: Settings,
     pub(crate) channels: Rc<Channels>,
     pub(crate) signouts: Rc<SignOuts>,
@@ -125,13 +125,13 @@ pub(crate) struct Parts {
 }
 
 impl Dispatch {
-    pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
+    pub(crate) fn new(parts: DispatchParts) -> Rc<Self> {
+        let DispatchParts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
         services.report_to(&metrics);
         let limits = &settings.limits;
         let bounds =
             QueueBounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
-        let (links, rule) = (Links::new(bounds, cells), Rule::of(limits));
+        let (links, rule) = (LinkTable::new(bounds, cells), Rule::of(limits));
         Rc::new(Self {
             settings,
             channels,
@@ -262,7 +262,7 @@ impl Dispatch {
     /// Answers a ticket that was taken out of its channel's pending table in the gateway's own name. A sign-in
     /// that fails ends its channel.
     pub(crate) fn fail(&self, channel: &Channel, ticket: &Ticket, status: pb::Status, text: &'static str) {
-        ticket.settle();
+        ticket.complete();
         self.metrics.pending_closed();
         self.metrics.latency(Instant::now().saturating_duration_since(ticket.arrived()));
         match channel.answer(ticket, status, text) {
@@ -314,7 +314,7 @@ impl Dispatch {
             Progress::SignedOut(signout) => {
                 link.signed_out();
                 self.metrics.signout(Signout::Written);
-                self.signouts.settle(&signout);
+                self.signouts.discharge(&signout);
             }
         }
     }
@@ -328,19 +328,19 @@ impl Dispatch {
                     let _changed_or_due = timeout_at(due.into(), self.signouts.changed()).await;
                 }
             }
-            while self.signout_turn(Instant::now()) {
+            while self.place_due_signouts(Instant::now()) {
                 yield_now().await;
             }
         }
     }
 
     /// Places what is due, some of it at most. Returns `true` if there is more.
-    fn signout_turn(&self, now: Instant) -> bool {
-        let turn = self.signouts.turn(now, |signout| self.place_signout(signout));
-        for _ in 0..turn.given_up {
+    fn place_due_signouts(&self, now: Instant) -> bool {
+        let slice = self.signouts.place_due(now, |signout| self.place_signout(signout));
+        for _ in 0..slice.given_up {
             self.metrics.signout(Signout::GivenUp);
         }
-        turn.again
+        slice.again
     }
 
     fn place_signout(&self, signout: &Rc<SignOut>) -> Placed {

@@ -39,13 +39,13 @@ pub(crate) struct QueueBounds {
 
 /// The queue of one link.
 #[derive(Debug)]
-pub(crate) struct SendQueue {
+pub(crate) struct LinkQueue {
     instance: InstanceKey,
     /// The frame whose first byte was written: nothing goes before the rest of it.
     begun: Option<Item>,
     /// Pings and pongs, before everything that has not begun.
     controls: VecDeque<Item>,
-    waiting: Waiting,
+    waiting: QueuedFrames,
     packets: usize,
     bytes: usize,
     bounds: QueueBounds,
@@ -63,13 +63,13 @@ pub(crate) enum Progress {
     SignedOut(Rc<SignOut>),
 }
 
-impl SendQueue {
+impl LinkQueue {
     pub(crate) const fn new(instance: InstanceKey, bounds: QueueBounds) -> Self {
         Self {
             instance,
             begun: None,
             controls: VecDeque::new(),
-            waiting: Waiting::new(1),
+            waiting: QueuedFrames::new(1),
             packets: 0,
             bytes: 0,
             bounds,
@@ -91,7 +91,7 @@ impl SendQueue {
         self.begun.is_none() && self.controls.is_empty() && self.waiting.is_empty()
     }
 
-    /// Appends; the caller has asked [`SendQueue::has_room`] for a request.
+    /// Appends; the caller has asked [`LinkQueue::has_room`] for a request.
     pub(crate) fn push(&mut self, payload: Payload, frame: Encoded) {
         let bytes = frame.len();
         if let Payload::Request(ticket) = &payload {
@@ -219,14 +219,14 @@ impl SendQueue {
 /// empty place, whatever stands before it. The first place is never empty, and no more places are empty than filled,
 /// beyond a few.
 #[derive(Debug)]
-struct Waiting {
+struct QueuedFrames {
     places: VecDeque<Option<Item>>,
     /// The number of the first place. None comes twice.
     first: u64,
     empty: usize,
 }
 
-impl Waiting {
+impl QueuedFrames {
     /// Numbers begin at `first`, which is not 0: one is left for an item that is put back.
     const fn new(first: u64) -> Self {
         Self { places: VecDeque::new(), first, empty: 0 }
@@ -246,7 +246,7 @@ impl Waiting {
     }
 
     /// Before all others; only what was popped. A ticket that was taken out may still name its number, so it is not for
-    /// requests: [`Waiting::remove`] takes out nothing else.
+    /// requests: [`QueuedFrames::remove`] takes out nothing else.
     fn put_back(&mut self, item: Item) {
         debug_assert!(matches!(item.payload, Payload::SignOut(_)), "{:?}", item.payload);
         self.first -= 1;
@@ -322,8 +322,8 @@ mod tests {
 
     const HERE: InstanceKey = InstanceKey(3);
 
-    fn queue(packets: usize, bytes: usize) -> SendQueue {
-        SendQueue::new(HERE, QueueBounds { packets, bytes })
+    fn queue(packets: usize, bytes: usize) -> LinkQueue {
+        LinkQueue::new(HERE, QueueBounds { packets, bytes })
     }
 
     fn frame(fill: u8, len: usize) -> Encoded {
@@ -335,13 +335,13 @@ mod tests {
     }
 
     /// Queues a request of so many bytes and returns its ticket.
-    fn request(queue: &mut SendQueue, channel: &Rc<Channel>, fill: u8, len: usize) -> Rc<Ticket> {
+    fn request(queue: &mut LinkQueue, channel: &Rc<Channel>, fill: u8, len: usize) -> Rc<Ticket> {
         let ticket = ticket(channel, "chat.user.talk", u32::from(fill));
         queue.push(Payload::Request(Rc::clone(&ticket)), frame(fill, len));
         ticket
     }
 
-    fn signout(queue: &mut SendQueue, channel: &Channel, fill: u8, len: usize) -> Rc<SignOut> {
+    fn signout(queue: &mut LinkQueue, channel: &Channel, fill: u8, len: usize) -> Rc<SignOut> {
         let signout = SignOut::of(channel, CloseReason::Bye, std::time::Instant::now());
         queue.push(Payload::SignOut(Rc::clone(&signout)), frame(fill, len));
         signout
@@ -355,17 +355,17 @@ mod tests {
     }
 
     /// First byte and bytes left of each frame.
-    fn waiting(queue: &SendQueue) -> Vec<(u8, usize)> {
+    fn waiting(queue: &LinkQueue) -> Vec<(u8, usize)> {
         queue.frames().map(|frame| (frame.to_bytes()[0], frame.len())).collect()
     }
 
     /// First bytes of the requests that can move.
-    fn moved(queue: &mut SendQueue) -> Vec<u8> {
+    fn moved(queue: &mut LinkQueue) -> Vec<u8> {
         queue.take_requests(|_| true).iter().map(|(_, frame)| frame.to_bytes()[0]).collect()
     }
 
     /// What a write of so many bytes reported: the sequences begun, and how many sign-outs ended.
-    fn write(queue: &mut SendQueue, bytes: usize) -> (Vec<u32>, usize) {
+    fn write(queue: &mut LinkQueue, bytes: usize) -> (Vec<u32>, usize) {
         let (mut begun, mut ended) = (Vec::new(), 0);
         queue.advance(bytes, |progress| match progress {
             Progress::Begun(ticket) => begun.push(ticket.sequence),
@@ -607,7 +607,7 @@ mod tests {
         for standing in [1, 10, 100, 1_000, 4_000] {
             let mut queue = queue(4096, usize::MAX);
             let push =
-                |queue: &mut SendQueue| queue.push(Payload::Request(Rc::clone(&ticket)), frame.clone());
+                |queue: &mut LinkQueue| queue.push(Payload::Request(Rc::clone(&ticket)), frame.clone());
             (0..standing).for_each(|_| push(&mut queue));
             let begun = std::time::Instant::now();
             for _ in 0..FRAMES {

@@ -11,7 +11,7 @@ use tracing::{error, info};
 
 use crate::config::Instance;
 use crate::dispatch::Dispatch;
-use crate::dispatch::connection::Connection;
+use crate::dispatch::connection::LinkConnection;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::health::{HealthEvent, Loss};
 use crate::dispatch::link::Link;
@@ -85,7 +85,7 @@ pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, diale
 /// Serves a connection in a task of its own, so that a panic ends the link and not the worker (ARCHITECTURE §4.11).
 async fn serve(stream: TcpStream, link: &Rc<Link>, dispatch: &Rc<Dispatch>) -> LinkEnd {
     let mut task = JoinSet::new();
-    task.spawn_local(Connection::new(stream, Rc::clone(link), Rc::clone(dispatch)).run());
+    task.spawn_local(LinkConnection::new(stream, Rc::clone(link), Rc::clone(dispatch)).run());
     match task.join_next().await {
         Some(Ok(end)) => end,
         _ => {

@@ -21,7 +21,7 @@ use crate::session::pending::InstanceKey;
 
 /// The instances of one service.
 #[derive(Debug)]
-struct Service {
+struct ServiceInstances {
     links: RefCell<Vec<Rc<Link>>>,
     candidates: RefCell<Candidates<Rc<Link>>>,
     /// Some of the candidates are half-open.
@@ -34,7 +34,7 @@ struct Service {
     number: ServiceNumber,
 }
 
-impl Service {
+impl ServiceInstances {
     fn link(&self, key: InstanceKey) -> Option<Rc<Link>> {
         let links = self.links.borrow();
         // In the order of their keys: they come one after the other.
@@ -68,7 +68,7 @@ pub(crate) struct Chosen {
 #[derive(Debug)]
 pub(crate) struct Services {
     selector: RouteSelector,
-    by_name: BTreeMap<String, Service>,
+    by_name: BTreeMap<String, ServiceInstances>,
     /// Channels keep their instances, and new ones avoid those that are overloaded.
     is_bounded: bool,
     zones: Zones,
@@ -83,7 +83,7 @@ impl Services {
     ) -> Self {
         let empty = |number| {
             let none: [(&str, &str, Rc<Link>); 0] = [];
-            Service {
+            ServiceInstances {
                 links: RefCell::default(),
                 candidates: RefCell::new(Candidates::new(&selector, none)),
                 has_trials: Cell::new(false),
@@ -177,7 +177,7 @@ impl Services {
 
     /// The instance a channel stays with. Its requests count as a fallback while that is of another zone than their own,
     /// and that has nobody.
-    fn kept(&self, service: &Service, link: Rc<Link>, app: &str, account: &str) -> Chosen {
+    fn kept(&self, service: &ServiceInstances, link: Rc<Link>, app: &str, account: &str) -> Chosen {
         let unserved = service.unserved.borrow();
         let has_zone = !unserved.is_empty() && !app.is_empty() && !account.is_empty();
         let zone = has_zone.then(|| self.selector.zone(app, account));
@@ -188,7 +188,13 @@ impl Services {
         Chosen { link, fallback_of, home: None, is_spilled: false }
     }
 
-    fn choose_in(&self, service: &Service, app: &str, account: &str, purpose: Purpose) -> Option<Chosen> {
+    fn choose_in(
+        &self,
+        service: &ServiceInstances,
+        app: &str,
+        account: &str,
+        purpose: Purpose,
+    ) -> Option<Chosen> {
         let candidates = service.candidates.borrow();
         let choice = self.selector.lookup(app, account, &candidates)?;
         let may_take = |link: &Rc<Link>| {
@@ -211,7 +217,13 @@ impl Services {
     }
 
     /// The instance that takes new accounts in the place of one that is overloaded. None: it is not, or all are.
-    fn spill(&self, service: &Service, app: &str, account: &str, chosen: &Chosen) -> Option<Rc<Link>> {
+    fn spill(
+        &self,
+        service: &ServiceInstances,
+        app: &str,
+        account: &str,
+        chosen: &Chosen,
+    ) -> Option<Rc<Link>> {
         let candidates = service.candidates.borrow();
         let choice = self.selector.lookup(app, account, &candidates)?;
         let ring = || std::iter::once(choice.item).chain(choice.others()).filter(|link| is_well(link));
@@ -293,7 +305,7 @@ fn is_well(link: &Rc<Link>) -> bool {
 }
 
 /// Returns `true` if a channel stays with this instance.
-fn keeps(service: &Service, link: &Link, channel: &Channel) -> bool {
+fn keeps(service: &ServiceInstances, link: &Link, channel: &Channel) -> bool {
     match link.standing() {
         Some(Standing::Healthy) => true,
         Some(Standing::Warming) => service.has_only_warming.get() || channel.is_waiting_for(link.key),
@@ -378,7 +390,7 @@ mod tests {
             self.on(id, HealthEvent::Lost(Loss::Ended), at);
         }
 
-        /// It is that late now; who grew up?
+        /// It is that late now; returns those who grew up.
         fn time(&self, at: Duration) -> Vec<&str> {
             let grown = |link: &&Rc<Link>| link.on(HealthEvent::Time, self.start + at, &rule()).is_some();
             let grown = self.links.iter().filter(grown).map(|link| link.instance.id.as_str()).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixtures::{GATE, TestDispatch, harness, harness_with};
 use super::*;
-use crate::dispatch::connection::Connection;
+use crate::dispatch::connection::LinkConnection;
 use crate::dispatch::health::Loss;
 use crate::dispatch::link_end::LinkEnd;
 use crate::limits::LOST_PER_TURN;
@@ -87,7 +87,7 @@ fn sequences(packets: &[crate::wire::packet::LogicPacket]) -> Vec<u32> {
     packets.iter().map(|packet| header(packet).sequence).collect()
 }
 
-/// Time passes for a link; does that change its standing?
+/// Returns `true` if the time that passes for a link changes its standing.
 fn grown(harness: &TestDispatch, link: &Link, now: Instant) -> bool {
     let before = link.standing();
     harness.dispatch.on(link, HealthEvent::Time, now);
@@ -96,7 +96,7 @@ fn grown(harness: &TestDispatch, link: &Link, now: Instant) -> bool {
 
 /// Has every sign-out that is due go as far as it can.
 fn run_signouts(harness: &TestDispatch, now: Instant) {
-    while harness.dispatch.signout_turn(now) {}
+    while harness.dispatch.place_due_signouts(now) {}
 }
 
 /// Ends a channel and lets its sign-out go as far as it can.
@@ -474,7 +474,7 @@ fn h23_while_a_write_is_under_way_elsewhere_a_sign_out_is_neither_placed_nor_dro
         drop(guard);
         let mut write = harness.dispatch.signouts.writing_signin(&identity).unwrap();
         for _ in 0..3 {
-            assert!(harness.dispatch.signout_turn(Instant::now()), "it is looked at again");
+            assert!(harness.dispatch.place_due_signouts(Instant::now()), "it is looked at again");
         }
         assert_eq!((harness.queued("l1").len(), harness.dispatch.signouts.owed()), (0, 1));
         if has_begun {
@@ -549,7 +549,7 @@ fn h22_a_crowd_that_waited_for_one_instance_is_answered_in_slices() {
     assert!(!harness.dispatch.withdraw(&ticket));
     harness.dispatch.fail(&guards[1].channel, &ticket, pb::Status::OutcomeUnknown, "no answer in time");
     let (mut before, mut turns) = (answered().count(), 1);
-    while harness.dispatch.lost_turn() {
+    while harness.dispatch.answer_lost_slice() {
         let now = answered().count();
         assert!(now - before <= LOST_PER_TURN, "{}", now - before);
         (before, turns) = (now, turns + 1);
@@ -773,7 +773,7 @@ async fn e1_g4_nothing_is_written_to_a_link_that_has_ended() {
 
     let ticket = forward(&harness, &guard, TALK, 7).unwrap();
     assert!(matches!(ticket.stage(), RequestStage::Queued(..)));
-    let end = Connection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run().await;
+    let end = LinkConnection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run().await;
     assert_eq!(end, LinkEnd::Eof);
     assert_eq!(
         ticket.stage(),
@@ -1017,19 +1017,19 @@ fn e2_what_times_out_because_this_worker_stood_still_ejects_nobody() {
         let ticket = guard.channel.pending.borrow_mut().take_oldest().unwrap();
         harness.dispatch.timed_out(&ticket, now);
     };
-    link.turn(asked);
+    link.note_poll(asked);
     let awake = asked + two_pings + millis(1);
     for sequence in 1..=5 {
         time_out(sequence, awake);
     }
     assert_eq!(link_state(&harness, "c2"), "healthy", "its answers may lie unread");
-    assert_eq!(link.turn(awake), two_pings + millis(1));
+    assert_eq!(link.note_poll(awake), two_pings + millis(1));
     for sequence in 6..=10 {
         time_out(sequence, awake + two_pings);
     }
     assert_eq!(link_state(&harness, "c2"), "ejected", "the worker had its turns, and nothing came");
     link.rest();
-    assert_eq!(link.turn(awake + two_pings * 9), millis(0), "no connection, no pause");
+    assert_eq!(link.note_poll(awake + two_pings * 9), millis(0), "no connection, no pause");
 }
 
 #[test]
@@ -1125,7 +1125,7 @@ async fn e19_a_link_that_we_paused_ourselves_is_not_silent() {
         service.write_all(&push).await.unwrap();
     }
     let mut running =
-        std::pin::pin!(Connection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run());
+        std::pin::pin!(LinkConnection::new(ours, harness.link("c1"), Rc::clone(&harness.dispatch)).run());
     let paused = tokio::time::timeout(silence * 5, running.as_mut()).await;
     assert!(paused.is_err(), "{paused:?}");
     assert_eq!(link_state(&harness, "c1"), "healthy");
@@ -1156,7 +1156,7 @@ async fn h22_a_turn_of_a_link_writes_a_part_of_a_long_queue() {
     let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let reader =
         std::thread::spawn(move || std::io::copy(&mut listener.accept().unwrap().0, &mut std::io::sink()));
-    let traffic = Connection::new(ours, Rc::clone(&link), Rc::clone(&harness.dispatch));
+    let traffic = LinkConnection::new(ours, Rc::clone(&link), Rc::clone(&harness.dispatch));
     let mut running = Box::pin(traffic.run());
     let left = || link.write_with(|frames| frames.count());
     let (mut before, mut turns) = (WAITING, 0);
@@ -1359,7 +1359,7 @@ fn h22_the_longest_steps_of_a_worker_with_a_crowd() {
     };
     show("a request is placed", guards.iter().map(ask));
     show("a link is lost", [timed(|| dispatch.link_lost(&harness.link("c1"), Loss::Ended, Instant::now()))]);
-    show("its requests are answered", until_done(|| dispatch.lost_turn()));
+    show("its requests are answered", until_done(|| dispatch.answer_lost_slice()));
     assert_eq!(harness.test_metrics.pending(), 0);
     show("the largest are shed", turns(shed_largest(channels, 1)).1);
     show("the newest are closed", [timed(|| assert_eq!(close_newest(channels, CROWD / 100), CROWD / 100))]);
@@ -1370,7 +1370,7 @@ fn h22_the_longest_steps_of_a_worker_with_a_crowd() {
     show("a connection ends", connected.into_iter().map(|guard| timed(|| drop(guard))));
     show("a channel ends", guards.into_iter().map(|guard| timed(|| drop(guard))));
     harness.up(&["l1"]);
-    show("sign-outs are placed", until_done(|| dispatch.signout_turn(Instant::now())));
+    show("sign-outs are placed", until_done(|| dispatch.place_due_signouts(Instant::now())));
     let lose = |id| timed(|| dispatch.link_lost(&harness.link(id), Loss::Ended, Instant::now()));
     show("the link of the sign-outs is lost", [lose("l1")]);
     show("it is back", [timed(|| harness.up(&["l1"]))]);

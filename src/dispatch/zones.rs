@@ -22,7 +22,7 @@ pub(super) struct Zones {
     /// Those of the route: accounts belong to them.
     routed: BTreeSet<String>,
     metrics: OnceCell<Arc<WorkerMetrics>>,
-    by_service: RefCell<BTreeMap<String, BTreeMap<String, Zone>>>,
+    by_service: RefCell<BTreeMap<String, BTreeMap<String, ZoneState>>>,
 }
 
 /// How things stand with an instance of the set, from best to worst; with a zone as with the best of its instances.
@@ -38,7 +38,7 @@ pub(crate) enum LinkPresence {
 
 /// One that an instance of the service was named for.
 #[derive(Debug, Default, Clone, Copy)]
-struct Zone {
+struct ZoneState {
     is_served: bool,
     /// A request went elsewhere since it was last served.
     is_left: bool,
@@ -107,7 +107,7 @@ impl Zones {
     }
 }
 
-impl Zone {
+impl ZoneState {
     /// Nobody is there; told again where that means more, or less, than before.
     fn tell_empty(&mut self, service: &str, name: &str, is_any_left: bool, metrics: &WorkerMetrics) {
         let (severity, detail) = match is_any_left {

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 
-use super::sockets::{self, Groups};
+use super::sockets::{self, SocketGroups};
 use super::{Addresses, StartError};
 use crate::config::Config;
 use crate::monitor::http::MonitorServer;
@@ -12,24 +12,24 @@ use crate::monitor::readiness::Readiness;
 use crate::server::steering;
 
 /// Every listening socket.
-pub(super) struct Bound {
-    pub(super) udp: Groups<UdpSocket>,
+pub(super) struct BoundSockets {
+    pub(super) udp: SocketGroups<UdpSocket>,
     pub(super) quic_workers: usize,
-    pub(super) tcp: Groups<TcpListener>,
-    pub(super) tls: Groups<TcpListener>,
-    monitor: Groups<TcpListener>,
+    pub(super) tcp: SocketGroups<TcpListener>,
+    pub(super) tls: SocketGroups<TcpListener>,
+    monitor: SocketGroups<TcpListener>,
 }
 
-impl Bound {
+impl BoundSockets {
     pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
         let workers = config.workers;
         let quic = config.quic.as_ref().map_or(&[][..], |quic| &quic.listen);
         let (udp, quic_workers) = sockets::bind_udp("quic.listen", quic, workers, steering::steer)?;
         sockets::warn_of_small_buffers(&udp);
-        let tcp = Groups::bind("tcp.listen", &config.tcp, workers)?;
+        let tcp = SocketGroups::bind("tcp.listen", &config.tcp, workers)?;
         let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
-        let tls = Groups::bind("tcp.tls_listen", tls, workers)?;
-        let monitor = Groups::bind("monitor.listen", config.monitor.as_slice(), 1)?;
+        let tls = SocketGroups::bind("tcp.tls_listen", tls, workers)?;
+        let monitor = SocketGroups::bind("monitor.listen", config.monitor.as_slice(), 1)?;
         Ok(Self { udp, quic_workers, tcp, tls, monitor })
     }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::shared_parts::certificate;
-use crate::config::{Config, TlsIdentity, Webhook as WebhookConfig};
+use crate::config::{Config, TlsIdentity, Webhook};
 use crate::http_client::{Endpoint, EndpointError};
 use crate::monitor::events::sender::{Duties, WebhookSender};
-use crate::monitor::events::webhook::Webhook;
+use crate::monitor::events::webhook::WebhookClient;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::resolve::Resolver;
@@ -30,9 +30,9 @@ pub(super) fn start_courier(
 }
 
 /// Where events are posted.
-fn webhook(config: &WebhookConfig, resolver: Resolver) -> Result<Webhook, EndpointError> {
-    let WebhookConfig { target, path, timeout } = config;
+fn webhook(config: &Webhook, resolver: Resolver) -> Result<WebhookClient, EndpointError> {
+    let Webhook { target, path, timeout } = config;
     let endpoint = Endpoint::new(&target.host, target.port, target.tls_roots(), resolver)?;
     let token = target.token.as_ref().map(|token| token.0.as_slice());
-    Ok(Webhook::new(endpoint, path, token, *timeout))
+    Ok(WebhookClient::new(endpoint, path, token, *timeout))
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
 use crate::config::Config;
-use crate::discovery::{self, Discovery, Feed, Listening};
+use crate::discovery::{self, BoundPorts, Discovery, Feed};
 use crate::handler::Gate;
 use crate::http_client::EndpointError as WebhookError;
 use crate::limits::{EVENTS_FLUSH, HURRY};
@@ -28,11 +28,11 @@ use crate::monitor::watchdog::Watchdog;
 use crate::rate_limit::RateLimiter;
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
-use crate::server::quic::EndpointError;
+use crate::server::quic::QuicEndpointError;
 use crate::server::steering::WorkerSlot;
-use crate::worker::{self, AtWork, Plan};
+use crate::worker::{self, AtWork, WorkerPlan};
 
-use self::bound::Bound;
+use self::bound::BoundSockets;
 use self::events::start_courier;
 use self::open_files::open_file_limit;
 use self::shared_parts::{SharedParts, new_metrics, new_verifier, watch};
@@ -59,10 +59,10 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    fn listening(&self) -> Listening {
+    fn listening(&self) -> BoundPorts {
         let port = |bound: &[SocketAddr]| bound.first().map(SocketAddr::port);
         let [tcp, tls, quic] = [&self.tcp, &self.tls, &self.quic].map(|bound| port(bound));
-        Listening { tcp, tls, quic, monitor: self.monitor }
+        BoundPorts { tcp, tls, quic, monitor: self.monitor }
     }
 }
 
@@ -157,8 +157,8 @@ impl Gateway {
         let Parts { feed, resolver } = parts;
         let max_connections = config.limits.max_connections.min(open_file_limit(&config));
         let config = Arc::new(config);
-        let numbers = state::settle(config.state_file.as_deref())?;
-        let mut bound = Bound::bind(&config)?;
+        let numbers = state::reserve(config.state_file.as_deref())?;
+        let mut bound = BoundSockets::bind(&config)?;
         let addresses = bound.addresses();
         let metrics = new_metrics(&config, &resolver);
         let readiness = Arc::new(Readiness::new(config.workers, config.services()));
@@ -167,7 +167,7 @@ impl Gateway {
         let drain = CancellationToken::new();
         let discovery = discover(
             feed,
-            discovery::Gate {
+            discovery::DiscoveryContext {
                 config: Arc::clone(&config),
                 metrics: metrics.clone(),
                 readiness: Arc::clone(&readiness),
@@ -216,8 +216,14 @@ impl Gateway {
         Ok(gateway)
     }
 
-    fn plan(&self, index: usize, at_work: AtWork, shared: &SharedParts, bound: &mut Bound) -> Plan {
-        Plan {
+    fn plan(
+        &self,
+        index: usize,
+        at_work: AtWork,
+        shared: &SharedParts,
+        bound: &mut BoundSockets,
+    ) -> WorkerPlan {
+        WorkerPlan {
             identity: worker::WorkerIdentity { index, gate_id: self.config.gate_id(index) },
             config: Arc::clone(&self.config),
             verifier: Arc::clone(&shared.verifier),
@@ -241,7 +247,7 @@ impl Gateway {
         }
     }
 
-    fn spawn_worker(&mut self, plan: Plan, ended: Arc<DropGuard>) -> Result<(), StartError> {
+    fn spawn_worker(&mut self, plan: WorkerPlan, ended: Arc<DropGuard>) -> Result<(), StartError> {
         let name = format!("worker-{}", plan.identity.index);
         let end = WorkerEnd {
             _ended: ended,
@@ -343,7 +349,7 @@ struct WorkerEnd {
 impl WorkerEnd {
     /// A gateway without one of its workers must not look alive: the others are drained, so that their clients find
     /// another gateway, and the process ends.
-    fn after(self, outcome: std::thread::Result<Result<(), EndpointError>>) {
+    fn after(self, outcome: std::thread::Result<Result<(), QuicEndpointError>>) {
         let failed = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -361,10 +367,10 @@ impl WorkerEnd {
     }
 }
 
-fn discover(given: Option<Feed>, gate: discovery::Gate) -> Result<Discovery, StartError> {
+fn discover(given: Option<Feed>, context: discovery::DiscoveryContext) -> Result<Discovery, StartError> {
     Ok(match given {
-        Some(feed) => Discovery::given(feed, gate),
-        None => Discovery::start(gate)?,
+        Some(feed) => Discovery::given(feed, context),
+        None => Discovery::start(context)?,
     })
 }
 

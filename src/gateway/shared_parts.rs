@@ -10,7 +10,7 @@ use crate::monitor::memory::MemoryBudget;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
-use crate::monitor::watchdog::{Places, Watchdog};
+use crate::monitor::watchdog::{ConnectionCapacity, Watchdog};
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::session::signouts_by_identity::SignOutsByIdentity;
@@ -34,8 +34,8 @@ pub(super) fn watch(
     max_connections: usize,
 ) -> Result<(Watchdog, Pressure), StartError> {
     let told = (!config.ready_when_full).then(|| Arc::clone(readiness));
-    let places = Places { max_connections, readiness: told };
-    Watchdog::start(metrics.clone(), budget, places).map_err(StartError::Thread)
+    let capacity = ConnectionCapacity { max_connections, readiness: told };
+    Watchdog::start(metrics.clone(), budget, capacity).map_err(StartError::Thread)
 }
 
 pub(super) fn new_verifier(config: &Config) -> Arc<Verifier> {

@@ -26,7 +26,7 @@ pub(super) enum PortSharing {
 }
 
 /// A socket that waits for clients.
-pub(super) trait Listening: Sized {
+pub(super) trait ListeningSocket: Sized {
     /// Binds, and listens where there is such a thing.
     fn bind(address: SocketAddr, sharing: PortSharing) -> io::Result<Self>;
 
@@ -34,7 +34,7 @@ pub(super) trait Listening: Sized {
     fn address(&self) -> io::Result<SocketAddr>;
 }
 
-impl Listening for TcpListener {
+impl ListeningSocket for TcpListener {
     fn bind(address: SocketAddr, sharing: PortSharing) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted gateway does not wait for its former connections' TIME_WAIT.
@@ -50,7 +50,7 @@ impl Listening for TcpListener {
     }
 }
 
-impl Listening for UdpSocket {
+impl ListeningSocket for UdpSocket {
     fn bind(address: SocketAddr, sharing: PortSharing) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         prepare(&socket, address, sharing)?;
@@ -89,9 +89,9 @@ fn share_port(_socket: &Socket) -> io::Result<()> {
 /// The sockets of every address of a setting: for each address its group, for each worker one of the group, in the
 /// order of the workers.
 #[derive(Debug)]
-pub(super) struct Groups<S>(Vec<Vec<S>>);
+pub(super) struct SocketGroups<S>(Vec<Vec<S>>);
 
-impl<S: Listening> Groups<S> {
+impl<S: ListeningSocket> SocketGroups<S> {
     /// Binds every address once for each worker.
     pub(super) fn bind(
         setting: &'static str,
@@ -123,7 +123,7 @@ impl<S: Listening> Groups<S> {
     }
 }
 
-impl Groups<UdpSocket> {
+impl SocketGroups<UdpSocket> {
     /// A second handle to every socket that is not alone on its port. One that cannot be had is no reason not to
     /// start: it is missed only when a worker fails.
     pub(super) fn handles(&self) -> Vec<UdpSocket> {
@@ -134,7 +134,7 @@ impl Groups<UdpSocket> {
 
 /// One warning for all UDP sockets that got smaller buffers than they asked for: bursts of packets are lost then, and
 /// nothing else tells of it.
-pub(super) fn warn_of_small_buffers(sockets: &Groups<UdpSocket>) {
+pub(super) fn warn_of_small_buffers(sockets: &SocketGroups<UdpSocket>) {
     let Some(socket) = sockets.0.iter().flatten().next() else { return };
     let socket = SockRef::from(socket);
     let granted =
@@ -164,7 +164,7 @@ fn buffer_advice(granted: [(&str, io::Result<usize>); 2]) -> Option<String> {
 }
 
 /// UDP sockets, and how many workers share them.
-pub(super) type UdpGroups = (Groups<UdpSocket>, usize);
+pub(super) type UdpGroups = (SocketGroups<UdpSocket>, usize);
 
 /// Binds the UDP addresses for as many workers as the kernel can steer packets to: all, or the first alone.
 pub(super) fn bind_udp(
@@ -174,7 +174,7 @@ pub(super) fn bind_udp(
     steer: impl Fn(&UdpSocket, usize) -> io::Result<()>,
 ) -> Result<UdpGroups, StartError> {
     if workers > 1 {
-        match Groups::bind_with(setting, addresses, workers, |first| {
+        match SocketGroups::bind_with(setting, addresses, workers, |first| {
             steer(first, workers).map_err(|error| io::Error::other(NoSteering(error)))
         }) {
             Err(StartError::Bind { error, .. })
@@ -188,7 +188,7 @@ pub(super) fn bind_udp(
             bound => return bound.map(|groups| (groups, workers)),
         }
     }
-    Groups::bind(setting, addresses, 1).map(|groups| (groups, 1))
+    SocketGroups::bind(setting, addresses, 1).map(|groups| (groups, 1))
 }
 
 /// The kernel cannot hand packets to the worker they belong to.
@@ -198,7 +198,7 @@ struct NoSteering(io::Error);
 
 /// One address for every worker. It is first bound alone: SO_REUSEPORT would let a second gateway of the same user join in
 /// silently and take half of the clients.
-fn group<S: Listening>(
+fn group<S: ListeningSocket>(
     setting: &'static str,
     asked: SocketAddr,
     workers: usize,
@@ -221,7 +221,7 @@ fn group<S: Listening>(
     }
 }
 
-fn share<S: Listening>(
+fn share<S: ListeningSocket>(
     address: SocketAddr,
     workers: usize,
     join: &impl Fn(&S) -> io::Result<()>,
@@ -235,7 +235,7 @@ fn share<S: Listening>(
     Ok(group)
 }
 
-fn bind_alone<S: Listening>(setting: &'static str, address: SocketAddr) -> Result<S, StartError> {
+fn bind_alone<S: ListeningSocket>(setting: &'static str, address: SocketAddr) -> Result<S, StartError> {
     let error = match S::bind(address, PortSharing::Alone) {
         Ok(socket) => return Ok(socket),
         Err(error) => error,
@@ -297,7 +297,7 @@ mod tests {
     fn d3_a_listener_holds_a_thousand_connections_that_nobody_has_accepted() {
         let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
         let most = most.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(128);
-        let listener = <TcpListener as Listening>::bind(anywhere(), PortSharing::Alone).unwrap();
+        let listener = <TcpListener as ListeningSocket>::bind(anywhere(), PortSharing::Alone).unwrap();
         let address = listener.local_addr().unwrap();
         for n in 0..most.min(1024) {
             // It goes at once, and stays in the queue all the same.
@@ -311,7 +311,8 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_of_every_address() {
-        let mut groups = Groups::<TcpListener>::bind("tcp.listen", &[anywhere(), anywhere()], 3).unwrap();
+        let mut groups =
+            SocketGroups::<TcpListener>::bind("tcp.listen", &[anywhere(), anywhere()], 3).unwrap();
         let bound = groups.addresses();
         assert_ne!(bound[0], bound[1]);
         for _ in 0..3 {
@@ -328,8 +329,9 @@ mod tests {
             let taken = udp.addresses();
             let error = bind_udp("quic.listen", &taken, second, |_, _| Ok(())).unwrap_err();
             assert!(error.to_string().contains("in use by another process"), "{first} and {second}: {error}");
-            let tcp = Groups::<TcpListener>::bind("tcp.listen", &[anywhere()], first).unwrap();
-            let error = Groups::<TcpListener>::bind("tcp.listen", &tcp.addresses(), second).unwrap_err();
+            let tcp = SocketGroups::<TcpListener>::bind("tcp.listen", &[anywhere()], first).unwrap();
+            let error =
+                SocketGroups::<TcpListener>::bind("tcp.listen", &tcp.addresses(), second).unwrap_err();
             assert!(error.to_string().contains("in use by another process"), "{first} and {second}: {error}");
         }
     }

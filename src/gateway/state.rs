@@ -19,7 +19,7 @@ const KEY: &str = "channel_ids_below ";
 /// No number that a gateway wrote is larger.
 const LARGEST: u64 = 1 << 63;
 
-/// The channel ids of this life could not be settled.
+/// The channel ids of this life could not be reserved.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Two lives could not be told apart, nor a token that has ended.
@@ -56,7 +56,7 @@ pub enum StateError {
 ///
 /// # Errors
 /// [`StateError`].
-pub(super) fn settle(file: Option<&Path>) -> Result<Numbers, StateError> {
+pub(super) fn reserve(file: Option<&Path>) -> Result<Numbers, StateError> {
     let millis = clock::millis_since_2020()?;
     let mut random = [0; 8];
     rand::fill(&mut random).map_err(|_| StateError::NoRandomness)?;
@@ -131,17 +131,17 @@ mod tests {
     fn h19_a_life_begins_where_the_numbers_of_the_last_one_end() {
         let dir = Dir::new("lives");
         let path = dir.0.join("state");
-        let mut last = settle(Some(&path)).unwrap();
+        let mut last = reserve(Some(&path)).unwrap();
         for _ in 0..3 {
-            let next = settle(Some(&path)).unwrap();
+            let next = reserve(Some(&path)).unwrap();
             assert!(next.first >= last.taken_below, "{last:?} {next:?}");
             last = next;
         }
         let ahead = 1 << 62;
         fs::write(&path, format!("channel_ids_below {ahead}\n")).unwrap();
-        assert_eq!(settle(Some(&path)).unwrap().first, ahead, "the clock was set back by 30 years");
+        assert_eq!(reserve(Some(&path)).unwrap().first, ahead, "the clock was set back by 30 years");
         assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 1, "nothing is left beside it");
-        assert_ne!(settle(None).unwrap().first, settle(None).unwrap().first);
+        assert_ne!(reserve(None).unwrap().first, reserve(None).unwrap().first);
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         let dir = Dir::new("shared");
         let path = dir.0.join("state");
         let mut lives: Vec<_> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| settle(Some(&path)).unwrap())).collect();
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| reserve(Some(&path)).unwrap())).collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         lives.sort_by_key(|life| life.first);
@@ -163,16 +163,16 @@ mod tests {
         for text in ["", "channel_ids_below", "channel_ids_below x", "channel_ids_below 18446744073709551615"]
         {
             fs::write(&path, text).unwrap();
-            let message = settle(Some(&path)).unwrap_err().to_string();
+            let message = reserve(Some(&path)).unwrap_err().to_string();
             assert!(message.starts_with("gateway.state_file: "), "{message}");
             assert!(message.contains("has no line `channel_ids_below NUMBER`"), "{message}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text, "it is somebody's file");
         }
-        let message = settle(Some(&dir.0.join("none/state"))).unwrap_err().to_string();
+        let message = reserve(Some(&dir.0.join("none/state"))).unwrap_err().to_string();
         assert!(message.contains("none/state cannot be written"), "{message}");
         fs::remove_file(&path).unwrap();
         fs::create_dir(dir.0.join("state.new")).unwrap();
-        assert!(matches!(settle(Some(&path)), Err(StateError::Unwritable { .. })));
+        assert!(matches!(reserve(Some(&path)), Err(StateError::Unwritable { .. })));
         assert!(!path.exists());
     }
 }

@@ -19,7 +19,7 @@ use crate::rate_limit::RateLimiter;
 use crate::session::channel::{Channel, Identity};
 use crate::session::channels::{ChannelGuard, Channels};
 use crate::session::outgoing::{Outgoing, StreamId};
-use crate::session::pending::{Request, Ticket};
+use crate::session::pending::{NewTicket, Ticket};
 use crate::session::sliding_count::SlidingCount;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
@@ -371,7 +371,7 @@ fn ticket(
     };
     let command =
         if view.command.is_empty() { Bytes::new() } else { header.slice(at..at + view.command.len()) };
-    let request = Request { stream, command, header, sequence: view.sequence, arrived, is_signin };
+    let request = NewTicket { stream, command, header, sequence: view.sequence, arrived, is_signin };
     Ticket::new(channel, request)
 }
 

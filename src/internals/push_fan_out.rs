@@ -7,11 +7,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::config::Instance;
-use crate::dispatch::delivery::{Delivery, Step};
+use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::link::Link;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
-use crate::dispatch::{Dispatch, Parts, Settings};
+use crate::dispatch::{Dispatch, DispatchParts, Settings};
 use crate::limits::Limits;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::pressure::Pressure;
@@ -64,7 +64,7 @@ impl PushFanOut {
         let delivery = Delivery::parse(self.push.clone(), GATE, limits, serial);
         let mut delivery = delivery.expect("the push is well formed and for this gateway");
         let mut turns = 1;
-        while delivery.run(&self.dispatch, &self.link, &mut 64, Instant::now()) == Step::Yield {
+        while delivery.run(&self.dispatch, &self.link, &mut 64, Instant::now()) == DeliveryStep::Yield {
             turns += 1;
         }
         turns
@@ -88,7 +88,7 @@ fn dispatch(metrics: &Metrics) -> Rc<Dispatch> {
     let bounds = SignOutBounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
     let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&worker));
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).expect("it is a route");
-    Dispatch::new(Parts {
+    Dispatch::new(DispatchParts {
         settings: Settings {
             worker: 0,
             gate_id: GATE.to_owned(),

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::limits::KIB;
 use crate::logic::groups::{GroupBounds, GroupError, Groups};
-use crate::logic::message::{Entry, Message, Readers};
+use crate::logic::message::{IndexEntry, Message, Readers};
 use crate::logic::message_id::MessageIds;
 use crate::wire::pb;
 
@@ -125,7 +125,7 @@ struct DirectoryState {
 struct Account {
     location: Option<Location>,
     /// In the order of their ids.
-    index: VecDeque<Entry>,
+    index: VecDeque<IndexEntry>,
     acknowledged: i64,
 }
 
@@ -204,7 +204,7 @@ impl Directory {
         let mut state = self.state();
         let location = state.account(&receiver, &self.bounds)?.location.clone();
         let (message_id, send_time) = state.ids.next(SystemTime::now());
-        let entry = |direction, other: &AccountKey| Entry {
+        let entry = |direction, other: &AccountKey| IndexEntry {
             message_id,
             direction,
             send_time,
@@ -245,7 +245,7 @@ impl Directory {
         }
         let (message_id, send_time) = state.ids.next(SystemTime::now());
         for member in group.members.iter() {
-            let entry = Entry {
+            let entry = IndexEntry {
                 message_id,
                 direction: if member == sender { SENT } else { RECEIVED },
                 send_time,
@@ -277,7 +277,7 @@ impl Directory {
         let after = if after == 0 { account.acknowledged } else { after };
         let first = account.index.partition_point(|entry| entry.message_id <= after);
         let entries = account.index.range(first..).take(max);
-        entries.map(Entry::to_wire).collect()
+        entries.map(IndexEntry::to_wire).collect()
     }
 
     /// The contents of those of these messages that this account sent or received, in the order asked for.
@@ -337,7 +337,7 @@ impl DirectoryState {
         }
     }
 
-    fn file(&mut self, who: &AccountKey, entry: Entry, bounds: &DirectoryBounds) {
+    fn file(&mut self, who: &AccountKey, entry: IndexEntry, bounds: &DirectoryBounds) {
         // A sender who signed out a moment ago may have been forgotten; its copy then is not missed.
         let Some(account) = self.accounts.get_mut(who) else { return };
         account.index.push_back(entry);

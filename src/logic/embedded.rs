@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(meta_of(&header, "dest.channels"), Some(link.channel(receiver).as_str()));
             assert_eq!(push.sender, sender);
         }
-        login.settle().await;
+        login.ping().await;
 
         drop((chat, kim));
         let links = embedded.links().to_vec();

@@ -234,7 +234,7 @@ mod tests {
             let (header, push) = link.message::<pb::MessagePush>().await;
             is_push(&header, CHAT_GROUP_TALK, channels);
             assert_eq!((header.dest.as_str(), &push), (id.as_str(), &expected));
-            link.settle().await;
+            link.ping().await;
         }
         assert_eq!(town.directory.messages(), 1);
 
@@ -273,7 +273,7 @@ mod tests {
             is_push(&header, CHAT_GROUP_CREATE, channels);
             assert_eq!(notice.group_id, created.group_id);
             assert_eq!(notice.members, ["alice", "bob", "carol"]);
-            link.settle().await;
+            link.ping().await;
         }
 
         town.first.request("bob", CHAT_GROUP_DETAIL, 1, "", &get(&created.group_id)).await;
@@ -297,12 +297,12 @@ mod tests {
             town.second.request("dave", CHAT_GROUP_JOIN, 1, "", &join(account, &id)).await;
             let (header, body) = town.second.packet().await;
             assert_eq!((header.flag, header.status, body.len()), (pb::Flag::Response as i32, 0, 0));
-            town.second.settle().await;
+            town.second.ping().await;
         }
         let (header, notice) = town.first.message::<pb::GroupJoinNotify>().await;
         is_push(&header, CHAT_GROUP_JOIN, "gate01_alice_1,gate01_bob_1");
         assert_eq!((notice.group_id.as_str(), notice.account.as_str()), (id.as_str(), "dave"));
-        town.first.settle().await;
+        town.first.ping().await;
 
         // The owner takes dave out: he is told, and is pushed nothing more.
         town.first.request("alice", CHAT_GROUP_QUIT, 1, "", &quit("dave", &id)).await;
@@ -318,8 +318,8 @@ mod tests {
         is_push(&town.first.packet().await.0, CHAT_GROUP_TALK, "gate01_bob_1");
         town.second.request("dave", CHAT_GROUP_QUIT, 2, "", &quit("dave", &id)).await;
         town.second.expect_status(Status::Success).await;
-        town.first.settle().await;
-        town.second.settle().await;
+        town.first.ping().await;
+        town.second.ping().await;
     }
 
     /// G7, and what protocol §3 says of statuses: 100 is for users, 101 for developers.
@@ -356,7 +356,7 @@ mod tests {
         }
         town.second.request("mallory", CHAT_GROUP_JOIN, 1, "", &join("alice", &id)).await;
         town.second.expect_status(Status::SessionNotFound).await;
-        town.first.settle().await;
+        town.first.ping().await;
         assert_eq!(town.directory.messages(), 0);
     }
 

@@ -78,7 +78,7 @@ impl Default for LinkLimits {
 }
 
 /// What the links of one server share.
-pub(super) struct Service {
+pub(super) struct LinkContext {
     pub(super) name: String,
     pub(super) known: KnownGateway,
     pub(super) limits: LinkLimits,
@@ -89,7 +89,7 @@ pub(super) struct Service {
 
 /// Why a link ended, for the log.
 #[derive(Debug, thiserror::Error)]
-enum End {
+enum GatewayLinkEnd {
     #[error("the gateway closed it")]
     Peer,
     #[error(transparent)]
@@ -105,7 +105,7 @@ enum End {
 }
 
 /// Serves one connection until it ends. Dropping the future ends it at once.
-pub(super) async fn run(stream: TcpStream, service: Arc<Service>) {
+pub(super) async fn run(stream: TcpStream, service: Arc<LinkContext>) {
     // Packets are gathered by the writer; waiting for more would only delay answers.
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
@@ -136,7 +136,7 @@ pub(super) async fn run(stream: TcpStream, service: Arc<Service>) {
         send_queue: Arc::clone(&send_queue),
         links: service.links.clone(),
     };
-    let end = Link::new(origin, frames, write, &service).serve(&service).await;
+    let end = GatewayLink::new(origin, frames, write, &service).serve(&service).await;
     drop(registration);
     service.links.record_many(LinkEvent::LostUnwritten, send_queue.unwritten());
     info!(service = ?service.name, ?gateway, %end, "link to a gateway ended");
@@ -162,15 +162,15 @@ async fn refuse(mut frames: FrameReader, mut write: OwnedWriteHalf, refusal: Byt
 }
 
 /// A link after its handshake.
-struct Link {
+struct GatewayLink {
     origin: RequestOrigin,
     frames: FrameReader,
     queues: ChannelQueues,
     writer: AbortOnDropHandle<io::Result<()>>,
 }
 
-impl Link {
-    fn new(origin: RequestOrigin, frames: FrameReader, write: OwnedWriteHalf, service: &Service) -> Self {
+impl GatewayLink {
+    fn new(origin: RequestOrigin, frames: FrameReader, write: OwnedWriteHalf, service: &LinkContext) -> Self {
         let send_queue = Arc::clone(&origin.send_queue);
         let stall = service.limits.write_stall;
         let writer = tokio::spawn(async move { send_queue.write_to(write, stall).await });
@@ -182,22 +182,26 @@ impl Link {
         Self { origin, frames, queues, writer: AbortOnDropHandle::new(writer) }
     }
 
-    async fn serve(mut self, service: &Service) -> End {
+    async fn serve(mut self, service: &LinkContext) -> GatewayLinkEnd {
         let end = self.read_all(service).await;
         match &end {
-            End::Stopping => self.stop(service).await,
+            GatewayLinkEnd::Stopping => self.stop(service).await,
             // The writer has said farewell, or nothing more can be said.
-            End::Replaced if !self.origin.send_queue.is_cut() => {
+            GatewayLinkEnd::Replaced if !self.origin.send_queue.is_cut() => {
                 let _ = timeout(LINGER, self.frames.drain()).await;
             }
-            End::Peer | End::Read(_) | End::Idle | End::Replaced | End::Write(_) => {
+            GatewayLinkEnd::Peer
+            | GatewayLinkEnd::Read(_)
+            | GatewayLinkEnd::Idle
+            | GatewayLinkEnd::Replaced
+            | GatewayLinkEnd::Write(_) => {
                 self.origin.send_queue.cut();
             }
         }
         end
     }
 
-    async fn read_all(&mut self, service: &Service) -> End {
+    async fn read_all(&mut self, service: &LinkContext) -> GatewayLinkEnd {
         let mut heard = Instant::now();
         let idle = sleep_until(heard + service.limits.idle);
         tokio::pin!(idle);
@@ -206,28 +210,28 @@ impl Link {
                 frame = self.frames.next() => {
                     heard = Instant::now();
                     match frame {
-                        Ok(Some(frame)) if frame.opcode == Opcode::Close => return End::Peer,
+                        Ok(Some(frame)) if frame.opcode == Opcode::Close => return GatewayLinkEnd::Peer,
                         Ok(Some(frame)) => self.take_frame(frame),
-                        Ok(None) => return End::Peer,
+                        Ok(None) => return GatewayLinkEnd::Peer,
                         Err(error) => {
                             if let ReadError::Frame(_) = error {
                                 self.links().record(LinkEvent::BadFrame);
                             }
-                            return End::Read(error);
+                            return GatewayLinkEnd::Read(error);
                         }
                     }
                 }
                 Some(()) = self.queues.advance() => {}
                 written = &mut self.writer => return match written {
-                    Ok(Err(error)) => End::Write(error),
+                    Ok(Err(error)) => GatewayLinkEnd::Write(error),
                     // The writer does not panic and is not aborted while this task reads.
-                    Ok(Ok(())) | Err(_) => End::Replaced,
+                    Ok(Ok(())) | Err(_) => GatewayLinkEnd::Replaced,
                 },
-                () = service.stopping.cancelled() => return End::Stopping,
+                () = service.stopping.cancelled() => return GatewayLinkEnd::Stopping,
                 // The timer is moved only when it fires, not with every frame.
                 () = &mut idle => {
                     if heard.elapsed() >= service.limits.idle {
-                        return End::Idle;
+                        return GatewayLinkEnd::Idle;
                     }
                     idle.as_mut().reset(heard + service.limits.idle);
                 }
@@ -236,7 +240,7 @@ impl Link {
     }
 
     /// Lets running handlers end and what is queued leave, then closes.
-    async fn stop(&mut self, service: &Service) {
+    async fn stop(&mut self, service: &LinkContext) {
         let ending = async {
             while !self.queues.is_idle() {
                 self.queues.advance().await;
@@ -354,7 +358,7 @@ mod tests {
             slow.write(&[byte]).await;
             tokio::task::yield_now().await;
         }
-        slow.settle().await;
+        slow.ping().await;
         assert_eq!(links.gateways(), ["gate01"]);
 
         let bad: [&[u8]; 4] = [
@@ -410,7 +414,7 @@ mod tests {
         );
         assert_eq!(old.frame().await, None);
         drop(old);
-        new.settle().await;
+        new.ping().await;
         // The end of the old link has not taken the new one out.
         assert_eq!(links.gateways(), ["gate01"]);
         let push = Push { command: "echo.push".to_owned(), ..Push::default() };
@@ -430,7 +434,7 @@ mod tests {
         let refusal = second.frame().await.unwrap();
         assert_eq!((refusal.opcode, &refusal.payload[..]), (Opcode::Close, &b"channelId is repeated"[..]));
         assert_eq!(second.frame().await, None);
-        first.settle().await;
+        first.ping().await;
         assert_eq!(links.count(LinkEvent::Refused), 1);
     }
 
@@ -454,7 +458,7 @@ mod tests {
         }
         gateway.write(&frame::encode(Opcode::Text, b"hello")).await;
         gateway.write(&frame::encode(Opcode::Pong, b"")).await;
-        gateway.settle().await;
+        gateway.ping().await;
         assert_eq!(links.count(LinkEvent::BadPacket), bad.len() as u64);
         assert_eq!(links.count(LinkEvent::IgnoredFrame), 1);
 
@@ -588,7 +592,7 @@ mod tests {
         // Every push is accounted for: in the gateway's hands, in the kernel's when it was cut, or lost.
         let lost = links.count(LinkEvent::LostUnwritten);
         assert!(lost > 0 && lost <= u64::from(sent - received), "{lost} lost of {sent}, {received} received");
-        healthy.settle().await;
+        healthy.ping().await;
         assert_eq!(links.gateways(), ["gate02"]);
         // After the cut nothing is sent that the gateway could take for the next in order.
         assert_eq!(links.push(&Push::default(), &[Target { gateway: "gate01", channel: "c" }]), 0);

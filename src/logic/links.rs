@@ -242,7 +242,7 @@ impl Links {
         gateway: &Arc<str>,
         send_queue: &Arc<SendQueue>,
         known: KnownGateway,
-    ) -> Result<Registration, Bytes> {
+    ) -> Result<LinkRegistration, Bytes> {
         let mut live = self.live();
         if known == KnownGateway::Refuse && live.contains_key(gateway) {
             drop(live);
@@ -256,7 +256,7 @@ impl Links {
             old.close(frame::encode(Opcode::Close, LINK_REPLACED));
         }
         self.record(LinkEvent::Linked);
-        Ok(Registration {
+        Ok(LinkRegistration {
             links: self.clone(),
             gateway: Arc::clone(gateway),
             send_queue: Arc::clone(send_queue),
@@ -288,13 +288,13 @@ fn packet_share(channels: &[&str]) -> usize {
 
 /// A link's place among the live ones; dropping it gives the place up, unless a newer link has taken it.
 #[derive(Debug)]
-pub(super) struct Registration {
+pub(super) struct LinkRegistration {
     links: Links,
     gateway: Arc<str>,
     send_queue: Arc<SendQueue>,
 }
 
-impl Drop for Registration {
+impl Drop for LinkRegistration {
     fn drop(&mut self) {
         let mut live = self.links.live();
         if live.get(&self.gateway).is_some_and(|current| Arc::ptr_eq(current, &self.send_queue)) {
@@ -344,7 +344,7 @@ mod tests {
             assert_eq!(meta_of(&header, "dest.logic"), Some(gateway.id.as_str()));
             assert_eq!(meta_of(&header, "dest.channels"), Some(channels));
             assert_eq!((header.flag, header.sequence, &body[..]), (pb::Flag::Push as i32, 42, &b"hi"[..]));
-            gateway.settle().await;
+            gateway.ping().await;
         }
     }
 

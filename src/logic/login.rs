@@ -119,7 +119,7 @@ mod tests {
         old.sign_in("alice").await;
         new.sign_in_on("gate02_alice_9", "alice", "other_app").await;
         new.expect_status(Status::Success).await;
-        old.settle().await;
+        old.ping().await;
 
         new.sign_in("alice").await;
         let (header, kick) = old.message::<pb::KickOutNotify>().await;
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(kick.channel_id, "gate01_alice_1");
         // Signing in again on the same channel kicks nobody.
         new.sign_in("alice").await;
-        new.settle().await;
+        new.ping().await;
         assert_eq!(directory.signed_in(), 2);
     }
 
@@ -144,10 +144,10 @@ mod tests {
             gateway.packet().await;
         }
         gateway.request_of("gate01_alice_1", "alice", LOGIN_SIGNOUT, 0, "", Vec::new()).await;
-        gateway.settle().await;
+        gateway.ping().await;
         assert_eq!(&*directory.locate(&alice).unwrap().channel_id, "gate01_alice_2");
         gateway.request_of("gate01_alice_2", "alice", LOGIN_SIGNOUT, 0, "", Vec::new()).await;
-        gateway.settle().await;
+        gateway.ping().await;
         assert_eq!(directory.locate(&alice), None);
         assert_eq!(directory.signed_in(), 0);
     }

@@ -35,7 +35,7 @@ pub(super) fn pushed(
 
 /// One message in the index of one account.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     pub(super) message_id: i64,
     pub(super) direction: i32,
     pub(super) send_time: i64,
@@ -43,7 +43,7 @@ pub(super) struct Entry {
     pub(super) group: Option<Arc<str>>,
 }
 
-impl Entry {
+impl IndexEntry {
     pub(super) fn to_wire(&self) -> pb::MessageIndex {
         pb::MessageIndex {
             message_id: self.message_id,

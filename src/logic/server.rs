@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::limits::ACCEPT_PAUSE;
-use crate::logic::link::{self, LinkLimits, Service};
+use crate::logic::link::{self, LinkContext, LinkLimits};
 use crate::logic::links::{KnownGateway, Links};
 use crate::logic::request::Request;
 use crate::logic::routes::Routes;
@@ -101,7 +101,7 @@ impl LogicServer {
     ///
     /// Dropping the future ends everything at once.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let service = Arc::new(Service {
+        let service = Arc::new(LinkContext {
             name: self.service,
             known: self.known,
             limits: self.limits,
@@ -131,7 +131,7 @@ impl std::fmt::Debug for LogicServer {
 }
 
 /// Accepts for ever. What a gateway does or does not do delays no other: each has its task.
-async fn accept_all(listener: &TcpListener, service: &Arc<Service>, tasks: &mut JoinSet<()>) {
+async fn accept_all(listener: &TcpListener, service: &Arc<LinkContext>, tasks: &mut JoinSet<()>) {
     let mut pause = AcceptPause::new(ACCEPT_PAUSE);
     loop {
         let accepted = tokio::select! {
@@ -156,7 +156,7 @@ async fn accept_all(listener: &TcpListener, service: &Arc<Service>, tasks: &mut 
     }
 }
 
-fn admit(stream: TcpStream, service: &Arc<Service>, tasks: &mut JoinSet<()>) {
+fn admit(stream: TcpStream, service: &Arc<LinkContext>, tasks: &mut JoinSet<()>) {
     if tasks.len() >= MAX_LINKS {
         warn!(service = ?service.name, "a gateway was turned away: too many connections");
         return;

@@ -52,12 +52,12 @@ impl TestGateway {
     /// A link that is known to the server: it has answered a ping.
     pub(super) async fn link(address: SocketAddr, id: &str, dialect: Dialect) -> Self {
         let mut gateway = Self::greet(address, id, dialect).await;
-        gateway.settle().await;
+        gateway.ping().await;
         gateway
     }
 
     /// Waits until the server has handled all that was sent, and nothing is on its way back.
-    pub(super) async fn settle(&mut self) {
+    pub(super) async fn ping(&mut self) {
         self.write(&frame::encode(Opcode::Ping, &[])).await;
         let answer = self.frame().await.expect("the link has ended");
         assert_eq!(answer.opcode, Opcode::Pong, "unexpected: {answer:?}");

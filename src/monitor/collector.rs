@@ -21,7 +21,7 @@ use super::link::LinkMetrics;
 use super::log_lines;
 use super::metrics::Cells;
 use super::worker::{Counters, STATUSES, WorkerMetrics};
-use crate::resolve::{Counts, Resolver};
+use crate::resolve::{Resolver, ResolverCounts};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 
@@ -260,7 +260,7 @@ fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
 }
 
 fn resolver(resolver: &Resolver) -> [MetricFamily; 2] {
-    let Counts { failed, late, full, under_way } = resolver.counts();
+    let ResolverCounts { failed, late, full, under_way } = resolver.counts();
     let mut errors = Family::new(&of::DNS_ERRORS);
     for kind in DnsError::ALL {
         let count = match kind {

@@ -14,7 +14,7 @@ pub(super) struct Fullness {
 
 /// How it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Occupancy {
     /// There is no more, or somebody was refused since the last look.
     Full,
     /// Neither this nor that.
@@ -25,10 +25,10 @@ pub(super) enum Found {
 
 impl Fullness {
     /// What changed: it is full now, or it is no longer.
-    pub(super) fn observe(&mut self, now: Instant, found: Found) -> Option<bool> {
-        if found != Found::Roomy {
+    pub(super) fn observe(&mut self, now: Instant, found: Occupancy) -> Option<bool> {
+        if found != Occupancy::Roomy {
             self.roomy_since = None;
-            return (found == Found::Full && !std::mem::replace(&mut self.is_full, true)).then_some(true);
+            return (found == Occupancy::Full && !std::mem::replace(&mut self.is_full, true)).then_some(true);
         }
         let since = *self.roomy_since.get_or_insert(now);
         let ends = self.is_full && now.saturating_duration_since(since) >= LEVEL_HOLD;
@@ -41,7 +41,7 @@ impl Fullness {
 mod tests {
     use std::time::Duration;
 
-    use super::Found::{Full, Nearly, Roomy};
+    use super::Occupancy::{Full, Nearly, Roomy};
     use super::*;
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::listener::Listener;
+use super::listener::MonitorListener;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
 use super::visitors::{Place, Visitors};
@@ -100,7 +100,7 @@ impl MonitorServer {
             .map_err(MonitorStartError::Thread)?;
         let listener = {
             let _entered = runtime.enter();
-            Listener::new(listener).map_err(MonitorStartError::Listener)?
+            MonitorListener::new(listener).map_err(MonitorStartError::Listener)?
         };
         let shown = Arc::new(Shown::new(metrics, readiness));
         let (stop, stopped) = oneshot::channel();
@@ -136,7 +136,7 @@ impl Drop for MonitorServer {
 }
 
 /// Ends never: errors are waited out by the listener.
-async fn serve(listener: Listener, shown: Arc<Shown>) {
+async fn serve(listener: MonitorListener, shown: Arc<Shown>) {
     let visitors = Visitors::new();
     let mut tasks = JoinSet::new();
     for number in 0.. {

@@ -14,7 +14,7 @@ use crate::net::accept_pause::AcceptPause;
 const SPARE: usize = 2;
 
 /// The listening socket with its spare files.
-pub(super) struct Listener {
+pub(super) struct MonitorListener {
     inner: TcpListener,
     spare: Spare,
 }
@@ -42,7 +42,7 @@ impl Spare {
     }
 }
 
-impl Listener {
+impl MonitorListener {
     /// Must be called within the monitor's runtime.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ mod tests {
     async fn h21_spare_files_are_given_away_and_made_up_for() {
         let socket = Socket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        let listener = Listener::new(socket).unwrap();
+        let listener = MonitorListener::new(socket).unwrap();
         let spare = listener.spare();
         assert_eq!([0; 4].map(|_| spare.release()), [true, true, false, false]);
         spare.refill();

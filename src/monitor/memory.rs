@@ -30,7 +30,7 @@ type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Where the memory budget comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum BudgetSource {
     Configured,
     Cgroup,
     Machine,
@@ -44,7 +44,7 @@ pub struct MemoryBudget {
     pub budget: Budget,
     /// What those who have not signed in may use of it, bytes.
     pub before_login: u64,
-    source: Source,
+    source: BudgetSource,
     queued_is_configured: bool,
     before_login_is_configured: bool,
 }
@@ -58,7 +58,7 @@ impl MemoryBudget {
     fn from(limits: &Limits, read: Read<'_>) -> Self {
         let (memory, source) = match limits.memory {
             0 => available(read),
-            configured => (configured as u64, Source::Configured),
+            configured => (configured as u64, BudgetSource::Configured),
         };
         let queued_is_configured = limits.queued_bytes != 0;
         let queued =
@@ -77,10 +77,10 @@ impl fmt::Display for MemoryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Budget { memory, queued } = self.budget;
         let source = match self.source {
-            Source::Configured => "as configured".to_owned(),
-            Source::Cgroup => format!("{MEMORY_SHARE} % of the cgroup's limit"),
-            Source::Machine => format!("{MEMORY_SHARE} % of the machine's memory"),
-            Source::Assumed => "assumed, the system does not say how much there is".to_owned(),
+            BudgetSource::Configured => "as configured".to_owned(),
+            BudgetSource::Cgroup => format!("{MEMORY_SHARE} % of the cgroup's limit"),
+            BudgetSource::Machine => format!("{MEMORY_SHARE} % of the machine's memory"),
+            BudgetSource::Assumed => "assumed, the system does not say how much there is".to_owned(),
         };
         let share = |is_configured, share| match is_configured {
             true => "as configured".to_owned(),
@@ -112,15 +112,17 @@ pub(super) fn purge() {
     drop(std::hint::black_box(part));
 }
 
-fn available(read: Read<'_>) -> (u64, Source) {
+fn available(read: Read<'_>) -> (u64, BudgetSource) {
     let machine = read("/proc/meminfo").and_then(|text| kib_field(&text, "MemTotal:"));
     let cgroup = read("/proc/self/cgroup").and_then(|text| cgroup_limit(&text, read));
     match (cgroup, machine) {
         // A cgroup without a limit says a number beyond all memory, or nothing.
-        (Some(limit), Some(machine)) if limit < machine => (percent(limit, MEMORY_SHARE), Source::Cgroup),
-        (_, Some(machine)) => (percent(machine, MEMORY_SHARE), Source::Machine),
-        (Some(limit), None) => (percent(limit, MEMORY_SHARE), Source::Cgroup),
-        (None, None) => (ASSUMED, Source::Assumed),
+        (Some(limit), Some(machine)) if limit < machine => {
+            (percent(limit, MEMORY_SHARE), BudgetSource::Cgroup)
+        }
+        (_, Some(machine)) => (percent(machine, MEMORY_SHARE), BudgetSource::Machine),
+        (Some(limit), None) => (percent(limit, MEMORY_SHARE), BudgetSource::Cgroup),
+        (None, None) => (ASSUMED, BudgetSource::Assumed),
     }
 }
 
@@ -168,7 +170,7 @@ mod tests {
         MemoryBudget::from(limits, &read)
     }
 
-    fn found(files: &[(&str, &str)]) -> (u64, Source) {
+    fn found(files: &[(&str, &str)]) -> (u64, BudgetSource) {
         let found = budget(&Limits::default(), files);
         assert_eq!(found.budget.queued, found.budget.memory / 4);
         (found.budget.memory, found.source)
@@ -178,27 +180,27 @@ mod tests {
     fn f11_the_cgroup_limit_counts_before_the_memory_of_the_machine() {
         let proc = |cgroup| [("/proc/meminfo", MEMINFO), ("/proc/self/cgroup", cgroup)];
         let with = |cgroup, path, text| found(&[&proc(cgroup)[..], &[(path, text)]].concat());
-        let machine = (819_200, Source::Machine);
+        let machine = (819_200, BudgetSource::Machine);
         assert_eq!(found(&[("/proc/meminfo", MEMINFO)]), machine);
         assert_eq!(found(&proc("0::/\n")), machine);
         for (cgroup, path, text, expected) in [
             ("0::/\n", "/sys/fs/cgroup/memory.max", "max\n", machine),
-            ("0::/\n", "/sys/fs/cgroup/memory.max", "1000\n", (800, Source::Cgroup)),
-            ("0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max", "1000\n", (800, Source::Cgroup)),
-            ("0::/a/b\n", "/sys/fs/cgroup/a/memory.max", "1000\n", (800, Source::Cgroup)),
-            ("0::/a/b\n", "/sys/fs/cgroup/memory.max", "1000\n", (800, Source::Cgroup)),
+            ("0::/\n", "/sys/fs/cgroup/memory.max", "1000\n", (800, BudgetSource::Cgroup)),
+            ("0::/a/b\n", "/sys/fs/cgroup/a/b/memory.max", "1000\n", (800, BudgetSource::Cgroup)),
+            ("0::/a/b\n", "/sys/fs/cgroup/a/memory.max", "1000\n", (800, BudgetSource::Cgroup)),
+            ("0::/a/b\n", "/sys/fs/cgroup/memory.max", "1000\n", (800, BudgetSource::Cgroup)),
             ("0::/a\n", "/sys/fs/cgroup/b/memory.max", "1000\n", machine),
             (
                 "4:memory:/x\n0::/\n",
                 "/sys/fs/cgroup/memory/x/memory.limit_in_bytes",
                 "2000\n",
-                (1_600, Source::Cgroup),
+                (1_600, BudgetSource::Cgroup),
             ),
             (
                 "4:cpu,memory:/x\n",
                 "/sys/fs/cgroup/memory/memory.limit_in_bytes",
                 "2000\n",
-                (1_600, Source::Cgroup),
+                (1_600, BudgetSource::Cgroup),
             ),
             ("4:memory:/\n", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n", machine),
             ("4:cpu:/x\n", "/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "2000\n", machine),
@@ -215,8 +217,8 @@ mod tests {
             ("/sys/fs/cgroup/a/memory.max", "500\n"),
             ("/sys/fs/cgroup/a/b/memory.max", "1000\n"),
         ];
-        assert_eq!(found(&files), (400, Source::Cgroup));
-        assert_eq!(found(&files[1..]), (400, Source::Cgroup), "without the machine's word");
+        assert_eq!(found(&files), (400, BudgetSource::Cgroup));
+        assert_eq!(found(&files[1..]), (400, BudgetSource::Cgroup), "without the machine's word");
     }
 
     #[test]
@@ -228,7 +230,7 @@ mod tests {
             "limits.memory is 1073741824 (assumed, the system does not say how much there is), limits.queued_bytes is \
              268435456 (25 % of it), limits.before_login_bytes is 107374182 (10 % of it)"
         );
-        assert_eq!(found(&[("/proc/meminfo", "MemTotal: lots\n")]).1, Source::Assumed);
+        assert_eq!(found(&[("/proc/meminfo", "MemTotal: lots\n")]).1, BudgetSource::Assumed);
     }
 
     #[test]
@@ -250,7 +252,7 @@ mod tests {
     #[test]
     fn this_machine_says_how_much_there_is_and_how_much_this_test_has() {
         let budget = MemoryBudget::of(&Limits::default());
-        assert_ne!(budget.source, Source::Assumed);
+        assert_ne!(budget.source, BudgetSource::Assumed);
         let resident = resident().unwrap();
         assert!(resident > 1 << 20 && resident < budget.budget.memory, "{resident} of {budget}");
     }

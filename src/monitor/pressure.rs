@@ -9,7 +9,7 @@ use super::overload::{Demand, Level};
 
 /// What one look at the process came to.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Told {
+pub struct PressureState {
     /// What is demanded of all workers together.
     pub demand: Demand,
     /// Bytes that waited to be written to clients, or came from them as parts of frames, of all workers.
@@ -26,26 +26,26 @@ struct Published {
 #[derive(Debug, Clone)]
 pub struct Pressure {
     published: Arc<Published>,
-    told: watch::Receiver<Told>,
+    told: watch::Receiver<PressureState>,
 }
 
 /// The side of whoever looks at the process.
 #[derive(Debug)]
 pub(super) struct PressureSender {
     published: Arc<Published>,
-    told: watch::Sender<Told>,
+    told: watch::Sender<PressureState>,
 }
 
 /// Both sides.
 pub(super) fn pressure() -> (PressureSender, Pressure) {
-    let (sender, told) = watch::channel(Told::default());
+    let (sender, told) = watch::channel(PressureState::default());
     let published = Arc::<Published>::default();
     (PressureSender { published: Arc::clone(&published), told: sender }, Pressure { published, told })
 }
 
 impl PressureSender {
     /// Publishes the level; the workers are woken only when there is something to do.
-    pub(super) fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: PressureState) {
         let Demand { level, shed, close_newest, pause_backends, .. } = told.demand;
         self.published.level.store(level as u8, Relaxed);
         let was_paused = self.published.paused.swap(pause_backends, Relaxed);
@@ -95,7 +95,7 @@ impl Pressure {
 
     /// Resolves with the next demand; none when nobody looks any more. Demands that were not taken in time are
     /// replaced by the newest. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Told> {
+    pub(crate) async fn next(&mut self) -> Option<PressureState> {
         self.told.changed().await.ok()?;
         Some(*self.told.borrow_and_update())
     }
@@ -108,9 +108,9 @@ mod tests {
 
     use super::*;
 
-    fn told(shed: u64, pause_backends: bool) -> Told {
+    fn told(shed: u64, pause_backends: bool) -> PressureState {
         let demand = Demand { level: Level::Shed, shed, pause_backends, ..Demand::default() };
-        Told { demand, held: 7 }
+        PressureState { demand, held: 7 }
     }
 
     #[test]

@@ -11,12 +11,12 @@ use tracing::{info, warn};
 
 use super::events::event::{Event, Severity, Subject};
 use super::events::{PROCESS, STRANGERS};
-use super::fullness::{Found, Fullness};
+use super::fullness::{Fullness, Occupancy};
 use super::labels::Reject;
 use super::memory::{self, MemoryBudget};
 use super::metrics::{Memory, Metrics};
 use super::overload::{Level, Overload, Reading};
-use super::pressure::{Pressure, PressureSender, Told, pressure};
+use super::pressure::{Pressure, PressureSender, PressureState, pressure};
 use super::readiness::Readiness;
 use crate::limits::{LAG_ALARM, LAG_LINE_EVERY, PRESSURE_LOOK, RESIDENT_LOOK};
 
@@ -32,10 +32,14 @@ impl Watchdog {
     ///
     /// # Errors
     /// The machine gives no thread.
-    pub fn start(metrics: Metrics, budget: MemoryBudget, places: Places) -> io::Result<(Self, Pressure)> {
+    pub fn start(
+        metrics: Metrics,
+        budget: MemoryBudget,
+        capacity: ConnectionCapacity,
+    ) -> io::Result<(Self, Pressure)> {
         info!(event = "memory_budget", "{budget}");
         let (sender, pressure) = pressure();
-        let mut watch = Watch::new(metrics, budget, places, sender);
+        let mut watch = WatchdogTask::new(metrics, budget, capacity, sender);
         watch.look(Instant::now());
         // Nothing is ever sent: its end is what is said.
         let (stop, stopped) = sync_channel(0);
@@ -57,7 +61,7 @@ impl Drop for Watchdog {
 
 /// How many clients may be connected, and who wants to know that no more can.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionCapacity {
     /// Of the process.
     pub max_connections: usize,
     /// Told when there are so many, and when there is room again.
@@ -68,15 +72,15 @@ pub struct Places {
 /// before less than that is taken.
 const ROOMY: u64 = 95;
 
-struct Watch {
+struct WatchdogTask {
     metrics: Metrics,
     overload: Overload,
     budget: MemoryBudget,
     sender: PressureSender,
-    told: Told,
+    told: PressureState,
     resident_at: Option<Instant>,
     alarms: Vec<LagAlarm>,
-    places: Places,
+    capacity: ConnectionCapacity,
     full: Fullness,
     /// Of the memory of those who have not signed in.
     crowded: Fullness,
@@ -84,22 +88,27 @@ struct Watch {
     refused: [u64; 2],
 }
 
-impl Watch {
-    fn new(metrics: Metrics, budget: MemoryBudget, places: Places, sender: PressureSender) -> Self {
+impl WatchdogTask {
+    fn new(
+        metrics: Metrics,
+        budget: MemoryBudget,
+        capacity: ConnectionCapacity,
+        sender: PressureSender,
+    ) -> Self {
         metrics.memory(Memory::Limit, budget.budget.memory);
         metrics.memory(Memory::QueueLimit, budget.budget.queued);
         metrics.memory(Memory::BeforeLoginLimit, budget.before_login);
-        metrics.max_connections(places.max_connections as u64);
+        metrics.max_connections(capacity.max_connections as u64);
         let alarms = (0..metrics.workers()).map(|_| LagAlarm::default()).collect();
         Self {
             metrics,
             overload: Overload::new(budget.budget),
             budget,
             sender,
-            told: Told::default(),
+            told: PressureState::default(),
             resident_at: None,
             alarms,
-            places,
+            capacity,
             full: Fullness::default(),
             crowded: Fullness::default(),
             refused: [0; 2],
@@ -128,7 +137,7 @@ impl Watch {
         let demand = self.overload.observe(now, reading);
         self.metrics.overload(demand.level);
         self.metrics.backends_paused(demand.pause_backends);
-        let before = std::mem::replace(&mut self.told, Told { demand, held: reading.held() });
+        let before = std::mem::replace(&mut self.told, PressureState { demand, held: reading.held() });
         self.sender.tell(self.told);
         if demand.purge {
             // The allocator was asked before this reading, and is asked before the next one, which judges.
@@ -156,16 +165,16 @@ impl Watch {
 
     /// Returns `true` if the process is full of clients (row H20).
     fn look_at_places(&mut self, now: Instant) {
-        let (open, max) = (self.metrics.connections(), self.places.max_connections as u64);
+        let (open, max) = (self.metrics.connections(), self.capacity.max_connections as u64);
         let refused = self.metrics.rejected(Reject::Connections);
         let was_refused = std::mem::replace(&mut self.refused[0], refused) != refused;
         let found = match open {
-            open if was_refused || open >= max => Found::Full,
-            open if open <= max / 100 * ROOMY + max % 100 * ROOMY / 100 => Found::Roomy,
-            _ => Found::Nearly,
+            open if was_refused || open >= max => Occupancy::Full,
+            open if open <= max / 100 * ROOMY + max % 100 * ROOMY / 100 => Occupancy::Roomy,
+            _ => Occupancy::Nearly,
         };
         let Some(is_full) = self.full.observe(now, found) else { return };
-        if let Some(readiness) = &self.places.readiness {
+        if let Some(readiness) = &self.capacity.readiness {
             readiness.full(is_full);
         }
         let events = self.metrics.events();
@@ -181,7 +190,7 @@ impl Watch {
             [Reject::BeforeLogin, Reject::BeforeLoginClosed].map(|reason| self.metrics.rejected(reason));
         let refused = turned_away.iter().sum();
         let was_refused = std::mem::replace(&mut self.refused[1], refused) != refused;
-        let found = if was_refused { Found::Full } else { Found::Roomy };
+        let found = if was_refused { Occupancy::Full } else { Occupancy::Roomy };
         let Some(is_full) = self.crowded.observe(now, found) else { return };
         let events = self.metrics.events();
         if !is_full {
@@ -259,12 +268,13 @@ mod tests {
     use crate::monitor::metrics::Transport;
     use crate::wire::close::CloseReason;
 
-    fn watch(queued_bytes: usize) -> (Watch, Metrics, Pressure) {
+    fn watch(queued_bytes: usize) -> (WatchdogTask, Metrics, Pressure) {
         let metrics = Metrics::new("gate01", 2, Vec::new());
         let limits = Limits { queued_bytes, memory: usize::MAX, ..Limits::default() };
         let (sender, pressure) = pressure();
-        let places = Places { max_connections: 10, readiness: Some(Arc::new(Readiness::new(0, []))) };
-        (Watch::new(metrics.clone(), MemoryBudget::of(&limits), places, sender), metrics, pressure)
+        let capacity =
+            ConnectionCapacity { max_connections: 10, readiness: Some(Arc::new(Readiness::new(0, []))) };
+        (WatchdogTask::new(metrics.clone(), MemoryBudget::of(&limits), capacity, sender), metrics, pressure)
     }
 
     fn shows(metrics: &Metrics, line: &str) -> bool {
@@ -306,7 +316,7 @@ mod tests {
         let (watchdog, mut pressure) = Watchdog::start(
             metrics.clone(),
             MemoryBudget::of(&limits),
-            Places { max_connections: 10, readiness: None },
+            ConnectionCapacity { max_connections: 10, readiness: None },
         )
         .unwrap();
         metrics.worker(0).queued(1, 99);
@@ -329,7 +339,7 @@ mod tests {
     #[test]
     fn h20_a_full_process_is_told_of_and_not_ready_until_it_has_had_room_for_a_second() {
         let (mut watch, metrics, _pressure) = watch(1_000);
-        let readiness = Arc::clone(watch.places.readiness.as_ref().unwrap());
+        let readiness = Arc::clone(watch.capacity.readiness.as_ref().unwrap());
         let now = Instant::now();
         let (worker, full) = (metrics.worker(1), "connections_full");
         let mut look = |after: u64| {

@@ -142,7 +142,7 @@ impl WorkerMetrics {
     }
 
     /// An instance is linked again, or has left for good: neither lost nor refusing.
-    pub fn instance_settled(&self, service: &str, instance: &str, zone: &str) {
+    pub fn clear_instance(&self, service: &str, instance: &str, zone: &str) {
         self.clear(&Subject::instance_lost(service, instance, zone));
         self.clear(&Subject::link_refused(service, instance, zone));
     }

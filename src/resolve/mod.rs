@@ -69,7 +69,7 @@ pub enum ResolveError {
 
 /// No connection came about.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub enum TcpConnectError {
     /// There is no address to connect to.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -83,7 +83,7 @@ pub enum ConnectError {
 
 /// What went wrong since the start, and what is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
+pub struct ResolverCounts {
     /// Look-ups that failed.
     pub failed: u64,
     /// Askers who went on without an answer: with the last good one, or with none.
@@ -177,15 +177,20 @@ impl Resolver {
     /// Cancel safe: a connection that was not returned is closed. Nothing is written on any.
     ///
     /// # Errors
-    /// [`ConnectError`].
-    pub async fn connect(&self, host: &str, port: u16, deadline: Instant) -> Result<TcpStream, ConnectError> {
+    /// [`TcpConnectError`].
+    pub async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<TcpStream, TcpConnectError> {
         let addresses = self.resolve(host, port, deadline).await?;
         let delay = attempt_delay(addresses.len(), deadline.saturating_duration_since(Instant::now()));
         let attempts = addresses.into_iter().map(TcpStream::connect);
         let connected = timeout_at(deadline, first_of(attempts, || sleep(delay))).await;
-        let connected = connected.map_err(|_| ConnectError::Timeout)?;
+        let connected = connected.map_err(|_| TcpConnectError::Timeout)?;
         connected.map_err(|mut errors| {
-            ConnectError::Io(errors.pop().unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+            TcpConnectError::Io(errors.pop().unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
         })
     }
 
@@ -196,10 +201,15 @@ impl Resolver {
     }
 
     /// What went wrong, and what is under way.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> ResolverCounts {
         let SharedResolver { failed, late, full, .. } = &*self.0;
         let under_way = self.names().under_way();
-        Counts { failed: failed.load(Relaxed), late: late.load(Relaxed), full: full.load(Relaxed), under_way }
+        ResolverCounts {
+            failed: failed.load(Relaxed),
+            late: late.load(Relaxed),
+            full: full.load(Relaxed),
+            under_way,
+        }
     }
 
     fn ask(&self, host: &str) -> Result<Asked, ResolveError> {

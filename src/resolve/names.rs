@@ -212,11 +212,11 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     let mut mixed = Vec::new();
     loop {
-        let turn = [first.next(), second.next()];
-        if turn == [None; 2] {
+        let round = [first.next(), second.next()];
+        if round == [None; 2] {
             return mixed;
         }
-        for address in turn.into_iter().flatten() {
+        for address in round.into_iter().flatten() {
             if mixed.len() < RESOLVED_ADDRESSES && !mixed.contains(&address) {
                 mixed.push(address);
             }

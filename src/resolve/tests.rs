@@ -150,11 +150,11 @@ async fn h14_a_connection_comes_about_over_the_second_address_when_the_first_is_
     drop(listener);
     let deadline = Instant::now() + Duration::from_millis(100);
     let nobody = resolver.connect("a", port, deadline).await.unwrap_err();
-    assert!(matches!(nobody, ConnectError::Timeout), "the silent one may still answer: {nobody}");
+    assert!(matches!(nobody, TcpConnectError::Timeout), "the silent one may still answer: {nobody}");
     drop(silent);
     let nobody = resolver.connect("a", port, soon()).await.unwrap_err();
     assert!(
-        matches!(&nobody, ConnectError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused),
+        matches!(&nobody, TcpConnectError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused),
         "{nobody}"
     );
 }
@@ -167,7 +167,7 @@ async fn an_ip_address_is_no_name_and_nobody_is_asked() {
         assert_eq!(answer, [SocketAddr::new(host.parse().unwrap(), 7)]);
         resolver.avoid(host, answer[0]);
     }
-    assert_eq!(resolver.counts(), Counts { failed: 0, late: 0, full: 0, under_way: 0 });
+    assert_eq!(resolver.counts(), ResolverCounts { failed: 0, late: 0, full: 0, under_way: 0 });
 }
 
 #[tokio::test]

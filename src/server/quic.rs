@@ -24,9 +24,9 @@ use crate::limits::{
 };
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
 use crate::server::admission::{
-    Admitted, Entrance, HandshakeShare, Handshaking, Newcomer, NewcomerStage, Verdict,
+    Admitted, Entrance, HandshakeShare, HandshakeVerdict, Handshaking, Newcomer, NewcomerStage,
 };
-use crate::server::connection::{Accepted, Connection, Shared};
+use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::path::Paths;
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
@@ -37,7 +37,7 @@ use crate::wire::close::CloseReason;
 
 /// The QUIC part of the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum EndpointError {
+pub(crate) enum QuicEndpointError {
     /// Certificate and key, most likely.
     #[error("tls.cert and tls.key cannot be used: {0}")]
     Tls(#[from] rustls::Error),
@@ -60,7 +60,7 @@ pub(crate) fn endpoint(
     limits: &Limits,
     slot: WorkerSlot,
     metrics: &Arc<WorkerMetrics>,
-) -> Result<(Endpoint, Arc<Paths>), EndpointError> {
+) -> Result<(Endpoint, Arc<Paths>), QuicEndpointError> {
     let server = server_config(quic, limits)?;
     let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?);
     let config = endpoint_config(&keys, slot, metrics);
@@ -108,9 +108,9 @@ fn endpoint_config(keys: &AddressKeys, slot: WorkerSlot, metrics: &Arc<WorkerMet
     config
 }
 
-fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, EndpointError> {
+fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, QuicEndpointError> {
     let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity)?))
-        .map_err(|_| EndpointError::CipherSuite)?;
+        .map_err(|_| QuicEndpointError::CipherSuite)?;
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));
     config.transport_config(Arc::new(transport_config(limits)?));
@@ -125,8 +125,8 @@ fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, EndpointE
     Ok(config)
 }
 
-fn transport_config(limits: &Limits) -> Result<TransportConfig, EndpointError> {
-    let idle = IdleTimeout::try_from(limits.quic_idle).map_err(|_| EndpointError::Idle)?;
+fn transport_config(limits: &Limits) -> Result<TransportConfig, QuicEndpointError> {
+    let idle = IdleTimeout::try_from(limits.quic_idle).map_err(|_| QuicEndpointError::Idle)?;
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.quic_streams))
@@ -150,7 +150,7 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, EndpointError> {
 pub(crate) async fn serve(
     endpoint: Endpoint,
     paths: Arc<Paths>,
-    shared: Rc<Shared>,
+    shared: Rc<ConnectionContext>,
     drain: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
@@ -158,8 +158,8 @@ pub(crate) async fn serve(
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
-                if let Some((incoming, arrival)) = screen(incoming, &shared, &drain) {
-                    connections.spawn_local(serve_one(incoming, Arc::clone(&paths), Rc::clone(&shared), arrival));
+                if let Some((incoming, attempt)) = screen(incoming, &shared, &drain) {
+                    connections.spawn_local(serve_one(incoming, Arc::clone(&paths), Rc::clone(&shared), attempt));
                 }
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
@@ -168,7 +168,7 @@ pub(crate) async fn serve(
 }
 
 /// A connection attempt that may shake hands.
-struct Arrival {
+struct ConnectionAttempt {
     at: Instant,
     handshaking: Handshaking,
     newcomer: Newcomer,
@@ -178,7 +178,11 @@ struct Arrival {
 }
 
 /// Refuses or asks for address validation before any state is made (rows C2, C24).
-fn screen(incoming: Incoming, shared: &Shared, drain: &CancellationToken) -> Option<(Incoming, Arrival)> {
+fn screen(
+    incoming: Incoming,
+    shared: &ConnectionContext,
+    drain: &CancellationToken,
+) -> Option<(Incoming, ConnectionAttempt)> {
     if drain.is_cancelled() {
         shared.metrics.reject(Reject::Draining);
         incoming.refuse();
@@ -189,23 +193,28 @@ fn screen(incoming: Incoming, shared: &Shared, drain: &CancellationToken) -> Opt
     let verdict = quic.judge(incoming.remote_address_validated(), newcomers.are_many(), at);
     verdict.reject().into_iter().for_each(|reason| shared.metrics.reject(reason));
     match verdict {
-        Verdict::Begin(handshaking) => match arrive(&incoming, at, handshaking, shared) {
-            Some(arrival) => return Some((incoming, arrival)),
+        HandshakeVerdict::Begin(handshaking) => match arrive(&incoming, at, handshaking, shared) {
+            Some(attempt) => return Some((incoming, attempt)),
             None => {
                 shared.metrics.reject(Reject::QuicRefused);
                 incoming.refuse();
             }
         },
-        Verdict::Prove => {
+        HandshakeVerdict::Prove => {
             // Only a validated address may not be asked again, and such a one is not.
             let _impossible = incoming.retry();
         }
-        Verdict::Refuse => incoming.refuse(),
+        HandshakeVerdict::Refuse => incoming.refuse(),
     }
     None
 }
 
-fn arrive(incoming: &Incoming, at: Instant, handshaking: Handshaking, shared: &Shared) -> Option<Arrival> {
+fn arrive(
+    incoming: &Incoming,
+    at: Instant,
+    handshaking: Handshaking,
+    shared: &ConnectionContext,
+) -> Option<ConnectionAttempt> {
     let mut admitted = None;
     if incoming.remote_address_validated() {
         let peer = incoming.remote_address().ip();
@@ -221,7 +230,7 @@ fn arrive(incoming: &Incoming, at: Instant, handshaking: Handshaking, shared: &S
     if newcomer.is_none() {
         end_as(admitted.as_ref(), CloseReason::Overloaded);
     }
-    Some(Arrival { at, handshaking, newcomer: newcomer?, admitted })
+    Some(ConnectionAttempt { at, handshaking, newcomer: newcomer?, admitted })
 }
 
 fn end_as(admitted: Option<&(Admitted, HandshakeShare)>, reason: CloseReason) {
@@ -230,8 +239,13 @@ fn end_as(admitted: Option<&(Admitted, HandshakeShare)>, reason: CloseReason) {
     }
 }
 
-async fn serve_one(incoming: Incoming, paths: Arc<Paths>, shared: Rc<Shared>, arrival: Arrival) {
-    let Arrival { at, handshaking, newcomer, admitted } = arrival;
+async fn serve_one(
+    incoming: Incoming,
+    paths: Arc<Paths>,
+    shared: Rc<ConnectionContext>,
+    attempt: ConnectionAttempt,
+) {
+    let ConnectionAttempt { at, handshaking, newcomer, admitted } = attempt;
     let peer = incoming.remote_address().ip();
     let handshake = async {
         let (connecting, path) = paths.accept(incoming)?;

@@ -21,7 +21,7 @@ use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
 use crate::net::accept_pause::AcceptPause;
 use crate::server::admission::{HandshakeShare, Handshaking, NewcomerStage};
-use crate::server::connection::{Accepted, Connection, Shared};
+use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::reaper::reap;
 use crate::server::tcp_transport::{TcpTransport, linger};
 use crate::server::tls;
@@ -34,12 +34,12 @@ const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
 /// What lies between the socket and the frames.
 #[derive(Clone)]
-pub(crate) enum Layer {
+pub(crate) enum Encryption {
     Plain,
     Tls(Arc<ServerConfig>),
 }
 
-impl Layer {
+impl Encryption {
     /// TLS with this certificate.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Layer {
 /// A bound socket and what is spoken on it.
 pub(crate) struct Listener {
     socket: TcpListener,
-    layer: Layer,
+    encryption: Encryption,
 }
 
 impl Listener {
@@ -67,15 +67,15 @@ impl Listener {
     ///
     /// # Errors
     /// The runtime cannot take the socket.
-    pub(crate) fn new(socket: std::net::TcpListener, layer: Layer) -> io::Result<Self> {
+    pub(crate) fn new(socket: std::net::TcpListener, encryption: Encryption) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpListener::from_std(socket)?, layer })
+        Ok(Self { socket: TcpListener::from_std(socket)?, encryption })
     }
 
     /// Serves until it is dropped. At the drain what has connected is accepted and closed 3000, then the socket is
     /// closed.
-    pub(crate) async fn serve(self, shared: Rc<Shared>, drain: CancellationToken) {
-        let Self { socket, layer } = self;
+    pub(crate) async fn serve(self, shared: Rc<ConnectionContext>, drain: CancellationToken) {
+        let Self { socket, encryption } = self;
         let mut connections = JoinSet::new();
         let mut pause = AcceptPause::new(ACCEPT_PAUSE);
         loop {
@@ -86,7 +86,7 @@ impl Listener {
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => {
                         pause.reset();
-                        admit(stream, peer.ip(), &layer, &shared, &drain, &mut connections);
+                        admit(stream, peer.ip(), &encryption, &shared, &drain, &mut connections);
                     }
                     Err(error) => accept_failed(&error, &shared, &mut pause).await,
                 },
@@ -94,10 +94,12 @@ impl Listener {
         }
         while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
             shared.metrics.reject(Reject::Draining);
-            match layer {
-                Layer::Plain => admit(stream, peer.ip(), &layer, &shared, &drain, &mut connections),
+            match encryption {
+                Encryption::Plain => admit(stream, peer.ip(), &encryption, &shared, &drain, &mut connections),
                 // The worker may be gone before its handshake is done.
-                Layer::Tls(_) => turn_away(stream, &layer, CloseReason::Draining, &shared, &mut connections),
+                Encryption::Tls(_) => {
+                    turn_away(stream, &encryption, CloseReason::Draining, &shared, &mut connections)
+                }
             }
         }
         drop(socket);
@@ -112,8 +114,8 @@ impl Listener {
 fn admit(
     stream: TcpStream,
     peer: IpAddr,
-    layer: &Layer,
-    shared: &Rc<Shared>,
+    encryption: &Encryption,
+    shared: &Rc<ConnectionContext>,
     drain: &CancellationToken,
     connections: &mut JoinSet<()>,
 ) {
@@ -123,16 +125,16 @@ fn admit(
         return shared.metrics.reject(Reject::AcceptReset);
     }
     let at = Instant::now();
-    let Some((accepted, handshake)) = let_in(peer, at, layer.transport(), shared) else {
-        return turn_away(stream, layer, CloseReason::Overloaded, shared, connections);
+    let Some((accepted, handshake)) = let_in(peer, at, encryption.transport(), shared) else {
+        return turn_away(stream, encryption, CloseReason::Overloaded, shared, connections);
     };
     let shared = Rc::clone(shared);
-    match (layer, handshake) {
-        (Layer::Tls(config), Some(handshake)) => {
+    match (encryption, handshake) {
+        (Encryption::Tls(config), Some(handshake)) => {
             let (config, drain) = (Arc::clone(config), drain.clone());
             connections.spawn_local(serve_tls(stream, config, shared, accepted, handshake, drain));
         }
-        (Layer::Plain, _) | (_, None) => {
+        (Encryption::Plain, _) | (_, None) => {
             connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
         }
     }
@@ -146,9 +148,9 @@ fn let_in(
     peer: IpAddr,
     at: Instant,
     transport: Transport,
-    shared: &Rc<Shared>,
+    shared: &Rc<ConnectionContext>,
 ) -> Option<(Accepted, Option<InHandshake>)> {
-    let Shared { admission, entrance, metrics, .. } = &**shared;
+    let ConnectionContext { admission, entrance, metrics, .. } = &**shared;
     let (mut stage, mut handshake) = (NewcomerStage::Login(transport), None);
     if transport == Transport::Tls {
         stage = NewcomerStage::Handshake(transport);
@@ -185,7 +187,7 @@ fn prepare(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
 async fn serve_tls(
     stream: TcpStream,
     config: Arc<ServerConfig>,
-    shared: Rc<Shared>,
+    shared: Rc<ConnectionContext>,
     accepted: Accepted,
     handshake: InHandshake,
     drain: CancellationToken,
@@ -203,14 +205,14 @@ async fn serve_tls(
 /// handshake, which is too much for one who is turned away for want of room.
 fn turn_away(
     stream: TcpStream,
-    layer: &Layer,
+    encryption: &Encryption,
     reason: CloseReason,
-    shared: &Rc<Shared>,
+    shared: &Rc<ConnectionContext>,
     connections: &mut JoinSet<()>,
 ) {
-    let _best_effort = match layer {
-        Layer::Plain => stream.try_write(&frame::encode(Opcode::Close, &reason.payload())),
-        Layer::Tls(_) => stream.try_write(&TURNED_AWAY),
+    let _best_effort = match encryption {
+        Encryption::Plain => stream.try_write(&frame::encode(Opcode::Close, &reason.payload())),
+        Encryption::Tls(_) => stream.try_write(&TURNED_AWAY),
     };
     let _best_effort = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
     let Some(place) = shared.admission.turn_away() else {
@@ -225,7 +227,7 @@ fn turn_away(
 }
 
 /// A connection that failed is its peer's affair; a process without files or memory pauses (row D5).
-async fn accept_failed(error: &io::Error, shared: &Shared, pause: &mut AcceptPause) {
+async fn accept_failed(error: &io::Error, shared: &ConnectionContext, pause: &mut AcceptPause) {
     let Some(pause) = pause.after(error) else {
         return shared.metrics.reject(Reject::AcceptReset);
     };

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::limits::{LINGER, TLS_BUFFER};
 use crate::monitor::metrics::{Reject, WorkerMetrics};
-use crate::server::connection::{Accepted, Shared};
+use crate::server::connection::{Accepted, ConnectionContext};
 use crate::server::tcp_stream::{CountedSocket, TlsOverTcp};
 use crate::server::tcp_transport::linger;
 use crate::wire::close::CloseReason;
@@ -25,7 +25,7 @@ use crate::wire::close::CloseReason;
 pub(crate) const TURNED_AWAY: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// Why there is no TLS.
-enum Ended {
+enum TlsFailure {
     /// With the socket if the handshake had begun.
     Failed(io::Error, Option<CountedSocket>),
     /// It had not begun when the drain did.
@@ -38,7 +38,7 @@ pub(crate) async fn shake_hands(
     socket: TcpStream,
     config: &Arc<ServerConfig>,
     accepted: &Accepted,
-    shared: &Shared,
+    shared: &ConnectionContext,
     drain: &CancellationToken,
 ) -> Option<TlsOverTcp> {
     // Reads the first message before there is any state for more.
@@ -56,13 +56,13 @@ pub(crate) async fn shake_hands(
     };
     match outcome {
         Some(Ok(stream)) => return Some(Box::new(stream)),
-        Some(Err(Ended::Failed(error, begun))) => {
+        Some(Err(TlsFailure::Failed(error, begun))) => {
             admitted.set_reason(CloseReason::PeerLost);
             report(&error, &shared.metrics);
             // The alert was written if the socket took it.
             last_words(begun.or_else(|| hello.take_io()), &[]).await;
         }
-        Some(Err(Ended::Draining)) => {
+        Some(Err(TlsFailure::Draining)) => {
             admitted.set_reason(CloseReason::Draining);
             last_words(hello.take_io(), &TURNED_AWAY).await;
         }
@@ -78,14 +78,14 @@ async fn handshake(
     hello: &mut LazyConfigAcceptor<CountedSocket>,
     config: &Arc<ServerConfig>,
     drain: &CancellationToken,
-) -> Result<TlsStream<CountedSocket>, Ended> {
+) -> Result<TlsStream<CountedSocket>, TlsFailure> {
     let begun = tokio::select! {
         biased;
-        begun = &mut *hello => begun.map_err(|error| Ended::Failed(error, None))?,
-        () = drain.cancelled() => return Err(Ended::Draining),
+        begun = &mut *hello => begun.map_err(|error| TlsFailure::Failed(error, None))?,
+        () = drain.cancelled() => return Err(TlsFailure::Draining),
     };
     let handshake = begun.into_stream_with(Arc::clone(config), |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
-    handshake.into_fallible().await.map_err(|(error, socket)| Ended::Failed(error, Some(socket)))
+    handshake.into_fallible().await.map_err(|(error, socket)| TlsFailure::Failed(error, Some(socket)))
 }
 
 /// What was written must not be destroyed by a reset (row D9).

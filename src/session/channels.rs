@@ -347,7 +347,7 @@ mod tests {
         let mut due = Vec::new();
         let now = Instant::now();
         for at in [now, now + Duration::from_secs(10)] {
-            channels.signouts.turn(at, |signout| {
+            channels.signouts.place_due(at, |signout| {
                 due.push((Rc::clone(&signout.channel_id), signout.reason));
                 Placed::NotOwed
             });

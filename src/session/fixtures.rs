@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::monitor::metrics::{Metrics, PushDrop, Reject, Signout, WorkerMetrics};
 use crate::session::channel::{Channel, Identity};
 use crate::session::outgoing::{Outgoing, OutgoingBounds, StreamId};
-use crate::session::pending::{Request, Ticket};
+use crate::session::pending::{NewTicket, Ticket};
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::HEAD_LEN;
 use crate::wire::header::{HeaderLimits, HeaderView};
@@ -163,7 +163,7 @@ pub(crate) fn ticket_of(
     let command = packet.header.slice_ref(view.command.as_bytes());
     let is_signin = view.command == "login.signin";
     let header = packet.header.clone();
-    Ticket::new(channel, Request { stream, header, command, sequence: view.sequence, arrived, is_signin })
+    Ticket::new(channel, NewTicket { stream, header, command, sequence: view.sequence, arrived, is_signin })
 }
 
 /// A ticket of a channel on stream 0.

@@ -39,16 +39,16 @@ impl Load {
 
 /// One request of a [`Load`], until it is dropped.
 #[derive(Debug)]
-struct Loaded(Rc<Load>);
+struct LoadGuard(Rc<Load>);
 
-impl Loaded {
+impl LoadGuard {
     fn new(load: &Rc<Load>) -> Self {
         load.requests.set(load.requests.get() + 1);
         Self(Rc::clone(load))
     }
 }
 
-impl Drop for Loaded {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.requests.set(self.0.requests.get() - 1);
     }
@@ -85,11 +85,11 @@ pub(crate) struct Ticket {
     pub(crate) is_signin: bool,
     stage: Cell<RequestStage>,
     /// Its share of the load of the instance it was placed with.
-    loaded: RefCell<Option<Loaded>>,
+    loaded: RefCell<Option<LoadGuard>>,
 }
 
 /// What a new ticket is about.
-pub(crate) struct Request {
+pub(crate) struct NewTicket {
     pub(crate) stream: StreamId,
     pub(crate) header: Bytes,
     pub(crate) command: Bytes,
@@ -99,8 +99,8 @@ pub(crate) struct Request {
 }
 
 impl Ticket {
-    pub(crate) fn new(channel: &Rc<Channel>, request: Request) -> Rc<Self> {
-        let Request { stream, header, command, sequence, arrived, is_signin } = request;
+    pub(crate) fn new(channel: &Rc<Channel>, request: NewTicket) -> Rc<Self> {
+        let NewTicket { stream, header, command, sequence, arrived, is_signin } = request;
         let channel = Rc::downgrade(channel);
         let (arrived, stage) = (Cell::new(arrived), Cell::new(RequestStage::Unplaced));
         let loaded = RefCell::default();
@@ -125,23 +125,23 @@ impl Ticket {
     }
 
     fn is_lost(&self) -> bool {
-        self.loaded.borrow().as_ref().is_some_and(|Loaded(load)| load.is_lost.get())
+        self.loaded.borrow().as_ref().is_some_and(|LoadGuard(load)| load.is_lost.get())
     }
 
     pub(crate) fn set_stage(&self, stage: RequestStage) {
         self.stage.set(stage);
         if stage == RequestStage::Unplaced {
-            self.settle();
+            self.complete();
         }
     }
 
-    /// It was placed with an instance: that owes one answer more until this is settled or dropped.
+    /// It was placed with an instance: that owes one answer more until this is completed or dropped.
     pub(crate) fn burden(&self, load: &Rc<Load>) {
-        *self.loaded.borrow_mut() = Some(Loaded::new(load));
+        *self.loaded.borrow_mut() = Some(LoadGuard::new(load));
     }
 
     /// Nobody waits for its answer any more. What was lost stays lost.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn complete(&self) {
         self.stage.set(self.stage());
         self.loaded.take();
     }
@@ -154,7 +154,7 @@ impl Ticket {
         }
     }
 
-    /// May its first byte have been written?
+    /// Returns `true` if its first byte may have been written.
     pub(crate) fn is_sent(&self) -> bool {
         matches!(self.stage.get(), RequestStage::Sent(_) | RequestStage::Lost(_))
     }
@@ -178,12 +178,12 @@ impl Pending {
         self.0.front().map(|ticket| ticket.arrived())
     }
 
-    /// Is one with this instance, or in its queue?
+    /// Returns `true` if one is with this instance, or in its queue.
     pub(crate) fn is_any_with(&self, instance: InstanceKey) -> bool {
         self.0.iter().any(|ticket| ticket.placed_with() == Some(instance))
     }
 
-    /// Did one reach this instance, perhaps?
+    /// Returns `true` if one may have reached this instance.
     pub(crate) fn is_any_sent_to(&self, instance: InstanceKey) -> bool {
         self.0.iter().any(|ticket| ticket.stage() == RequestStage::Sent(instance))
     }
@@ -225,7 +225,7 @@ impl Pending {
     fn remove(&mut self, position: usize) -> Option<Rc<Ticket>> {
         let ticket = self.0.remove(position)?;
         spare::shrink_queue(&mut self.0);
-        ticket.settle();
+        ticket.complete();
         Some(ticket)
     }
 
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(lost, [0, 2, 4], "oldest first");
         assert_eq!(queued.stage(), RequestStage::Queued(A, 1), "it can go elsewhere");
         assert!(!pending.is_any_sent_to(A) && pending.is_any_sent_to(B));
-        tickets[2].settle();
+        tickets[2].complete();
         assert_eq!((tickets[2].stage(), load_of_a.get()), (RequestStage::Lost(A), 3), "it stays lost");
         assert!(pending.take_match(A, 0, TALK).is_none(), "an answer comes too late");
         assert!(tickets[0].is_sent(), "it may have been written");

@@ -35,7 +35,7 @@ pub(crate) struct SignOut {
     pub(crate) signin: Option<Rc<Ticket>>,
     /// The sign-in is not answered: the sign-out is held back, or the Go services might handle it first.
     unanswered: Cell<bool>,
-    /// From the end of the channel until it is settled.
+    /// From the end of the channel until it is discharged.
     owed: RefCell<Option<Owed>>,
     pub(super) since: Instant,
 }
@@ -68,17 +68,17 @@ impl SignOut {
         }
     }
 
-    /// Was the same account signed in again while this waited in the spool? Then it must not be written behind that
-    /// sign-in: the Go login services delete by account.
+    /// Whether the same account was signed in again while this waited in the spool. Then it must not be written behind
+    /// that sign-in: the Go login services delete by account.
     pub(crate) fn relogin(&self) -> Relogin {
         self.owed.borrow().as_ref().map_or(Relogin::None, Owed::relogin)
     }
 
     /// The answer to its sign-in came, or is not to come.
-    fn settle_signin(&self) {
+    fn complete_signin(&self) {
         self.unanswered.set(false);
         if let Some(signin) = &self.signin {
-            signin.settle();
+            signin.complete();
         }
     }
 
@@ -103,7 +103,7 @@ pub(crate) enum Placed {
 
 /// What a turn over the spool came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub(crate) struct PlacedSlice {
     /// How many were given up.
     pub(crate) given_up: u64,
     /// More is due: the next turn is to come as soon as others had theirs.
@@ -144,7 +144,7 @@ impl Waiting {
             self.returned.pop_front();
         }
         if self.held.oldest().is_some_and(|since| now >= since + hold) {
-            return self.held.take_oldest().inspect(|signout| signout.settle_signin());
+            return self.held.take_oldest().inspect(|signout| signout.complete_signin());
         }
         self.stuck.pop_front_if(|signout| now >= signout.since + retry)
     }
@@ -163,7 +163,7 @@ pub(crate) struct SignOuts {
     /// Answers of sign-ins are not waited for any more.
     released: Cell<bool>,
     changed: Notify,
-    settled: Notify,
+    discharged: Notify,
     metrics: Arc<WorkerMetrics>,
     hold: Duration,
     retry: Duration,
@@ -195,14 +195,14 @@ impl SignOuts {
             by_identity,
             released: Cell::new(false),
             changed: Notify::new(),
-            settled: Notify::new(),
+            discharged: Notify::new(),
             metrics,
             hold: bounds.hold,
             retry: bounds.retry,
         })
     }
 
-    /// Is there no place for one more channel (G6)? New logins are refused then.
+    /// Returns `true` if there is no place for one more channel (G6). New logins are refused then.
     pub(crate) fn is_full(&self) -> bool {
         self.taken.get() >= self.places
     }
@@ -237,16 +237,16 @@ impl SignOuts {
     }
 
     /// Its last byte was written, or it is not owed, or was given up.
-    pub(crate) fn settle(&self, signout: &SignOut) {
+    pub(crate) fn discharge(&self, signout: &SignOut) {
         let Some(owed) = signout.owed.take() else { return };
         if signout.unanswered.get() {
             self.waiting.borrow_mut().held.take(&signout.channel_id);
         }
-        self.by_identity.settle(&signout.identity, owed);
+        self.by_identity.discharge(&signout.identity, owed);
         self.owed.set(self.owed.get() - 1);
         self.taken.set(self.taken.get().saturating_sub(1));
         self.metrics.signouts_waiting(-1);
-        self.settled.notify_one();
+        self.discharged.notify_one();
     }
 
     /// Waits until something changed since the last call. Cancel safe.
@@ -274,9 +274,9 @@ impl SignOuts {
     }
 
     /// Waits until nothing is owed any more, neither waiting nor in a link's queue. Cancel safe.
-    pub(crate) async fn all_settled(&self) {
+    pub(crate) async fn all_discharged(&self) {
         while self.owed.get() > 0 {
-            self.settled.notified().await;
+            self.discharged.notified().await;
         }
     }
 
@@ -289,7 +289,7 @@ impl SignOuts {
     pub(crate) fn signin_answered(&self, channel_id: &str) -> bool {
         let mut waiting = self.waiting.borrow_mut();
         let Some((signout, was_held)) = waiting.held.take(channel_id) else { return false };
-        signout.settle_signin();
+        signout.complete_signin();
         if was_held {
             waiting.due.push_back(signout);
             self.changed.notify_one();
@@ -303,7 +303,7 @@ impl SignOuts {
         self.by_identity.writing(identity)
     }
 
-    /// Is a sign-out owed anywhere in the process?
+    /// Returns `true` if a sign-out is owed anywhere in the process.
     pub(crate) fn is_any_owed(&self) -> bool {
         self.by_identity.is_any_owed()
     }
@@ -317,13 +317,17 @@ impl SignOuts {
     }
 
     /// Offers what is due to `place`, oldest first and at most [`SIGNOUTS_PER_TURN`]; what finds no link waits for one.
-    pub(crate) fn turn(&self, now: Instant, mut place: impl FnMut(&Rc<SignOut>) -> Placed) -> Turn {
-        let mut turn = Turn { given_up: 0, again: true };
+    pub(crate) fn place_due(
+        &self,
+        now: Instant,
+        mut place: impl FnMut(&Rc<SignOut>) -> Placed,
+    ) -> PlacedSlice {
+        let mut slice = PlacedSlice { given_up: 0, again: true };
         let mut in_doubt = Vec::new();
         for _ in 0..SIGNOUTS_PER_TURN {
             let due = self.waiting.borrow_mut().take_due(now, self.hold(), self.retry);
             let Some(signout) = due else {
-                turn.again = !in_doubt.is_empty();
+                slice.again = !in_doubt.is_empty();
                 break;
             };
             if signout.is_held() && !self.released.get() {
@@ -332,13 +336,13 @@ impl SignOuts {
                 continue;
             }
             if now >= signout.since + self.retry {
-                turn.given_up += 1;
-                self.settle(&signout);
+                slice.given_up += 1;
+                self.discharge(&signout);
                 continue;
             }
             match place(&signout) {
                 Placed::Queued => {}
-                Placed::NotOwed => self.settle(&signout),
+                Placed::NotOwed => self.discharge(&signout),
                 Placed::Later => self.waiting.borrow_mut().stuck.push_back(signout),
                 Placed::InDoubt => in_doubt.push(signout),
             }
@@ -347,7 +351,7 @@ impl SignOuts {
         waiting.due.extend(in_doubt);
         spare::shrink_queue(&mut waiting.due);
         spare::shrink_queue(&mut waiting.stuck);
-        turn
+        slice
     }
 }
 
@@ -410,7 +414,7 @@ mod tests {
     /// One turn; the ids that were offered, each of which fares as `placed` unless it was superseded.
     fn run(signouts: &SignOuts, now: Instant, placed: Placed) -> (Vec<String>, Dropped) {
         let (mut offered, mut superseded) = (Vec::new(), 0);
-        let turn = signouts.turn(now, |signout| {
+        let slice = signouts.place_due(now, |signout| {
             if signout.relogin() == Relogin::Forwarded {
                 superseded += 1;
                 return Placed::NotOwed;
@@ -418,8 +422,8 @@ mod tests {
             offered.push(signout.channel_id.to_string());
             placed
         });
-        assert!(!turn.again);
-        (offered, Dropped { superseded, given_up: turn.given_up })
+        assert!(!slice.again);
+        (offered, Dropped { superseded, given_up: slice.given_up })
     }
 
     fn nothing() -> (Vec<String>, Dropped) {
@@ -430,10 +434,10 @@ mod tests {
         (signouts.iter().map(|signout| signout.channel_id.to_string()).collect(), Dropped::default())
     }
 
-    /// Has [`SignOuts::all_settled`] an end now?
-    fn is_settled(signouts: &SignOuts) -> bool {
+    /// Returns `true` if [`SignOuts::all_discharged`] ends now.
+    fn are_all_discharged(signouts: &SignOuts) -> bool {
         let (_, waker) = CountingWaker::new();
-        pin!(signouts.all_settled()).poll(&mut Context::from_waker(&waker)).is_ready()
+        pin!(signouts.all_discharged()).poll(&mut Context::from_waker(&waker)).is_ready()
     }
 
     #[test]
@@ -478,7 +482,7 @@ mod tests {
         assert_eq!(signout.signed_in_at(), None);
         fill(&signouts, &signout);
         assert_eq!(run(&signouts, Instant::now(), Placed::NotOwed), offered(&[&signout]));
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
         assert_eq!(test_metrics.signouts_waiting(), 0);
     }
 
@@ -505,7 +509,7 @@ mod tests {
         let given_up = Dropped { given_up: 2, superseded: 0 };
         assert_eq!(run(&signouts, start + RETRY, Placed::Later), (Vec::new(), given_up));
         assert_eq!(test_metrics.signouts_waiting(), 0);
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
         assert_eq!(run(&signouts, start + RETRY * 2, Placed::Later), nothing());
     }
 
@@ -526,9 +530,9 @@ mod tests {
             run(&signouts, start + millis(100), Placed::Queued),
             (vec![bob.channel_id.to_string()], superseded)
         );
-        assert!(!is_settled(&signouts));
-        signouts.settle(&bob);
-        assert!(is_settled(&signouts));
+        assert!(!are_all_discharged(&signouts));
+        signouts.discharge(&bob);
+        assert!(are_all_discharged(&signouts));
         assert_eq!(test_metrics.signouts_waiting(), 0);
     }
 
@@ -543,7 +547,7 @@ mod tests {
         assert_eq!(run(&signouts, start, Placed::Queued), nothing());
         assert!(signouts.signin_answered(&held.channel_id));
         assert_eq!(run(&signouts, start, Placed::Queued).1, Dropped { superseded: 1, given_up: 0 });
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
     }
 
     #[test]
@@ -557,12 +561,12 @@ mod tests {
         fill(&signouts, &cut);
         assert_eq!(run(&signouts, start, Placed::Queued), offered(&[&written, &cut]));
         sign_in(&signouts, &identity("alice"));
-        signouts.settle(&written);
+        signouts.discharge(&written);
         signouts.requeue(std::iter::once(Rc::clone(&cut)));
         assert_eq!(signouts.owed(), 1);
         let (offered, dropped) = run(&signouts, start + millis(1), Placed::Queued);
         assert_eq!((offered.len(), dropped), (0, Dropped { superseded: 1, given_up: 0 }));
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
         assert_eq!(test_metrics.signouts_waiting(), 0);
     }
 
@@ -575,7 +579,7 @@ mod tests {
         fill(&signouts, &signout);
         run(&signouts, start, Placed::Queued);
         assert_eq!(run(&signouts, start + millis(1), Placed::Queued), nothing(), "it is no longer here");
-        assert!(!is_settled(&signouts), "but owed");
+        assert!(!are_all_discharged(&signouts), "but owed");
         signouts.requeue(std::iter::once(Rc::clone(&signout)));
         assert_eq!(run(&signouts, start + RETRY - millis(1), Placed::Queued), offered(&[&signout]));
         signouts.requeue(std::iter::once(Rc::clone(&signout)));
@@ -629,12 +633,12 @@ mod tests {
         let mut turns = Vec::new();
         loop {
             let mut offered = 0;
-            let turn = signouts.turn(now, |_| {
+            let slice = signouts.place_due(now, |_| {
                 offered += 1;
                 placed
             });
-            turns.push(offered + usize::try_from(turn.given_up).unwrap());
-            if !turn.again {
+            turns.push(offered + usize::try_from(slice.given_up).unwrap());
+            if !slice.again {
                 return turns;
             }
         }
@@ -657,7 +661,7 @@ mod tests {
         assert_eq!((slices.iter().sum::<usize>(), slices.iter().max()), (2 * CROWD, SLICES.iter().max()));
         let slices = turns(&signouts, start + RETRY, Placed::Later);
         assert_eq!((slices.iter().sum::<usize>(), slices.iter().max()), (2 * CROWD, SLICES.iter().max()));
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
         let waiting = signouts.waiting.borrow();
         assert!(waiting.due.capacity() <= spare::KEPT && waiting.stuck.capacity() <= spare::KEPT);
     }
@@ -670,7 +674,7 @@ mod tests {
         crowd(&test_metrics, &signouts, CROWD, ChannelState::Open(start), start);
         let mut queue = Vec::new();
         while signouts
-            .turn(start, |signout| {
+            .place_due(start, |signout| {
                 queue.push(Rc::clone(signout));
                 Placed::Queued
             })
@@ -680,7 +684,7 @@ mod tests {
         let counter = Rc::clone(&asked);
         signouts.requeue(queue.into_iter().inspect(move |_| counter.set(counter.get() + 1)));
         assert_eq!((asked.get(), signouts.owed()), (0, CROWD));
-        assert!(signouts.turn(start, |_| Placed::Later).again);
+        assert!(signouts.place_due(start, |_| Placed::Later).again);
         assert_eq!(asked.get(), SIGNOUTS_PER_TURN);
         assert_eq!(turns(&signouts, start, Placed::Later), SLICES[1..]);
         assert!(signouts.waiting.borrow().returned.is_empty());
@@ -699,7 +703,7 @@ mod tests {
         // Less than a tenth of it; more than 10 s when all were walked through.
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         assert_eq!(turns(&signouts, Instant::now(), Placed::NotOwed).iter().sum::<usize>(), 20_000);
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
     }
 
     #[test]
@@ -711,18 +715,18 @@ mod tests {
         let clock = Instant::now();
         begun.iter().for_each(|signout| fill(&signouts, signout));
         sign_in(&signouts, &identity("alice"));
-        begun.iter().for_each(|signout| signouts.settle(signout));
-        // About 0.1 s; more than 10 s when each settlement walked through all of the account.
+        begun.iter().for_each(|signout| signouts.discharge(signout));
+        // About 0.1 s; more than 10 s when each discharge walked through all of the account.
         assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
-        assert!(is_settled(&signouts) && !signouts.is_any_owed());
+        assert!(are_all_discharged(&signouts) && !signouts.is_any_owed());
     }
 
     #[test]
-    fn everything_settled_wakes_whoever_waits_for_it() {
+    fn the_last_discharge_wakes_whoever_waits_for_it() {
         let test_metrics = TestMetrics::new();
         let signouts = spool(&test_metrics);
         let start = Instant::now();
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
         let (first, second) =
             (answered(&test_metrics, "alice", start), answered(&test_metrics, "alice", start));
         fill(&signouts, &first);
@@ -730,14 +734,14 @@ mod tests {
         run(&signouts, Instant::now(), Placed::Queued);
         let (bell, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
-        let mut all_settled = pin!(signouts.all_settled());
-        assert!(all_settled.as_mut().poll(&mut cx).is_pending());
-        signouts.settle(&first);
+        let mut all_discharged = pin!(signouts.all_discharged());
+        assert!(all_discharged.as_mut().poll(&mut cx).is_pending());
+        signouts.discharge(&first);
         assert_eq!(bell.rung(), 1);
-        assert!(all_settled.as_mut().poll(&mut cx).is_pending(), "one of two");
-        signouts.settle(&second);
+        assert!(all_discharged.as_mut().poll(&mut cx).is_pending(), "one of two");
+        signouts.discharge(&second);
         assert_eq!(bell.rung(), 2);
-        assert!(all_settled.as_mut().poll(&mut cx).is_ready());
+        assert!(all_discharged.as_mut().poll(&mut cx).is_ready());
     }
 
     #[test]
@@ -773,7 +777,7 @@ mod tests {
             run(&signouts, start, Placed::Queued),
             (Vec::new(), Dropped { superseded: 1, given_up: 0 })
         );
-        assert!(is_settled(&signouts));
+        assert!(are_all_discharged(&signouts));
     }
 
     #[test]
@@ -790,7 +794,7 @@ mod tests {
         assert!(signouts.is_full(), "an ended channel keeps its place until its sign-out is written");
         run(&signouts, start, Placed::Queued);
         assert!(signouts.is_full());
-        signouts.settle(&signout);
+        signouts.discharge(&signout);
         assert!(!signouts.is_full());
     }
 }

@@ -23,7 +23,7 @@ const BEGUN: u64 = 1 << 32;
 #[derive(Debug, Default)]
 struct Generation(AtomicU64);
 
-/// Has the account of an owed sign-out been signed in since?
+/// Whether the account of an owed sign-out has been signed in since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Relogin {
     /// Not with one byte.
@@ -88,11 +88,11 @@ pub(crate) struct SignOutsByIdentity {
     /// Sign-outs: a sign-in looks for its account only when there are any.
     owed: AtomicUsize,
     hasher: RandomState,
-    shards: [Mutex<HashMap<Identity, Account>>; SHARDS],
+    shards: [Mutex<HashMap<Identity, OwedSignouts>>; SHARDS],
 }
 
 #[derive(Debug, Default)]
-struct Account {
+struct OwedSignouts {
     generation: Arc<Generation>,
     /// Sign-outs owed; it is forgotten with the last.
     owed: usize,
@@ -107,7 +107,7 @@ impl SignOutsByIdentity {
             account.owed += 1;
             Arc::clone(&account.generation)
         } else {
-            let account = Account { owed: 1, ..Account::default() };
+            let account = OwedSignouts { owed: 1, ..OwedSignouts::default() };
             let generation = Arc::clone(&account.generation);
             shard.insert(identity.clone(), account);
             generation
@@ -117,7 +117,7 @@ impl SignOutsByIdentity {
     }
 
     /// One of its sign-outs is no longer owed.
-    pub(crate) fn settle(&self, identity: &Identity, _owed: Owed) {
+    pub(crate) fn discharge(&self, identity: &Identity, _owed: Owed) {
         let mut shard = self.shard(identity);
         if let Some(account) = shard.get_mut(identity) {
             account.owed -= 1;
@@ -129,7 +129,7 @@ impl SignOutsByIdentity {
         self.owed.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Is anything owed at all? One load: what a link asks before every write.
+    /// Returns `true` if anything is owed. One load: a link asks before every write.
     pub(crate) fn is_any_owed(&self) -> bool {
         self.owed.load(Ordering::Acquire) > 0
     }
@@ -143,7 +143,7 @@ impl SignOutsByIdentity {
         Some(UnderWay { generation, has_begun: false })
     }
 
-    fn shard(&self, identity: &Identity) -> MutexGuard<'_, HashMap<Identity, Account>> {
+    fn shard(&self, identity: &Identity) -> MutexGuard<'_, HashMap<Identity, OwedSignouts>> {
         let shard = self.hasher.hash_one(identity) as usize % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,7 +211,7 @@ mod tests {
         assert!(by_identity.writing(&identity("someone")).is_none());
         for (owed, who) in owed {
             assert!(by_identity.is_any_owed());
-            by_identity.settle(&who, owed);
+            by_identity.discharge(&who, owed);
         }
         assert!(!by_identity.is_any_owed());
         assert_eq!(remembered(&by_identity), 0);
@@ -227,7 +227,7 @@ mod tests {
         let owed = by_identity.owe(&alice);
         let mut write = by_identity.writing(&alice).unwrap();
         write.begin();
-        by_identity.settle(&alice, owed);
+        by_identity.discharge(&alice, owed);
         let next = by_identity.owe(&alice);
         drop(write);
         assert_eq!(next.relogin(), Relogin::None, "it began while nothing was owed");

@@ -31,14 +31,14 @@ const NOTICE_SHARE: u32 = 10;
 
 /// How long a drain may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct DrainTimes {
     /// Closes are spread over this.
     window: Duration,
     /// From the signal to the exit.
     hard_stop: Duration,
 }
 
-impl Times {
+impl DrainTimes {
     pub(super) const fn new(config: &Config) -> Self {
         Self { window: config.drain_window, hard_stop: config.drain_hard_stop }
     }
@@ -56,7 +56,7 @@ pub(super) struct Orders<'a> {
 }
 
 /// Waits for the drain and carries it out: in order, or, once it is hurried, as far as its time reaches.
-pub(super) async fn drained(orders: Orders<'_>, dispatch: &Dispatch, times: Times) {
+pub(super) async fn drained(orders: Orders<'_>, dispatch: &Dispatch, times: DrainTimes) {
     orders.begin.cancelled().await;
     let begun = Instant::now();
     // The hard stop counts from when the process was told, not from when discovery has taken its leave.
@@ -87,13 +87,13 @@ fn warn_of_signouts(dispatch: &Dispatch) {
 }
 
 /// Each channel is served until its own close begins, ends with its last answers, and its sign-out is written.
-async fn in_order(dispatch: &Dispatch, times: Times, begun: Instant, told: Instant) {
+async fn in_order(dispatch: &Dispatch, times: DrainTimes, begun: Instant, told: Instant) {
     let cut = told + (times.hard_stop - times.hard_stop / SIGNOUTS_SHARE);
     let until = told + (times.hard_stop - times.hard_stop / END_SHARE);
     // Before anything is awaited: whoever still comes is told to go, even if nobody is here.
     let channels = dispatch.channels.begin_drain().await;
     let closes = async {
-        close_in_turn(dispatch, channels, begun, times.window).await;
+        close_spread_out(dispatch, channels, begun, times.window).await;
         std::future::pending().await
     };
     let ended = tokio::select! {
@@ -108,12 +108,12 @@ async fn in_order(dispatch: &Dispatch, times: Times, begun: Instant, told: Insta
         dispatch.channels.cut_short().await;
         let _still_flushing = timeout_at(until, dispatch.channels.all_ended()).await;
     }
-    let _hard_stop = timeout_at(until, dispatch.signouts.all_settled()).await;
+    let _hard_stop = timeout_at(until, dispatch.signouts.all_discharged()).await;
     warn_of_signouts(dispatch);
 }
 
 /// Tells the channels, then closes each at its moment. Those that end before are not missed.
-async fn close_in_turn(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
+async fn close_spread_out(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
     let notice = window / NOTICE_SHARE;
     let mut rng = Rng::default();
     let moments = jittered_schedule(window - notice, channels.len(), || rng.share()).map(|at| notice + at);

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::limits::{NEWEST_SHARE, PRESSURE_LOOK};
 use crate::monitor::metrics::{Reject, WorkerMetrics};
-use crate::monitor::pressure::{Pressure, Told};
+use crate::monitor::pressure::{Pressure, PressureState};
 use crate::server::admission::Newcomers;
 use crate::session::channels::Channels;
 use crate::session::shedding::{close_newest, shed_largest};
@@ -23,7 +23,7 @@ pub(super) async fn relieve(mut pressure: Pressure, channels: Rc<Channels>, metr
     pending().await
 }
 
-async fn answer(told: Told, channels: &Channels, metrics: &WorkerMetrics) {
+async fn answer(told: PressureState, channels: &Channels, metrics: &WorkerMetrics) {
     let share = share(told, metrics.queued_bytes() + metrics.partial_bytes());
     if share > 0 {
         count(metrics, Reject::OverloadShed, shed_largest(channels, share).await);
@@ -35,7 +35,7 @@ async fn answer(told: Told, channels: &Channels, metrics: &WorkerMetrics) {
 }
 
 /// A worker's part of what all are to shed is that of what all hold, rounded up.
-fn share(told: Told, own: u64) -> u64 {
+fn share(told: PressureState, own: u64) -> u64 {
     if told.held == 0 {
         return 0;
     }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn f11_workers_shed_in_proportion_to_what_they_hold() {
-        let told = |shed, held| Told { demand: Demand { shed, ..Demand::default() }, held };
+        let told = |shed, held| PressureState { demand: Demand { shed, ..Demand::default() }, held };
         assert_eq!(share(told(100, 1_000), 1_000), 100);
         assert_eq!((share(told(100, 1_000), 750), share(told(100, 1_000), 250)), (75, 25));
         assert_eq!(share(told(1, 1_000), 3), 1, "together at least what is demanded");

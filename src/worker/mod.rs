@@ -13,7 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use self::drain::{Orders, Times, drained};
+use self::drain::{DrainTimes, Orders, drained};
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::discovery::Feed;
@@ -21,7 +21,7 @@ use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::reconciler::Reconciler;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
-use crate::dispatch::{Dispatch, Parts, Settings};
+use crate::dispatch::{Dispatch, DispatchParts, Settings};
 use crate::handler::{ChannelIds, Gate, Handler};
 use crate::limits::{ENDPOINT_FLUSH, RUNTIME_END};
 use crate::monitor::metrics::Metrics;
@@ -29,10 +29,10 @@ use crate::monitor::readiness::Readiness;
 use crate::resolve::Resolver;
 use crate::server::access_log::AccessLog;
 use crate::server::admission::Admission;
-use crate::server::connection::Shared;
-use crate::server::quic::{self, EndpointError};
+use crate::server::connection::ConnectionContext;
+use crate::server::quic::{self, QuicEndpointError};
 use crate::server::steering::WorkerSlot;
-use crate::server::tcp::{Layer, Listener};
+use crate::server::tcp::{Encryption, Listener};
 use crate::session::channels::Channels;
 use crate::session::signouts::{self, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
@@ -51,7 +51,7 @@ pub(crate) struct WorkerIdentity {
 }
 
 /// Everything a worker is given.
-pub(crate) struct Plan {
+pub(crate) struct WorkerPlan {
     pub(crate) identity: WorkerIdentity,
     pub(crate) config: Arc<Config>,
     pub(crate) verifier: Arc<Verifier>,
@@ -124,7 +124,7 @@ impl Drop for AtWork {
 ///
 /// # Errors
 /// The machine gave no event queue, or a socket or certificate could not be used.
-pub(crate) fn run(plan: Plan) -> Result<(), EndpointError> {
+pub(crate) fn run(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let ended = runtime.block_on(serve(plan));
     // Without a limit whatever still blocks in it would hold up the exit of the process.
@@ -132,18 +132,18 @@ pub(crate) fn run(plan: Plan) -> Result<(), EndpointError> {
     ended
 }
 
-async fn serve(plan: Plan) -> Result<(), EndpointError> {
+async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
     for listener in plan.tcp {
-        let listener = Listener::new(listener, Layer::Plain)?;
+        let listener = Listener::new(listener, Encryption::Plain)?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
     }
     if let Some(config) = &plan.config.tls {
-        let layer = Layer::tls(&config.identity)?;
+        let encryption = Encryption::tls(&config.identity)?;
         for listener in plan.tls {
-            let listener = Listener::new(listener, layer.clone())?;
+            let listener = Listener::new(listener, encryption.clone())?;
             tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
         }
     }
@@ -170,7 +170,7 @@ async fn serve(plan: Plan) -> Result<(), EndpointError> {
         () = plan.stop.cancelled() => None,
         () = async {
             let orders = Orders { begin: &plan.drain, told: &plan.told, hurry: &plan.hurry };
-            drained(orders, &dispatch, Times::new(&plan.config)).await;
+            drained(orders, &dispatch, DrainTimes::new(&plan.config)).await;
             // Who has not been told yet why there is no handshake.
             let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
@@ -207,9 +207,9 @@ fn listen_quic(
     config: &Config,
     slot: WorkerSlot,
     drain: &CancellationToken,
-    shared: &Rc<Shared>,
+    shared: &Rc<ConnectionContext>,
     tasks: &mut JoinSet<()>,
-) -> Result<Vec<Endpoint>, EndpointError> {
+) -> Result<Vec<Endpoint>, QuicEndpointError> {
     let mut endpoints = Vec::new();
     let Some(quic) = &config.quic else { return Ok(endpoints) };
     for socket in sockets {
@@ -221,7 +221,7 @@ fn listen_quic(
     Ok(endpoints)
 }
 
-fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
+fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
     let config = &plan.config;
     let limits = &config.limits;
     let metrics = plan.metrics.worker(plan.identity.index);
@@ -244,15 +244,15 @@ fn build_dispatch(plan: &Plan) -> Rc<Dispatch> {
     };
     let readiness = Arc::clone(&plan.readiness);
     let cells = plan.metrics.clone();
-    Dispatch::new(Parts { settings, channels, signouts, metrics, services, cells, readiness })
+    Dispatch::new(DispatchParts { settings, channels, signouts, metrics, services, cells, readiness })
 }
 
-fn build_shared(plan: &Plan, dispatch: &Rc<Dispatch>) -> Rc<Shared> {
+fn build_shared(plan: &WorkerPlan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionContext> {
     let ids = ChannelIds::new(&plan.identity.gate_id, plan.first_channel);
     let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
     let limits = plan.config.limits.clone();
-    Rc::new(Shared {
+    Rc::new(ConnectionContext {
         handler,
         channels: Rc::clone(&dispatch.channels),
         admission: Arc::clone(&plan.admission),

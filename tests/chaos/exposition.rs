@@ -33,7 +33,7 @@ impl Exposition {
         series.split("state=\"").nth(1)?.split('"').next()
     }
 
-    /// Are requests being worked on, pushes being written, sign-outs owed?
+    /// Returns `true` if no request is worked on, no push is being written and no sign-out is owed.
     pub(crate) fn is_quiet(&self) -> bool {
         [
             "gateway_pending_requests",

@@ -39,7 +39,7 @@ impl Judge for Oracle {
     }
 }
 
-struct Shared<J> {
+struct LedgerInner<J> {
     oracle: Mutex<J>,
     /// Where the orders for an instance go; one of an instance that is gone stays until its successor says hello.
     orders: Mutex<HashMap<String, mpsc::Sender<String>>>,
@@ -49,7 +49,7 @@ struct Shared<J> {
 /// See the module. Clones share it.
 pub(crate) struct Ledger<J = Oracle> {
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared<J>>,
+    shared: Arc<LedgerInner<J>>,
     _server: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -64,8 +64,11 @@ impl<J: Judge> Ledger<J> {
     pub(crate) async fn start(oracle: J) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the ledger cannot listen")?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { oracle: Mutex::new(oracle), orders: Mutex::default(), hello: Notify::new() });
+        let shared = Arc::new(LedgerInner {
+            oracle: Mutex::new(oracle),
+            orders: Mutex::default(),
+            hello: Notify::new(),
+        });
         let server = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, _server: Arc::new(AbortOnDropHandle::new(server)) })
     }
@@ -105,7 +108,7 @@ impl<J: Judge> Ledger<J> {
     }
 }
 
-async fn accept<J: Judge>(listener: TcpListener, shared: Arc<Shared<J>>) {
+async fn accept<J: Judge>(listener: TcpListener, shared: Arc<LedgerInner<J>>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -115,7 +118,7 @@ async fn accept<J: Judge>(listener: TcpListener, shared: Arc<Shared<J>>) {
 }
 
 /// One connection: its first line says whether it takes orders for an instance or brings the notes of a link.
-async fn serve<J: Judge>(stream: TcpStream, shared: Arc<Shared<J>>) {
+async fn serve<J: Judge>(stream: TcpStream, shared: Arc<LedgerInner<J>>) {
     let (read, write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     let Ok(Some(first)) = lines.next_line().await else { return };

@@ -81,7 +81,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Is it a long run, with the timers of production?
+    /// Returns `true` for a long run, with the timers of production.
     pub(crate) fn is_long(&self) -> bool {
         self.seconds.is_some() || self.times.is_some() || self.rolling
     }
@@ -96,7 +96,7 @@ impl Plan {
         }
     }
 
-    /// Is the fault of this name wanted?
+    /// Returns `true` if the fault of this name is wanted.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|parts| parts.split(',').any(|part| name.contains(part)))
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::faults::{Fault, Outcome, shown};
+use crate::faults::{Fault, FaultOutcome, shown};
 use crate::oracle::{Kind, Totals, Violation};
 
 /// Violations printed of each kind; the others are counted.
@@ -42,7 +42,7 @@ impl Report {
     }
 
     /// One fault and what was found with it.
-    pub(crate) fn add(&mut self, fault: Fault, outcome: &Outcome, found: &[Violation]) {
+    pub(crate) fn add(&mut self, fault: Fault, outcome: &FaultOutcome, found: &[Violation]) {
         let Some(place) = Fault::ALL.iter().position(|other| *other == fault) else { return };
         let row = &mut self.rows[place];
         if outcome.skipped.is_some() {

@@ -38,7 +38,7 @@ impl FromStr for Stamp {
 const HELD_EVERY: u64 = 4;
 
 impl Stamp {
-    /// Is the answer to the request with this stamp held back?
+    /// Returns `true` if the answer to the request with this stamp is held back.
     pub(crate) fn is_held(&self) -> bool {
         (self.n + u64::from(crc32fast::hash(self.sender.as_bytes()))).is_multiple_of(HELD_EVERY)
     }

@@ -18,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::load::Shared;
+use crate::load::LoadContext;
 
 /// Longest wait for a login of a client of this kind.
 const LOGIN: Duration = Duration::from_secs(10);
@@ -46,18 +46,18 @@ enum Connection {
 }
 
 /// Connects one.
-pub(crate) async fn slow(shared: &Shared, account: &str, transport: Transport) -> anyhow::Result<Slow> {
+pub(crate) async fn slow(shared: &LoadContext, account: &str, transport: Transport) -> anyhow::Result<Slow> {
     slow_with(shared, account, shared.options(transport)).await
 }
 
 /// Connects one over QUIC whose buffers on the way to it are small.
-pub(crate) async fn narrow_quic(shared: &Shared, account: &str) -> anyhow::Result<Slow> {
+pub(crate) async fn narrow_quic(shared: &LoadContext, account: &str) -> anyhow::Result<Slow> {
     let mut options = shared.options(Transport::Quic);
     options.stream_window = NARROW_WINDOW;
     slow_with(shared, account, options).await
 }
 
-async fn slow_with(shared: &Shared, account: &str, options: ConnectOptions) -> anyhow::Result<Slow> {
+async fn slow_with(shared: &LoadContext, account: &str, options: ConnectOptions) -> anyhow::Result<Slow> {
     let (client, pushes) = Client::connect(options).await?;
     let login = client.login(&shared.token(account)).await?;
     shared.ledger.oracle().wild(&login.channel_id, account);
@@ -68,7 +68,11 @@ async fn slow_with(shared: &Shared, account: &str, options: ConnectOptions) -> a
 }
 
 /// Connects one over plain TCP whose buffers on the way to it are small.
-pub(crate) async fn narrow_tcp(shared: &Shared, server: SocketAddr, account: &str) -> anyhow::Result<Slow> {
+pub(crate) async fn narrow_tcp(
+    shared: &LoadContext,
+    server: SocketAddr,
+    account: &str,
+) -> anyhow::Result<Slow> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.set_recv_buffer_size(NARROW_BUFFER)?;
     socket.set_tcp_mss(NARROW_SEGMENT)?;
@@ -81,7 +85,7 @@ pub(crate) async fn narrow_tcp(shared: &Shared, server: SocketAddr, account: &st
 /// Signs clients in on a thread of their own, which then never runs again: their sockets stay open, and nothing is read,
 /// acknowledged or said. The channels they had.
 pub(crate) async fn vanish(
-    shared: Arc<Shared>,
+    shared: Arc<LoadContext>,
     accounts: Vec<(String, Transport)>,
 ) -> anyhow::Result<Vec<String>> {
     let (tell, told) = oneshot::channel();
@@ -92,7 +96,7 @@ pub(crate) async fn vanish(
     told.await.context("the thread of the vanishing clients failed")?
 }
 
-fn sign_in_and_freeze(shared: &Shared, accounts: &[(String, Transport)]) -> anyhow::Result<Vec<String>> {
+fn sign_in_and_freeze(shared: &LoadContext, accounts: &[(String, Transport)]) -> anyhow::Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let clients = runtime.block_on(async {
         let mut clients = Vec::new();
@@ -108,7 +112,7 @@ fn sign_in_and_freeze(shared: &Shared, accounts: &[(String, Transport)]) -> anyh
 }
 
 /// Signs in over plain TCP and resets the connection in the middle of a frame. Its channel.
-pub(crate) async fn reset(shared: &Shared, server: SocketAddr, account: &str) -> anyhow::Result<String> {
+pub(crate) async fn reset(shared: &LoadContext, server: SocketAddr, account: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(server).await?;
     let (channel, frame) = sign_in(shared, &mut stream, account).await?;
     stream.write_all(&frame[..7]).await?;
@@ -117,7 +121,11 @@ pub(crate) async fn reset(shared: &Shared, server: SocketAddr, account: &str) ->
 }
 
 /// Signs in without the library. The channel, and the frame that was sent.
-async fn sign_in(shared: &Shared, stream: &mut TcpStream, account: &str) -> anyhow::Result<(String, Bytes)> {
+async fn sign_in(
+    shared: &LoadContext,
+    stream: &mut TcpStream,
+    account: &str,
+) -> anyhow::Result<(String, Bytes)> {
     let header = pb::Header { command: command::LOGIN_SIGNIN.into(), sequence: 1, ..Default::default() };
     let login = pb::LoginReq { token: shared.token(account), ..Default::default() };
     let frame = encode_message(Dialect::XIm, &header, login.encode_to_vec()).to_bytes();

@@ -249,7 +249,7 @@ impl World {
         Some(began.elapsed())
     }
 
-    /// Has its sign-out come? Then it is over.
+    /// Returns `true` if its sign-out has come. Then it is over.
     fn is_signed_out(&self, channel: &str) -> bool {
         let mut oracle = self.ledger.oracle();
         let gone = oracle.signed_out_at(channel).is_some();
@@ -365,7 +365,8 @@ impl World {
     }
 }
 
-/// Does a link in this state take requests? A login instance half-open does: it may wait for one until somebody logs in.
+/// Returns `true` if a link in this state takes requests. A login instance half-open does: it may wait for one until
+/// somebody logs in.
 pub(crate) fn is_chosen(name: &str, state: Option<&str>) -> bool {
     match state {
         Some("up" | "warming" | "healthy") => true,

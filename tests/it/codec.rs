@@ -203,7 +203,7 @@ fn doubtful_header() -> impl Strategy<Value = Vec<u8>> {
     (vec(field, 0..10), vec(any_havoc(), 0..3)).prop_map(|(fields, havoc)| apply(&havoc, fields.concat()))
 }
 
-/// An independent walk: is there a group where a header's reader would meet one?
+/// An independent walk: returns `true` if there is a group where a header's reader would meet one.
 fn has_group(mut raw: &[u8], top: bool) -> bool {
     while !raw.is_empty() {
         let Ok(key) = prost::encoding::decode_varint(&mut raw) else { return false };

@@ -7,7 +7,7 @@ use gateway::wire::dialect::Dialect;
 use gateway::wire::pb;
 use rstest::rstest;
 
-use crate::support::fake_logic::{Event, FakeLogic};
+use crate::support::fake_logic::{FakeLogic, LogicEvent};
 use crate::support::harness::{TestGateway, instance, route};
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::Raw;
@@ -232,8 +232,8 @@ async fn e12_a_change_of_zone_or_dialect_never_makes_two_links_to_one_process(
         .events()
         .iter()
         .filter_map(|event| match event {
-            Event::Ended { link } => Some(("ended", *link)),
-            Event::Handshake { link, .. } => Some(("begun", *link)),
+            LogicEvent::Ended { link } => Some(("ended", *link)),
+            LogicEvent::Handshake { link, .. } => Some(("begun", *link)),
             _ => None,
         })
         .collect();

@@ -14,7 +14,7 @@ use crate::support::harness::TestGateway;
 use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
 use crate::support::raw::{Purpose, Raw, request};
 use crate::support::soon;
-use crate::support::stream::{End, Seen, StreamOf};
+use crate::support::stream::{Seen, StreamEnd, StreamOf};
 use crate::vectors::bad;
 
 /// Short enough to wait for.
@@ -289,7 +289,10 @@ async fn d11_a_large_frame_that_drips_is_ended_at_its_deadline_and_one_in_time_p
     assert!(took >= deadline * 9 / 10 && took < deadline * 2, "{took:?}");
     if kind == QuicMany {
         let end = |seen: &Seen| if let Seen::End(stream, end) = seen { Some((*stream, *end)) } else { None };
-        assert_eq!(alice.take("the end of the stream", end).await, (StreamOf::Own(stream), End::Broken));
+        assert_eq!(
+            alice.take("the end of the stream", end).await,
+            (StreamOf::Own(stream), StreamEnd::Broken)
+        );
         alice.heartbeat(true).await;
         assert!(harness.login.packets("login.signout").is_empty());
     } else {

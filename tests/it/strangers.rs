@@ -185,7 +185,7 @@ async fn connect_from(address: [u8; 4], to: SocketAddr) -> TcpStream {
     soon("a connection", socket.connect(to)).await.unwrap()
 }
 
-/// Does the gateway keep this plain connection?
+/// Returns `true` if the gateway keeps this plain connection.
 async fn is_kept(stream: &mut TcpStream) -> bool {
     let ping = encode(Opcode::Ping, &[]);
     let _it_may_be_closed = stream.write_all(&ping).await;

@@ -11,9 +11,9 @@ use crate::support::identity;
 use crate::support::raw::Kind::{self, QuicMany, QuicOne};
 use crate::support::raw::{Options, request};
 use crate::support::soon;
-use crate::support::stream::{End, Seen, StreamOf};
+use crate::support::stream::{Seen, StreamEnd, StreamOf};
 
-fn end_of(seen: &Seen) -> Option<(StreamOf, End)> {
+fn end_of(seen: &Seen) -> Option<(StreamOf, StreamEnd)> {
     if let Seen::End(stream, end) = seen { Some((*stream, *end)) } else { None }
 }
 
@@ -28,7 +28,10 @@ async fn g8_a4_a_stalled_frame_on_one_stream_delays_no_other_and_ends_only_its_s
         let sequence = alice.talk("bob", "passes").await;
         assert_eq!(alice.response(sequence).await.header.status, 0);
     }
-    assert_eq!(alice.take("the end of the stalled stream", end_of).await, (StreamOf::Own(3), End::Broken));
+    assert_eq!(
+        alice.take("the end of the stalled stream", end_of).await,
+        (StreamOf::Own(3), StreamEnd::Broken)
+    );
     let stopped = soon("STOP_SENDING", alice.quic_stream(3).stopped()).await.unwrap();
     assert!(stopped.is_some(), "the gateway stopped the stream");
 
@@ -74,7 +77,7 @@ async fn finishing_a_stream_leaves_it_open_for_its_answers_and_ends_only_it() {
         harness.chat.answer_default(&packet);
         assert_eq!(alice.response(sequence).await.stream, StreamOf::Own(3));
     }
-    assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(3), End::Finished));
+    assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(3), StreamEnd::Finished));
     harness.chat.unhold("chat.user.talk");
     let sequence = alice.talk("bob", "on another").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
@@ -95,7 +98,7 @@ async fn g1_a_finished_stream_gets_the_answers_the_gateway_makes(#[values(true, 
     }
     let answer = alice.response(50).await;
     assert_eq!((answer.stream, answer.header.status), (StreamOf::Own(3), 210));
-    assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(3), End::Finished));
+    assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(3), StreamEnd::Finished));
 }
 
 #[tokio::test]
@@ -193,7 +196,10 @@ async fn c6_eight_streams_are_granted_and_more_when_some_ended() {
     // quinn announces new room when more than an eighth of it is free: two streams of eight.
     for stream in [5, 6] {
         alice.finish(stream).await;
-        assert_eq!(alice.take("the end of the stream", end_of).await, (StreamOf::Own(stream), End::Finished));
+        assert_eq!(
+            alice.take("the end of the stream", end_of).await,
+            (StreamOf::Own(stream), StreamEnd::Finished)
+        );
     }
     alice.send_on(8, &request("chat.user.talk", 200, "bob"), b"x").await;
     assert_eq!(alice.response(200).await.stream, StreamOf::Own(8));

@@ -308,12 +308,12 @@ fn forbidden(source: &Source, module: &[&str], name: &str, path: &str, report: &
     }
 }
 
-/// Does the path begin with these whole segments?
+/// Returns `true` if the path begins with these whole segments.
 fn begins(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Does it begin with them, or end with them (`std::time::Instant::now` and `Instant::now` alike)?
+/// Returns `true` if it begins with them, or ends with them (`std::time::Instant::now` and `Instant::now` alike).
 fn names(path: &str, banned: &str) -> bool {
     begins(path, banned)
         || (banned.ends_with("::now")

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)] // the modules below are private to this test
 
 mod citations;
+mod figures;
 mod generated;
 mod imports;
 mod lock;
@@ -32,6 +33,11 @@ fn files_are_named_after_what_is_inside() {
 #[test]
 fn product_code_holds_nothing_banned() {
     shape::check_banned(&sources()).assert_clean();
+}
+
+#[test]
+fn doc_comments_state() {
+    shape::check_doc_comments(&all_sources()).assert_clean();
 }
 
 #[test]
@@ -68,6 +74,40 @@ fn the_readme_is_short_and_the_same_in_both_languages() {
     assert_eq!(commands, papers::command_lines(&chinese));
     let sections = |text: &str| papers::anchors(text).len();
     assert_eq!(sections(&english), sections(&chinese));
+}
+
+/// Types of the product, and of tests, that may share their name with another: a ratchet, never raised.
+const SHARED_TYPE_NAMES: usize = 12;
+const SHARED_TYPE_NAMES_IN_TESTS: usize = 41;
+
+#[test]
+fn figures_stay_within_their_limits() {
+    let figures = figures::Figures::new(&all_sources(), &sources(), &paper("README.md"));
+    println!("{figures}");
+    let of_gateway = figures.size("gateway proper").expect("it was counted");
+    assert!(of_gateway.files > 100 && of_gateway.code_lines > 10_000, "{of_gateway:?}");
+    let (product, tests) = (figures.shared_product_types(), figures.shared_test_types());
+    assert!(product <= SHARED_TYPE_NAMES, "{product} types share a name");
+    assert!(tests <= SHARED_TYPE_NAMES_IN_TESTS, "{tests} types of tests share a name");
+}
+
+#[test]
+fn figures_count_code_comments_and_names_that_are_shared() {
+    let text = "//! Doc.\n\n/// Doc.\npub(crate) struct A; // why\n\n// why\nenum B<T> {}\nfn a() -> &'static str {\n    \
+                \"a // b\"\n}\n#[cfg(test)]\nmod tests {\n    // why\n    struct A;\n    trait C {}\n}\n";
+    let files =
+        [("src/cli/a.rs", text), ("src/cli/b.rs", "pub trait B {}\n"), ("tests/it/c.rs", "enum C {}\n")]
+            .map(|(path, text)| (path.to_owned(), text.to_owned()));
+    let product = [Source::new("src/cli/a.rs", text), Source::new("src/cli/b.rs", &files[1].1)];
+    let figures = figures::Figures::new(&files, &product, "one\ntwo\n");
+    assert_eq!(figures.size("cli"), Some(&figures::Size { files: 2, code_lines: 6, comments: 2 }));
+    assert_eq!((figures.shared_product_types(), figures.shared_test_types()), (2, 2));
+    let table = figures.to_string();
+    for line in
+        ["README.md has 2 lines", "  B 2: src/cli/a.rs src/cli/b.rs", "tests: 3 types, 2 share a name"]
+    {
+        assert!(table.lines().any(|held| held == line), "{table}");
+    }
 }
 
 #[test]
@@ -247,6 +287,16 @@ fn planted_banned_text_is_found_in_code_only() {
     let report = shape::check_banned(&planted("src/a.rs", harmless));
     assert!(report.violations.is_empty(), "{report:?}");
     assert!(shape::check_banned(&planted("src/cli/chat.rs", "println!();")).violations.is_empty());
+}
+
+#[test]
+fn a_planted_question_is_found_in_doc_comments_only() {
+    let check = |text: &str| shape::check_doc_comments(&[("src/a.rs".to_owned(), text.to_owned())]);
+    for text in ["fn a() {}\n    /// Is it full?", "//! Full.\n/// Is it (`full`)? Then not."] {
+        assert_eq!(only(&check(text)), "src/a.rs:2: a doc comment asks");
+    }
+    let report = check("/// `+` or `?`, `a? b`.\n//! Asks `x`.\n// Why?\nlet a = b?;\n");
+    assert!(report.violations.is_empty() && report.examined == 2, "{report:?}");
 }
 
 #[test]

@@ -85,7 +85,30 @@ pub fn check_banned(sources: &[Source]) -> Report {
     report
 }
 
-/// Does the text stand there, not as the end of a longer word (`eprintln!` is no `println!`)?
+/// Doc comments state; none asks a question. `files` are whole texts with their paths.
+pub fn check_doc_comments(files: &[(String, String)]) -> Report {
+    let mut report = Report::default();
+    for (path, text) in files {
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.starts_with("///") || line.starts_with("//!") {
+                report.examined += 1;
+                if asks(line) {
+                    report.violations.push(format!("{path}:{}: a doc comment asks", index + 1));
+                }
+            }
+        }
+    }
+    report
+}
+
+/// Returns `true` if a sentence of the line ends with a question mark; code between backticks does not count.
+fn asks(line: &str) -> bool {
+    let prose: String = line.split('`').step_by(2).collect();
+    prose.ends_with('?') || prose.contains("? ")
+}
+
+/// Returns `true` if the text stands there, not as the end of a longer word (`eprintln!` is no `println!`).
 fn contains_word(line: &str, text: &str) -> bool {
     line.match_indices(text).any(|(at, _)| {
         let before = line[..at].chars().next_back();

@@ -21,7 +21,7 @@ const ACK_EVERY: Duration = Duration::from_secs(1);
 const START_DELAY: Duration = Duration::from_millis(200);
 
 /// What all clients share.
-pub(super) struct Load {
+pub(super) struct BenchLoad {
     run: String,
     clients: u32,
     /// When the first message is due.
@@ -39,7 +39,7 @@ pub(super) struct Load {
     pub(super) seen: AtomicU64,
 }
 
-impl Load {
+impl BenchLoad {
     pub(super) fn new(run: String, clients: u32, rate: u32, each: u32) -> Self {
         Self {
             run,
@@ -89,7 +89,7 @@ pub(super) const fn partner(client: usize) -> usize {
 }
 
 /// Sends every message when it is due, or as soon as possible after that, and collects the answers.
-pub(super) async fn send(client: usize, connection: Client, load: Arc<Load>) -> (usize, Sent) {
+pub(super) async fn send(client: usize, connection: Client, load: Arc<BenchLoad>) -> (usize, Sent) {
     let (sending, sent) = mpsc::channel(IN_FLIGHT);
     let produce = async {
         let to = account(&load.run, partner(client));
@@ -103,7 +103,7 @@ pub(super) async fn send(client: usize, connection: Client, load: Arc<Load>) -> 
             let answer = connection.send_talk(&to, &load.body(due, number)).await;
             load.sent.fetch_add(1, Ordering::Relaxed);
             // Waits while too many are without an answer; what was late is then sent at once.
-            if sending.send(Waiting { number, due, lag, answer }).await.is_err() {
+            if sending.send(UnansweredMessage { number, due, lag, answer }).await.is_err() {
                 break;
             }
         }
@@ -114,16 +114,16 @@ pub(super) async fn send(client: usize, connection: Client, load: Arc<Load>) -> 
 }
 
 /// A message without an answer.
-struct Waiting {
+struct UnansweredMessage {
     number: u32,
     due: Instant,
     lag: Duration,
     answer: Result<PendingAnswer, RequestError>,
 }
 
-async fn collect(load: &Load, mut sent: mpsc::Receiver<Waiting>) -> Sent {
+async fn collect(load: &BenchLoad, mut sent: mpsc::Receiver<UnansweredMessage>) -> Sent {
     let mut result = Sent::new(load.each);
-    while let Some(Waiting { number, due, lag, answer }) = sent.recv().await {
+    while let Some(UnansweredMessage { number, due, lag, answer }) = sent.recv().await {
         let answer = match answer {
             Ok(pending) => pending.await,
             Err(error) => Err(error),
@@ -141,7 +141,7 @@ pub(super) async fn receive(
     client: usize,
     connection: Client,
     mut pushes: Pushes,
-    load: Arc<Load>,
+    load: Arc<BenchLoad>,
 ) -> (usize, Received) {
     let from = account(&load.run, partner(client));
     let mut result = Received::new(load.each);
@@ -164,7 +164,7 @@ pub(super) async fn receive(
     (client, result)
 }
 
-fn take(push: &Push, from: &str, load: &Load, newest: &watch::Sender<i64>, result: &mut Received) {
+fn take(push: &Push, from: &str, load: &BenchLoad, newest: &watch::Sender<i64>, result: &mut Received) {
     let now = Instant::now();
     let Some(message) = push.message().filter(|message| message.sender == from) else { return };
     let Some((number, due)) = load.parse(&message.body) else { return };

@@ -99,7 +99,7 @@ struct Share {
 
 /// The sum over all clients.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     /// By the name of the transport.
     shares: BTreeMap<&'static str, Share>,
     sent: u64,
@@ -117,7 +117,7 @@ pub(super) struct Report {
     delivery_times: Vec<u32>,
 }
 
-impl Report {
+impl BenchReport {
     /// Sums up. `ends` are the connections that were over before the bench closed them; `over` says which transport a
     /// client has.
     pub(super) fn new(
@@ -184,7 +184,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "sent           {}", self.sent)?;
         writeln!(f, "answered 0     {}", self.stored())?;
@@ -202,8 +202,8 @@ impl fmt::Display for Report {
         for (reason, count) in &self.ended {
             writeln!(f, "closed early   {count} ({reason})")?;
         }
-        writeln!(f, "answer time    {}", Times(&self.answer_times))?;
-        writeln!(f, "delivery time  {}", Times(&self.delivery_times))?;
+        writeln!(f, "answer time    {}", Latencies(&self.answer_times))?;
+        writeln!(f, "delivery time  {}", Latencies(&self.delivery_times))?;
         write!(f, "sent late by   {:.1} ms at most", self.lag.as_secs_f64() * 1e3)?;
         // One row would say what stands above.
         let mut shares = self.shares.iter().filter(|_| self.shares.len() > 1);
@@ -214,7 +214,7 @@ impl fmt::Display for Report {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, stored, missing, .. } = self;
-        let (answers, deliveries) = (Times(&self.answer_times), Times(&self.delivery_times));
+        let (answers, deliveries) = (Latencies(&self.answer_times), Latencies(&self.delivery_times));
         write!(
             f,
             "sent {sent}, answered 0 {stored}, answer time {}; to these: missing {missing}, delivery time {}",
@@ -225,9 +225,9 @@ impl fmt::Display for Share {
 }
 
 /// Percentiles of sorted microseconds.
-struct Times<'a>(&'a [u32]);
+struct Latencies<'a>(&'a [u32]);
 
-impl Times<'_> {
+impl Latencies<'_> {
     /// The value below which `percent` of all lie, milliseconds (nearest rank).
     fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
@@ -243,7 +243,7 @@ impl Times<'_> {
     }
 }
 
-impl fmt::Display for Times<'_> {
+impl fmt::Display for Latencies<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("none measured");
@@ -275,10 +275,15 @@ mod tests {
         (sent, received)
     }
 
-    fn report(numbers: &[u32]) -> Report {
+    fn report(numbers: &[u32]) -> BenchReport {
         let (sent, received) = pair(numbers);
         let idle = (1, Sent::new(3));
-        Report::new(vec![(0, sent), idle], vec![(0, Received::new(3)), (1, received)], [].into_iter(), over)
+        BenchReport::new(
+            vec![(0, sent), idle],
+            vec![(0, Received::new(3)), (1, received)],
+            [].into_iter(),
+            over,
+        )
     }
 
     #[test]
@@ -302,12 +307,18 @@ mod tests {
         sent.note(1, MS, Some((300, MS)));
         let mut received = Received::new(2);
         received.note(0, MS);
-        let report =
-            Report::new(vec![(0, sent)], vec![(0, Received::new(2)), (1, received)], [].into_iter(), over);
+        let report = BenchReport::new(
+            vec![(0, sent)],
+            vec![(0, Received::new(2)), (1, received)],
+            [].into_iter(),
+            over,
+        );
         assert_eq!((report.missing, report.is_good()), (0, false), "{report}");
         let mut lost = Sent::new(1);
         lost.note(0, MS, None);
-        assert!(!Report::new(vec![(0, lost)], Vec::new(), [CloseReason::Kicked].into_iter(), over).is_good());
+        assert!(
+            !BenchReport::new(vec![(0, lost)], Vec::new(), [CloseReason::Kicked].into_iter(), over).is_good()
+        );
     }
 
     /// Client 0 sent over QUIC, its partner received over TLS.
@@ -323,14 +334,14 @@ mod tests {
         let came = "to these: missing 1, delivery time p50 1.00 p99 1.00 ms";
         assert_eq!(row("over tls"), format!("over tls       sent 0, answered 0 0, answer time none; {came}"));
         let (sent, received) = pair(&[0, 1, 2]);
-        let one = Report::new(vec![(0, sent)], vec![(1, received)], [].into_iter(), |_| Transport::Tcp);
+        let one = BenchReport::new(vec![(0, sent)], vec![(1, received)], [].into_iter(), |_| Transport::Tcp);
         assert!(!one.to_string().contains("over "), "{one}");
     }
 
     #[test]
     fn percentiles_are_by_nearest_rank() {
         let times: Vec<u32> = (1..=100).map(|ms| ms * 1000).collect();
-        assert_eq!(Times(&times).to_string(), "p50 50.00 ms, p99 99.00 ms, at most 100.00 ms");
-        assert_eq!(Times(&[]).to_string(), "none measured");
+        assert_eq!(Latencies(&times).to_string(), "p50 50.00 ms, p99 99.00 ms, at most 100.00 ms");
+        assert_eq!(Latencies(&[]).to_string(), "none measured");
     }
 }

@@ -18,8 +18,8 @@ use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::cli::bench::load::{Load, receive, send};
-use crate::cli::bench::report::{Received, Report, Sent};
+use crate::cli::bench::load::{BenchLoad, receive, send};
+use crate::cli::bench::report::{BenchReport, Received, Sent};
 use crate::cli::connect::ServerArgs;
 use crate::cli::output;
 use crate::cli::sign::SignerArgs;
@@ -147,7 +147,7 @@ async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
     let endpoint = shared_endpoint(args, mix).await?;
     let members = connect_all(args, mix, &run, endpoint.as_ref()).await?;
     let clients: Vec<Client> = members.iter().map(|(client, _)| client.clone()).collect();
-    let load = Arc::new(Load::new(run, args.clients, args.rate, args.each()));
+    let load = Arc::new(BenchLoad::new(run, args.clients, args.rate, args.each()));
     let mut senders = JoinSet::new();
     let mut receivers = JoinSet::new();
     for (index, (client, pushes)) in members.into_iter().enumerate() {
@@ -159,7 +159,7 @@ async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
     load.end();
     let received: Vec<(usize, Received)> = receivers.join_all().await;
     let ends = clients.iter().filter_map(Client::close_reason);
-    let report = Report::new(sent, received, ends, |client| mix.of(client));
+    let report = BenchReport::new(sent, received, ends, |client| mix.of(client));
     let _ = timeout(CLOSE, close_all(clients, endpoint)).await;
     let over = |kind: &Transport| {
         let count = (0..args.clients as usize).filter(|&client| mix.of(client) == *kind).count();
@@ -172,7 +172,7 @@ async fn bench(args: &TalkArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Shows the progress until every sender is done. Ctrl-C ends the sending, and what was sent is still awaited.
-async fn talk(args: &TalkArgs, load: &Load, mut senders: JoinSet<(usize, Sent)>) -> Vec<(usize, Sent)> {
+async fn talk(args: &TalkArgs, load: &BenchLoad, mut senders: JoinSet<(usize, Sent)>) -> Vec<(usize, Sent)> {
     let bar = progress(u64::from(args.clients) * u64::from(args.each()), "messages");
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -189,7 +189,7 @@ async fn talk(args: &TalkArgs, load: &Load, mut senders: JoinSet<(usize, Sent)>)
 }
 
 /// Waits until as many different messages came as were stored, or for as long as is fair.
-async fn await_last_pushes(load: &Load) {
+async fn await_last_pushes(load: &BenchLoad) {
     let end = Instant::now() + GRACE;
     let mut looks = interval(LOOK_EVERY);
     while load.seen.load(Ordering::Relaxed) < load.stored.load(Ordering::Relaxed) && Instant::now() < end {

@@ -19,32 +19,32 @@ const MAX_LOOKS: usize = 16;
 /// Carries out orders, one at a time, so that the next line can use what the last one made; and looks at groups
 /// of which only the id is known, beside that.
 #[derive(Debug)]
-pub(super) struct Groups {
+pub(super) struct GroupTasks {
     client: ResilientClient,
-    known: Known,
-    tasks: JoinSet<Done>,
+    known: KnownGroups,
+    tasks: JoinSet<FinishedTask>,
     /// One of `tasks` is an order; the others are looks.
     is_ordering: bool,
 }
 
 /// What became of a task.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct FinishedTask {
     /// None for a look.
     order: Option<Order>,
-    result: Result<Found, CallError>,
+    result: Result<TaskOutput, CallError>,
 }
 
 /// What a task found: a line to be shown, and the id and name of a group.
 #[derive(Debug)]
-struct Found {
+struct TaskOutput {
     line: Line,
     name: Option<(String, String)>,
 }
 
-impl Groups {
+impl GroupTasks {
     pub(super) fn new(client: ResilientClient) -> Self {
-        Self { client, known: Known::default(), tasks: JoinSet::new(), is_ordering: false }
+        Self { client, known: KnownGroups::default(), tasks: JoinSet::new(), is_ordering: false }
     }
 
     /// The id of a group: a name that was shown stands for it, everything else for itself.
@@ -77,18 +77,18 @@ impl Groups {
         let client = self.client.clone();
         self.tasks.spawn(async move {
             let result = carry_out(&client, &order).await;
-            Done { order: Some(order), result }
+            FinishedTask { order: Some(order), result }
         });
         Ok(())
     }
 
     /// The end of what is under way; `None` when nothing is. Cancel safe.
-    pub(super) async fn answer(&mut self) -> Option<Result<Done, JoinError>> {
+    pub(super) async fn answer(&mut self) -> Option<Result<FinishedTask, JoinError>> {
         self.tasks.join_next().await
     }
 
     /// The line to be shown for what ended, and whether it went well.
-    pub(super) fn take(&mut self, done: Done) -> (Line, bool) {
+    pub(super) fn take(&mut self, done: FinishedTask) -> (Line, bool) {
         self.is_ordering &= done.order.is_none();
         match done.result {
             Ok(found) => {
@@ -157,9 +157,9 @@ impl Groups {
         self.tasks.spawn(async move {
             let found = match client.group_detail(&group).await {
                 Ok(detail) => described(&detail),
-                Err(_) => Found { line: otherwise, name: None },
+                Err(_) => TaskOutput { line: otherwise, name: None },
             };
-            Done { order: None, result: Ok(found) }
+            FinishedTask { order: None, result: Ok(found) }
         });
         None
     }
@@ -170,7 +170,7 @@ impl Groups {
     }
 }
 
-async fn carry_out(client: &ResilientClient, order: &Order) -> Result<Found, CallError> {
+async fn carry_out(client: &ResilientClient, order: &Order) -> Result<TaskOutput, CallError> {
     let own = &client.account().unwrap_or_default();
     let changed = |event, id: &str| Line::new(event).field("group", id).field("account", own);
     Ok(match order {
@@ -182,7 +182,7 @@ async fn carry_out(client: &ResilientClient, order: &Order) -> Result<Found, Cal
                 Ok(detail) => described(&detail),
                 Err(_) => {
                     let line = Line::new("group").field("id", &id).field("name", name).field("owner", own);
-                    Found { line, name: Some((id, name.clone())) }
+                    TaskOutput { line, name: Some((id, name.clone())) }
                 }
             }
         }
@@ -192,28 +192,28 @@ async fn carry_out(client: &ResilientClient, order: &Order) -> Result<Found, Cal
             match client.group_detail(id).await {
                 Ok(detail) => {
                     let line = line.field("name", &detail.name);
-                    Found { line, name: Some((detail.id, detail.name)) }
+                    TaskOutput { line, name: Some((detail.id, detail.name)) }
                 }
-                Err(_) => Found { line, name: None },
+                Err(_) => TaskOutput { line, name: None },
             }
         }
         Order::Quit(id) => {
             client.quit_group(id).await?;
-            Found { line: changed("quit", id), name: None }
+            TaskOutput { line: changed("quit", id), name: None }
         }
         Order::Members(id) => {
             let members = client.group_members(id).await?;
             let line = Line::new("members").field("group", id).field("count", members.len());
-            Found { line: line.field("accounts", accounts(&members)), name: None }
+            TaskOutput { line: line.field("accounts", accounts(&members)), name: None }
         }
         Order::Detail(id) => described(&client.group_detail(id).await?),
     })
 }
 
-fn described(group: &pb::GroupGetResp) -> Found {
+fn described(group: &pb::GroupGetResp) -> TaskOutput {
     let line = Line::new("group").field("id", &group.id).field("name", &group.name);
     let line = line.field("owner", &group.owner).field("members", accounts(&group.members));
-    Found { line, name: Some((group.id.clone(), group.name.clone())) }
+    TaskOutput { line, name: Some((group.id.clone(), group.name.clone())) }
 }
 
 fn accounts(members: &[pb::Member]) -> String {
@@ -222,9 +222,9 @@ fn accounts(members: &[pb::Member]) -> String {
 
 /// Ids and names of groups, in the order in which they were learned.
 #[derive(Debug, Default)]
-struct Known(VecDeque<(String, String)>);
+struct KnownGroups(VecDeque<(String, String)>);
 
-impl Known {
+impl KnownGroups {
     fn learn(&mut self, id: String, name: String) {
         self.0.retain(|(known, _)| *known != id);
         if self.0.len() >= MAX_KNOWN {
@@ -255,8 +255,8 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn known(groups: &[(&str, &str)]) -> Known {
-        let mut known = Known::default();
+    fn known(groups: &[(&str, &str)]) -> KnownGroups {
+        let mut known = KnownGroups::default();
         for (id, name) in groups {
             known.learn((*id).to_owned(), (*name).to_owned());
         }

@@ -38,7 +38,7 @@ pub(super) struct Inbox {
     client: ResilientClient,
     seen: Seen,
     /// The request under way; at most one.
-    request: JoinSet<Result<Step, CallError>>,
+    request: JoinSet<Result<InboxStep, CallError>>,
     round: Round,
     /// All that was missed before the session was listed and shown once.
     caught_up: bool,
@@ -66,7 +66,7 @@ struct Round {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum InboxStep {
     /// For [`Inbox::take`].
     Listed(Vec<pb::MessageIndex>),
     /// For the one who shows it, and then for [`Inbox::proceed`].
@@ -120,19 +120,19 @@ impl Inbox {
     }
 
     /// The answer to the request under way; `None` when there is none. Cancel safe.
-    pub(super) async fn answer(&mut self) -> Option<Result<Result<Step, CallError>, JoinError>> {
+    pub(super) async fn answer(&mut self) -> Option<Result<Result<InboxStep, CallError>, JoinError>> {
         self.request.join_next().await
     }
 
     /// Takes an answer that needs no showing, or a failure.
-    pub(super) fn take(&mut self, step: Result<Step, CallError>) {
+    pub(super) fn take(&mut self, step: Result<InboxStep, CallError>) {
         match step {
-            Ok(Step::Listed(indexes)) => {
+            Ok(InboxStep::Listed(indexes)) => {
                 self.sort_out(indexes);
                 self.proceed();
             }
-            Ok(Step::Texts(..)) => self.proceed(),
-            Ok(Step::Acknowledged) => self.pause = None,
+            Ok(InboxStep::Texts(..)) => self.proceed(),
+            Ok(InboxStep::Acknowledged) => self.pause = None,
             Err(error) => self.fail(&error),
         }
     }
@@ -142,7 +142,7 @@ impl Inbox {
         if let Some(part) = self.round.parts.pop_front() {
             let client = self.client.clone();
             let ids = part.iter().map(|index| index.message_id).collect();
-            self.request.spawn(async move { Ok(Step::Texts(part, client.offline_content(ids).await?)) });
+            self.request.spawn(async move { Ok(InboxStep::Texts(part, client.offline_content(ids).await?)) });
         } else if let Some(after) = self.round.more_after.take() {
             self.list(after);
         } else {
@@ -152,7 +152,7 @@ impl Inbox {
                 return;
             }
             let (client, id) = (self.client.clone(), self.round.ack);
-            self.request.spawn(async move { client.ack(id).await.map(|()| Step::Acknowledged) });
+            self.request.spawn(async move { client.ack(id).await.map(|()| InboxStep::Acknowledged) });
         }
     }
 
@@ -179,7 +179,7 @@ impl Inbox {
     fn list(&mut self, after: i64) {
         self.round.after = after;
         let client = self.client.clone();
-        self.request.spawn(async move { client.offline_index(after).await.map(Step::Listed) });
+        self.request.spawn(async move { client.offline_index(after).await.map(InboxStep::Listed) });
     }
 
     fn sort_out(&mut self, mut indexes: Vec<pb::MessageIndex>) {

@@ -21,7 +21,7 @@ pub(super) struct Lines<R = BufReader<Stdin>> {
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Input {
+pub(super) enum InputLine {
     /// A line without its end; bytes that are not UTF-8 are replaced.
     Line(String),
     /// A line above the limit, which was skipped.
@@ -45,12 +45,12 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
     ///
     /// # Errors
     /// What the system says, and text that is not UTF-8 from its beginning on.
-    pub(super) async fn next(&mut self) -> io::Result<Input> {
+    pub(super) async fn next(&mut self) -> io::Result<InputLine> {
         loop {
             let bytes = self.from.fill_buf().await?;
             if bytes.is_empty() {
                 let nothing_left = self.line.is_empty() && !self.skipping;
-                return if nothing_left { Ok(Input::End) } else { self.take() };
+                return if nothing_left { Ok(InputLine::End) } else { self.take() };
             }
             let end = bytes.iter().position(|&byte| byte == b'\n');
             let piece = &bytes[..end.unwrap_or(bytes.len())];
@@ -66,7 +66,7 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         }
     }
 
-    fn take(&mut self) -> io::Result<Input> {
+    fn take(&mut self) -> io::Result<InputLine> {
         let mut line = std::mem::take(&mut self.line);
         if !std::mem::replace(&mut self.begun, true) {
             if files::is_utf_16(&line) {
@@ -76,10 +76,10 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
             line.drain(..files::mark_len(&line));
         }
         if std::mem::take(&mut self.skipping) {
-            return Ok(Input::TooLong);
+            return Ok(InputLine::TooLong);
         }
         let line = String::from_utf8_lossy(&line);
-        Ok(Input::Line(line.strip_suffix('\r').unwrap_or(&line).to_owned()))
+        Ok(InputLine::Line(line.strip_suffix('\r').unwrap_or(&line).to_owned()))
     }
 }
 
@@ -101,20 +101,20 @@ mod tests {
         let long = "x".repeat(MAX_LINE + 1);
         let text = format!("bob hello\r\n\n{long}\nlast");
         let mut lines = Lines::new(BufReader::with_capacity(7, text.as_bytes()));
-        assert_eq!(lines.next().await.unwrap(), Input::Line("bob hello".to_owned()));
-        assert_eq!(lines.next().await.unwrap(), Input::Line(String::new()));
-        assert_eq!(lines.next().await.unwrap(), Input::TooLong);
-        assert_eq!(lines.next().await.unwrap(), Input::Line("last".to_owned()));
-        assert_eq!(lines.next().await.unwrap(), Input::End);
+        assert_eq!(lines.next().await.unwrap(), InputLine::Line("bob hello".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), InputLine::Line(String::new()));
+        assert_eq!(lines.next().await.unwrap(), InputLine::TooLong);
+        assert_eq!(lines.next().await.unwrap(), InputLine::Line("last".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), InputLine::End);
     }
 
     #[tokio::test]
     async fn h17_a_byte_order_mark_before_the_first_line_is_skipped_and_utf_16_is_refused() {
         let text = "\u{feff}bob hello\n\u{feff}bob again\n";
         let mut lines = Lines::new(BufReader::with_capacity(2, text.as_bytes()));
-        assert_eq!(lines.next().await.unwrap(), Input::Line("bob hello".to_owned()));
-        assert_eq!(lines.next().await.unwrap(), Input::Line("\u{feff}bob again".to_owned()));
-        assert_eq!(lines.next().await.unwrap(), Input::End);
+        assert_eq!(lines.next().await.unwrap(), InputLine::Line("bob hello".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), InputLine::Line("\u{feff}bob again".to_owned()));
+        assert_eq!(lines.next().await.unwrap(), InputLine::End);
         for mark in ["\u{feff}", ""] {
             let wide: Vec<u8> =
                 format!("{mark}bob hello\n").encode_utf16().flat_map(u16::to_le_bytes).collect();

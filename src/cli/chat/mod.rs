@@ -18,7 +18,7 @@ use gateway::client::{
 };
 use gateway::wire::close::CloseReason;
 
-use crate::cli::chat::session::{Outcome, Session};
+use crate::cli::chat::session::{Session, SessionOutcome};
 use crate::cli::connect::{ServerArgs, Wanted};
 use crate::cli::output;
 use crate::cli::sign::{Signer, SignerArgs};
@@ -122,9 +122,9 @@ async fn chat(args: ChatArgs) -> anyhow::Result<ExitCode> {
     let outcome = session.run(args.expect, wait).await;
     client.close().await;
     Ok(match outcome {
-        Ok(Outcome::Complete) => ExitCode::SUCCESS,
-        Ok(Outcome::Incomplete) => ExitCode::FAILURE,
-        Ok(Outcome::Over(end)) => {
+        Ok(SessionOutcome::Complete) => ExitCode::SUCCESS,
+        Ok(SessionOutcome::Incomplete) => ExitCode::FAILURE,
+        Ok(SessionOutcome::Over(end)) => {
             match &*end {
                 End::Closed(reason) => say(&explain(*reason, &args.account)),
                 end => say(&format!("gateway chat: {end}")),

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::chat::events::{ChatEvents, Line, message_line};
-use crate::cli::chat::groups::{Done, Groups};
-use crate::cli::chat::inbox::{Inbox, Step};
-use crate::cli::chat::input::{Input, Lines};
+use crate::cli::chat::groups::{FinishedTask, GroupTasks};
+use crate::cli::chat::inbox::{Inbox, InboxStep};
+use crate::cli::chat::input::{InputLine, Lines};
 use crate::cli::chat::instruction::{HELP, Instruction, To, parse};
 use crate::cli::chat::{detour, say};
 
@@ -27,7 +27,7 @@ const MAX_EARLY: usize = 4096;
 
 /// How a session went.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum SessionOutcome {
     /// All answered with status 0, and as many messages came as were expected.
     Complete,
     /// Something was refused or not answered, or messages did not come.
@@ -53,7 +53,7 @@ pub(super) struct Session {
     /// Pushes that came while what was missed was fetched.
     early: VecDeque<Push>,
     inbox: Inbox,
-    groups: Groups,
+    groups: GroupTasks,
     talks: JoinSet<Talked>,
     sent: u64,
     stored: u64,
@@ -71,7 +71,7 @@ impl Session {
         let interrupted = super::events::interrupts();
         Self {
             inbox: Inbox::new(client.clone()),
-            groups: Groups::new(client.clone()),
+            groups: GroupTasks::new(client.clone()),
             client,
             pushes,
             news,
@@ -93,7 +93,7 @@ impl Session {
     ///
     /// # Errors
     /// Standard output's only.
-    pub(super) async fn run(&mut self, expect: Option<u64>, wait: Duration) -> io::Result<Outcome> {
+    pub(super) async fn run(&mut self, expect: Option<u64>, wait: Duration) -> io::Result<SessionOutcome> {
         let over = match self.news.recv().await {
             Some(first) => match self.take_event(first).await? {
                 Some(end) => Some(self.over(end).await?),
@@ -108,9 +108,9 @@ impl Session {
         let done = Line::new("done").field("sent", self.sent).field("stored", self.stored);
         self.events.emit(done.field("received", self.received)).await?;
         Ok(match over {
-            Some(end) => Outcome::Over(end),
-            None if self.is_complete(expect.unwrap_or(0)) => Outcome::Complete,
-            None => Outcome::Incomplete,
+            Some(end) => SessionOutcome::Over(end),
+            None if self.is_complete(expect.unwrap_or(0)) => SessionOutcome::Complete,
+            None => SessionOutcome::Incomplete,
         })
     }
 
@@ -151,7 +151,7 @@ impl Session {
             let retry = self.inbox.retry_at();
             tokio::select! {
                 input = lines.next(), if reads => match input {
-                    Ok(Input::End) => until = Some(Instant::now() + wait),
+                    Ok(InputLine::End) => until = Some(Instant::now() + wait),
                     Ok(input) => self.take(input).await?,
                     Err(error) => {
                         say(&format!("cannot read standard input: {error}"));
@@ -231,11 +231,11 @@ impl Session {
     }
 
     /// Does what a line asks for.
-    async fn take(&mut self, input: Input) -> io::Result<()> {
+    async fn take(&mut self, input: InputLine) -> io::Result<()> {
         let line = match input {
-            Input::Line(line) if line.trim().is_empty() => return Ok(()),
-            Input::Line(line) => line,
-            Input::TooLong | Input::End => {
+            InputLine::Line(line) if line.trim().is_empty() => return Ok(()),
+            InputLine::Line(line) => line,
+            InputLine::TooLong | InputLine::End => {
                 self.reject("this line is too long");
                 return Ok(());
             }
@@ -313,7 +313,7 @@ impl Session {
         self.events.emit(line.text(&text)).await
     }
 
-    async fn show_done(&mut self, done: Done) -> io::Result<()> {
+    async fn show_done(&mut self, done: FinishedTask) -> io::Result<()> {
         let (line, went_well) = self.groups.take(done);
         self.failed |= !went_well;
         self.events.emit(line).await
@@ -346,9 +346,9 @@ impl Session {
     }
 
     /// One step of fetching and acknowledging. The inbox goes on when the texts are shown, not before.
-    async fn take_step(&mut self, step: Result<Step, CallError>) -> io::Result<()> {
+    async fn take_step(&mut self, step: Result<InboxStep, CallError>) -> io::Result<()> {
         match step {
-            Ok(Step::Texts(part, contents)) => {
+            Ok(InboxStep::Texts(part, contents)) => {
                 self.show_missed(part, contents).await?;
                 self.inbox.proceed();
             }

@@ -154,7 +154,7 @@ impl<T: Tokens> SessionDriver<T> {
                     self.closed(reason).await
                 }
                 Wake::Room(Err(_)) => self.input(Input::Broken),
-                Wake::Outcome(outcome) => self.settle(outcome),
+                Wake::Outcome(outcome) => self.complete_or_retry(outcome),
                 Wake::GoAway(told) => {
                     self.is_told = true;
                     self.input(Input::GoAway(told));
@@ -326,7 +326,7 @@ impl<T: Tokens> SessionDriver<T> {
     async fn collect(&mut self) {
         while let Some(outcome) = self.under_way.join_next().await {
             if let Ok(outcome) = outcome {
-                self.settle(outcome);
+                self.complete_or_retry(outcome);
             }
         }
     }
@@ -350,7 +350,7 @@ impl<T: Tokens> SessionDriver<T> {
     }
 
     /// Ends a request, or lets it wait for another try.
-    fn settle(&mut self, outcome: Outcome) {
+    fn complete_or_retry(&mut self, outcome: Outcome) {
         let Outcome { ticket, mut queued, result, is_withdrawn } = outcome;
         let is_lost = matches!(result, Err(RequestError::StreamEnded));
         match result {

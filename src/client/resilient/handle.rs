@@ -50,11 +50,11 @@ const MAX_BYTES: usize = MAX_BODY;
 ///   ([`ResilientOptions::retry_refused`]).
 #[derive(Debug, Clone)]
 pub struct ResilientClient {
-    inner: Arc<Inner>,
+    inner: Arc<ResilientClientInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ResilientClientInner {
     options: Arc<ResilientOptions>,
     requests: mpsc::Sender<QueuedRequest>,
     places: Arc<Semaphore>,
@@ -113,7 +113,7 @@ impl ResilientClient {
             account: Arc::clone(&account),
         };
         let driver = SessionDriver::new(Arc::clone(&options), tokens, machine, rng, args);
-        let inner = Inner {
+        let inner = ResilientClientInner {
             options,
             requests,
             places: Arc::new(Semaphore::new(MAX_REQUESTS)),

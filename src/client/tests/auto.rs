@@ -92,7 +92,7 @@ impl Street {
         std::iter::from_fn(|| Some(udp.recv_from(&mut [0; 2048]).ok()?.1)).collect()
     }
 
-    /// Was a plain connection made since the last look?
+    /// Returns `true` if a plain connection was made since the last look.
     fn plain(&self) -> bool {
         match self.tcp.accept() {
             Ok(_) => true,

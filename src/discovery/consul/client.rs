@@ -7,7 +7,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::config::Consul;
-use crate::http_client::{Answer, Endpoint, EndpointError, HttpError, secret_header};
+use crate::http_client::{Endpoint, EndpointError, HttpError, HttpResponse, secret_header};
 use crate::monitor::metrics::DiscoveryError;
 use crate::resolve::Resolver;
 
@@ -25,7 +25,7 @@ const WAIT_JITTER: u32 = 16;
 
 /// A question that Consul did not answer as it should. No text holds the token or an answer's body.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(super) enum ConsulError {
     /// No answer at all.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -40,7 +40,7 @@ pub(super) enum CallError {
     BadAnswer(&'static str),
 }
 
-impl CallError {
+impl ConsulError {
     /// How it is counted.
     pub(super) fn kind(&self) -> DiscoveryError {
         match self {
@@ -58,7 +58,7 @@ impl CallError {
 
 /// The instances of a service that pass their checks.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct HealthyEntries {
     /// Where the next question goes on from.
     pub(super) index: u64,
     /// As Consul wrote them.
@@ -67,14 +67,14 @@ pub(super) struct Health {
 
 /// Asks one agent.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(super) struct ConsulClient {
     endpoint: Endpoint,
     headers: Vec<(HeaderName, HeaderValue)>,
     wait: Duration,
     answer: Duration,
 }
 
-impl Client {
+impl ConsulClient {
     /// A client of the configured agent.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Client {
 
     /// The passing instances of a service: at once with index 0, else when there is something newer than `index` or the
     /// wait is over. Cancel safe.
-    pub(super) async fn health(&self, service: &str, index: u64) -> Result<Health, CallError> {
+    pub(super) async fn health(&self, service: &str, index: u64) -> Result<HealthyEntries, ConsulError> {
         let mut path = format!("/v1/health/service/{service}?passing=true");
         let mut patience = self.answer;
         if index > 0 {
@@ -97,41 +97,41 @@ impl Client {
         }
         let answer = self.call(Method::GET, &path, None, patience).await?;
         let index = answer.headers.get(INDEX).and_then(|value| value.to_str().ok());
-        let index = index.and_then(|text| text.parse().ok()).ok_or(CallError::BadAnswer("no index"))?;
+        let index = index.and_then(|text| text.parse().ok()).ok_or(ConsulError::BadAnswer("no index"))?;
         let entries = serde_json::from_slice(&answer.body)
-            .map_err(|_| CallError::BadAnswer("the body is no list of instances"))?;
-        Ok(Health { index, entries })
+            .map_err(|_| ConsulError::BadAnswer("the body is no list of instances"))?;
+        Ok(HealthyEntries { index, entries })
     }
 
     /// Registers a service with this agent, or replaces what is registered under its id.
-    pub(super) async fn register(&self, definition: &Value) -> Result<(), CallError> {
+    pub(super) async fn register(&self, definition: &Value) -> Result<(), ConsulError> {
         self.call(Method::PUT, "/v1/agent/service/register", Some(definition), self.answer).await.map(drop)
     }
 
     /// Returns `true` if the agent has a service of this id.
-    pub(super) async fn is_registered(&self, id: &str) -> Result<bool, CallError> {
+    pub(super) async fn is_registered(&self, id: &str) -> Result<bool, ConsulError> {
         let path = format!("/v1/agent/service/{id}");
         match self.call(Method::GET, &path, None, self.answer).await {
             Ok(_) => Ok(true),
-            Err(CallError::Status(404)) => Ok(false),
+            Err(ConsulError::Status(404)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Tells a TTL check how things stand; false if the agent does not know it.
-    pub(super) async fn report(&self, check: &str, passing: bool) -> Result<bool, CallError> {
+    pub(super) async fn report(&self, check: &str, passing: bool) -> Result<bool, ConsulError> {
         let verdict = if passing { "pass" } else { "fail" };
         let path = format!("/v1/agent/check/{verdict}/{check}");
         match self.call(Method::PUT, &path, None, self.answer).await {
             Ok(_) => Ok(true),
             // 500 is what versions before 1.11 say.
-            Err(CallError::Status(404 | 500)) => Ok(false),
+            Err(ConsulError::Status(404 | 500)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Takes a service off this agent.
-    pub(super) async fn deregister(&self, id: &str, patience: Duration) -> Result<(), CallError> {
+    pub(super) async fn deregister(&self, id: &str, patience: Duration) -> Result<(), ConsulError> {
         let path = format!("/v1/agent/service/deregister/{id}");
         self.call(Method::PUT, &path, None, patience).await.map(drop)
     }
@@ -142,13 +142,13 @@ impl Client {
         path: &str,
         body: Option<&Value>,
         patience: Duration,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpResponse, ConsulError> {
         let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
         let answer = self.endpoint.send(method, path, &self.headers, body, MAX_BODY, patience).await?;
         match answer.status {
             200 => Ok(answer),
-            403 => Err(CallError::Denied),
-            status => Err(CallError::Status(status)),
+            403 => Err(ConsulError::Denied),
+            status => Err(ConsulError::Status(status)),
         }
     }
 }

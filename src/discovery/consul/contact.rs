@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
-use super::client::CallError;
+use super::client::ConsulError;
 use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER};
 use crate::monitor::events::event::{Event, Subject};
 use crate::monitor::events::{Events, PROCESS};
@@ -48,7 +48,7 @@ struct ContactState {
 
 impl ContactState {
     /// Gives away the next moment for a request.
-    fn next_turn(&mut self, now: Instant) -> Instant {
+    fn next_slot(&mut self, now: Instant) -> Instant {
         let paced = self.since.is_some();
         let at = self.last.filter(|_| paced).map_or(now, |last| now.max(last + PACE));
         self.last = self.last.max(Some(at));
@@ -73,8 +73,8 @@ impl Contact {
     }
 
     /// Waits until the next request may go: at once while all is well.
-    async fn turn(&self) {
-        let at = self.state().next_turn(Instant::now());
+    async fn await_slot(&self) {
+        let at = self.state().next_slot(Instant::now());
         sleep_until(at).await;
     }
 
@@ -87,7 +87,7 @@ impl Contact {
         }
     }
 
-    fn failed(&self, name: &str, error: &CallError) {
+    fn failed(&self, name: &str, error: &ConsulError) {
         self.metrics.error(error.kind());
         let mut state = self.state();
         state.failing.insert(name.to_owned());
@@ -118,9 +118,9 @@ impl Asker {
     /// Asks when it is its turn, and tells everyone how it went. Cancel safe if the question is.
     pub(super) async fn ask<T>(
         &mut self,
-        question: impl Future<Output = Result<T, CallError>>,
-    ) -> Result<T, CallError> {
-        self.contact.turn().await;
+        question: impl Future<Output = Result<T, ConsulError>>,
+    ) -> Result<T, ConsulError> {
+        self.contact.await_slot().await;
         let outcome = question.await;
         match &outcome {
             Ok(_) => {
@@ -167,18 +167,18 @@ mod tests {
     fn e9_all_askers_together_have_at_most_one_turn_a_second_while_it_fails() {
         let start = Instant::now();
         let mut state = ContactState { since: Some(start), ..ContactState::default() };
-        let turns: Vec<_> = (0..4).map(|_| state.next_turn(start)).collect();
+        let turns: Vec<_> = (0..4).map(|_| state.next_slot(start)).collect();
         let expected: Vec<_> = (0..4).map(|seconds| start + PACE * seconds).collect();
         assert_eq!(turns, expected);
         assert_eq!(
-            state.next_turn(start + PACE * 60),
+            state.next_slot(start + PACE * 60),
             start + PACE * 60,
             "a long silence owes nobody anything"
         );
-        assert_eq!(state.next_turn(start + PACE * 60), start + PACE * 61);
+        assert_eq!(state.next_slot(start + PACE * 60), start + PACE * 61);
         state.since = None;
         let all_is_well = start + PACE * 60;
-        assert_eq!(state.next_turn(all_is_well), all_is_well);
+        assert_eq!(state.next_slot(all_is_well), all_is_well);
     }
 
     #[tokio::test]
@@ -186,7 +186,7 @@ mod tests {
         let metrics = Metrics::new("gate01", 1, Vec::new());
         let contact = contact_of(&metrics);
         let (chat, login) = (contact.asker("chat"), contact.asker("login"));
-        let error = CallError::Status(500);
+        let error = ConsulError::Status(500);
         contact.failed(&chat.name, &error);
         let began = contact.state().since;
         contact.failed(&login.name, &error);
@@ -205,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn failures_in_a_row_are_counted_until_a_good_answer() {
         let mut asker = contact().asker("chat");
-        let bad = async { Err::<(), _>(CallError::Denied) };
+        let bad = async { Err::<(), _>(ConsulError::Denied) };
         assert!(asker.ask(bad).await.is_err());
         assert_eq!((asker.failures, asker.contact.metrics.errors(DiscoveryError::Denied)), (1, 1));
         asker.contact.state().last = None;

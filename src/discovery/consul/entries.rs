@@ -22,9 +22,9 @@ const MAX_SHOWN: usize = 64;
 /// One entry of the health endpoint, as far as it is read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct ServiceEntry {
     node: Node,
-    service: Service,
+    service: AgentService,
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +36,7 @@ struct Node {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Service {
+struct AgentService {
     #[serde(rename = "ID")]
     id: String,
     #[serde(default)]
@@ -49,14 +49,14 @@ struct Service {
     modify_index: u64,
 }
 
-impl Service {
+impl AgentService {
     fn meta(&self, key: &str) -> &str {
         self.meta.as_ref().and_then(|meta| meta.get(key)).map_or("", String::as_str)
     }
 }
 
 /// An instance, and what is needed to choose between two of one id or address.
-struct Found {
+struct FoundInstance {
     instance: Instance,
     /// What is to be said of it although it serves.
     remark: Option<Skipped>,
@@ -64,7 +64,7 @@ struct Found {
     weight: String,
 }
 
-impl Found {
+impl FoundInstance {
     /// The smallest is kept. Everything that tells two apart is in it, what is said of them as well, because they may be
     /// registered at once.
     fn rank(&self) -> (Reverse<u64>, &str, &str, &str, usize, Option<&str>) {
@@ -79,7 +79,7 @@ type Skipped = (DiscoveryError, String);
 
 /// Reads the entries of one service.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader {
+pub(crate) struct EntryReader {
     service: String,
     zones: BTreeSet<String>,
     /// An instance of none of these zones is not skipped.
@@ -89,7 +89,7 @@ pub(crate) struct Reader {
     seen: BTreeSet<String>,
 }
 
-impl Reader {
+impl EntryReader {
     /// Instances without a dialect of their own speak `dialect`.
     pub(crate) fn new(service: &str, zones: BTreeSet<String>, last_resort: bool, dialect: Dialect) -> Self {
         Self { service: service.to_owned(), zones, last_resort, dialect, seen: BTreeSet::new() }
@@ -109,7 +109,7 @@ impl Reader {
         found.sort_by(|one, other| one.rank().cmp(&other.rank()));
         let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         let mut instances = Vec::new();
-        for Found { instance, remark, weight, .. } in found {
+        for FoundInstance { instance, remark, weight, .. } in found {
             let Instance { id, address, zone, dialect, .. } = &instance;
             if ids.contains(id) || addresses.contains(address) {
                 let text = format!("{} at {address} has the id or the address of a newer one", shown(id));
@@ -133,11 +133,11 @@ impl Reader {
         instances
     }
 
-    fn instance(&self, entry: Value) -> Result<Found, Skipped> {
+    fn instance(&self, entry: Value) -> Result<FoundInstance, Skipped> {
         let bad = |text: String| (DiscoveryError::BadEntry, text);
-        let entry: Entry =
+        let entry: ServiceEntry =
             serde_json::from_value(entry).map_err(|_| bad("an entry without id or address".to_owned()))?;
-        let Entry { node, service } = entry;
+        let ServiceEntry { node, service } = entry;
         let id = shown(&service.id);
         if !is_instance_id(&service.id) {
             return Err(bad(format!("{id}: the id is no word of 1 to 64 bytes")));
@@ -174,7 +174,7 @@ impl Reader {
             dialect,
         };
         let weight = service.meta("weight").to_owned();
-        Ok(Found { instance, remark, registered: service.modify_index, weight })
+        Ok(FoundInstance { instance, remark, registered: service.modify_index, weight })
     }
 
     /// A zone of the route. What an instance names beside them is not its zone for anybody: it has none.
@@ -219,14 +219,14 @@ mod tests {
     use crate::monitor::metrics::Metrics;
 
     struct Bench {
-        reader: Reader,
+        reader: EntryReader,
         metrics: Arc<DiscoveryMetrics>,
     }
 
     fn bench() -> Bench {
         let zones = ["za", "zb"].map(str::to_owned).into();
         let metrics = Metrics::new("gate01", 1, Vec::new()).discovery([]);
-        Bench { reader: Reader::new("chat", zones, false, Dialect::XIm), metrics }
+        Bench { reader: EntryReader::new("chat", zones, false, Dialect::XIm), metrics }
     }
 
     impl Bench {

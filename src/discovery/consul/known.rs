@@ -8,21 +8,21 @@ use crate::config::Instance;
 
 /// The instances in use, and those that wait to be believed.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct KnownInstances {
     current: Vec<Instance>,
-    held: Option<Held>,
+    held: Option<HeldInstances>,
     hold: Duration,
 }
 
 #[derive(Debug, Clone)]
-struct Held {
+struct HeldInstances {
     instances: Vec<Instance>,
     until: Instant,
 }
 
 /// What an answer came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum InstancesUpdate {
     /// Use these from now on.
     Changed(Vec<Instance>),
     /// It is as it was.
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
     Empty,
 }
 
-impl Known {
+impl KnownInstances {
     /// Nothing is known. Smaller sets are held back for `hold`.
     pub(super) const fn new(hold: Duration) -> Self {
         Self { current: Vec::new(), held: None, hold }
@@ -47,14 +47,14 @@ impl Known {
     }
 
     /// Consul lists these now.
-    pub(super) fn listed(&mut self, instances: Vec<Instance>, now: Instant) -> Verdict {
+    pub(super) fn listed(&mut self, instances: Vec<Instance>, now: Instant) -> InstancesUpdate {
         if instances == self.current {
             self.held = None;
-            return Verdict::Unchanged;
+            return InstancesUpdate::Unchanged;
         }
         if instances.is_empty() {
             self.held = None;
-            return Verdict::Empty;
+            return InstancesUpdate::Empty;
         }
         if instances.len() * 2 >= self.current.len() {
             return self.change(instances);
@@ -64,11 +64,11 @@ impl Known {
             Some(held) if held.until <= now => self.change(instances),
             Some(held) => {
                 held.instances = instances;
-                Verdict::StillHeld
+                InstancesUpdate::StillHeld
             }
             None => {
-                self.held = Some(Held { instances, until: now + self.hold });
-                Verdict::Held
+                self.held = Some(HeldInstances { instances, until: now + self.hold });
+                InstancesUpdate::Held
             }
         }
     }
@@ -79,17 +79,17 @@ impl Known {
     }
 
     /// The smaller set stands, and is due.
-    pub(super) fn stands(&mut self) -> Verdict {
+    pub(super) fn stands(&mut self) -> InstancesUpdate {
         match self.held.take() {
             Some(held) => self.change(held.instances),
-            None => Verdict::Unchanged,
+            None => InstancesUpdate::Unchanged,
         }
     }
 
-    fn change(&mut self, instances: Vec<Instance>) -> Verdict {
+    fn change(&mut self, instances: Vec<Instance>) -> InstancesUpdate {
         self.held = None;
         self.current.clone_from(&instances);
-        Verdict::Changed(instances)
+        InstancesUpdate::Changed(instances)
     }
 }
 
@@ -112,58 +112,58 @@ mod tests {
         ids.chars().map(instance).collect()
     }
 
-    fn known(ids: &str) -> (Known, Instant) {
-        let (mut known, now) = (Known::new(HOLD), Instant::now());
-        assert_eq!(known.listed(set(ids), now), Verdict::Changed(set(ids)));
+    fn known(ids: &str) -> (KnownInstances, Instant) {
+        let (mut known, now) = (KnownInstances::new(HOLD), Instant::now());
+        assert_eq!(known.listed(set(ids), now), InstancesUpdate::Changed(set(ids)));
         (known, now)
     }
 
     #[test]
     fn e11_more_than_half_gone_at_once_is_held_and_then_believed() {
         let (mut known, now) = known("abcd");
-        assert_eq!(known.listed(set("d"), now), Verdict::Held);
+        assert_eq!(known.listed(set("d"), now), InstancesUpdate::Held);
         assert_eq!((known.len(), known.due()), (4, Some(now + HOLD)));
-        assert_eq!(known.stands(), Verdict::Changed(set("d")));
+        assert_eq!(known.stands(), InstancesUpdate::Changed(set("d")));
         assert_eq!((known.len(), known.due()), (1, None));
     }
 
     #[test]
     fn half_may_go_and_any_number_may_come() {
         let (mut known, now) = known("abcd");
-        assert_eq!(known.listed(set("ab"), now), Verdict::Changed(set("ab")));
-        assert_eq!(known.listed(set("a"), now), Verdict::Changed(set("a")));
-        assert_eq!(known.listed(set("abcdefgh"), now), Verdict::Changed(set("abcdefgh")));
-        assert_eq!(known.listed(set("stuvwxyz"), now), Verdict::Changed(set("stuvwxyz")));
+        assert_eq!(known.listed(set("ab"), now), InstancesUpdate::Changed(set("ab")));
+        assert_eq!(known.listed(set("a"), now), InstancesUpdate::Changed(set("a")));
+        assert_eq!(known.listed(set("abcdefgh"), now), InstancesUpdate::Changed(set("abcdefgh")));
+        assert_eq!(known.listed(set("stuvwxyz"), now), InstancesUpdate::Changed(set("stuvwxyz")));
     }
 
     #[test]
     fn a_set_that_returns_ends_the_hold() {
         let (mut known, now) = known("abcd");
         known.listed(set("d"), now);
-        assert_eq!(known.listed(set("abcd"), now + HOLD - MS), Verdict::Unchanged);
+        assert_eq!(known.listed(set("abcd"), now + HOLD - MS), InstancesUpdate::Unchanged);
         assert_eq!(known.due(), None);
-        assert_eq!(known.listed(set("d"), now + HOLD), Verdict::Held, "a new hold");
-        assert_eq!(known.listed(set("cd"), now + HOLD), Verdict::Changed(set("cd")));
-        assert_eq!(known.stands(), Verdict::Unchanged);
+        assert_eq!(known.listed(set("d"), now + HOLD), InstancesUpdate::Held, "a new hold");
+        assert_eq!(known.listed(set("cd"), now + HOLD), InstancesUpdate::Changed(set("cd")));
+        assert_eq!(known.stands(), InstancesUpdate::Unchanged);
     }
 
     #[test]
     fn a_set_that_keeps_changing_is_not_held_longer() {
         let (mut known, now) = known("abcd");
         known.listed(set("d"), now);
-        assert_eq!(known.listed(set("c"), now + HOLD - MS), Verdict::StillHeld);
+        assert_eq!(known.listed(set("c"), now + HOLD - MS), InstancesUpdate::StillHeld);
         assert_eq!(known.due(), Some(now + HOLD));
-        assert_eq!(known.listed(set("b"), now + HOLD), Verdict::Changed(set("b")));
+        assert_eq!(known.listed(set("b"), now + HOLD), InstancesUpdate::Changed(set("b")));
     }
 
     #[test]
     fn e9_an_empty_list_changes_nothing_and_forgets_what_was_held() {
         let (mut known, now) = known("abcd");
-        assert_eq!(known.listed(set(""), now), Verdict::Empty);
+        assert_eq!(known.listed(set(""), now), InstancesUpdate::Empty);
         known.listed(set("d"), now);
-        assert_eq!(known.listed(set(""), now), Verdict::Empty);
+        assert_eq!(known.listed(set(""), now), InstancesUpdate::Empty);
         assert_eq!((known.len(), known.due()), (4, None));
-        let mut nothing = Known::new(HOLD);
-        assert_eq!(nothing.listed(set(""), now), Verdict::Unchanged);
+        let mut nothing = KnownInstances::new(HOLD);
+        assert_eq!(nothing.listed(set(""), now), InstancesUpdate::Unchanged);
     }
 }

@@ -18,12 +18,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use self::client::Client;
+use self::client::ConsulClient;
 use self::contact::Contact;
 use self::publisher::Publisher;
 use self::registration::Registration;
 use self::watcher::Watcher;
-use super::{Discovery, DiscoveryStartError, Gate};
+use super::{Discovery, DiscoveryContext, DiscoveryStartError};
 use crate::config::Consul;
 use crate::http_client::EndpointError;
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
@@ -32,10 +32,10 @@ use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts to watch, and to register if that is configured.
-pub(super) fn start(consul: &Consul, gate: &Gate) -> Result<Discovery, DiscoveryStartError> {
-    let client = Client::new(consul, gate.resolver.clone()).map_err(|error| bad_agent(&error))?;
-    let metrics = gate.metrics.discovery(gate.config.services());
-    let contact = Arc::new(Contact::new(Arc::clone(&metrics), gate.metrics.events().clone()));
+pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Discovery, DiscoveryStartError> {
+    let client = ConsulClient::new(consul, context.resolver.clone()).map_err(|error| bad_agent(&error))?;
+    let metrics = context.metrics.discovery(context.config.services());
+    let contact = Arc::new(Contact::new(Arc::clone(&metrics), context.metrics.events().clone()));
     let (publisher, feed) = Publisher::new(Arc::clone(&metrics));
     let publisher = Arc::new(publisher);
     let stop = CancellationToken::new();
@@ -43,16 +43,16 @@ pub(super) fn start(consul: &Consul, gate: &Gate) -> Result<Discovery, Discovery
 
     let mut watching = JoinSet::new();
     for service in &consul.services {
-        let watcher = Watcher::new(service, consul, &gate.config, &client, &contact, &publisher);
+        let watcher = Watcher::new(service, consul, &context.config, &client, &contact, &publisher);
         let run = move || watcher.clone().run();
         watching.spawn_on(again_and_again(run, PANIC_PAUSE, Arc::clone(&metrics)), runtime.handle());
     }
-    let mut leave = gate.drain.clone();
+    let mut leave = context.drain.clone();
     if let Some(register) = &consul.register {
         leave = CancellationToken::new();
         let asker = contact.asker("registration");
-        let registration = Registration::new(gate, consul, register, client, asker);
-        let registered = registered(registration, metrics, leave.clone(), gate.drain.clone());
+        let registration = Registration::new(context, consul, register, client, asker);
+        let registered = registered(registration, metrics, leave.clone(), context.drain.clone());
         watching.spawn_on(registered, runtime.handle());
     }
     let stopped = stop.clone().cancelled_owned();

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::client::{CallError, Client};
+use super::client::{ConsulClient, ConsulError};
 use super::contact::Asker;
 use crate::config::{Advertise, Config, Consul, HttpTarget, Register};
-use crate::discovery::{Gate, Listening};
+use crate::discovery::{BoundPorts, DiscoveryContext};
 use crate::monitor::readiness::Readiness;
 
 /// How often Consul asks for the gateway's health.
@@ -50,7 +50,7 @@ pub(super) struct Registration {
     id: String,
     definition: Value,
     check: Check,
-    client: Client,
+    client: ConsulClient,
     asker: Asker,
     readiness: Arc<Readiness>,
     /// How long its leave may take.
@@ -60,14 +60,14 @@ pub(super) struct Registration {
 impl Registration {
     /// The entry of a gateway that listens there.
     pub(super) fn new(
-        gate: &Gate,
+        context: &DiscoveryContext,
         consul: &Consul,
         register: &Register,
-        client: Client,
+        client: ConsulClient,
         asker: Asker,
     ) -> Self {
-        let (config, listening) = (&*gate.config, &gate.listening);
-        let readiness = Arc::clone(&gate.readiness);
+        let (config, listening) = (&*context.config, &context.listening);
+        let readiness = Arc::clone(&context.readiness);
         let check = check(register, &consul.agent, listening);
         if check == Check::Report {
             info!(
@@ -117,7 +117,7 @@ impl Registration {
     /// Takes the entry out, within a short time or not at all.
     pub(super) async fn leave(&self) {
         match self.client.deregister(&self.id, self.patience).await {
-            Ok(()) | Err(CallError::Status(404)) => info!(event = "consul_deregistered", id = self.id),
+            Ok(()) | Err(ConsulError::Status(404)) => info!(event = "consul_deregistered", id = self.id),
             Err(error) => warn!(
                 event = "consul_not_deregistered",
                 id = self.id,
@@ -133,7 +133,7 @@ fn check_id(id: &str) -> String {
 }
 
 /// Where an agent can ask for the readiness.
-fn check(register: &Register, agent: &HttpTarget, listening: &Listening) -> Check {
+fn check(register: &Register, agent: &HttpTarget, listening: &BoundPorts) -> Check {
     if let Some(url) = &register.check_url {
         return Check::Http(url.clone());
     }
@@ -162,8 +162,8 @@ struct Ports {
 
 /// The advertised port stands for the one that is listened on: that of TCP, without it TLS, without it QUIC; and for
 /// others of the same number.
-fn ports(advertise: &Advertise, listening: &Listening) -> Ports {
-    let Listening { tcp, tls, quic, .. } = *listening;
+fn ports(advertise: &Advertise, listening: &BoundPorts) -> Ports {
+    let BoundPorts { tcp, tls, quic, .. } = *listening;
     let (protocol, main) = [("tcp", tcp), ("tls", tls), ("quic", quic)]
         .into_iter()
         .find_map(|(protocol, port)| Some((protocol, port?)))
@@ -172,7 +172,7 @@ fn ports(advertise: &Advertise, listening: &Listening) -> Ports {
     Ports { protocol, main: seen(main), quic: quic.map(seen), tls: tls.map(seen) }
 }
 
-fn definition(config: &Config, register: &Register, listening: &Listening, check: &Check) -> Value {
+fn definition(config: &Config, register: &Register, listening: &BoundPorts, check: &Check) -> Value {
     let ports = ports(&register.advertise, listening);
     let host = &register.advertise.host;
     let own_domain = || format!("{}://{}:{}", ports.protocol, bracketed(host), ports.main);
@@ -223,9 +223,9 @@ mod tests {
         HttpTarget::plain(host, 8500)
     }
 
-    fn monitor(address: Option<&str>) -> Listening {
+    fn monitor(address: Option<&str>) -> BoundPorts {
         let monitor = address.map(|address| address.parse().unwrap());
-        Listening { tcp: Some(8000), tls: None, quic: None, monitor }
+        BoundPorts { tcp: Some(8000), tls: None, quic: None, monitor }
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
     fn the_advertised_port_stands_for_the_first_and_for_those_of_its_number() {
         let seen = |tcp, tls, quic, port| {
             let advertise = Advertise { host: "h".to_owned(), port };
-            let ports = ports(&advertise, &Listening { tcp, tls, quic, monitor: None });
+            let ports = ports(&advertise, &BoundPorts { tcp, tls, quic, monitor: None });
             (ports.protocol, ports.main, ports.tls, ports.quic)
         };
         let (tcp, tls) = (Some(8000), Some(8443));

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::client::{CallError, Client, Health};
+use super::client::{ConsulClient, ConsulError, HealthyEntries};
 use super::contact::{Asker, Contact};
-use super::entries::Reader;
-use super::known::{Known, Verdict};
+use super::entries::EntryReader;
+use super::known::{InstancesUpdate, KnownInstances};
 use super::publisher::Publisher;
 use crate::config::{Config, Consul};
 use crate::monitor::metrics::DiscoveryError;
@@ -25,11 +25,11 @@ const NO_NEWS_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Watcher {
     service: String,
-    client: Client,
+    client: ConsulClient,
     contact: Arc<Contact>,
     asker: Asker,
-    reader: Reader,
-    known: Known,
+    reader: EntryReader,
+    known: KnownInstances,
     publisher: Arc<Publisher>,
     index: u64,
     /// The last word about the list was that it is empty.
@@ -42,7 +42,7 @@ impl Watcher {
         service: &str,
         consul: &Consul,
         config: &Config,
-        client: &Client,
+        client: &ConsulClient,
         contact: &Arc<Contact>,
         publisher: &Arc<Publisher>,
     ) -> Self {
@@ -52,8 +52,8 @@ impl Watcher {
             client: client.clone(),
             contact: Arc::clone(contact),
             asker: contact.asker(service),
-            reader: Reader::new(service, zones, consul.last_resort, consul.dialect),
-            known: Known::new(consul.shrink_hold),
+            reader: EntryReader::new(service, zones, consul.last_resort, consul.dialect),
+            known: KnownInstances::new(consul.shrink_hold),
             publisher: Arc::clone(publisher),
             index: 0,
             told_empty: false,
@@ -86,7 +86,7 @@ impl Watcher {
     }
 
     /// Asks for what is newer than the index. While Consul keeps the question open, a smaller set may become due.
-    async fn ask(&mut self) -> Result<Health, CallError> {
+    async fn ask(&mut self) -> Result<HealthyEntries, ConsulError> {
         let (client, service, index) = (self.client.clone(), self.service.clone(), self.index);
         let question = async move { client.health(&service, index).await };
         let Self { asker, known, publisher, service, .. } = self;
@@ -125,15 +125,15 @@ impl Watcher {
         steady
     }
 
-    fn listed(&mut self, health: Health) {
+    fn listed(&mut self, health: HealthyEntries) {
         let instances = self.reader.read(health.entries, self.contact.metrics());
         let listed = instances.len();
-        let verdict = self.known.listed(instances, Instant::now());
-        let was_empty = std::mem::replace(&mut self.told_empty, verdict == Verdict::Empty);
-        match verdict {
-            Verdict::Changed(instances) => self.publisher.publish(&self.service, instances),
-            Verdict::Unchanged | Verdict::StillHeld => {}
-            Verdict::Held => {
+        let update = self.known.listed(instances, Instant::now());
+        let was_empty = std::mem::replace(&mut self.told_empty, update == InstancesUpdate::Empty);
+        match update {
+            InstancesUpdate::Changed(instances) => self.publisher.publish(&self.service, instances),
+            InstancesUpdate::Unchanged | InstancesUpdate::StillHeld => {}
+            InstancesUpdate::Held => {
                 self.asker.error(DiscoveryError::Shrunk);
                 warn!(
                     event = "discovery_shrunk",
@@ -143,8 +143,8 @@ impl Watcher {
                     "more than half of the instances are gone at once; if that stands, it is believed soon"
                 );
             }
-            Verdict::Empty if was_empty => {}
-            Verdict::Empty => {
+            InstancesUpdate::Empty if was_empty => {}
+            InstancesUpdate::Empty => {
                 self.asker.error(DiscoveryError::Empty);
                 warn!(
                     event = "discovery_empty",
@@ -157,8 +157,8 @@ impl Watcher {
     }
 }
 
-fn believe(known: &mut Known, publisher: &Publisher, service: &str) {
-    if let Verdict::Changed(instances) = known.stands() {
+fn believe(known: &mut KnownInstances, publisher: &Publisher, service: &str) {
+    if let InstancesUpdate::Changed(instances) = known.stands() {
         publisher.publish(service, instances);
     }
 }

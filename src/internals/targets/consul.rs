@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use crate::config::{Instance, is_host_and_port, is_instance_id};
-use crate::discovery::consul::entries::Reader;
+use crate::discovery::consul::entries::EntryReader;
 use crate::monitor::discovery::DiscoveryMetrics;
 use crate::monitor::labels::DiscoveryError;
 use crate::monitor::metrics::Metrics;
@@ -21,7 +21,7 @@ pub fn target(data: &[u8]) {
     let zones: BTreeSet<String> = ["za", "zb"].map(str::to_owned).into();
     for last_resort in [false, true] {
         let metrics = METRICS.discovery([]);
-        let mut reader = Reader::new("chat", zones.clone(), last_resort, Dialect::XIm);
+        let mut reader = EntryReader::new("chat", zones.clone(), last_resort, Dialect::XIm);
         let instances = reader.read(entries.clone(), &metrics);
         check(&instances, entries.len(), &zones, last_resort);
         let counted = errors(&metrics);

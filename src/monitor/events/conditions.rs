@@ -109,7 +109,7 @@ impl Conditions {
     }
 
     /// What was held back, has been quiet for long enough and is not how things were last told; and forgets what is over.
-    pub(super) fn settle(&mut self, now: Instant) -> Vec<Told> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<Told> {
         let due = self
             .by_subject
             .iter_mut()
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(shown(&first.told.unwrap()), "raised 0");
         let again = conditions.raise(0, lost(), now + SECOND * 60);
         assert!(!again.began && again.told.is_none(), "it held already");
-        assert_eq!(conditions.settle(now + SECOND * 60), []);
+        assert_eq!(conditions.take_due(now + SECOND * 60), []);
         let told = conditions.clear(0, &subject(), now + SECOND * 90).unwrap();
         assert_eq!((shown(&told).as_str(), &*told.detail), ("cleared 0", "it lasted 1m 30s"));
         assert_eq!(told.severity, Severity::Warning, "as bad as it was");
@@ -253,7 +253,7 @@ mod tests {
             began += usize::from(raising.began);
             told.extend(raising.told);
             told.extend(conditions.clear(0, &subject(), now + SECOND / 2));
-            told.extend(conditions.settle(now + SECOND / 2));
+            told.extend(conditions.take_due(now + SECOND / 2));
         }
         assert_eq!(began, 60);
         let seen: Vec<_> = told.iter().map(shown).collect();
@@ -264,8 +264,8 @@ mod tests {
         assert!(conditions.raise(0, lost(), now).told.is_some());
         assert!(conditions.clear(0, &subject(), now + SECOND).is_some());
         assert!(conditions.raise(0, lost(), now + SECOND * 2).told.is_none());
-        assert_eq!(conditions.settle(now + QUIET - Duration::from_millis(1)), []);
-        let late = conditions.settle(now + QUIET);
+        assert_eq!(conditions.take_due(now + QUIET - Duration::from_millis(1)), []);
+        let late = conditions.take_due(now + QUIET);
         assert_eq!(late.iter().map(shown).collect::<Vec<_>>(), ["raised 1"]);
     }
 
@@ -277,9 +277,9 @@ mod tests {
             conditions.raise(0, lost(), now + SECOND * second);
             conditions.clear(0, &subject(), now + SECOND * second);
         }
-        assert_eq!(conditions.settle(now + SECOND * 2), []);
+        assert_eq!(conditions.take_due(now + SECOND * 2), []);
         assert_eq!(conditions.by_subject.len(), 1);
-        assert_eq!(conditions.settle(now + QUIET), [], "it is as it was told");
+        assert_eq!(conditions.take_due(now + QUIET), [], "it is as it was told");
         assert_eq!(conditions.by_subject.len(), 0);
     }
 
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(raise(Severity::Warning, now + SECOND * 2), None);
         assert_eq!(raise(Severity::Error, now + SECOND * 3), None, "as it was told");
         assert_eq!(raise(Severity::Warning, now + SECOND * 4), None);
-        let late = conditions.settle(now + SECOND + QUIET);
+        let late = conditions.take_due(now + SECOND + QUIET);
         assert_eq!((late[0].state, late[0].severity), (ConditionState::Raised, Severity::Warning));
     }
 

@@ -119,9 +119,9 @@ impl Events {
     }
 
     /// Tells what was held back and still stands. Called now and then.
-    fn settle(&self, now: Instant, wall: SystemTime) {
+    fn tell_due(&self, now: Instant, wall: SystemTime) {
         let mut state = self.state();
-        let told = state.conditions.settle(now);
+        let told = state.conditions.take_due(now);
         let payloads: Vec<_> = told.into_iter().map(|told| self.note(&mut state, told, wall)).collect();
         drop(state);
         payloads.iter().for_each(|payload| payload.log());

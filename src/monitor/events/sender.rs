@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Events;
 use super::watch::Watch;
-use super::webhook::Webhook;
+use super::webhook::WebhookClient;
 use crate::monitor::readiness::Readiness;
 
 /// Between two looks at what has no moment of its own: how late such an event may be.
@@ -30,7 +30,7 @@ pub struct Duties {
     /// When the certificate ends, seconds since 1970.
     pub certificate_ends: Option<i64>,
     /// Where events go, beside the log.
-    pub webhook: Option<Webhook>,
+    pub webhook: Option<WebhookClient>,
 }
 
 /// No thread or event queue could be had: a fault of the machine.

@@ -37,7 +37,7 @@ impl Watch {
 
     /// Called about once a second.
     pub(super) fn look(&mut self, readiness: &Readiness, events: &Events, now: Instant, wall: SystemTime) {
-        events.settle(now, wall);
+        events.tell_due(now, wall);
         self.look_for_login(readiness, events, now, wall);
         if self.certificate_looked.is_none_or(|at| now.saturating_duration_since(at) >= CERTIFICATE_LOOK) {
             self.certificate_looked = Some(now);

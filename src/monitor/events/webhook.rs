@@ -29,14 +29,14 @@ enum PostError {
 
 /// Where payloads are posted.
 #[derive(Debug)]
-pub struct Webhook {
+pub struct WebhookClient {
     endpoint: Endpoint,
     path: String,
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
 }
 
-impl Webhook {
+impl WebhookClient {
     /// `path` begins with a slash; `token` is sent as a bearer's, and one that no header can hold is left out; an attempt
     /// may take `timeout` in all.
     pub fn new(endpoint: Endpoint, path: &str, token: Option<&[u8]>, timeout: Duration) -> Self {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn nothing_of_a_webhook_that_is_shown_is_secret() {
         let endpoint = Endpoint::new("hooks.example.org", 443, None, Resolver::default()).unwrap();
-        let webhook = Webhook::new(endpoint, "/x", Some(b"do-not-show"), Duration::from_secs(1));
+        let webhook = WebhookClient::new(endpoint, "/x", Some(b"do-not-show"), Duration::from_secs(1));
         assert_eq!(webhook.headers[2].1, "Bearer do-not-show");
         assert!(!format!("{webhook:?}").contains("do-not-show"), "{webhook:?}");
     }

@@ -30,7 +30,7 @@ pub(crate) struct Handshakes {
 
 /// What becomes of an attempt to connect over QUIC.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum HandshakeVerdict {
     /// The handshake is in progress for as long as this lives.
     Begin(Handshaking),
     /// The client is to show that it gets what is sent to its address (Retry).
@@ -39,7 +39,7 @@ pub(crate) enum Verdict {
     Refuse,
 }
 
-impl Verdict {
+impl HandshakeVerdict {
     /// How it is counted.
     pub(crate) const fn reject(&self) -> Option<Reject> {
         match self {
@@ -74,14 +74,14 @@ impl Handshakes {
 
     /// One more over QUIC. Addresses that have proven nothing may be anybody's: they cost little else than their
     /// packet once they are many, whatever they hold (`are_many`) or how fast they come.
-    pub(crate) fn judge(self: &Rc<Self>, is_proven: bool, are_many: bool, now: Instant) -> Verdict {
+    pub(crate) fn judge(self: &Rc<Self>, is_proven: bool, are_many: bool, now: Instant) -> HandshakeVerdict {
         if self.in_progress.get() >= self.most {
-            return Verdict::Refuse;
+            return HandshakeVerdict::Refuse;
         }
         if !is_proven && (self.in_progress.get() >= self.prove_from || are_many || self.are_fast(now)) {
-            return Verdict::Prove;
+            return HandshakeVerdict::Prove;
         }
-        self.begin().map_or(Verdict::Refuse, Verdict::Begin)
+        self.begin().map_or(HandshakeVerdict::Refuse, HandshakeVerdict::Begin)
     }
 
     fn are_fast(&self, now: Instant) -> bool {
@@ -143,11 +143,11 @@ mod tests {
     }
 
     /// For each attempt `+` if it began, `?` if it is to prove its address, `-` if it is refused.
-    fn verdict(judged: &Verdict) -> char {
+    fn verdict(judged: &HandshakeVerdict) -> char {
         match judged {
-            Verdict::Begin(_) => '+',
-            Verdict::Prove => '?',
-            Verdict::Refuse => '-',
+            HandshakeVerdict::Begin(_) => '+',
+            HandshakeVerdict::Prove => '?',
+            HandshakeVerdict::Refuse => '-',
         }
     }
 

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-pub(crate) use self::handshakes::{Handshakes, Handshaking, Verdict};
+pub(crate) use self::handshakes::{HandshakeVerdict, Handshakes, Handshaking};
 use self::networks::{Good, Network, Networks};
-use self::newcomers::Room;
+use self::newcomers::NewcomerBudget;
 pub(crate) use self::newcomers::{Newcomer, NewcomerStage, Newcomers};
 use crate::limits::{ACCEPT_LINE_EVERY, CONNECTION_BURST_SECONDS, Limits, TURNED_AWAY};
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
@@ -32,7 +32,7 @@ pub(crate) struct Admission {
     overall: Option<(Gcra, Mutex<Instant>)>,
     addresses: RateLimiter,
     networks: Networks,
-    room: Arc<Room>,
+    budget: Arc<NewcomerBudget>,
     /// Refused clients that are being told so.
     turned_away: AtomicUsize,
     complaints: Mutex<Complaints>,
@@ -68,7 +68,7 @@ impl Admission {
             overall: overall.map(|gcra| (gcra, Mutex::new(now))),
             addresses,
             networks: Networks::new(max, limits),
-            room: Arc::new(Room::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
+            budget: Arc::new(NewcomerBudget::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
             turned_away: AtomicUsize::new(0),
             complaints: Mutex::default(),
         }
@@ -87,7 +87,7 @@ impl Admission {
     /// A worker's side of it.
     pub(crate) fn entrance(&self, limits: &Limits, now: Instant, metrics: &Arc<WorkerMetrics>) -> Entrance {
         Entrance {
-            newcomers: Newcomers::new(Arc::clone(&self.room), Arc::clone(metrics)),
+            newcomers: Newcomers::new(Arc::clone(&self.budget), Arc::clone(metrics)),
             quic: Handshakes::new(limits, now),
             tls: Handshakes::new(limits, now),
         }

@@ -18,14 +18,14 @@ use crate::wire::close::CloseReason;
 
 /// What there is of it for the process, bytes.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct NewcomerBudget {
     most: usize,
     used: AtomicUsize,
     /// Of that, by those who were told to go and have not gone yet.
     leaving: AtomicUsize,
 }
 
-impl Room {
+impl NewcomerBudget {
     pub(super) const fn new(most: usize) -> Self {
         Self { most, used: AtomicUsize::new(0), leaving: AtomicUsize::new(0) }
     }
@@ -74,7 +74,7 @@ impl NewcomerStage {
 /// Those of a worker, in the order in which they came.
 #[derive(Debug)]
 pub(crate) struct Newcomers {
-    room: Arc<Room>,
+    budget: Arc<NewcomerBudget>,
     metrics: Arc<WorkerMetrics>,
     here: RefCell<BTreeMap<u64, Rc<Exit>>>,
     next: Cell<u64>,
@@ -91,15 +91,15 @@ struct Exit {
 }
 
 impl Newcomers {
-    pub(super) fn new(room: Arc<Room>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
-        Rc::new(Self { room, metrics, here: RefCell::default(), next: Cell::new(0) })
+    pub(super) fn new(budget: Arc<NewcomerBudget>, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+        Rc::new(Self { budget, metrics, here: RefCell::default(), next: Cell::new(0) })
     }
 
     /// One more; none if there is no room, which is counted. When there is little, those who have been here longest
     /// are told to go.
     pub(crate) fn arrive(self: &Rc<Self>, stage: NewcomerStage) -> Option<Newcomer> {
         let cost = stage.cost();
-        let fits = self.room.take(cost);
+        let fits = self.budget.take(cost);
         self.make_room();
         if !fits {
             self.metrics.reject(Reject::BeforeLogin);
@@ -119,16 +119,16 @@ impl Newcomers {
 
     /// Returns `true` if so much is used that nothing may be kept for addresses which have proven nothing.
     pub(crate) fn are_many(&self) -> bool {
-        self.room.is_half_full()
+        self.budget.is_half_full()
     }
 
     /// Sends away those who have been here longest while there is little room. Called now and then as well: those who came
     /// last may be with another worker.
     pub(crate) fn make_room(&self) {
-        while self.room.is_short()
+        while self.budget.is_short()
             && let Some(oldest) = self.oldest()
         {
-            self.room.leaving.fetch_add(oldest.cost.get(), Relaxed);
+            self.budget.leaving.fetch_add(oldest.cost.get(), Relaxed);
             self.metrics.reject(Reject::BeforeLoginClosed);
             oldest.told.set(true);
             oldest.bell.notify_one();
@@ -152,8 +152,10 @@ impl Newcomer {
     pub(crate) fn awaits_login(&self, transport: Transport, queue: &Rc<Outgoing>) {
         let cost = NewcomerStage::Login(transport).cost();
         let before = self.exit.cost.replace(cost);
-        let room = &self.newcomers.room;
-        for used in [Some(&room.used), self.exit.told.get().then_some(&room.leaving)].into_iter().flatten() {
+        let budget = &self.newcomers.budget;
+        for used in
+            [Some(&budget.used), self.exit.told.get().then_some(&budget.leaving)].into_iter().flatten()
+        {
             used.fetch_add(cost, Relaxed);
             used.fetch_sub(before, Relaxed);
         }
@@ -181,11 +183,11 @@ impl Drop for Newcomer {
     fn drop(&mut self) {
         let cost = self.exit.cost.get();
         if self.exit.told.get() {
-            self.newcomers.room.leaving.fetch_sub(cost, Relaxed);
+            self.newcomers.budget.leaving.fetch_sub(cost, Relaxed);
         } else {
             self.newcomers.here.borrow_mut().remove(&self.number);
         }
-        self.newcomers.room.used.fetch_sub(cost, Relaxed);
+        self.newcomers.budget.used.fetch_sub(cost, Relaxed);
         self.newcomers.metrics.before_login(-(cost as i64));
     }
 }
@@ -202,7 +204,7 @@ mod tests {
     const TCP: NewcomerStage = NewcomerStage::Login(Transport::Tcp);
 
     fn newcomers(test_metrics: &TestMetrics, most: usize) -> Rc<Newcomers> {
-        Newcomers::new(Arc::new(Room::new(most)), Arc::clone(&test_metrics.worker))
+        Newcomers::new(Arc::new(NewcomerBudget::new(most)), Arc::clone(&test_metrics.worker))
     }
 
     fn queue(test_metrics: &TestMetrics) -> Rc<Outgoing> {
@@ -238,7 +240,7 @@ mod tests {
         here.push(newcomers.arrive(TCP).unwrap());
         assert_eq!(here.iter().filter(|newcomer| newcomer.is_leaving()).count(), 1);
         here.clear();
-        assert_eq!(newcomers.room.used.load(Relaxed) + newcomers.room.leaving.load(Relaxed), 0);
+        assert_eq!(newcomers.budget.used.load(Relaxed) + newcomers.budget.leaving.load(Relaxed), 0);
         assert!(newcomers.here.borrow().is_empty());
         assert_eq!(test_metrics.value("gateway_before_login_bytes"), 0);
     }
@@ -262,7 +264,7 @@ mod tests {
         first.awaits_login(Transport::Quic, &late);
         assert_eq!(late.closing(), Some(CloseReason::Overloaded), "it got through in the same moment");
         drop((first, second));
-        assert_eq!(newcomers.room.used.load(Relaxed) + newcomers.room.leaving.load(Relaxed), 0);
+        assert_eq!(newcomers.budget.used.load(Relaxed) + newcomers.budget.leaving.load(Relaxed), 0);
         assert!(!newcomers.are_many());
     }
 
@@ -270,7 +272,7 @@ mod tests {
     fn h11_workers_share_the_room_and_each_sends_away_its_own() {
         let test_metrics = TestMetrics::new();
         let one = newcomers(&test_metrics, 10 * NEWCOMER_TCP);
-        let other = Newcomers::new(Arc::clone(&one.room), Arc::clone(&test_metrics.worker));
+        let other = Newcomers::new(Arc::clone(&one.budget), Arc::clone(&test_metrics.worker));
         let of_one: Vec<_> = (0..8).map(|_| one.arrive(TCP).unwrap()).collect();
         let first = other.arrive(TCP).unwrap();
         let second = other.arrive(TCP).unwrap();

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::time::{timeout, timeout_at};
 
-use super::{Connection, Phase};
+use super::{Connection, ConnectionPhase};
 use crate::handler::get_ip;
 use crate::limits::FLUSH;
 use crate::monitor::metrics::{LoginResult, Transport as Label};
@@ -35,7 +35,7 @@ impl<T: Transport> Connection<T> {
         let (log, kind) = (&self.shared.log, self.transport.kind());
         log.close(channel, reason, kind, &peer, Instant::now());
         if let Some(mut guard) = self.guard.take() {
-            if self.phase == Phase::Opening && guard.channel.is_opening() {
+            if self.phase == ConnectionPhase::Opening && guard.channel.is_opening() {
                 self.shared.metrics.login(LoginResult::Abandoned);
             }
             guard.set_reason(reason);
@@ -77,9 +77,9 @@ impl<T: Transport> Connection<T> {
 
     /// Writes until nothing is queued, nor held back by the transport.
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        self.outgoing.begin_turn(cx);
-        let result = self.write_turn(cx);
-        self.outgoing.end_turn();
+        self.outgoing.begin_poll(cx);
+        let result = self.drive_write(cx);
+        self.outgoing.end_poll();
         result?;
         let all_gone = self.outgoing.is_empty() && self.transport.flush(cx)? == Flushed::All;
         if all_gone { Poll::Ready(Ok(())) } else { Poll::Pending }

@@ -33,7 +33,7 @@ use crate::wire::dialect::Dialect;
 
 /// What all connections of a worker share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ConnectionContext {
     pub(crate) handler: Handler,
     pub(crate) channels: Rc<Channels>,
     pub(crate) admission: Arc<Admission>,
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
 
 /// How far the connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// Waiting for the login packet.
     Login,
     /// Waiting for the login service; nothing is read.
@@ -61,7 +61,7 @@ enum Phase {
 /// One client connection.
 pub(crate) struct Connection<T> {
     transport: T,
-    shared: Rc<Shared>,
+    shared: Rc<ConnectionContext>,
     outgoing: Rc<Outgoing>,
     guard: Option<ChannelGuard>,
     admitted: Admitted,
@@ -69,7 +69,7 @@ pub(crate) struct Connection<T> {
     newcomer: Option<Newcomer>,
     _connected: ConnectionGuard,
     peer: IpAddr,
-    phase: Phase,
+    phase: ConnectionPhase,
     dialect: Option<Dialect>,
     streams: Vec<InboundStream>,
     /// Streams whose client takes nothing, and since when.
@@ -103,7 +103,7 @@ pub(crate) struct Accepted {
 type Again = bool;
 
 impl<T: Transport> Connection<T> {
-    pub(crate) fn new(transport: T, shared: Rc<Shared>, accepted: Accepted) -> Self {
+    pub(crate) fn new(transport: T, shared: Rc<ConnectionContext>, accepted: Accepted) -> Self {
         let limits = &shared.limits;
         let outgoing = Rc::new(Outgoing::new(OutgoingBounds::of(limits), Arc::clone(&shared.metrics)));
         accepted.newcomer.awaits_login(transport.kind(), &outgoing);
@@ -116,7 +116,7 @@ impl<T: Transport> Connection<T> {
             admitted: accepted.admitted,
             newcomer: Some(accepted.newcomer),
             peer: accepted.peer,
-            phase: Phase::Login,
+            phase: ConnectionPhase::Login,
             dialect: None,
             streams: Vec::new(),
             stalled: Vec::new(),
@@ -138,17 +138,17 @@ impl<T: Transport> Connection<T> {
     /// Serves the client until its connection ends. Dropping it is a crash of the connection: the guard still signs
     /// the client out.
     pub(crate) async fn run(mut self) {
-        let reason = poll_fn(|cx| self.poll_turn(cx)).await;
+        let reason = poll_fn(|cx| self.drive(cx)).await;
         // Boxed, so that the memory of an ending is taken at the end and not for the life of the connection.
         Box::pin(self.end(reason)).await;
     }
 
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.outgoing.begin_turn(cx);
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.outgoing.begin_poll(cx);
         // One reading of the clock for the whole turn: whatever is compared within it agrees.
         self.now = Instant::now();
-        let result = self.turn(cx);
-        self.outgoing.end_turn();
+        let result = self.drive_once(cx);
+        self.outgoing.end_poll();
         match result {
             Ok(true) => {
                 // There is more to read. The other connections of this worker have their turn before it is.
@@ -161,22 +161,22 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
+    fn drive_once(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
         self.accept_streams(cx)?;
-        self.settle()?;
-        let again = self.read_turn(cx)?;
+        self.apply_channel_state()?;
+        let again = self.drive_read(cx)?;
         // Reading may have stopped, or not begun, for want of room that writing is about to make.
         let without_room = if again { 0 } else { self.streams_without_room() };
         // Behind reading: a client whose bytes lay in the socket while this worker was late is not silent.
         self.check_deadlines()?;
-        self.write_turn(cx)?;
+        self.drive_write(cx)?;
         // Behind writing, because only what is left after a turn of its own makes a client slow.
         self.check_progress()?;
         self.outgoing.partial.set(self.streams.iter().map(|stream| stream.decoder.buffered()).sum());
         if self.is_done() {
             return Err(CloseReason::Draining);
         }
-        self.settle()?;
+        self.apply_channel_state()?;
         if let Some(next) = self.next_deadline() {
             self.timer.arm(next, cx);
         }
@@ -184,13 +184,13 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Follows what others have decided: the login was answered, or the channel is to be closed.
-    fn settle(&mut self) -> Result<(), CloseReason> {
+    fn apply_channel_state(&mut self) -> Result<(), CloseReason> {
         if let Some(guard) = &mut self.guard
-            && self.phase == Phase::Opening
+            && self.phase == ConnectionPhase::Opening
             && let ChannelState::Open(_) = guard.channel.state()
         {
             guard.end_opening();
-            self.phase = Phase::Open;
+            self.phase = ConnectionPhase::Open;
             self.last_read = self.now;
             for stream in &mut self.streams {
                 // Streams that came before the login was answered were held to its smaller bound.
@@ -203,11 +203,13 @@ impl<T: Transport> Connection<T> {
         match self.outgoing.closing() {
             Some(CloseReason::Draining) if self.shared.channels.is_cut_short() => Err(CloseReason::Draining),
             // What has come by now is still looked at, once.
-            Some(CloseReason::Draining) if self.phase == Phase::Open => {
-                self.phase = Phase::Draining;
+            Some(CloseReason::Draining) if self.phase == ConnectionPhase::Open => {
+                self.phase = ConnectionPhase::Draining;
                 Ok(())
             }
-            Some(CloseReason::Draining) if self.phase == Phase::Draining || self.has_pending() => Ok(()),
+            Some(CloseReason::Draining) if self.phase == ConnectionPhase::Draining || self.has_pending() => {
+                Ok(())
+            }
             Some(reason) => Err(reason),
             None => Ok(()),
         }
@@ -215,7 +217,7 @@ impl<T: Transport> Connection<T> {
 
     /// Returns `true` if a draining channel has got its last answer.
     fn is_done(&self) -> bool {
-        self.phase == Phase::Draining && !self.has_pending()
+        self.phase == ConnectionPhase::Draining && !self.has_pending()
     }
 
     fn has_pending(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Again, Connection, Phase};
+use super::{Again, Connection, ConnectionPhase};
 use crate::handler::Arrival;
 use crate::limits::FRAMES_PER_TURN;
 use crate::monitor::metrics::{self as monitor, Heartbeat, Reject};
@@ -28,7 +28,7 @@ impl<T: Transport> Connection<T> {
             }
             self.outgoing.add_stream(id);
             let limits = &self.shared.limits;
-            let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
+            let is_open = matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::Draining);
             let max = if is_open { limits.max_frame } else { limits.max_frame_before_login };
             self.streams.push(InboundStream::new(id, max));
         }
@@ -37,7 +37,7 @@ impl<T: Transport> Connection<T> {
 
     /// Opening channels are not read. What a draining one reads is answered 300: its client need not guess.
     pub(super) fn may_read(&self) -> bool {
-        self.phase != Phase::Opening
+        self.phase != ConnectionPhase::Opening
     }
 
     /// A stream whose answers are not taken is not read; the others are.
@@ -60,7 +60,7 @@ impl<T: Transport> Connection<T> {
         (0..self.streams.len()).any(|position| self.waits_for_room(position))
     }
 
-    pub(super) fn read_turn(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
+    pub(super) fn drive_read(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
         if !self.may_read() || self.rate.resume_at(self.now).is_some() {
             // The clocks of the client's silence do not run while it is the gateway that does not listen.
             self.last_read = self.now;
@@ -74,7 +74,9 @@ impl<T: Transport> Connection<T> {
         let mut position = 0;
         while position < self.streams.len() {
             let id = self.streams[position].id;
-            if matches!(self.phase, Phase::Open | Phase::Draining) || id == StreamId::LOGIN {
+            if matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::Draining)
+                || id == StreamId::LOGIN
+            {
                 if self.read_stream(position, &mut budget, cx)? {
                     // The streams behind it go first next time.
                     self.streams.rotate_left(position + 1);
@@ -297,7 +299,7 @@ impl<T: Transport> Connection<T> {
             guard.channel.set_knows_go_away();
         }
         self.guard = Some(guard);
-        self.phase = Phase::Opening;
+        self.phase = ConnectionPhase::Opening;
         // Its memory is a session's from here on, and strangers cannot push it out (row H11).
         self.newcomer = None;
         Ok(())

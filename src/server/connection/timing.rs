@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, Phase};
+use super::{Connection, ConnectionPhase};
 use crate::limits::PAUSED_LOOK;
 use crate::monitor::metrics::{LoginResult, Reject};
 use crate::server::transport::Transport;
@@ -14,7 +14,7 @@ impl<T: Transport> Connection<T> {
     pub(super) fn check_deadlines(&mut self) -> Result<(), CloseReason> {
         let limits = &self.shared.limits;
         let now = self.now;
-        if self.phase == Phase::Login && now >= self.login_by {
+        if self.phase == ConnectionPhase::Login && now >= self.login_by {
             self.shared.metrics.reject(Reject::LoginTimeout);
             self.shared.metrics.login(LoginResult::Timeout);
             return Err(CloseReason::LoginTimeout);
@@ -24,7 +24,7 @@ impl<T: Transport> Connection<T> {
         {
             self.shared.handler.expire(&guard.channel, now);
         }
-        if self.phase == Phase::Open && now >= self.last_read + limits.read_idle {
+        if self.phase == ConnectionPhase::Open && now >= self.last_read + limits.read_idle {
             return Err(CloseReason::HeartbeatTimeout);
         }
         if self.token_expiry().is_some_and(|expiry| now >= expiry) {
@@ -46,7 +46,7 @@ impl<T: Transport> Connection<T> {
 
     /// A frame that stalls ends its stream; on stream 0, and on TCP, the connection (protocol §7).
     fn end_slow_frames(&mut self) -> Result<(), CloseReason> {
-        if self.phase != Phase::Open {
+        if self.phase != ConnectionPhase::Open {
             return Ok(());
         }
         let deadline = self.shared.limits.frame_deadline;
@@ -69,7 +69,7 @@ impl<T: Transport> Connection<T> {
 
     /// When an open session is to end with its token (row B19).
     fn token_expiry(&self) -> Option<Instant> {
-        self.guard.as_ref().filter(|_| self.phase == Phase::Open)?.channel.expiry()
+        self.guard.as_ref().filter(|_| self.phase == ConnectionPhase::Open)?.channel.expiry()
     }
 
     /// When the oldest unanswered request has had its time.
@@ -81,19 +81,20 @@ impl<T: Transport> Connection<T> {
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
         let limits = &self.shared.limits;
         let phase = match self.phase {
-            Phase::Login => Some(self.login_by),
-            Phase::Open => Some(self.last_read + limits.read_idle),
-            Phase::Opening | Phase::Draining => None,
+            ConnectionPhase::Login => Some(self.login_by),
+            ConnectionPhase::Open => Some(self.last_read + limits.read_idle),
+            ConnectionPhase::Opening | ConnectionPhase::Draining => None,
         };
         let frames =
             self.streams.iter().filter_map(|stream| Some(stream.mid_frame_since? + limits.frame_deadline));
         let writes = self.stalled.iter().map(|(_, since)| *since + limits.write_stall);
         let pushes = self.over_soft_bound.map(|since| since + limits.max_queued_time);
-        let reading = (self.phase != Phase::Opening).then(|| self.rate.resume_at(self.now)).flatten();
+        let reading =
+            (self.phase != ConnectionPhase::Opening).then(|| self.rate.resume_at(self.now)).flatten();
         // The end of a client that is not read from shows only when it is looked for, and so does room.
         let is_paused = !self.may_read() || self.streams_without_room() > 0 || self.a_frame_waits_for_room();
         let look = is_paused.then(|| self.now + PAUSED_LOOK);
-        let open_frames = (self.phase == Phase::Open).then_some(frames).into_iter().flatten();
+        let open_frames = (self.phase == ConnectionPhase::Open).then_some(frames).into_iter().flatten();
         phase
             .into_iter()
             .chain(self.token_expiry())

@@ -2,18 +2,18 @@
 
 use std::task::{Context, Poll};
 
-use super::{Connection, Phase};
+use super::{Connection, ConnectionPhase};
 use crate::server::transport::{Flushed, Transport, Wrote};
 use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 
 impl<T: Transport> Connection<T> {
     /// Writes until every stream is empty or takes no more.
-    pub(super) fn write_turn(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    pub(super) fn drive_write(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.write_ready(cx)?;
         // The login response is with the transport: pushes may follow, on their own stream if it is granted now.
         // Not earlier: a push on another stream could reach the client before its answer was even sent (row B22).
-        let is_open = matches!(self.phase, Phase::Open | Phase::Draining);
+        let is_open = matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::Draining);
         if is_open && !self.has_push_stream && self.outgoing.is_login_written() {
             self.has_push_stream = true;
             let stream = self.transport.open_push_stream(cx);

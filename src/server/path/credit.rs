@@ -12,7 +12,7 @@ use crate::limits::{AMPLIFICATION, UNPROVEN_ADDRESSES};
 const WAYS: usize = 4;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct AddressCredit {
     /// A keyed hash of the address: nobody outside can choose two that collide, or fill one set of places.
     tag: u64,
     /// Bytes that may still be sent.
@@ -24,7 +24,7 @@ struct Place {
 /// The credit of the addresses heard last.
 #[derive(Debug)]
 pub(super) struct Credit {
-    sets: Vec<[Place; WAYS]>,
+    sets: Vec<[AddressCredit; WAYS]>,
     hasher: RandomState,
     received: u32,
 }
@@ -32,7 +32,7 @@ pub(super) struct Credit {
 impl Credit {
     /// Memory is taken page by page as places are used.
     pub(super) fn new() -> Self {
-        let sets = vec![[Place::default(); WAYS]; UNPROVEN_ADDRESSES / WAYS];
+        let sets = vec![[AddressCredit::default(); WAYS]; UNPROVEN_ADDRESSES / WAYS];
         Self { sets, hasher: RandomState::new(), received: 0 }
     }
 
@@ -40,7 +40,7 @@ impl Credit {
         self.hasher.hash_one(address)
     }
 
-    fn set(&mut self, tag: u64) -> &mut [Place; WAYS] {
+    fn set(&mut self, tag: u64) -> &mut [AddressCredit; WAYS] {
         let sets = self.sets.len() as u64;
         &mut self.sets[(tag % sets) as usize]
     }
@@ -55,7 +55,7 @@ impl Credit {
             Some(at) => &mut set[at],
             None => {
                 let oldest = set.iter_mut().min_by_key(|place| place.used).expect("a set has places");
-                *oldest = Place { tag, ..Place::default() };
+                *oldest = AddressCredit { tag, ..AddressCredit::default() };
                 oldest
             }
         };
@@ -64,7 +64,7 @@ impl Credit {
         place.used = now;
     }
 
-    /// May so many bytes be sent there?
+    /// Returns `true` if so many bytes may be sent there.
     pub(super) fn allows(&mut self, to: &SocketAddr, bytes: usize) -> bool {
         let tag = self.tag(to);
         let credit = self.set(tag).iter().find(|place| place.tag == tag).map_or(0, |place| place.credit);

@@ -29,7 +29,7 @@ pub(super) struct Challenge {
 /// The PATH_CHALLENGE of a payload that quinn wrote: only what says nothing about streams stands before it. Returns at
 /// the first other frame, so that it costs an ordinary packet next to nothing.
 pub(super) fn challenge(payload: &[u8]) -> Option<Challenge> {
-    let mut reader = Reader(payload);
+    let mut reader = PayloadReader(payload);
     let token = loop {
         match reader.varint()? {
             PATH_CHALLENGE => break reader.token()?,
@@ -43,7 +43,7 @@ pub(super) fn challenge(payload: &[u8]) -> Option<Challenge> {
 
 /// Returns `true` if a payload carries data of a stream. quinn writes them behind everything else.
 pub(super) fn carries_stream(payload: &[u8]) -> bool {
-    let mut reader = Reader(payload);
+    let mut reader = PayloadReader(payload);
     while let Some(kind) = reader.varint() {
         if (STREAM_FIRST..=STREAM_LAST).contains(&kind) {
             return true;
@@ -58,7 +58,7 @@ pub(super) fn carries_stream(payload: &[u8]) -> bool {
 /// Shows the first and the last packet of each range that the first ACK of a payload acknowledges. A frame that is not
 /// known here ends the search, and so does a range that quinn refuses.
 pub(super) fn acknowledged(payload: &[u8], mut range: impl FnMut(u64, u64)) -> Option<()> {
-    let mut reader = Reader(payload);
+    let mut reader = PayloadReader(payload);
     let mut last = loop {
         match reader.varint()? {
             ACK | ACK_ECN => break reader.varint()?,
@@ -79,9 +79,9 @@ pub(super) fn acknowledged(payload: &[u8], mut range: impl FnMut(u64, u64)) -> O
     Some(())
 }
 
-/// Does a payload hold the PATH_RESPONSE with this token? A frame that is not known here ends the search.
+/// Returns `true` if a payload holds the PATH_RESPONSE with this token. A frame that is not known here ends the search.
 pub(super) fn answers(payload: &[u8], token: Token) -> bool {
-    let mut reader = Reader(payload);
+    let mut reader = PayloadReader(payload);
     while let Some(kind) = reader.varint() {
         if kind == PATH_RESPONSE {
             match reader.token() {
@@ -98,9 +98,9 @@ pub(super) fn answers(payload: &[u8], token: Token) -> bool {
 }
 
 /// What is left of a payload.
-struct Reader<'a>(&'a [u8]);
+struct PayloadReader<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl PayloadReader<'_> {
     fn skip(&mut self, count: u64) -> Option<()> {
         self.0 = self.0.get(usize::try_from(count).ok()?..)?;
         Some(())

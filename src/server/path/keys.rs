@@ -39,13 +39,13 @@ impl ServerConfig for Watched {
 
     fn start_session(self: Arc<Self>, version: u32, params: &TransportParameters) -> Box<dyn Session> {
         let inner = Arc::clone(&self.tls).start_session(version, params);
-        Box::new(WatchedSession { inner, path: Arc::clone(&self.path), next: Level::Handshake })
+        Box::new(WatchedSession { inner, path: Arc::clone(&self.path), next: EncryptionLevel::Handshake })
     }
 }
 
 /// Which packets a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
+enum EncryptionLevel {
     Handshake,
     Data,
 }
@@ -54,11 +54,15 @@ struct WatchedSession {
     inner: Box<dyn Session>,
     path: Arc<Path>,
     /// What the next keys of the handshake are for: it gives two sets, in this order.
-    next: Level,
+    next: EncryptionLevel,
 }
 
 impl WatchedSession {
-    fn watch(&self, keys: KeyPair<Box<dyn PacketKey>>, level: Level) -> KeyPair<Box<dyn PacketKey>> {
+    fn watch(
+        &self,
+        keys: KeyPair<Box<dyn PacketKey>>,
+        level: EncryptionLevel,
+    ) -> KeyPair<Box<dyn PacketKey>> {
         let watch = |inner| -> Box<dyn PacketKey> {
             Box::new(WatchedKey { inner, path: Arc::clone(&self.path), level })
         };
@@ -101,13 +105,13 @@ impl Session for WatchedSession {
 
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         let Keys { header, packet } = self.inner.write_handshake(buf)?;
-        let level = std::mem::replace(&mut self.next, Level::Data);
+        let level = std::mem::replace(&mut self.next, EncryptionLevel::Data);
         Some(Keys { header, packet: self.watch(packet, level) })
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
         let keys = self.inner.next_1rtt_keys()?;
-        Some(self.watch(keys, Level::Data))
+        Some(self.watch(keys, EncryptionLevel::Data))
     }
 
     fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
@@ -127,17 +131,17 @@ impl Session for WatchedSession {
 struct WatchedKey {
     inner: Box<dyn PacketKey>,
     path: Arc<Path>,
-    level: Level,
+    level: EncryptionLevel,
 }
 
 impl PacketKey for WatchedKey {
     fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
         let tag_len = self.inner.tag_len();
         let payload = header_len..buf.len() - tag_len;
-        if self.level == Level::Data {
+        if self.level == EncryptionLevel::Data {
             self.path.sending(packet, &buf[payload.clone()]);
         }
-        let found = (self.level == Level::Data).then(|| challenge(&buf[payload])).flatten();
+        let found = (self.level == EncryptionLevel::Data).then(|| challenge(&buf[payload])).flatten();
         let Some(found) = found else { return self.inner.encrypt(packet, buf, header_len) };
         // Only a packet with a short header can be cut: it ends where its datagram does, and nothing names its length.
         let end = header_len + found.end + tag_len;
@@ -150,7 +154,7 @@ impl PacketKey for WatchedKey {
     fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
         self.inner.decrypt(packet, header, payload)?;
         self.path.opened(payload);
-        if self.level == Level::Data {
+        if self.level == EncryptionLevel::Data {
             self.path.received(packet, payload);
         }
         Ok(())

@@ -113,7 +113,7 @@ impl Paths {
         }
     }
 
-    /// Is there anything to decide before datagrams leave for this address?
+    /// Returns `true` if something must be decided before datagrams leave for this address.
     fn needs_a_look(&self, to: SocketAddr) -> bool {
         let books = lock(&self.books);
         !books.sealed.is_empty() || !books.proven.holds(&to)
@@ -151,8 +151,8 @@ impl Paths {
         }
     }
 
-    fn settle(&self, address: SocketAddr) {
-        lock(&self.books).proven.settle(address);
+    fn enter(&self, address: SocketAddr) {
+        lock(&self.books).proven.enter(address);
     }
 
     fn leave(&self, address: SocketAddr) {
@@ -167,14 +167,14 @@ pub(crate) struct Path {
     /// What is asked of every packet, without the lock.
     is_home_proven: AtomicBool,
     is_away: AtomicBool,
-    place: Mutex<Place>,
+    state: Mutex<PathState>,
     /// The same of `acks`.
     is_waiting: AtomicBool,
     acks: Mutex<Acks>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct PathState {
     /// Where the client has proven to be, or where its handshake came from.
     home: SocketAddr,
     /// Where it seems to be now, with the challenge it has to answer there.
@@ -186,7 +186,7 @@ struct Place {
     waker: Option<Waker>,
 }
 
-impl Place {
+impl PathState {
     /// The connection is to end with this reason, unless it has one already.
     fn end(&mut self, verdict: CloseReason) {
         self.verdict.get_or_insert(verdict);
@@ -198,7 +198,7 @@ impl Place {
 
 impl Path {
     fn new(paths: Arc<Paths>, home: SocketAddr) -> Self {
-        let place = Place {
+        let state = PathState {
             home,
             away: None,
             last: None,
@@ -211,7 +211,7 @@ impl Path {
             paths,
             is_home_proven,
             is_away,
-            place: Mutex::new(place),
+            state: Mutex::new(state),
             is_waiting: AtomicBool::new(false),
             acks: Mutex::new(Acks::new(Instant::now())),
         }
@@ -219,19 +219,19 @@ impl Path {
 
     /// Ready once the client has changed its address too often, or acknowledges nothing although it goes on sending.
     pub(crate) fn poll_verdict(&self, cx: &Context<'_>) -> Poll<CloseReason> {
-        let mut place = lock(&self.place);
-        if let Some(verdict) = place.verdict {
+        let mut state = lock(&self.state);
+        if let Some(verdict) = state.verdict {
             return Poll::Ready(verdict);
         }
-        if !place.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            place.waker = Some(cx.waker().clone());
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
         }
         Poll::Pending
     }
 
     fn prove_home(&self) {
         if !self.is_home_proven.swap(true, Relaxed) {
-            self.paths.settle(lock(&self.place).home);
+            self.paths.enter(lock(&self.state).home);
         }
     }
 
@@ -263,20 +263,20 @@ impl Path {
         self.is_waiting.store(acks.is_waiting(), Relaxed);
         drop(acks);
         if is_stalled {
-            lock(&self.place).end(CloseReason::SlowConsumer);
+            lock(&self.state).end(CloseReason::SlowConsumer);
         }
     }
 
     fn answered(&self, payload: &[u8]) {
-        let mut place = lock(&self.place);
-        let Some((address, token)) = place.away else { return };
+        let mut state = lock(&self.state);
+        let Some((address, token)) = state.away else { return };
         if !answers(payload, token) {
             return;
         }
         self.paths.metrics.path_change(PathChange::Proven);
-        self.paths.settle(address);
-        self.paths.leave(std::mem::replace(&mut place.home, address));
-        place.away = None;
+        self.paths.enter(address);
+        self.paths.leave(std::mem::replace(&mut state.home, address));
+        state.away = None;
         self.is_away.store(false, Relaxed);
     }
 
@@ -292,22 +292,22 @@ impl Path {
     /// A challenge left for this address. quinn sends one to the address before, too, and repeats each until it is
     /// answered.
     fn challenged(&self, token: Token, to: SocketAddr, now: Instant) {
-        let mut place = lock(&self.place);
-        if place.last == Some(token) || place.away.is_some_and(|away| away == (to, token)) {
+        let mut state = lock(&self.state);
+        if state.last == Some(token) || state.away.is_some_and(|away| away == (to, token)) {
             return;
         }
-        place.last = Some(token);
-        if to == place.home && place.away.is_none() {
+        state.last = Some(token);
+        if to == state.home && state.away.is_none() {
             return;
         }
-        if place.away.is_some() {
+        if state.away.is_some() {
             self.paths.metrics.path_change(PathChange::Unproven);
         }
-        place.away = (to != place.home).then_some((to, token));
-        self.is_away.store(place.away.is_some(), Relaxed);
-        if place.changes.add(now, MINUTE) > ADDRESS_CHANGES_PER_MINUTE && place.verdict.is_none() {
+        state.away = (to != state.home).then_some((to, token));
+        self.is_away.store(state.away.is_some(), Relaxed);
+        if state.changes.add(now, MINUTE) > ADDRESS_CHANGES_PER_MINUTE && state.verdict.is_none() {
             self.paths.metrics.path_change(PathChange::Abuse);
-            place.end(CloseReason::Abuse);
+            state.end(CloseReason::Abuse);
         }
     }
 }
@@ -315,12 +315,12 @@ impl Path {
 impl Drop for Path {
     fn drop(&mut self) {
         let is_home_proven = self.is_home_proven.load(Relaxed);
-        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if place.away.is_some() {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.away.is_some() {
             self.paths.metrics.path_change(PathChange::Unproven);
         }
         if is_home_proven {
-            self.paths.leave(place.home);
+            self.paths.leave(state.home);
         }
     }
 }

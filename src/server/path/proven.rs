@@ -24,7 +24,7 @@ impl Proven {
     }
 
     /// A connection is there from now on.
-    pub(super) fn settle(&mut self, address: SocketAddr) {
+    pub(super) fn enter(&mut self, address: SocketAddr) {
         *self.0[part(&address)].entry(address).or_default() += 1;
     }
 
@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn h22_the_addresses_of_a_crowd_are_spread_and_their_room_is_given_back() {
         let mut proven = Proven::new();
-        (0..20_000).for_each(|number| proven.settle(address(number)));
-        proven.settle(address(7));
+        (0..20_000).for_each(|number| proven.enter(address(number)));
+        proven.enter(address(7));
         let largest = proven.0.iter().map(HashMap::len).max().unwrap();
         assert!(largest <= 4 * 20_000 / PARTS, "{largest} in one part");
         (0..20_000).for_each(|number| proven.leave(address(number)));
@@ -83,7 +83,7 @@ mod tests {
         let mut longest = Duration::ZERO;
         for number in 0..CROWD {
             let begun = Instant::now();
-            proven.settle(address(number));
+            proven.enter(address(number));
             longest = longest.max(begun.elapsed());
         }
         let bytes = room(&proven) * 8 / 7 * (size_of::<(SocketAddr, u32)>() + 1);

@@ -83,7 +83,7 @@ pub(crate) struct Outgoing {
     queues: RefCell<Queues>,
     closing: Cell<Option<CloseReason>>,
     /// The connection's task is at work and will look at everything itself before it waits.
-    in_turn: Cell<bool>,
+    in_poll: Cell<bool>,
     /// Of what it sends.
     pub(crate) partial: PartialFrames,
     wake: LocalWaker,
@@ -96,7 +96,7 @@ impl Outgoing {
         Self {
             queues: RefCell::default(),
             closing: Cell::new(None),
-            in_turn: Cell::new(false),
+            in_poll: Cell::new(false),
             partial: PartialFrames::new(Arc::clone(&metrics)),
             wake: LocalWaker::default(),
             bounds,
@@ -105,14 +105,14 @@ impl Outgoing {
     }
 
     /// The connection's task begins a turn; it waits here afterwards.
-    pub(crate) fn begin_turn(&self, cx: &Context<'_>) {
-        self.in_turn.set(true);
+    pub(crate) fn begin_poll(&self, cx: &Context<'_>) {
+        self.in_poll.set(true);
         self.wake.register(cx);
     }
 
     /// Has the connection's task look again.
     pub(crate) fn wake(&self) {
-        if !self.in_turn.get() {
+        if !self.in_poll.get() {
             self.wake.wake();
         }
     }
@@ -327,9 +327,9 @@ impl Outgoing {
     }
 
     /// The writer wrote all it could: a queue that is still full now is slow.
-    pub(crate) fn end_turn(&self) {
-        self.in_turn.set(false);
-        self.queues.borrow_mut().turn += 1;
+    pub(crate) fn end_poll(&self) {
+        self.in_poll.set(false);
+        self.queues.borrow_mut().polls += 1;
     }
 
     /// Pushes that are queued and will not be written any more, and those that were dropped.
@@ -378,11 +378,11 @@ mod tests {
     }
 
     /// A turn in which the writer takes so many bytes of a stream.
-    fn turn(outgoing: &Outgoing, stream: StreamId, written: usize) {
+    fn poll(outgoing: &Outgoing, stream: StreamId, written: usize) {
         let (_, waker) = CountingWaker::new();
-        outgoing.begin_turn(&Context::from_waker(&waker));
+        outgoing.begin_poll(&Context::from_waker(&waker));
         outgoing.advance(stream, written);
-        outgoing.end_turn();
+        outgoing.end_poll();
     }
 
     #[test]
@@ -398,11 +398,11 @@ mod tests {
         outgoing.push(frame(3, 10)).unwrap();
         assert_eq!(outgoing.push(frame(4, 10)), Err(Full::TryAgain));
         for fill in 5..50 {
-            turn(&outgoing, STREAM, 10);
+            poll(&outgoing, STREAM, 10);
             assert_eq!(outgoing.reply(StreamId::LOGIN, frame(fill, 10)), Ok(()), "replies are owed");
         }
         assert!(!outgoing.has_room(StreamId::LOGIN));
-        turn(&outgoing, StreamId::PUSH, 10);
+        poll(&outgoing, StreamId::PUSH, 10);
         assert_eq!(outgoing.push(frame(4, 10)), Ok(()), "the pushes took their time, and that alone counts");
         assert_eq!(outgoing.closing(), None);
         let streams: Vec<_> = (0..4).map_while(|position| outgoing.stream_at(position)).collect();
@@ -417,15 +417,15 @@ mod tests {
         outgoing.set_push_stream(StreamId::LOGIN);
         outgoing.push(frame(1, 5000)).unwrap();
         assert!(!outgoing.is_over_soft_bound());
-        turn(&outgoing, StreamId::LOGIN, 10);
+        poll(&outgoing, StreamId::LOGIN, 10);
         outgoing.push(frame(2, 60)).unwrap();
         assert_eq!(outgoing.push(frame(3, 41)), Err(Full::TryAgain), "101 behind it");
         assert_eq!(outgoing.push(frame(3, 40)), Ok(()), "100 behind it");
         assert!(!outgoing.is_over_soft_bound());
-        turn(&outgoing, StreamId::LOGIN, 4990);
+        poll(&outgoing, StreamId::LOGIN, 4990);
         assert_eq!(outgoing.push(frame(4, 60)), Ok(()), "now the second is the one being written");
         assert_eq!(outgoing.push(frame(5, 1)), Err(Full::TryAgain), "four messages");
-        turn(&outgoing, StreamId::LOGIN, 160);
+        poll(&outgoing, StreamId::LOGIN, 160);
         assert_eq!(test_metrics.queued(), (0, 0));
         assert_eq!(outgoing.push(frame(6, 5000)), Ok(()));
         assert_eq!(outgoing.closing(), None);
@@ -437,14 +437,14 @@ mod tests {
         let outgoing = outgoing(&test_metrics, 2, 1000);
         outgoing.set_push_stream(StreamId::LOGIN);
         // A turn before it filled does not count.
-        turn(&outgoing, StreamId::LOGIN, 0);
+        poll(&outgoing, StreamId::LOGIN, 0);
         outgoing.push(frame(1, 10)).unwrap();
         outgoing.push(frame(2, 10)).unwrap();
-        turn(&outgoing, StreamId::LOGIN, 0);
+        poll(&outgoing, StreamId::LOGIN, 0);
         assert_eq!(outgoing.push(frame(3, 10)), Err(Full::TryAgain), "it is found full only now");
         assert_eq!(outgoing.push(frame(3, 10)), Err(Full::TryAgain), "and had no turn since");
         assert_eq!(outgoing.closing(), None);
-        turn(&outgoing, StreamId::LOGIN, 9);
+        poll(&outgoing, StreamId::LOGIN, 9);
         assert_eq!(outgoing.push(frame(3, 10)), Err(Full::Slow), "not one whole message in a turn");
         assert_eq!(outgoing.closing(), Some(CloseReason::SlowConsumer));
         assert_eq!(outgoing.push(frame(3, 10)), Err(Full::Closing));
@@ -465,18 +465,18 @@ mod tests {
         outgoing.reply_login(frame(0, 20)).unwrap();
         outgoing.set_push_stream(StreamId::LOGIN);
         assert!(!outgoing.is_over_soft_bound(), "a reply is ahead of them");
-        turn(&outgoing, StreamId::LOGIN, 20);
+        poll(&outgoing, StreamId::LOGIN, 20);
         assert!(outgoing.is_over_soft_bound(), "three messages");
-        turn(&outgoing, StreamId::LOGIN, 10);
+        poll(&outgoing, StreamId::LOGIN, 10);
         assert!(!outgoing.is_over_soft_bound());
         outgoing.reply(StreamId::LOGIN, frame(2, 20)).unwrap();
         outgoing.push(frame(3, 91)).unwrap();
         assert!(outgoing.is_over_soft_bound(), "101 bytes behind the first; the reply is behind it, too");
-        turn(&outgoing, StreamId::LOGIN, 20);
+        poll(&outgoing, StreamId::LOGIN, 20);
         assert!(!outgoing.is_over_soft_bound());
-        turn(&outgoing, StreamId::LOGIN, 20);
+        poll(&outgoing, StreamId::LOGIN, 20);
         assert_eq!((outgoing.closing(), waiting(&outgoing, StreamId::LOGIN)), (None, vec![(3, 91)]));
-        turn(&outgoing, StreamId::LOGIN, 91);
+        poll(&outgoing, StreamId::LOGIN, 91);
         assert_eq!(test_metrics.queued(), (0, 0));
     }
 
@@ -490,12 +490,12 @@ mod tests {
         }
         for fill in 10..50 {
             assert!(!outgoing.has_room(StreamId::LOGIN), "1050 are queued");
-            turn(&outgoing, StreamId::LOGIN, 105);
+            poll(&outgoing, StreamId::LOGIN, 105);
             assert!(outgoing.has_room(StreamId::LOGIN), "945 are queued: the client took what it could");
             assert_eq!(outgoing.reply(StreamId::LOGIN, frame(fill, 105)), Ok(()));
         }
         for fill in 50..90 {
-            turn(&outgoing, StreamId::LOGIN, 0);
+            poll(&outgoing, StreamId::LOGIN, 0);
             assert_eq!(
                 outgoing.reply(StreamId::LOGIN, frame(fill, 105)),
                 Ok(()),
@@ -543,7 +543,7 @@ mod tests {
         outgoing.set_push_stream(StreamId::LOGIN);
         outgoing.push(frame(1, 5)).unwrap();
         assert_eq!(outgoing.push(frame(2, 5)), Err(Full::TryAgain));
-        turn(&outgoing, StreamId::LOGIN, 0);
+        poll(&outgoing, StreamId::LOGIN, 0);
         assert_eq!(outgoing.kick(frame(3, 5)), Ok(()));
         assert_eq!(outgoing.closing(), Some(CloseReason::Kicked));
     }
@@ -586,7 +586,7 @@ mod tests {
             outgoing.set_push_stream(StreamId::LOGIN);
             outgoing.push(frame(1, 10)).unwrap();
             assert_eq!(outgoing.push(frame(2, 10)), Err(Full::TryAgain), "not refused yet");
-            turn(&outgoing, StreamId::LOGIN, 0);
+            poll(&outgoing, StreamId::LOGIN, 0);
             if missing == 1 {
                 assert_eq!(outgoing.push(frame(2, 10)), Err(Full::Slow));
             } else {
@@ -632,10 +632,10 @@ mod tests {
             outgoing.push(frame(round, 10)).unwrap();
             outgoing.push(frame(round, 10)).unwrap();
             assert_eq!(outgoing.push(frame(9, 10)), Err(Full::TryAgain), "round {round}");
-            turn(&outgoing, StreamId::LOGIN, 10);
+            poll(&outgoing, StreamId::LOGIN, 10);
             assert_eq!(outgoing.push(frame(9, 10)), Ok(()), "round {round}");
             assert_eq!(outgoing.push(frame(9, 10)), Err(Full::TryAgain), "full anew, round {round}");
-            turn(&outgoing, StreamId::LOGIN, 20);
+            poll(&outgoing, StreamId::LOGIN, 20);
         }
         assert_eq!(outgoing.closing(), None);
         assert_eq!(test_metrics.queued(), (0, 0));
@@ -688,7 +688,7 @@ mod tests {
         outgoing.push(frame(1, 5)).unwrap();
         outgoing.push(frame(2, 5)).unwrap();
         assert_eq!(outgoing.push(frame(3, 5)), Err(Full::TryAgain));
-        turn(&outgoing, StreamId::LOGIN, 0);
+        poll(&outgoing, StreamId::LOGIN, 0);
         assert_eq!(outgoing.push(frame(3, 5)), Err(Full::Slow));
         assert_eq!(outgoing.unwritten_pushes(), 2);
     }
@@ -777,11 +777,11 @@ mod tests {
         let outgoing = outgoing(&test_metrics, 1, 1000);
         outgoing.set_push_stream(StreamId::LOGIN);
         let (bell, waker) = CountingWaker::new();
-        outgoing.begin_turn(&Context::from_waker(&waker));
+        outgoing.begin_poll(&Context::from_waker(&waker));
         outgoing.reply(StreamId::LOGIN, Bytes::from_static(b"pong").into()).unwrap();
         outgoing.advance(StreamId::LOGIN, 4);
         assert_eq!(bell.rung(), 0, "it looks at everything before it waits");
-        outgoing.end_turn();
+        outgoing.end_poll();
         outgoing.push(frame(1, 5)).unwrap();
         assert_eq!(bell.rung(), 1);
         assert_eq!(outgoing.push(frame(2, 5)), Err(Full::TryAgain));

@@ -65,9 +65,9 @@ pub(super) struct Queues {
     /// takes is no sign of a slow client.
     pushes: Amount,
     /// The writer's turn during which the pushes were first found at their hard bound.
-    full_in_turn: Option<u64>,
+    full_in_poll: Option<u64>,
     /// Turns the writer has had.
-    pub(super) turn: u64,
+    pub(super) polls: u64,
     /// Pushes that were dropped unwritten.
     dropped_pushes: u64,
     /// A push was refused or dropped: none may follow it (G2).
@@ -243,17 +243,17 @@ impl Queues {
         let fits =
             self.pushes.messages < hard.messages && self.pushes.bytes.saturating_add(bytes) <= hard.bytes;
         if fits || self.pushes.messages == 0 {
-            self.full_in_turn = None;
+            self.full_in_poll = None;
             return Ok(());
         }
-        match self.full_in_turn {
-            Some(turn) if turn < self.turn => {
+        match self.full_in_poll {
+            Some(poll) if poll < self.polls => {
                 self.has_gap = true;
                 Err(Full::Slow)
             }
             Some(_) => Err(Full::TryAgain),
             None => {
-                self.full_in_turn = Some(self.turn);
+                self.full_in_poll = Some(self.polls);
                 Err(Full::TryAgain)
             }
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gateway::client::Transport;
 
-use super::{Outcome, WATCH, shown};
+use super::{FaultOutcome, WATCH, shown};
 use crate::instance::CHAT;
 use crate::load::percentile;
 use crate::oracle::Kind;
@@ -45,7 +45,7 @@ fn account(world: &mut World, kind: &str) -> String {
     format!("{kind}{}", world.random.next() % 1_000_000_000)
 }
 
-pub(super) async fn slow(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn slow(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let count = if world.plan.is_long() { SLOW.1 } else { SLOW.0 };
     let mut clients = Vec::new();
     for number in 0..count {
@@ -84,7 +84,7 @@ pub(super) async fn slow(world: &mut World) -> anyhow::Result<Outcome> {
         shown(quiet),
         shown(during)
     );
-    Ok(Outcome::of(worst, None).with(note))
+    Ok(FaultOutcome::of(worst, None).with(note))
 }
 
 /// A slow client of one of four kinds, and how many pushes it is to get.
@@ -104,34 +104,34 @@ async fn one_slow(world: &mut World, number: usize) -> anyhow::Result<(Slow, u64
     })
 }
 
-pub(super) async fn vanished(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn vanished(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let accounts =
         (0..WILD).map(|number| (account(world, "gone"), TRANSPORTS[number % TRANSPORTS.len()])).collect();
     let channels = wild::vanish(std::sync::Arc::clone(&world.load.shared), accounts).await?;
     let within = world.timers.read_idle.max(world.timers.quic_idle) + world.timers.slack;
     let note = format!("{} clients, to be found within {within:?}", channels.len());
     world.expect_end_of(channels, within);
-    Ok(Outcome::default().with(note))
+    Ok(FaultOutcome::default().with(note))
 }
 
-pub(super) async fn reset(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn reset(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let mut worst = None;
     for _ in 0..WILD {
         let account = account(world, "reset");
         let channel = wild::reset(&world.load.shared, world.gateway.clients, &account).await?;
         worst = worst.max(world.signed_out(&channel, AT_ONCE).await);
     }
-    Ok(Outcome::of(worst, None).with(format!("{WILD} clients")))
+    Ok(FaultOutcome::of(worst, None).with(format!("{WILD} clients")))
 }
 
 #[cfg(not(feature = "faults"))]
-pub(super) async fn panics(_world: &mut World) -> anyhow::Result<Outcome> {
-    Ok(Outcome::skipped("built without the feature faults"))
+pub(super) async fn panics(_world: &mut World) -> anyhow::Result<FaultOutcome> {
+    Ok(FaultOutcome::skipped("built without the feature faults"))
 }
 
 /// Clients whose sign-in makes the task of their connection panic: its guard still signs them out (G5).
 #[cfg(feature = "faults")]
-pub(super) async fn panics(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn panics(world: &mut World) -> anyhow::Result<FaultOutcome> {
     use gateway::client::{Client, LoginError};
 
     let count = if world.plan.is_long() { PANICS.1 } else { PANICS.0 };
@@ -149,5 +149,5 @@ pub(super) async fn panics(world: &mut World) -> anyhow::Result<Outcome> {
         }
     }
     world.expect_panics(count);
-    Ok(Outcome::of(None, Some(began.elapsed())).with(format!("{count} connections")))
+    Ok(FaultOutcome::of(None, Some(began.elapsed())).with(format!("{count} connections")))
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Outcome, shown};
+use super::{FaultOutcome, shown};
 use crate::consul::Agent;
 use crate::exposition::Exposition;
 use crate::gateway_process::{CONSUL_ANSWER, CONSUL_WAIT, GATE};
@@ -48,16 +48,16 @@ fn errors(page: &Exposition, kind: &str) -> f64 {
     page.sum("gateway_discovery_errors_total", &[&format!("kind=\"{kind}\"")])
 }
 
-pub(super) async fn fail(world: &mut World, what: What) -> anyhow::Result<Outcome> {
+pub(super) async fn fail(world: &mut World, what: What) -> anyhow::Result<FaultOutcome> {
     let Some(mut agent) = world.consul.take() else {
-        return Ok(Outcome::skipped("no Consul; set CONSUL_BIN to one, tests/tools/get-consul gets it"));
+        return Ok(FaultOutcome::skipped("no Consul; set CONSUL_BIN to one, tests/tools/get-consul gets it"));
     };
     let outcome = undergo(world, &mut agent, what).await;
     world.consul = Some(agent);
     outcome
 }
 
-async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Result<Outcome> {
+async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Result<FaultOutcome> {
     let away = away(world);
     world.forget_closes();
     drop(world.load.shared.samples.take());
@@ -94,7 +94,7 @@ async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Re
         shown(away),
         shown(counted)
     );
-    Ok(Outcome::of(found, Some(recovered)).with(note))
+    Ok(FaultOutcome::of(found, Some(recovered)).with(note))
 }
 
 /// How long it is to be away.

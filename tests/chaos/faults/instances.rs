@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Outcome, WATCH, shown};
+use super::{FaultOutcome, WATCH, shown};
 use crate::instance::{CHAT, SIDE};
 use crate::load::percentile;
 use crate::network::Cut;
@@ -32,7 +32,7 @@ fn drop_reason(reason: &str) -> (&'static str, String) {
     ("gateway_push_drops_total", format!("reason=\"{reason}\""))
 }
 
-pub(super) async fn kill(world: &mut World, service: &str) -> anyhow::Result<Outcome> {
+pub(super) async fn kill(world: &mut World, service: &str) -> anyhow::Result<FaultOutcome> {
     let victim = world.any_of(service);
     world.kill(victim)?;
     let left = world.left(victim, world.timers.out).await?;
@@ -46,10 +46,10 @@ pub(super) async fn kill(world: &mut World, service: &str) -> anyhow::Result<Out
         world.violated(Kind::Figure, unknown as u64, evidence);
     }
     let back = world.revive(victim).await?;
-    Ok(Outcome::of(left, back).with(world.instances[victim].name))
+    Ok(FaultOutcome::of(left, back).with(world.instances[victim].name))
 }
 
-pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn pause(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let victim = world.any_of(CHAT);
     let name = world.instances[victim].name;
     drop(world.load.shared.samples.take());
@@ -69,10 +69,14 @@ pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
         world.violated(Kind::Figure, 1, evidence);
     }
     world.compare("a stopped instance: others' p99", quiet, during);
-    Ok(Outcome::of(left, back).with(format!("{name}; others' p99 {} -> {}", shown(quiet), shown(during))))
+    Ok(FaultOutcome::of(left, back).with(format!(
+        "{name}; others' p99 {} -> {}",
+        shown(quiet),
+        shown(during)
+    )))
 }
 
-pub(super) async fn stop_reading(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn stop_reading(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let victim = world.any_of(CHAT);
     let name = world.instances[victim].name;
     world.torn(victim);
@@ -82,7 +86,7 @@ pub(super) async fn stop_reading(world: &mut World) -> anyhow::Result<Outcome> {
     world.ledger.order(name, "read").await?;
     let left = left?;
     let back = world.linked(victim).await?;
-    Ok(Outcome::of(left, back).with(name))
+    Ok(FaultOutcome::of(left, back).with(name))
 }
 
 /// Gives an order, and waits until a counter has moved.
@@ -103,7 +107,7 @@ async fn counted(
     Ok(moved)
 }
 
-pub(super) async fn bad_frames(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn bad_frames(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let victim = world.any_of(CHAT);
     let name = world.instances[victim].name;
     let lost =
@@ -117,24 +121,24 @@ pub(super) async fn bad_frames(world: &mut World) -> anyhow::Result<Outcome> {
     world.torn(victim);
     let found = counted(world, name, "bad-frame", reject("backend_bad_frame")).await?;
     let back = world.linked(victim).await?;
-    Ok(Outcome::of(found, back).with(name))
+    Ok(FaultOutcome::of(found, back).with(name))
 }
 
-pub(super) async fn wrong_gateway(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn wrong_gateway(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let name = world.any_name_of(CHAT);
     let found = counted(world, name, "wrong-gateway", drop_reason("wrong_gateway")).await?;
-    Ok(Outcome::of(found, None).with(name))
+    Ok(FaultOutcome::of(found, None).with(name))
 }
 
-pub(super) async fn unknown_channel(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn unknown_channel(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let name = world.any_name_of(CHAT);
     let found = counted(world, name, "unknown-channel", drop_reason("no_channel")).await?;
-    Ok(Outcome::of(found, None).with(name))
+    Ok(FaultOutcome::of(found, None).with(name))
 }
 
-pub(super) async fn cut(world: &mut World, cut: Cut) -> anyhow::Result<Outcome> {
+pub(super) async fn cut(world: &mut World, cut: Cut) -> anyhow::Result<FaultOutcome> {
     if let Some(obstacle) = &world.network.obstacle {
-        return Ok(Outcome::skipped(obstacle.clone()));
+        return Ok(FaultOutcome::skipped(obstacle.clone()));
     }
     let victim = world.any_of(CHAT);
     world.torn(victim);
@@ -143,10 +147,10 @@ pub(super) async fn cut(world: &mut World, cut: Cut) -> anyhow::Result<Outcome> 
     world.network.heal().await?;
     let left = left?;
     let back = world.linked(victim).await?;
-    Ok(Outcome::of(left, back).with(world.instances[victim].name))
+    Ok(FaultOutcome::of(left, back).with(world.instances[victim].name))
 }
 
-pub(super) async fn zone_gone(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn zone_gone(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let zone = *world.random.pick(&["zone_a", "zone_b"]);
     let mut victims = world.of_service(CHAT);
     victims.retain(|&index| world.instances[index].zone == zone);
@@ -173,10 +177,10 @@ pub(super) async fn zone_gone(world: &mut World) -> anyhow::Result<Outcome> {
         let evidence = format!("E13: {refused} requests were answered 300 while the other zone was there");
         world.violated(Kind::Figure, refused as u64, evidence);
     }
-    Ok(Outcome::of(Some(left), revive_all(world, &victims).await?).with(zone))
+    Ok(FaultOutcome::of(Some(left), revive_all(world, &victims).await?).with(zone))
 }
 
-pub(super) async fn service_gone(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn service_gone(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let victims = world.of_service(CHAT);
     let began = Instant::now();
     for &victim in &victims {
@@ -201,7 +205,7 @@ pub(super) async fn service_gone(world: &mut World) -> anyhow::Result<Outcome> {
         world.violated(Kind::Figure, 1, format!("G8: {SIDE} served nobody while {CHAT} was gone"));
     }
     let note = format!("{} refused, median {}; {side} served by {SIDE}", refusals.len(), shown(median));
-    Ok(Outcome::of(Some(left), revive_all(world, &victims).await?).with(note))
+    Ok(FaultOutcome::of(Some(left), revive_all(world, &victims).await?).with(note))
 }
 
 /// Starts them all again; the longest any of them took.

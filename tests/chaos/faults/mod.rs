@@ -125,7 +125,7 @@ impl Fault {
     }
 
     /// Does it, and waits for what must follow.
-    pub(crate) async fn inject(self, world: &mut World) -> anyhow::Result<Outcome> {
+    pub(crate) async fn inject(self, world: &mut World) -> anyhow::Result<FaultOutcome> {
         match self {
             Self::KillInstance => instances::kill(world, crate::instance::CHAT).await,
             Self::KillLogin => instances::kill(world, crate::instance::LOGIN).await,
@@ -155,7 +155,7 @@ impl Fault {
 
 /// What came of a fault, beside what the oracle finds.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct FaultOutcome {
     /// Until the gateway had found it and acted.
     pub(crate) found: Option<Duration>,
     /// From its end until all was as before.
@@ -166,7 +166,7 @@ pub(crate) struct Outcome {
     pub(crate) skipped: Option<String>,
 }
 
-impl Outcome {
+impl FaultOutcome {
     pub(super) fn skipped(why: impl Into<String>) -> Self {
         Self { skipped: Some(why.into()), ..Self::default() }
     }

@@ -6,7 +6,7 @@ use gateway::wire::close::CloseReason;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::{Outcome, shown};
+use super::{FaultOutcome, shown};
 use crate::exposition::Exposition;
 use crate::load::Mood;
 use crate::oracle::Kind;
@@ -28,7 +28,7 @@ const PEAK: (f64, f64) = (2.0, 5.0);
 const MANY: usize = 400;
 const TOO_FEW: usize = 20;
 
-pub(super) async fn term(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn term(world: &mut World) -> anyhow::Result<FaultOutcome> {
     world.forget_closes();
     world.strays_end().await;
     let (code, took) = world.end_gateway(Signal::SIGTERM).await?;
@@ -48,7 +48,8 @@ pub(super) async fn term(world: &mut World) -> anyhow::Result<Outcome> {
     }
     world.gateway.start().await?;
     let back = all_back(world).await;
-    Ok(Outcome::of(Some(took), back).with(format!("exit {code:?}; {closes} closes, peak {peak:.1} x mean")))
+    Ok(FaultOutcome::of(Some(took), back)
+        .with(format!("exit {code:?}; {closes} closes, peak {peak:.1} x mean")))
 }
 
 /// How many times their mean the closes of the fullest tenth of the window are, and how many closes there were.
@@ -65,7 +66,7 @@ fn close_rate(world: &World) -> (f64, usize) {
     (parts.into_iter().max().unwrap_or(0) as f64 / mean, closes.len())
 }
 
-pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn pause(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let lost = |page: &Exposition| page.sum("gateway_reject_total", &["reason=\"backend_down\""]);
     let before = lost(&world.gateway.metrics().await?);
     let stopped = std::time::Instant::now();
@@ -80,10 +81,10 @@ pub(super) async fn pause(world: &mut World) -> anyhow::Result<Outcome> {
     }
     let lost = lost(&world.gateway.metrics().await?) - before;
     let note = format!("for {}; {lost} links lost", shown(asleep));
-    Ok(Outcome::of(None, Some(began.elapsed())).with(note))
+    Ok(FaultOutcome::of(None, Some(began.elapsed())).with(note))
 }
 
-pub(super) async fn kill(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn kill(world: &mut World) -> anyhow::Result<FaultOutcome> {
     world.strays_end().await;
     world.end_gateway(Signal::SIGKILL).await?;
     let began = Instant::now();
@@ -96,10 +97,10 @@ pub(super) async fn kill(world: &mut World) -> anyhow::Result<Outcome> {
     }
     let quic = quic.map_or_else(|_| "late".to_owned(), shown);
     all_back(world).await;
-    Ok(Outcome::of(None, Some(began.elapsed())).with(format!("QUIC clients back: {quic}")))
+    Ok(FaultOutcome::of(None, Some(began.elapsed())).with(format!("QUIC clients back: {quic}")))
 }
 
-pub(super) async fn stampede(world: &mut World) -> anyhow::Result<Outcome> {
+pub(super) async fn stampede(world: &mut World) -> anyhow::Result<FaultOutcome> {
     world.load.set(Mood::Away);
     if let Err(count) = world.load.all_gone(LEAVE).await {
         world.violated(Kind::Figure, 1, format!("{count} clients did not leave within {LEAVE:?}"));
@@ -112,7 +113,7 @@ pub(super) async fn stampede(world: &mut World) -> anyhow::Result<Outcome> {
         world.violated(Kind::Figure, 1, evidence);
     }
     let failed = world.load.failed_logins() - failed;
-    Ok(Outcome::of(None, back.ok()).with(format!("{failed} attempts failed")))
+    Ok(FaultOutcome::of(None, back.ok()).with(format!("{failed} attempts failed")))
 }
 
 /// Waits for everybody; how long it took.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Mood, PUSHES, Shared};
+use super::{LoadContext, Mood, PUSHES};
 use crate::oracle::{Outcome, Reply};
 use crate::seeded::Seeded;
 use crate::stamp::Stamp;
@@ -31,7 +31,7 @@ const LAST: Duration = Duration::from_secs(20);
 const SIDE_EVERY: usize = 8;
 
 /// Lives until the load is over.
-pub(super) async fn live(shared: Arc<Shared>, account: String, transport: Transport) {
+pub(super) async fn live(shared: Arc<LoadContext>, account: String, transport: Transport) {
     let mut random = Seeded::new(shared.run ^ u64::from(crc32fast::hash(account.as_bytes())));
     let mut mood = shared.mood.subscribe();
     let mut pause = RECONNECT.0;
@@ -58,7 +58,7 @@ pub(super) async fn live(shared: Arc<Shared>, account: String, transport: Transp
 }
 
 /// A connection that is signed in.
-async fn open(shared: &Shared, account: &str, transport: Transport) -> Option<(Client, Pushes, String)> {
+async fn open(shared: &LoadContext, account: &str, transport: Transport) -> Option<(Client, Pushes, String)> {
     let mut options = shared.options(transport);
     options.endpoint = (transport == Transport::Quic).then(|| shared.endpoint.clone());
     let (client, pushes) = Client::connect(options).await.ok()?;
@@ -68,7 +68,7 @@ async fn open(shared: &Shared, account: &str, transport: Transport) -> Option<(C
 }
 
 struct Session<'a> {
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<LoadContext>,
     account: &'a str,
     client: Client,
     channel: String,
@@ -141,7 +141,7 @@ impl Session<'_> {
 
 /// Awaits the answers in the order in which they were asked for.
 struct Awaiting {
-    shared: Arc<Shared>,
+    shared: Arc<LoadContext>,
     client: Client,
     channel: String,
 }
@@ -173,7 +173,7 @@ impl Awaiting {
 }
 
 /// A request ended without an answer.
-async fn end_of_request(shared: &Shared, client: &Client, channel: &str, n: u64, error: RequestError) {
+async fn end_of_request(shared: &LoadContext, client: &Client, channel: &str, n: u64, error: RequestError) {
     let closed = match error {
         RequestError::Closed(_) => true,
         RequestError::StreamEnded => timeout(SOON_CLOSED, client.closed()).await.is_ok(),
@@ -186,7 +186,7 @@ async fn end_of_request(shared: &Shared, client: &Client, channel: &str, n: u64,
     shared.ledger.oracle().unanswered(channel, n, outcome, std::time::Instant::now());
 }
 
-async fn take_pushes(shared: Arc<Shared>, channel: String, mut pushes: Pushes) {
+async fn take_pushes(shared: Arc<LoadContext>, channel: String, mut pushes: Pushes) {
     while let Some(push) = pushes.recv().await {
         if let Some(age) = Stamp::age(&push.body, SystemTime::now()) {
             shared.samples.add(PUSHES, 0, Instant::now(), age);

@@ -67,7 +67,7 @@ fn place(transport: Transport) -> usize {
 }
 
 /// What all clients share.
-pub(crate) struct Shared {
+pub(crate) struct LoadContext {
     pub(crate) ledger: Ledger,
     clients: String,
     tls: String,
@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) failed_logins: AtomicU32,
 }
 
-impl Shared {
+impl LoadContext {
     /// A token of the run.
     pub(crate) fn token(&self, account: &str) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -128,7 +128,7 @@ impl Shared {
 
 /// See the module. Dropped, its clients are gone.
 pub(crate) struct Load {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<LoadContext>,
     clients: usize,
     /// In turn.
     transports: &'static [Transport],
@@ -146,7 +146,7 @@ impl Load {
         let place = gateway.certificates();
         let secret = std::fs::read_to_string(place.join(name::JWT_SECRET))?;
         let endpoint = quic_endpoint(gateway.clients)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadContext {
             ledger,
             clients: gateway.clients.to_string(),
             tls: gateway.tls.to_string(),

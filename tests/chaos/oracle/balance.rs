@@ -120,7 +120,7 @@ impl Oracle {
         }
     }
 
-    /// Was it handed over, is it over, and is its sign-out missing?
+    /// Returns `true` if it was handed over, is over, and its sign-out is missing.
     fn owes_signout(&self, channel: &Channel) -> bool {
         !matches!(channel.end, End::Open | End::Wild)
             && channel.signin.is_some()

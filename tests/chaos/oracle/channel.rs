@@ -105,7 +105,7 @@ impl Channel {
         self.seen.get(n as usize).copied().unwrap_or(0)
     }
 
-    /// Request `n` was seen once more; how often now?
+    /// Request `n` was seen once more; returns how often by now.
     pub(crate) fn sight(&mut self, n: u64) -> u8 {
         let n = n as usize;
         if self.seen.len() <= n {

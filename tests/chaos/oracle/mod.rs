@@ -303,7 +303,7 @@ impl Oracle {
         Some(channel.signout.as_ref()?.at.saturating_duration_since(channel.last_push?))
     }
 
-    /// Was the sign-out of this channel seen?
+    /// When the sign-out of this channel was seen; none if it was not.
     pub(crate) fn signed_out_at(&self, id: &str) -> Option<Instant> {
         Some(self.channels.get(id)?.signout.as_ref()?.at)
     }

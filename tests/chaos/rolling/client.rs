@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use super::tally::{ANY, Outcome, Tally};
+use super::tally::{ANY, RequestOutcome, Tally};
 use crate::gateway_process::GatewayProcess;
 use crate::ledger::Ledger;
 use crate::load::APP;
@@ -33,7 +33,7 @@ const APART: Duration = Duration::from_millis(2);
 const TRANSPORTS: [Transport; 3] = [Transport::Quic, Transport::Tcp, Transport::Tls];
 
 /// What all clients share.
-pub(super) struct Shared {
+pub(super) struct ClientContext {
     ledger: Ledger<Tally>,
     /// Of each gateway: for QUIC and TCP, and for TLS.
     gateways: Vec<(String, String)>,
@@ -47,7 +47,7 @@ pub(super) struct Shared {
     pub(super) losses: Mutex<BTreeMap<String, u64>>,
 }
 
-impl Shared {
+impl ClientContext {
     pub(super) fn new(
         gateways: &[GatewayProcess],
         ledger: Ledger<Tally>,
@@ -93,7 +93,11 @@ impl Shared {
 }
 
 /// Waits until so many have signed in once.
-pub(super) async fn all_online(shared: &Shared, clients: usize, within: Duration) -> anyhow::Result<()> {
+pub(super) async fn all_online(
+    shared: &ClientContext,
+    clients: usize,
+    within: Duration,
+) -> anyhow::Result<()> {
     let mut online = shared.online.subscribe();
     let all = timeout(within, online.wait_for(|online| *online == clients)).await.is_ok();
     let now = *shared.online.borrow();
@@ -102,7 +106,7 @@ pub(super) async fn all_online(shared: &Shared, clients: usize, within: Duration
 }
 
 /// Lives until it is told to stop, and leaves when all its requests have ended.
-pub(super) async fn live(shared: Arc<Shared>, number: usize, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn live(shared: Arc<ClientContext>, number: usize, mut stopped: watch::Receiver<bool>) {
     let account = format!("r{number}");
     tokio::time::sleep(APART * u32::try_from(number).unwrap_or(0)).await;
     let (client, pushes, events) = ResilientClient::start(shared.options(number), shared.token(&account));
@@ -132,7 +136,7 @@ pub(super) async fn live(shared: Arc<Shared>, number: usize, mut stopped: watch:
     client.close().await;
 }
 
-async fn ask(shared: Arc<Shared>, client: ResilientClient, account: String, n: u64) {
+async fn ask(shared: Arc<ClientContext>, client: ResilientClient, account: String, n: u64) {
     let body = shared.ledger.oracle().asking(&account, n);
     let began = Instant::now();
     let outcome = match client.request("chat.user.talk", "", body).await {
@@ -142,24 +146,24 @@ async fn ask(shared: Arc<Shared>, client: ResilientClient, account: String, n: u
     shared.ledger.oracle().ended(&account, n, outcome, began.elapsed());
 }
 
-fn of_answer(answer: &Answer, account: &str, n: u64) -> Outcome {
+fn of_answer(answer: &Answer, account: &str, n: u64) -> RequestOutcome {
     if answer.status == 210 {
-        return Outcome::Unknown("answered 210".into());
+        return RequestOutcome::Unknown("answered 210".into());
     }
     if !answer.is_success() {
-        return Outcome::Failed(format!("answered {}", answer.status));
+        return RequestOutcome::Failed(format!("answered {}", answer.status));
     }
     match Stamp::first(&answer.body) {
-        Ok(echo) if echo.sender == account && echo.n == n && echo.channel == ANY => Outcome::Served,
-        other => Outcome::Failed(format!("the answer is to {other:?}")),
+        Ok(echo) if echo.sender == account && echo.n == n && echo.channel == ANY => RequestOutcome::Served,
+        other => RequestOutcome::Failed(format!("the answer is to {other:?}")),
     }
 }
 
-fn of_error(error: &RequestError) -> Outcome {
+fn of_error(error: &RequestError) -> RequestOutcome {
     if error.is_outcome_unknown() {
-        Outcome::Unknown(error.to_string())
+        RequestOutcome::Unknown(error.to_string())
     } else {
-        Outcome::Failed(error.to_string())
+        RequestOutcome::Failed(error.to_string())
     }
 }
 
@@ -167,7 +171,7 @@ async fn take(mut pushes: ResilientPushes) {
     while pushes.recv().await.is_some() {}
 }
 
-async fn watch_events(shared: Arc<Shared>, mut events: Events) {
+async fn watch_events(shared: Arc<ClientContext>, mut events: Events) {
     while let Some(event) = events.recv().await {
         if let Event::Lost(reason) = event {
             let mut losses = shared.losses.lock().unwrap_or_else(PoisonError::into_inner);

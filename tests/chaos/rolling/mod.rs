@@ -20,7 +20,7 @@ use crate::load::APP;
 use crate::plan::{Plan, Timers};
 use crate::seeded::Seeded;
 use crate::world::is_chosen;
-use client::Shared;
+use client::ClientContext;
 use tally::Tally;
 
 /// What it is called where faults are named.
@@ -170,9 +170,9 @@ impl Rolling {
         Ok(Restart { code, took, ready: self.begin(number).await? })
     }
 
-    fn shared(&self, plan: &Plan, clients: usize) -> anyhow::Result<Shared> {
+    fn shared(&self, plan: &Plan, clients: usize) -> anyhow::Result<ClientContext> {
         let every = Duration::from_secs_f64(clients as f64 / f64::from(plan.rate));
-        Shared::new(&self.gateways, self.ledger.clone(), every, plan.seed)
+        ClientContext::new(&self.gateways, self.ledger.clone(), every, plan.seed)
     }
 
     /// Waits until every channel is signed out.

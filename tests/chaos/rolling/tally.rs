@@ -16,7 +16,7 @@ const PRINTED: usize = 12;
 
 /// How a request ended for its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     /// Answered 0 by a logic service, with its own stamp.
     Served,
     /// Maybe carried out: so it was said.
@@ -27,15 +27,15 @@ pub(super) enum Outcome {
 
 /// One request; it may be seen before its client says how it ended.
 #[derive(Debug, Default)]
-struct Request {
-    outcome: Option<Outcome>,
+struct SeenRequest {
+    outcome: Option<RequestOutcome>,
     took: Duration,
     /// The links that handed it to a logic service.
     seen: Vec<String>,
 }
 
 #[derive(Debug, Default)]
-struct Channel {
+struct SeenChannel {
     signins: u32,
     signouts: u32,
 }
@@ -46,8 +46,8 @@ pub(super) struct Tally {
     run: u64,
     app: String,
     gates: Vec<String>,
-    requests: HashMap<(String, u64), Request>,
-    channels: HashMap<String, Channel>,
+    requests: HashMap<(String, u64), SeenRequest>,
+    channels: HashMap<String, SeenChannel>,
     violations: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Tally {
     }
 
     /// It ended.
-    pub(super) fn ended(&mut self, account: &str, n: u64, outcome: Outcome, took: Duration) {
+    pub(super) fn ended(&mut self, account: &str, n: u64, outcome: RequestOutcome, took: Duration) {
         let request = self.requests.entry((account.to_owned(), n)).or_default();
         request.took = took;
         if let Some(before) = request.outcome.replace(outcome) {
@@ -103,16 +103,16 @@ impl Tally {
     /// well: in order, a gateway goes without leaving one.
     pub(super) fn judge(&mut self) {
         let mut found = Vec::new();
-        for ((account, n), Request { outcome, took, seen }) in &self.requests {
+        for ((account, n), SeenRequest { outcome, took, seen }) in &self.requests {
             let what = match outcome {
-                Some(Outcome::Served) if seen.is_empty() => "was served by nobody".to_owned(),
-                Some(Outcome::Served) => continue,
+                Some(RequestOutcome::Served) if seen.is_empty() => "was served by nobody".to_owned(),
+                Some(RequestOutcome::Served) => continue,
                 Some(outcome) => format!("{outcome:?} after {took:.1?}"),
                 None => "never ended".to_owned(),
             };
             found.push(format!("G1: {account}/{n}: {what}; seen by {seen:?}"));
         }
-        for (id, Channel { signins, signouts }) in &self.channels {
+        for (id, SeenChannel { signins, signouts }) in &self.channels {
             if (*signins, *signouts) != (1, 1) {
                 found.push(format!("G5: {id}: {signins} sign-ins, {signouts} sign-outs"));
             }
@@ -136,12 +136,12 @@ impl Tally {
 
     /// All of it in one line.
     pub(super) fn summary(&self) -> String {
-        let count = |is_it: fn(Option<&Outcome>) -> bool| {
+        let count = |is_it: fn(Option<&RequestOutcome>) -> bool| {
             self.requests.values().filter(|request| is_it(request.outcome.as_ref())).count()
         };
-        let served = count(|outcome| matches!(outcome, Some(Outcome::Served)));
-        let unknown = count(|outcome| matches!(outcome, Some(Outcome::Unknown(_))));
-        let lost = count(|outcome| matches!(outcome, Some(Outcome::Failed(_)) | None));
+        let served = count(|outcome| matches!(outcome, Some(RequestOutcome::Served)));
+        let unknown = count(|outcome| matches!(outcome, Some(RequestOutcome::Unknown(_))));
+        let lost = count(|outcome| matches!(outcome, Some(RequestOutcome::Failed(_)) | None));
         let repeated = self.requests.values().filter(|request| request.seen.len() > 1).count();
         let took: Vec<Duration> = self.requests.values().map(|request| request.took).collect();
         let longest = took.iter().max().copied().unwrap_or_default();

@@ -9,7 +9,7 @@ use gateway::wire::packet::{Packet, encode_message};
 use gateway::wire::pb;
 
 use super::*;
-use crate::support::fake_logic::Event;
+use crate::support::fake_logic::LogicEvent;
 
 /// A gateway between two scripted services, and bob's chat.
 struct Scene {
@@ -88,10 +88,10 @@ impl Scene {
     /// The commands the chat service got, and the ids of those that acknowledge.
     fn commands(&self) -> Vec<String> {
         let of_event = |event| match event {
-            Event::Packet(packet) if packet.header.command == CHAT_TALK_ACK => {
+            LogicEvent::Packet(packet) if packet.header.command == CHAT_TALK_ACK => {
                 Some(format!("ack {}", pb::MessageAckReq::decode(packet.body).unwrap().message_id))
             }
-            Event::Packet(packet) => Some(packet.header.command),
+            LogicEvent::Packet(packet) => Some(packet.header.command),
             _ => None,
         };
         self.chat.events().into_iter().filter_map(of_event).collect()

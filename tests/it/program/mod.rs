@@ -283,7 +283,7 @@ fn serve_config(place: &Place, login: SocketAddr, chat: SocketAddr) -> String {
     "gateway.toml".to_owned()
 }
 
-/// Does this line of the log say that an instance is linked?
+/// Returns `true` if this line of the log says that an instance is linked.
 fn is_linked(line: &str) -> bool {
     let came_up = line.contains("event=\"link_state\"") && line.contains("from=\"dialling\"");
     came_up && (line.contains("to=\"healthy\"") || line.contains("to=\"warming\""))

@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::memory_group::MemoryGroup;
 use super::restart::{Serve, home, sign_in};
 use super::*;
-use crate::support::fake_logic::{Event, push_header};
+use crate::support::fake_logic::{LogicEvent, push_header};
 use crate::support::raw::Options;
 use crate::support::soon;
 
@@ -213,7 +213,7 @@ async fn e19_a_flood_stops_the_reading_of_services_which_are_not_lost_for_it_and
         assert!(code.is_none() || (n % 2 == 1 && code == Some(3002)), "{channel}: {code:?}");
     }
     for service in [&login, &chat, &orders] {
-        let ended = |event: &Event| matches!(event, Event::Ended { .. });
+        let ended = |event: &LogicEvent| matches!(event, LogicEvent::Ended { .. });
         assert!(!service.events().iter().any(ended), "a link that the gateway paused is not lost");
     }
     lines.extend(std::iter::from_fn(|| serve.log.try_recv().ok()));
@@ -408,7 +408,8 @@ fn shed(login: &FakeLogic) -> usize {
     signouts.iter().filter(|signout| signout.meta("reason") == "slow_consumer").count()
 }
 
-/// Is a newcomer told to come again later? It may be over in this very moment, or the newcomer the newest.
+/// Returns `true` if a newcomer is told to come again later. It may be over in this very moment, or the newcomer the
+/// newest.
 async fn is_refused(target: &Target) -> bool {
     let mut newcomer = Raw::connect(Kind::Tcp, target).await;
     let sequence = newcomer.signin(&identity::token("newcomer")).await;

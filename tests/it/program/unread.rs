@@ -162,7 +162,7 @@ fn h15_services_serve_although_nobody_reads_what_they_say() {
     assert_eq!(finish(child).status.code(), Some(0));
 }
 
-/// Has this process a handler for this signal?
+/// Returns `true` if this process has a handler for this signal.
 #[cfg(target_os = "linux")]
 fn catches(child: &Child, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();

@@ -42,7 +42,7 @@ pub(crate) struct Asked {
 }
 
 #[derive(Debug)]
-struct State {
+struct FakeConsulState {
     mood: Mood,
     /// Only requests whose path has this are treated so.
     moody: &'static str,
@@ -56,12 +56,12 @@ struct State {
 /// See the module.
 pub(crate) struct FakeConsul {
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<FakeConsulInner>,
     _tasks: JoinSet<()>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct FakeConsulInner {
+    state: Mutex<FakeConsulState>,
     changed: watch::Sender<()>,
 }
 
@@ -87,7 +87,7 @@ impl FakeConsul {
     pub(crate) async fn start_on(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State {
+        let state = FakeConsulState {
             mood: Mood::Well,
             moody: "",
             services: BTreeMap::new(),
@@ -95,13 +95,13 @@ impl FakeConsul {
             registered: BTreeMap::new(),
             asked: Vec::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: watch::Sender::new(()) });
+        let shared = Arc::new(FakeConsulInner { state: Mutex::new(state), changed: watch::Sender::new(()) });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, tls, Arc::clone(&shared)));
         Self { address, shared, _tasks: tasks }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut FakeConsulState) -> T) -> T {
         let outcome = change(&mut self.shared.state.lock().unwrap());
         self.shared.changed.send_replace(());
         outcome
@@ -174,7 +174,7 @@ impl FakeConsul {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<FakeConsulInner>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -190,7 +190,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
 }
 
 /// One request and its answer; none if the client left.
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> Option<()> {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &FakeConsulInner) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -243,7 +243,7 @@ fn http(status: u16, index: Option<u64>, body: &str) -> String {
     )
 }
 
-impl State {
+impl FakeConsulState {
     fn treats(&self, what: &str) -> Mood {
         if what.contains(self.moody) { self.mood } else { Mood::Well }
     }

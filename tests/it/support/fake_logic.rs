@@ -51,7 +51,7 @@ impl Received {
 
 /// What happened, in the order in which it happened.
 #[derive(Debug, Clone)]
-pub(crate) enum Event {
+pub(crate) enum LogicEvent {
     /// A link was opened and shook hands with this gateway id.
     Handshake { link: usize, gate: String },
     /// A packet arrived.
@@ -64,17 +64,17 @@ pub(crate) enum Event {
     Fault(String),
 }
 
-enum Order {
+enum LinkCommand {
     Bytes(Bytes),
     Finish,
     Reset,
 }
 
 #[derive(Default)]
-struct State {
-    events: Vec<Event>,
+struct FakeLogicState {
+    events: Vec<LogicEvent>,
     /// Of each link, by its number; closed channels belong to links that ended.
-    links: Vec<mpsc::Sender<Order>>,
+    links: Vec<mpsc::Sender<LinkCommand>>,
     /// Commands that are recorded and not answered.
     held: HashSet<String>,
     /// Status and body of the answers to a command, where they are not the default ones.
@@ -84,9 +84,9 @@ struct State {
     message_id: i64,
 }
 
-struct Shared {
+struct FakeLogicInner {
     dialect: Dialect,
-    state: Mutex<State>,
+    state: Mutex<FakeLogicState>,
     changed: watch::Sender<()>,
     reading: watch::Sender<bool>,
     /// Bytes that its sockets took, of all links.
@@ -97,7 +97,7 @@ struct Shared {
 pub(crate) struct FakeLogic {
     /// Where the gateway dials it.
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<FakeLogicInner>,
     tasks: JoinSet<()>,
 }
 
@@ -171,9 +171,9 @@ impl FakeLogic {
         address: SocketAddr,
         listener: impl Future<Output = TcpListener> + Send + 'static,
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FakeLogicInner {
             dialect,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(FakeLogicState::default()),
             changed: watch::channel(()).0,
             reading: watch::channel(true).0,
             sent: AtomicU64::new(0),
@@ -184,7 +184,7 @@ impl FakeLogic {
         Self { address, shared, tasks }
     }
 
-    fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    fn state<T>(&self, act: impl FnOnce(&mut FakeLogicState) -> T) -> T {
         act(&mut self.shared.state.lock().unwrap())
     }
 
@@ -223,7 +223,7 @@ impl FakeLogic {
     // --- Events ----------------------------------------------------------------------------------------------
 
     /// Awaits that `find` finds something in the events so far.
-    pub(crate) async fn find<T>(&self, what: &str, find: impl Fn(&[Event]) -> Option<T>) -> T {
+    pub(crate) async fn find<T>(&self, what: &str, find: impl Fn(&[LogicEvent]) -> Option<T>) -> T {
         let mut changed = self.shared.changed.subscribe();
         let search = async {
             loop {
@@ -243,14 +243,16 @@ impl FakeLogic {
 
     /// Fails the test if the gateway has broken a rule that holds everywhere.
     fn check(&self) {
-        let fault = |event: &Event| if let Event::Fault(fault) = event { Some(fault.clone()) } else { None };
+        let fault = |event: &LogicEvent| {
+            if let LogicEvent::Fault(fault) = event { Some(fault.clone()) } else { None }
+        };
         if let Some(fault) = self.state(|state| state.events.iter().find_map(fault)) {
             panic!("{fault}");
         }
     }
 
     /// All events so far.
-    pub(crate) fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<LogicEvent> {
         self.state(|state| state.events.clone())
     }
 
@@ -288,7 +290,7 @@ impl FakeLogic {
         let what = format!("link {n}");
         self.find(&what, |events| {
             events.iter().find_map(|event| match event {
-                Event::Handshake { link, gate } if *link == n => Some(gate.clone()),
+                LogicEvent::Handshake { link, gate } if *link == n => Some(gate.clone()),
                 _ => None,
             })
         })
@@ -297,19 +299,19 @@ impl FakeLogic {
 
     /// Awaits a frame pong on the n-th link.
     pub(crate) async fn pong(&self, n: usize) {
-        let is_pong = |event: &Event| matches!(event, Event::Pong { link } if *link == n);
+        let is_pong = |event: &LogicEvent| matches!(event, LogicEvent::Pong { link } if *link == n);
         self.find(&format!("a pong on link {n}"), |events| events.iter().any(is_pong).then_some(())).await;
     }
 
     /// Awaits the end of the n-th link.
     pub(crate) async fn ended(&self, n: usize) {
-        let is_end = |event: &Event| matches!(event, Event::Ended { link } if *link == n);
+        let is_end = |event: &LogicEvent| matches!(event, LogicEvent::Ended { link } if *link == n);
         self.find(&format!("the end of link {n}"), |events| events.iter().any(is_end).then_some(())).await;
     }
 
     // --- Sending ---------------------------------------------------------------------------------------------
 
-    fn order(&self, link: usize, order: Order) {
+    fn order(&self, link: usize, order: LinkCommand) {
         let sender = self.state(|state| state.links[link].clone());
         let _ = sender.try_send(order).inspect_err(|error| {
             assert!(matches!(error, mpsc::error::TrySendError::Closed(_)), "the writer is far behind");
@@ -322,12 +324,12 @@ impl FakeLogic {
 
     /// Sends bytes on the newest link, in one write.
     pub(crate) fn send(&self, bytes: impl Into<Bytes>) {
-        self.order(self.last_link(), Order::Bytes(bytes.into()));
+        self.order(self.last_link(), LinkCommand::Bytes(bytes.into()));
     }
 
     /// Answers a request on the link it came on.
     pub(crate) fn answer(&self, request: &Received, status: i32, body: &[u8]) {
-        self.order(request.link, Order::Bytes(self.shared.answer(request, status, body)));
+        self.order(request.link, LinkCommand::Bytes(self.shared.answer(request, status, body)));
     }
 
     /// The answer to a request as bytes, as it would have been had its command not been held.
@@ -338,7 +340,7 @@ impl FakeLogic {
 
     /// Answers a request as it would have been answered had its command not been held.
     pub(crate) fn answer_default(&self, request: &Received) {
-        self.order(request.link, Order::Bytes(self.answer_frame(request)));
+        self.order(request.link, LinkCommand::Bytes(self.answer_frame(request)));
     }
 
     /// A push as bytes, with its destination metas behind the header's own.
@@ -364,10 +366,10 @@ impl FakeLogic {
     pub(crate) fn push_to(&self, gate: &str, channels: &[&str], sequence: u32, body: &[u8]) {
         let frame = self.push_frame(gate, channels, push_header("chat.user.talk", sequence), body);
         let link = self.events().iter().rev().find_map(|event| match event {
-            Event::Handshake { link, gate: of } if of == gate => Some(*link),
+            LogicEvent::Handshake { link, gate: of } if of == gate => Some(*link),
             _ => None,
         });
-        self.order(link.expect("a gateway with this id shook hands"), Order::Bytes(frame));
+        self.order(link.expect("a gateway with this id shook hands"), LinkCommand::Bytes(frame));
     }
 
     /// Tells the gateway that a channel was signed in elsewhere.
@@ -384,12 +386,12 @@ impl FakeLogic {
 
     /// Ends the newest link with a FIN behind everything sent so far.
     pub(crate) fn finish_link(&self) {
-        self.order(self.last_link(), Order::Finish);
+        self.order(self.last_link(), LinkCommand::Finish);
     }
 
     /// Ends the newest link at once with an RST.
     pub(crate) fn reset_link(&self) {
-        self.order(self.last_link(), Order::Reset);
+        self.order(self.last_link(), LinkCommand::Reset);
     }
 
     /// Ends everything: the listener and all links. Where it listened can be used again afterwards.
@@ -399,9 +401,9 @@ impl FakeLogic {
     }
 }
 
-fn packets<'a>(events: &'a [Event], command: &'a str) -> impl Iterator<Item = &'a Received> {
+fn packets<'a>(events: &'a [LogicEvent], command: &'a str) -> impl Iterator<Item = &'a Received> {
     events.iter().filter_map(move |event| match event {
-        Event::Packet(packet) if packet.header.command == command => Some(packet),
+        LogicEvent::Packet(packet) if packet.header.command == command => Some(packet),
         _ => None,
     })
 }
@@ -416,8 +418,8 @@ pub(crate) fn push_header(command: &str, sequence: u32) -> pb::Header {
     pb::Header { command: command.into(), sequence, flag: pb::Flag::Push as i32, ..Default::default() }
 }
 
-impl Shared {
-    fn record(&self, event: Event) {
+impl FakeLogicInner {
+    fn record(&self, event: LogicEvent) {
         self.state.lock().unwrap().events.push(event);
         self.changed.send_replace(());
     }
@@ -462,7 +464,7 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<FakeLogicInner>) {
     let mut links = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -502,22 +504,26 @@ async fn refuse(mut stream: TcpStream) {
 async fn serve(
     link: usize,
     stream: TcpStream,
-    shared: Arc<Shared>,
-    orders: mpsc::Sender<Order>,
-    from_test: mpsc::Receiver<Order>,
+    shared: Arc<FakeLogicInner>,
+    orders: mpsc::Sender<LinkCommand>,
+    from_test: mpsc::Receiver<LinkCommand>,
 ) {
     let (read, write) = stream.into_split();
     tokio::select! {
         () = read_link(link, read, &shared, &orders) => {}
         () = write_link(write, &shared, from_test) => {}
     }
-    shared.record(Event::Ended { link });
+    shared.record(LogicEvent::Ended { link });
 }
 
-async fn write_link(mut write: OwnedWriteHalf, shared: &Shared, mut from_test: mpsc::Receiver<Order>) {
+async fn write_link(
+    mut write: OwnedWriteHalf,
+    shared: &FakeLogicInner,
+    mut from_test: mpsc::Receiver<LinkCommand>,
+) {
     while let Some(order) = from_test.recv().await {
         match order {
-            Order::Bytes(mut bytes) => {
+            LinkCommand::Bytes(mut bytes) => {
                 while !bytes.is_empty() {
                     let Ok(written @ 1..) = write.write(&bytes).await else {
                         // The reading side sees the end as well and records it.
@@ -527,11 +533,11 @@ async fn write_link(mut write: OwnedWriteHalf, shared: &Shared, mut from_test: m
                     shared.sent.fetch_add(written as u64, Relaxed);
                 }
             }
-            Order::Finish => {
+            LinkCommand::Finish => {
                 let _ = write.shutdown().await;
                 return std::future::pending().await;
             }
-            Order::Reset => {
+            LinkCommand::Reset => {
                 let _ = socket2::SockRef::from(write.as_ref()).set_linger(Some(Duration::ZERO));
                 write.forget();
                 return;
@@ -540,7 +546,12 @@ async fn write_link(mut write: OwnedWriteHalf, shared: &Shared, mut from_test: m
     }
 }
 
-async fn read_link(link: usize, mut read: OwnedReadHalf, shared: &Shared, orders: &mpsc::Sender<Order>) {
+async fn read_link(
+    link: usize,
+    mut read: OwnedReadHalf,
+    shared: &FakeLogicInner,
+    orders: &mpsc::Sender<LinkCommand>,
+) {
     let mut reading = shared.reading.subscribe();
     let mut decoder = FrameDecoder::new(1 << 30);
     let mut buffer = vec![0; 16 * 1024];
@@ -561,15 +572,15 @@ async fn read_link(link: usize, mut read: OwnedReadHalf, shared: &Shared, orders
             let frame = match decoder.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
-                Err(error) => return shared.record(Event::Fault(format!("link {link}: {error}"))),
+                Err(error) => return shared.record(LogicEvent::Fault(format!("link {link}: {error}"))),
             };
             let handled = match frame.opcode {
                 Opcode::Ping => {
-                    let _ = orders.send(Order::Bytes(encode(Opcode::Pong, &[]))).await;
+                    let _ = orders.send(LinkCommand::Bytes(encode(Opcode::Pong, &[]))).await;
                     Ok(())
                 }
                 Opcode::Pong => {
-                    shared.record(Event::Pong { link });
+                    shared.record(LogicEvent::Pong { link });
                     Ok(())
                 }
                 Opcode::Binary if !shaken => {
@@ -580,23 +591,23 @@ async fn read_link(link: usize, mut read: OwnedReadHalf, shared: &Shared, orders
                 other => Err(format!("{other:?} to a logic service")),
             };
             if let Err(fault) = handled {
-                return shared.record(Event::Fault(format!("link {link}: {fault}")));
+                return shared.record(LogicEvent::Fault(format!("link {link}: {fault}")));
             }
         }
     }
 }
 
-fn handshake(link: usize, payload: Bytes, shared: &Shared) -> Result<(), String> {
+fn handshake(link: usize, payload: Bytes, shared: &FakeLogicInner) -> Result<(), String> {
     let request = pb::InnerHandshakeReq::decode(payload).map_err(|error| error.to_string())?;
-    shared.record(Event::Handshake { link, gate: request.service_id });
+    shared.record(LogicEvent::Handshake { link, gate: request.service_id });
     Ok(())
 }
 
 async fn packet(
     link: usize,
     payload: &Bytes,
-    shared: &Shared,
-    orders: &mpsc::Sender<Order>,
+    shared: &FakeLogicInner,
+    orders: &mpsc::Sender<LinkCommand>,
 ) -> Result<(), String> {
     let packet = match Packet::decode(payload).map_err(|error| error.to_string())? {
         Packet::Logic(packet) => packet,
@@ -615,10 +626,10 @@ async fn packet(
         }
     }
     let received = Received { link, dialect: packet.dialect, header, body: packet.body };
-    shared.record(Event::Packet(received.clone()));
+    shared.record(LogicEvent::Packet(received.clone()));
     if shared.is_answered(&received.header.command) {
         let (status, body) = shared.default_answer(&received);
-        let _ = orders.send(Order::Bytes(shared.answer(&received, status, &body))).await;
+        let _ = orders.send(LinkCommand::Bytes(shared.answer(&received, status, &body))).await;
     }
     Ok(())
 }

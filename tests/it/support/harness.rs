@@ -227,7 +227,7 @@ impl TestGateway {
         assert!(self.end().await, "an orderly end");
     }
 
-    /// Awaits the end of a gateway that drains or failed; was it orderly?
+    /// Awaits the end of a gateway that drains or failed; returns `true` if it was orderly.
     pub(crate) async fn end(&mut self) -> bool {
         let gateway = self.gateway.take().expect("still running");
         let waiting = tokio::task::spawn_blocking(move || gateway.wait());

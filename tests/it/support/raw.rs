@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
 use super::identity;
-use super::stream::{self, End, Message, Reading, Seen, StreamOf};
+use super::stream::{self, Message, Reading, Seen, StreamEnd, StreamOf};
 use super::{PATIENCE, soon};
 
 /// The four ways of speaking to the gateway; every end-to-end case is run over all of them.
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Does everything go over one byte stream that is the connection itself?
+    /// Returns `true` if everything goes over one byte stream that is the connection itself.
     pub(crate) fn is_tcp(self) -> bool {
         matches!(self, Self::Tcp | Self::Tls)
     }
@@ -509,7 +509,7 @@ fn tcp_code(all: &[Seen]) -> Option<u16> {
     let close = all.iter().position(|seen| matches!(seen, Seen::Frame(_, f) if f.opcode == Opcode::Close))?;
     let Seen::Frame(_, frame) = &all[close] else { unreachable!() };
     assert!(
-        matches!(all[close + 1..], [Seen::End(StreamOf::Own(0), End::Finished)]),
+        matches!(all[close + 1..], [Seen::End(StreamOf::Own(0), StreamEnd::Finished)]),
         "behind the close frame there is a FIN and nothing else: {all:?}"
     );
     let reason = CloseReason::from_payload(&frame.payload).expect("a code of the protocol");

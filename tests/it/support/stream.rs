@@ -22,7 +22,7 @@ pub(crate) enum StreamOf {
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum StreamEnd {
     /// FIN.
     Finished,
     /// RST, RESET_STREAM, or the end of the whole connection.
@@ -53,7 +53,7 @@ pub(crate) enum Seen {
     /// A frame.
     Frame(StreamOf, Frame),
     /// The end of a stream.
-    End(StreamOf, End),
+    End(StreamOf, StreamEnd),
 }
 
 /// A LogicPkt a client saw.
@@ -123,7 +123,7 @@ pub(crate) async fn read(
             _ = reading.changed() => continue,
         };
         match read {
-            Ok(0) => break End::Finished,
+            Ok(0) => break StreamEnd::Finished,
             Ok(len) => decoder.push(Bytes::copy_from_slice(&buffer[..len])),
             Err(error) => break end_of(&error),
         }
@@ -133,13 +133,13 @@ pub(crate) async fn read(
             }
         }
     };
-    if end == End::Finished {
+    if end == StreamEnd::Finished {
         assert!(!decoder.is_mid_frame(), "the gateway ended {stream:?} within a frame");
     }
     let _ = seen.send(Seen::End(stream, end)).await;
 }
 
-fn end_of(error: &io::Error) -> End {
+fn end_of(error: &io::Error) -> StreamEnd {
     // The last is a FIN without TLS's own farewell, which is no orderly end.
     let usual = [
         io::ErrorKind::ConnectionReset,
@@ -148,5 +148,5 @@ fn end_of(error: &io::Error) -> End {
         io::ErrorKind::UnexpectedEof,
     ];
     assert!(usual.contains(&error.kind()), "unexpected: {error:?}");
-    End::Broken
+    StreamEnd::Broken
 }

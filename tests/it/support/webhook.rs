@@ -42,13 +42,13 @@ impl Post {
 }
 
 #[derive(Default)]
-struct State {
+struct WebhookState {
     posts: Vec<Post>,
     script: VecDeque<Answer>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct WebhookInner {
+    state: Mutex<WebhookState>,
     changed: watch::Sender<()>,
     tls: Option<TlsAcceptor>,
 }
@@ -56,7 +56,7 @@ struct Shared {
 /// See the module. Dropping it closes its listener and all connections.
 pub(crate) struct Webhook {
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<WebhookInner>,
     tasks: JoinSet<()>,
 }
 
@@ -95,7 +95,7 @@ impl Webhook {
                 .unwrap();
             TlsAcceptor::from(Arc::new(config))
         });
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: watch::channel(()).0, tls });
+        let shared = Arc::new(WebhookInner { state: Mutex::default(), changed: watch::channel(()).0, tls });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
         Self { address, shared, tasks }
@@ -160,7 +160,7 @@ impl Webhook {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<WebhookInner>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -179,7 +179,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// One post, and its answer.
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &WebhookInner) {
     let mut bytes = Vec::new();
     let post = loop {
         if let Some(post) = whole(&bytes) {

@@ -39,7 +39,7 @@ const STREAM: StreamId = StreamId(4);
 /// A worker: one login instance, one chat instance, and connections in tasks of their own.
 struct Worker {
     harness: TestDispatch,
-    shared: Rc<Shared>,
+    shared: Rc<ConnectionContext>,
     pressure: Pressure,
     tasks: JoinSet<()>,
 }
@@ -79,7 +79,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(RateLimiter::new(0, 1)) };
         let dispatch = Rc::clone(&harness.dispatch);
         let admission = Arc::new(Admission::new(100, u64::MAX, &limits, Instant::now()));
-        let shared = Rc::new(Shared {
+        let shared = Rc::new(ConnectionContext {
             channels: Rc::clone(&dispatch.channels),
             entrance: admission.entrance(&limits, Instant::now(), &dispatch.metrics),
             admission,
@@ -150,7 +150,7 @@ impl Worker {
         packets.iter().map(|packet| meta(&header(packet), "reason")).collect()
     }
 
-    /// Is nothing left of any connection?
+    /// Nothing is left of any connection.
     fn assert_baseline(&self) {
         let test_metrics = &self.harness.test_metrics;
         assert_eq!(test_metrics.pending(), 0);

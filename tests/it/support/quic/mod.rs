@@ -220,12 +220,12 @@ impl RawQuic {
         self.flush().await;
     }
 
-    /// Is the handshake done, and confirmed by the gateway?
+    /// Returns `true` if the handshake is done, and confirmed by the gateway.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.connection.stats().frame_rx.handshake_done > 0
     }
 
-    /// Has the gateway's flight not been taken whole?
+    /// Returns `true` if the gateway's flight has not been taken whole.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
