@@ -2,32 +2,14 @@
 
 use prost::Message as _;
 
-use crate::client::answer::{PendingAnswer, RequestError};
+use crate::client::answer::{CallError, RequestError};
 use crate::client::handle::Client;
+use crate::client::pending_answer::PendingAnswer;
 use crate::client::resilient::{PendingReply, ResilientClient};
 use crate::wire::{command, pb};
 
 /// Text, the only type of message this client writes.
 const TEXT: i32 = 1;
-
-/// A typed request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// It got no answer.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// It was answered with a status other than 0.
-    #[error("answered with status {status}: {message}")]
-    Refused {
-        /// See `pb::Status`.
-        status: i32,
-        /// What the answer says, for people.
-        message: String,
-    },
-    /// It was answered with a body of another type.
-    #[error("answered with an unreadable body")]
-    BadBody(#[from] prost::DecodeError),
-}
 
 /// The same requests for a connection and for a session that lasts: each has `request`, `send` and `own_account`.
 macro_rules! typed_requests {
