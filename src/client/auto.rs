@@ -1,17 +1,15 @@
 //! A connection over whatever gets through: QUIC, else TLS, and plain TCP only where that is allowed.
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use quinn::ConnectionError;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::client::connect::start;
+use crate::client::connect_error::{ConnectError, NoTransport, Plain, is_not_reached};
 use crate::client::handle::Client;
-use crate::client::handshake::{ConnectError, Established, establish, resolve, timed_out};
+use crate::client::handshake::{Established, establish, resolve, timed_out};
 use crate::client::options::{ConnectOptions, Transport};
 use crate::client::pushes::Pushes;
 use crate::client::race::race;
@@ -70,56 +68,6 @@ pub struct Connected {
     pub pushes: Pushes,
     /// What failed before, and why. What was only slower is not here.
     pub failed: Vec<(Transport, ConnectError)>,
-}
-
-/// What became of plain TCP when nothing got through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plain {
-    /// It was tried.
-    Tried,
-    /// It was not: the server is on another machine.
-    NotAllowed,
-    /// It was not: the server was reached, and was not believed or refused; or nobody said whom to believe.
-    Withheld,
-}
-
-/// No transport came through.
-#[derive(Debug)]
-pub struct NoTransport {
-    /// As it was given.
-    pub server: String,
-    /// The port for TLS.
-    pub tls_port: u16,
-    /// What was tried, and why it failed.
-    pub tried: Vec<(Transport, ConnectError)>,
-    /// What became of plain TCP.
-    pub plain: Plain,
-}
-
-impl std::error::Error for NoTransport {}
-
-impl fmt::Display for NoTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no connection to {}", self.server)?;
-        for (at, (transport, error)) in self.tried.iter().enumerate() {
-            write!(f, "{} {transport}: {}", if at == 0 { ":" } else { ";" }, error.cause())?;
-        }
-        let forged = self.tried.iter().any(|(_, error)| matches!(error, ConnectError::Certificate { .. }));
-        let port = self.tls_port;
-        match self.plain {
-            Plain::Withheld if forged => f.write_str(
-                ". Either another CA signed the certificate (--ca), or somebody on the way pretends to be the gateway: \
-                 plain TCP was not tried",
-            ),
-            Plain::Withheld => f.write_str(". Plain TCP was not tried: it only follows where nothing answers"),
-            Plain::NotAllowed => write!(
-                f,
-                ". Is the gateway running there, with TLS on port {port} (--tls-port)? Plain TCP was not tried: it shows the \
-                 token to everyone on the way (--allow-plain)"
-            ),
-            Plain::Tried => write!(f, ". Is the gateway running there, with TLS on port {port} (--tls-port)?"),
-        }
-    }
 }
 
 impl Auto {
@@ -253,35 +201,6 @@ fn may_be_plain(address: SocketAddr, allowed: bool) -> bool {
     allowed || address.ip().to_canonical().is_loopback()
 }
 
-/// Returns `true` if nothing that speaks TLS answered. Whoever did answer, and was not believed or refused, must not be
-/// given the token in clear instead: that is what an attacker on the way would wait for.
-pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
-    match error {
-        ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => true,
-        ConnectError::Quic { error, .. } => !matches!(
-            error,
-            ConnectionError::ConnectionClosed(_)
-                | ConnectionError::TransportError(_)
-                | ConnectionError::VersionMismatch
-        ),
-        // A gateway that is full ends the stream; one that speaks TLS and disagrees says so in TLS.
-        ConnectError::Tls { error, .. } => {
-            let spoke_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-            !spoke_tls && error.kind() != io::ErrorKind::UnexpectedEof
-        }
-        // Without a socket for UDP there is still TLS; an option that TLS, too, cannot use is no reason to do without.
-        ConnectError::Local(_) => transport == Transport::Quic,
-        ConnectError::Certificate { .. }
-        | ConnectError::NotAGateway { .. }
-        | ConnectError::Refused { .. }
-        | ConnectError::Closed { .. }
-        | ConnectError::NoCa
-        | ConnectError::Address { .. }
-        | ConnectError::Resolve { .. }
-        | ConnectError::NoTransport(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,32 +226,6 @@ mod tests {
     }
 
     #[test]
-    fn whoever_speaks_tls_or_quic_was_reached_and_is_not_given_the_token_in_clear() {
-        let server = || "gate:8443".to_owned();
-        let tls = |error| ConnectError::Tls { server: server(), error };
-        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
-        let quic = |error| ConnectError::Quic { server: server(), error };
-        let closed = quinn::ConnectionClose {
-            error_code: quinn::TransportErrorCode::INTERNAL_ERROR,
-            frame_type: None,
-            reason: bytes::Bytes::new(),
-        };
-        for (error, is_silent) in [
-            (tls(io::Error::new(io::ErrorKind::InvalidData, alert)), false),
-            (tls(io::ErrorKind::UnexpectedEof.into()), false),
-            (tls(io::ErrorKind::ConnectionReset.into()), true),
-            (quic(ConnectionError::ConnectionClosed(closed)), false),
-            (quic(ConnectionError::VersionMismatch), false),
-            (quic(ConnectionError::Reset), true),
-            (ConnectError::TimedOut { server: server(), transport: Transport::Quic }, true),
-        ] {
-            assert_eq!(is_not_reached(Transport::Tls, &error), is_silent, "{error:?}");
-        }
-        let local = ConnectError::Local("a bad name".to_owned());
-        assert!(is_not_reached(Transport::Quic, &local) && !is_not_reached(Transport::Tls, &local));
-    }
-
-    #[test]
     fn the_port_for_tls_is_443_above_unless_it_is_told() {
         for (server, port) in [
             ("127.0.0.1:8000", 8443),
@@ -343,41 +236,5 @@ mod tests {
         ] {
             assert_eq!(default_tls_port(server), port, "{server}");
         }
-    }
-
-    #[test]
-    fn the_error_names_every_attempt_and_what_to_do() {
-        let server = || "gate:8000".to_owned();
-        let silent =
-            || (Transport::Quic, ConnectError::TimedOut { server: server(), transport: Transport::Quic });
-        let refused = |transport, server: &str| {
-            let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-            (transport, ConnectError::Tcp { server: server.to_owned(), error })
-        };
-        let text = |tried, plain| NoTransport { server: server(), tls_port: 8443, tried, plain }.to_string();
-
-        let without_plain = text(vec![silent(), refused(Transport::Tls, "gate:8443")], Plain::NotAllowed);
-        assert_eq!(
-            without_plain,
-            "no connection to gate:8000: quic: no answer in time; tls: cannot connect to gate:8443: connection refused. \
-             Is the gateway running there, with TLS on port 8443 (--tls-port)? Plain TCP was not tried: it shows the \
-             token to everyone on the way (--allow-plain)"
-        );
-        let all = [silent(), refused(Transport::Tls, "gate:8443"), refused(Transport::Tcp, "gate:8000")];
-        let all = text(all.into(), Plain::Tried);
-        assert!(
-            all.contains("; tcp: cannot connect to gate:8000") && !all.contains("--allow-plain"),
-            "{all}"
-        );
-        let forged = ConnectError::Certificate { server: "gate:8443".to_owned(), reason: "who?".to_owned() };
-        let forged = text(vec![silent(), (Transport::Tls, forged)], Plain::Withheld);
-        assert!(forged.contains("tls: the certificate of gate:8443 is not believed: who?"), "{forged}");
-        assert!(forged.contains("--ca") && forged.contains("pretends to be the gateway"), "{forged}");
-        let full = (Transport::Quic, ConnectError::Refused { server: server() });
-        let full = text(vec![full, refused(Transport::Tls, "gate:8443")], Plain::Withheld);
-        assert!(
-            full.contains("quic: gate:8000 refuses new connections") && !full.contains("pretends"),
-            "{full}"
-        );
     }
 }

@@ -8,9 +8,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::client::connect_error::ConnectError;
 use crate::client::driver::{Arrived, Driver, Heart, Source, Wire};
 use crate::client::handle::{Client, ClientInner, StreamQueues};
-use crate::client::handshake::{ConnectError, Established, establish, resolve};
+use crate::client::handshake::{Established, establish, resolve};
 use crate::client::options::{ConnectOptions, Transport};
 use crate::client::pushes::{self, PushSender, Pushes};
 use crate::client::state::ConnectionState;

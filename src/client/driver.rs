@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
-use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use crate::client::handle::{ClientStream, StreamQueues, heartbeats};
 use crate::client::options::Heartbeat;
 use crate::client::pushes::{PushRoom, PushSender};
-use crate::client::state::ConnectionState;
+use crate::client::state::{CLOSE_FOLLOWS, ConnectionState};
 use crate::client::stream::{self, StreamEnd, Write};
 use crate::congestion;
 use crate::limits::{LINGER, QUIC_FLUSH};
@@ -27,13 +26,6 @@ use crate::wire::packet::Encoded;
 
 /// Heartbeat intervals without a byte after which the gateway is gone: before the third, two pings went unanswered.
 const SILENT_BEATS: u32 = 3;
-
-/// From the first sign that the gateway closes, a notice or the end of a stream, to its close: it lets what it wrote
-/// arrive first, for at most a second, and then the close is on its way.
-pub(super) const CLOSE_FOLLOWS: Duration = Duration::from_secs(2);
-
-/// Close codes after which a client must not come back as it is (protocol §8).
-const FOR_GOOD: RangeInclusive<u64> = 3500..=3999;
 
 /// What the frames travel on.
 pub(super) enum Wire {
@@ -76,15 +68,11 @@ impl Drop for Wire {
     }
 }
 
-/// The reason for a code, also one this version does not know: what must not be tried again stays so.
-pub(super) fn reason_of_code(code: u64) -> CloseReason {
-    let unknown = if FOR_GOOD.contains(&code) { CloseReason::ProtocolError } else { CloseReason::PeerClosed };
-    CloseReason::from_code(code).unwrap_or(unknown)
-}
-
 fn reason_of(error: &ConnectionError) -> CloseReason {
     match error {
-        ConnectionError::ApplicationClosed(close) => reason_of_code(close.error_code.into_inner()),
+        ConnectionError::ApplicationClosed(close) => {
+            CloseReason::from_any_code(close.error_code.into_inner())
+        }
         ConnectionError::LocallyClosed => CloseReason::Bye,
         ConnectionError::ConnectionClosed(_)
         | ConnectionError::TransportError(_)
@@ -284,7 +272,7 @@ impl Drop for Driver {
 fn reason_of_end(ended: &StreamEnd) -> CloseReason {
     let StreamEnd::Failed(error) = ended else { return CloseReason::PeerClosed };
     match error.get_ref().and_then(|error| error.downcast_ref()) {
-        Some(quinn::ReadError::Reset(code)) => reason_of_code(code.into_inner()),
+        Some(quinn::ReadError::Reset(code)) => CloseReason::from_any_code(code.into_inner()),
         _ => CloseReason::PeerClosed,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::client::driver::reason_of_code;
 use crate::wire::close::CloseReason;
 use crate::wire::packet;
 pub use crate::wire::packet::GO_AWAY_TAG;
@@ -21,7 +20,7 @@ impl GoAway {
     pub(super) fn from_body(body: &[u8]) -> Option<Self> {
         let packet::GoAway { seconds, code } = packet::GoAway::decode(body)?;
         let within = Duration::from_secs(seconds.into());
-        Some(Self { within, reason: reason_of_code(code.into()) })
+        Some(Self { within, reason: CloseReason::from_any_code(code.into()) })
     }
 }
 

@@ -9,13 +9,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::answer::{Login, LoginError, PendingAnswer, RequestError};
-use crate::client::driver::CLOSE_FOLLOWS;
+use crate::client::answer::{Login, LoginError, RequestError};
 use crate::client::go_away::{GO_AWAY_TAG, GoAway};
 use crate::client::options::{Heartbeat, Transport};
 use crate::client::pending::Refusal;
+use crate::client::pending_answer::PendingAnswer;
 use crate::client::requests::Requests;
-use crate::client::state::{ConnectionState, Counts};
+use crate::client::state::{CLOSE_FOLLOWS, ConnectionState, Counts};
 use crate::client::stream::{MAX_FRAME, Write};
 use crate::limits::KIB;
 use crate::wire::close::CloseReason;

@@ -13,11 +13,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::client::auto::{NoTransport, is_not_reached};
-use crate::client::driver::reason_of_code;
+use crate::client::connect_error::{ConnectError, is_not_reached};
 use crate::client::options::{ConnectOptions, Streams, Transport};
 use crate::congestion;
-use crate::resolve::{ResolveError, attempt_delay, first_of, host_and_port};
+use crate::resolve::{attempt_delay, first_of, host_and_port};
 use crate::udp::{QUIC_VERSION, unmarked};
 use crate::wire::close::CloseReason;
 
@@ -32,113 +31,6 @@ const CONNECTION_REFUSED: u64 = 0x2;
 
 /// QUIC transport errors 0x100–0x1ff are TLS alerts; this one is `no_application_protocol`.
 const ALERT_NO_ALPN: u64 = 0x100 + 120;
-
-/// No connection came about.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// What was given is no `host:port`.
-    #[error("{server:?} is no address; write HOST:PORT, for example 127.0.0.1:8000")]
-    Address {
-        /// As it was given.
-        server: String,
-    },
-    /// The name has no address, or none is known in time.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// TCP connect failed.
-    #[error("cannot connect to {server} over TCP: {error}; is the gateway running there?")]
-    Tcp {
-        /// As it was given.
-        server: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// Nothing answered in time.
-    #[error("no answer from {server} over {transport} in time; is the gateway running there?{}", hint(*.transport))]
-    TimedOut {
-        /// As it was given.
-        server: String,
-        /// What was tried.
-        transport: Transport,
-    },
-    /// The gateway takes no new connections.
-    #[error("{server} refuses new connections: it is going away or full; try again later")]
-    Refused {
-        /// As it was given.
-        server: String,
-    },
-    /// QUIC or TLS without a certificate authority.
-    #[error(
-        "an encrypted connection needs the CA that signed the gateway's certificate: give its PEM file (--ca)"
-    )]
-    NoCa,
-    /// The server's certificate is not believed.
-    #[error("the certificate of {server} is not believed: {reason}; give the CA that signed it (--ca)")]
-    Certificate {
-        /// As it was given.
-        server: String,
-        /// What TLS said.
-        reason: String,
-    },
-    /// The server speaks QUIC or TLS, but not this protocol.
-    #[error("{server} does not speak x-im/1: it is no gateway")]
-    NotAGateway {
-        /// As it was given.
-        server: String,
-    },
-    /// The gateway closed the connection at once.
-    #[error("{server} closed the connection at once: {reason}")]
-    Closed {
-        /// As it was given.
-        server: String,
-        /// Why.
-        reason: CloseReason,
-    },
-    /// Another fault of the QUIC handshake.
-    #[error("no QUIC connection to {server}: {error}")]
-    Quic {
-        /// As it was given.
-        server: String,
-        /// What quinn said.
-        error: ConnectionError,
-    },
-    /// Another fault of the TLS handshake.
-    #[error("no TLS connection to {server}: {error}; is it the port for TLS (--tls-port)?")]
-    Tls {
-        /// As it was given.
-        server: String,
-        /// What TLS or the system said.
-        error: io::Error,
-    },
-    /// Nothing came through, on any transport ([`Auto`](crate::client::Auto)).
-    #[error(transparent)]
-    NoTransport(NoTransport),
-    /// The local side cannot be set up: no socket, or options that cannot be used.
-    #[error("cannot set up the connection on this side: {0}")]
-    Local(String),
-}
-
-impl ConnectError {
-    /// Why there is no connection, without what to do about it: for those who tried several transports.
-    pub fn cause(&self) -> String {
-        match self {
-            Self::TimedOut { .. } => "no answer in time".to_owned(),
-            Self::Tcp { server, error } => format!("cannot connect to {server}: {error}"),
-            Self::Certificate { server, reason } => {
-                format!("the certificate of {server} is not believed: {reason}")
-            }
-            Self::Tls { server, error } => format!("no TLS with {server}: {error}"),
-            other => other.to_string(),
-        }
-    }
-}
-
-const fn hint(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Quic => " If UDP is blocked on the way, try --transport tls, or auto",
-        Transport::Tcp | Transport::Tls => "",
-    }
-}
 
 /// A UDP endpoint from which `server` can be reached; it can be shared by any number of clients.
 ///
@@ -315,7 +207,7 @@ fn quic_error(options: &ConnectOptions, error: ConnectionError) -> ConnectError 
             _ => ConnectError::Quic { server, error },
         },
         ConnectionError::ApplicationClosed(close) => {
-            ConnectError::Closed { server, reason: reason_of_code(close.error_code.into_inner()) }
+            ConnectError::Closed { server, reason: CloseReason::from_any_code(close.error_code.into_inner()) }
         }
         error => ConnectError::Quic { server, error },
     }
@@ -341,7 +233,6 @@ fn tls_error(options: &ConnectOptions, error: io::Error) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::CaError;
 
     #[test]
     fn a_full_gateway_is_told_from_a_port_that_is_not_for_tls() {
@@ -358,25 +249,5 @@ mod tests {
         assert_eq!(host_of("127.0.0.1:8000"), "127.0.0.1");
         assert_eq!(host_of("[::1]:8000"), "::1");
         assert_eq!(host_of("gate.example.org:443"), "gate.example.org");
-    }
-
-    /// Programs print an error with its causes; what its own text says must not come twice.
-    #[test]
-    fn errors_say_their_cause_once() {
-        let cause = || io::Error::other("no such luck");
-        let server = || "h:1".to_owned();
-        let path = std::path::PathBuf::from("ca.pem");
-        for error in [
-            anyhow::Error::from(ConnectError::from(ResolveError::Failed {
-                host: "h".to_owned(),
-                reason: cause().to_string(),
-            })),
-            ConnectError::Tcp { server: server(), error: cause() }.into(),
-            CaError::Pem { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
-            CaError::Rejected(rustls::Error::General("no such luck".to_owned())).into(),
-        ] {
-            let text = format!("{error:#}");
-            assert_eq!(text.matches("no such luck").count(), 1, "{text}");
-        }
     }
 }

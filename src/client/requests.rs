@@ -5,30 +5,11 @@ use std::future::Future;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::client::answer::{Answer, RequestError};
+use crate::client::answer::{Answer, CallError, RequestError};
 use crate::wire::{command, pb};
 
 /// Text, the only type of message this client writes.
 const TEXT: i32 = 1;
-
-/// A typed request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// It got no answer.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// It was answered with a status other than 0.
-    #[error("answered with status {status}: {message}")]
-    Refused {
-        /// See `pb::Status`.
-        status: i32,
-        /// What the answer says, for people.
-        message: String,
-    },
-    /// It was answered with a body of another type.
-    #[error("answered with an unreadable body")]
-    BadBody(#[from] prost::DecodeError),
-}
 
 /// What an account asks for, over a connection ([`Client`](crate::client::Client)) or in a session that lasts
 /// ([`ResilientClient`](crate::client::ResilientClient)).

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,6 +13,10 @@ use crate::wire::close::CloseReason;
 use crate::wire::dialect::Dialect;
 use crate::wire::{command, pb};
 use prost::Message as _;
+
+/// From the first sign that the gateway closes, a notice or the end of a stream, to its close: it lets what it wrote
+/// arrive first, for at most a second, and then the close is on its way.
+pub(super) const CLOSE_FOLLOWS: Duration = Duration::from_secs(2);
 
 /// What happened on a connection beside requests and pushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

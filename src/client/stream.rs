@@ -9,7 +9,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::answer::Answer;
-use crate::client::driver::reason_of_code;
 use crate::client::go_away::GoAway;
 use crate::client::handover::Handover;
 use crate::client::pushes::{Push, PushSender};
@@ -98,7 +97,7 @@ async fn take(
         Opcode::Pong => state.count(|counts| counts.frame_pongs += 1),
         Opcode::Close => {
             let code = frame.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-            let reason = code.map_or(CloseReason::PeerClosed, |code| reason_of_code(code.into()));
+            let reason = code.map_or(CloseReason::PeerClosed, |code| CloseReason::from_any_code(code.into()));
             return Some(StreamEnd::Closed(reason));
         }
         Opcode::Text | Opcode::Continuation | Opcode::Unknown => return Some(StreamEnd::Violated),

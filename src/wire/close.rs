@@ -1,8 +1,12 @@
 //! Why a channel ended: one enum for the wire, the log, the metrics and the sign-out (protocol §8).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+
+/// Close codes after which a client must not come back as it is.
+const FOR_GOOD: RangeInclusive<u64> = 3500..=3999;
 
 /// Why a channel ended. Codes 3000–3499 invite the client back; 3500–3999 say that it must not retry as is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +102,12 @@ impl CloseReason {
     /// The reason a peer's code stands for; none for codes this protocol does not define.
     pub fn from_code(code: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.code().map(u64::from) == Some(code))
+    }
+
+    /// The reason for a peer's code, also one this version does not know: what must not be tried again stays so.
+    pub fn from_any_code(code: u64) -> Self {
+        let unknown = if FOR_GOOD.contains(&code) { Self::ProtocolError } else { Self::PeerClosed };
+        Self::from_code(code).unwrap_or(unknown)
     }
 
     /// The token beside the code: wire text, log field, metric label and sign-out reason.

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::client::answer::{Answer, Login, LoginError, NotSent, RequestError};
 use crate::client::auto::Connected;
+use crate::client::connect_error::ConnectError;
 use crate::client::go_away::{GO_AWAY_TAG, GoAway};
 use crate::client::handle::{Client, ClientStream, Room};
-use crate::client::handshake::ConnectError;
 use crate::client::resilient::events::{End, Event, EventSender, Online};
 use crate::client::resilient::options::ResilientOptions;
 use crate::client::resilient::pushes::PushBuffer;

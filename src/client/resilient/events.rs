@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 
 use crate::client::answer::{Login, LoginError};
+use crate::client::connect_error::ConnectError;
 use crate::client::go_away::GoAway;
-use crate::client::handshake::ConnectError;
 use crate::client::options::Transport;
 use crate::client::resilient::tokens::NoToken;
 use crate::wire::close::CloseReason;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::client::auto::{Auto, Connected};
+use crate::client::connect_error::ConnectError;
 use crate::client::handle::Client;
-use crate::client::handshake::ConnectError;
 use crate::client::options::{ConnectOptions, Transport};
 use crate::net::backoff::Backoff;
 use crate::wire::pb;

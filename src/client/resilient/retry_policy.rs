@@ -1,7 +1,7 @@
 //! What the end of a connection, or of the attempt to make one, says about coming back.
 
 use crate::client::answer::LoginError;
-use crate::client::handshake::ConnectError;
+use crate::client::connect_error::ConnectError;
 use crate::wire::close::CloseReason;
 use crate::wire::pb::Status;
 
