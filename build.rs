@@ -1,13 +1,9 @@
-//! Compiles `proto/pkt.proto` with protox (no protoc needed) and records the commit for `gateway --version`.
+//! Records the commit for `gateway --version`.
 
 use std::path::Path;
 use std::process::Command;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed=proto/pkt.proto");
-    let files = protox::compile(["proto/pkt.proto"], ["proto"])?;
-    prost_build::Config::new().type_attribute(".", "#[allow(missing_docs)]").compile_fds(files)?;
-
+fn main() {
     // Only files that exist: cargo takes a missing one as changed, and would build everything anew each time.
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {
@@ -21,7 +17,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let commit =
         told.or_else(|| git(&["rev-parse", "--short=12", "HEAD"])).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=GATEWAY_COMMIT={commit}");
-    Ok(())
 }
 
 /// What a git command prints in this checkout.

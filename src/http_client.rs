@@ -222,7 +222,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::resolve::fixtures::{both, silent_and_listening};
+    use crate::resolve::testing::{both, silent_and_listening};
 
     const PATIENCE: Duration = Duration::from_secs(15);
 

@@ -1,39 +1,35 @@
-//! An instant-messaging access gateway, and the two other ends of its wire.
+//! An instant-messaging access gateway. Its wire, its client library and the library for logic services are crates of
+//! their own.
 //!
 //! In reading order:
 //!
 //! * [`wire`]: bytes to frame to packet to header, and back. No I/O, no clock.
 //! * [`limits`]: every number that bounds something, with its unit and its reason.
-//! * [`files`], [`clock`]: how every file that somebody hands over is read; whether the clock can be believed.
+//! * [`clock`]: whether the wall clock can be believed.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
-//! * `rate_limit`: how often somebody may come. Pure.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
+//! * `rate_limit`: how often somebody may come.
 //! * [`discovery`]: where the instances of logic services come from.
 //! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
-//! * [`net`]: what both ends of a connection need, whatever is said on it. Pure.
-//! * [`resolve`]: from a name to a connection, for everything that connects to somewhere.
-//! * `udp`: the socket under QUIC, at both ends.
 //! * [`http_client`]: one HTTP request on a connection of its own.
 //! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
-//! * `congestion`: the one fault of the QUIC library that both ends must go around.
-//! * [`client`] and [`logic`]: the other ends of the wire, as libraries.
-//! * `internals`: what fuzzing and measurements reach; with the feature of that name only, and no part of the API.
+
+pub use gateway_wire as wire;
+
+use gateway_net::{congestion, files, resolve, udp};
 
 pub mod auth;
 pub mod certs;
-pub mod client;
 pub mod clock;
 pub mod config;
-mod congestion;
 pub mod discovery;
 pub mod dispatch;
 #[cfg(feature = "faults")]
 pub mod faults;
-pub mod files;
 pub mod gateway;
 mod handler;
 pub mod http_client;
@@ -41,17 +37,12 @@ pub mod http_client;
 #[doc(hidden)]
 pub mod internals;
 pub mod limits;
-pub mod logic;
 pub mod monitor;
-pub mod net;
 mod rate_limit;
-pub mod resolve;
 pub mod route;
 mod server;
 mod session;
 mod timer;
-mod udp;
-pub mod wire;
 mod worker;
 
 /// That of the program, so that what tests measure is what it does: the C library's walks long lists at times.

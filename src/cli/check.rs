@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use gateway::clock;
 use gateway::config::{self, Options};
-use gateway::files;
 use gateway::monitor::memory::MemoryBudget;
 use gateway::route::Route;
+use gateway_net::files;
 
 use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use gateway::client::{Auto, CaError, ConnectOptions, Transport, TrustedCa, default_tls_port};
+use gateway_client::{Auto, CaError, ConnectOptions, Transport, TrustedCa, default_tls_port};
 
 /// Which gateway, and who signed its certificate.
 #[derive(Debug, Clone, clap::Args)]

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gateway::certs;
-use gateway::client::default_tls_port;
 use gateway::config::{self, ConfigError, Instance, Loaded, Options};
 use gateway::dispatch::selector::{Candidates, RouteSelector};
 use gateway::gateway::{Addresses, Gateway};
-use gateway::logic::embedded::{Embedded, EmbeddedInstance};
 use gateway::route::Route;
 use gateway::wire::dialect::Dialect;
+use gateway_client::default_tls_port;
+use gateway_messenger::{Embedded, EmbeddedInstance};
 use tokio::time::sleep;
 use tracing::warn;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gateway::config::{self, Options};
 use gateway::http_client::{Endpoint, HttpResponse};
-use gateway::resolve::{Resolver, host_and_port};
+use gateway_net::resolve::{Resolver, host_and_port};
 use hyper::Method;
 
 use crate::cli::check::refuse;
@@ -124,7 +124,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::cli::resolve_fixtures::{both, silent_and_listening};
+    use gateway_net::resolve::testing::{both, silent_and_listening};
 
     /// The first address of the name takes connections to nowhere.
     #[tokio::test]

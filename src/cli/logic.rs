@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use gateway::config::{Log, LogFormat};
-use gateway::logic::embedded::{Embedded, EmbeddedInstance};
 use gateway::wire::dialect::Dialect;
+use gateway_messenger::{Embedded, EmbeddedInstance};
 use tracing::{info, warn};
 
 use crate::cli::check::refuse;

@@ -21,9 +21,3 @@ const CONFIG_VARIABLE: &str = "GATEWAY_CONFIG";
 
 /// The configuration, unless one is named.
 const DEFAULT_CONFIG: &str = "config/gateway.toml";
-
-/// Addresses that swallow packets.
-#[cfg(test)]
-#[path = "../resolve/fixtures.rs"]
-#[expect(dead_code, reason = "it holds what other tests need as well")]
-mod resolve_fixtures;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use gateway::config::{self, Instance, Options};
 use gateway::dispatch::selector::{Candidates, Explanation, RouteSelector, ZoneReason};
-use gateway::files;
 use gateway::route::Route;
 use gateway::wire::dialect::Dialect;
+use gateway_net::files;
 
 use crate::cli::check::refuse;
 use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};

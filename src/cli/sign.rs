@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use gateway::auth::{self, SigningKey};
 use gateway::clock;
 use gateway::config::{ExpectedClaims, Secret};
-use gateway::files;
+use gateway_net::files;
 
 /// What tokens are signed with, and for whom.
 #[derive(Debug, Clone, clap::Args)]

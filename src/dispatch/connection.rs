@@ -24,11 +24,11 @@ use crate::limits::{
 };
 use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
-use crate::net::gather::gather;
 use crate::timer::Timer;
 use crate::wire::close::LINK_REPLACED;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Encoded, Packet};
+use gateway_net::gather::gather;
 
 /// Longest payload of a ping that is sent back, bytes: what WebSocket allows a control frame (RFC 6455 section 5.5).
 const MAX_ECHO: usize = 125;

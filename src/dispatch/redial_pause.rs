@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER};
-use crate::net::backoff::{Backoff, Jitter};
-use crate::net::rng::Rng;
+use gateway_net::backoff::{Backoff, Jitter};
+use gateway_net::rng::Rng;
 
 /// Counts the attempts since the last one that held.
 #[derive(Debug)]

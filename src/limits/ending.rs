@@ -2,20 +2,9 @@
 
 use std::time::Duration;
 
-use super::KIB;
-
-/// How long a QUIC client that said goodbye waits for its endpoint to send the close.
-pub const QUIC_FLUSH: Duration = Duration::from_millis(500);
-
 /// How long a closing channel may take to write what is queued, and over QUIC to have it acknowledged. What is left then is
 /// given up, so that the reason for the close reaches the client.
 pub const FLUSH: Duration = Duration::from_secs(1);
-
-/// After the last answer of a closing TCP channel: how long its peer may take to close (row D9).
-pub const LINGER: Duration = Duration::from_secs(1);
-
-/// And how many bytes it may still send meanwhile.
-pub const LINGER_BYTES: usize = 64 * KIB;
 
 /// How long the end of the process waits for the webhook to take what is left: one answer of one that is well.
 pub const EVENTS_FLUSH: Duration = Duration::from_secs(1);

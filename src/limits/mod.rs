@@ -6,7 +6,6 @@
 mod ending;
 mod overload;
 mod quic;
-mod resolving;
 mod strangers;
 
 use std::time::Duration;
@@ -16,11 +15,13 @@ use serde::{Deserialize, Serialize};
 pub use self::ending::*;
 pub use self::overload::*;
 pub use self::quic::*;
-pub use self::resolving::*;
 pub use self::strangers::*;
 use crate::wire::header::HeaderLimits;
 
-pub use self::inputs::{MAX_FILE, MAX_TOKEN_LEEWAY, PIPE_WAIT, TOKEN_LEEWAY};
+pub use gateway_net::limits::*;
+pub use gateway_wire::frame::MAX_FRAME_HARD;
+
+pub use self::inputs::{HTTP_CONNECT, MAX_TOKEN_LEEWAY, TOKEN_LEEWAY};
 
 mod inputs;
 
@@ -276,12 +277,6 @@ impl Limits {
     }
 }
 
-/// 1,024 bytes.
-pub const KIB: usize = 1024;
-
-/// Largest client frame payload that can be configured, bytes.
-pub const MAX_FRAME_HARD: usize = 1024 * KIB;
-
 /// Granularity of request deadlines: they are rounded down to it, so that timers coalesce, milliseconds.
 pub const DEADLINE_TICK_MS: u64 = 50;
 
@@ -304,18 +299,12 @@ pub const SIGNOUTS_PER_TURN: usize = 512;
 /// crowd may wait for one instance.
 pub const LOST_PER_TURN: usize = 512;
 
-/// Slices handed to one vectored write; the kernel takes up to 1,024.
-pub const SLICES_PER_WRITE: usize = 64;
-
 /// Bytes offered to one QUIC stream at once: so that none takes all the room that an acknowledgement made while others
 /// wait.
 pub const STREAM_SHARE: usize = 16 * KIB;
 
 /// An instance that sent a push above [`Limits::max_push`] is told of until it has sent none for so long.
 pub const PUSH_TOO_LARGE_HOLDS: Duration = Duration::from_secs(60);
-
-/// Bytes asked of a socket at once. A partial frame is copied out, so this is no cost per connection.
-pub const READ_CHUNK: usize = 16 * KIB;
 
 /// What TLS may hold back when a socket does not take it, bytes before encryption: one full record. The next write
 /// waits until it is gone.

@@ -37,9 +37,6 @@ pub const NEWCOMER_QUIC: usize = 36 * KIB;
 /// time there is room for the next.
 pub const NEWCOMERS_LEAVE_AT: usize = 80;
 
-/// Pause before the next accept after the process ran out of files: doubled from the first to the second.
-pub const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-
 /// Addresses or accounts whose rate is remembered, of the process (24 bytes each). Those beyond are let in unseen; the
 /// rate of all connections bounds them still.
 pub const REMEMBERED_RATES: usize = 1 << 18;

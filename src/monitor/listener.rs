@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use crate::limits::ACCEPT_PAUSE;
-use crate::net::accept_pause::AcceptPause;
+use gateway_net::accept_pause::AcceptPause;
 
 /// Files that are kept for visitors, who would otherwise find none when clients have them all.
 const SPARE: usize = 2;

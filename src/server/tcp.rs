@@ -19,7 +19,6 @@ use tracing::{debug, error};
 use crate::config::TlsIdentity;
 use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
-use crate::net::accept_pause::AcceptPause;
 use crate::server::admission::{HandshakeShare, Handshaking, NewcomerStage};
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::reaper::reap;
@@ -28,6 +27,7 @@ use crate::server::tls;
 use crate::server::tls_handshake::{TURNED_AWAY, shake_hands};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
+use gateway_net::accept_pause::AcceptPause;
 
 const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
 const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;

@@ -14,13 +14,13 @@ use tokio::time::timeout;
 
 use crate::limits::{LINGER, LINGER_BYTES, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::metrics;
-use crate::net::gather::gather;
 use crate::server::tcp_stream::TcpBased;
 use crate::server::transport::{CloseDetails, Flushed, Read, Transport, Wrote};
 use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::packet::Encoded;
+use gateway_net::gather::gather;
 
 thread_local! {
     /// Where sockets are read into: one buffer for all connections of a worker, so that an idle one has none.

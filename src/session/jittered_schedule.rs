@@ -18,7 +18,7 @@ pub(crate) fn jittered_schedule(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::rng::Rng;
+    use gateway_net::rng::Rng;
 
     const WINDOW: Duration = Duration::from_secs(20);
 

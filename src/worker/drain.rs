@@ -12,11 +12,11 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::dispatch::Dispatch;
 use crate::limits::{DELIVERIES_PER_TURN, HURRIED_FLUSH, HURRIED_SIGNOUTS};
-use crate::net::rng::Rng;
 use crate::session::channel::Channel;
 use crate::session::jittered_schedule::jittered_schedule;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::GoAway;
+use gateway_net::rng::Rng;
 
 /// The share of the hard stop that belongs to sign-outs alone: whatever channel is left then is closed without its
 /// last answers.

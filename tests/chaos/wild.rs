@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use gateway::client::{Client, ConnectOptions, Pushes, Transport};
 use gateway::wire::command;
 use gateway::wire::dialect::Dialect;
 use gateway::wire::frame::{FrameDecoder, Opcode};
 use gateway::wire::packet::{Packet, encode_message};
 use gateway::wire::pb;
+use gateway_client::{Client, ConnectOptions, Pushes, Transport};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};

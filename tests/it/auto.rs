@@ -4,8 +4,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use gateway::client::{Auto, Client, ConnectError, Connected, Plain, Requests as _, Transport, TrustedCa};
 use gateway::wire::command::LOGIN_SIGNIN;
+use gateway_client::{Auto, Client, ConnectError, Connected, Plain, Requests as _, Transport, TrustedCa};
 use rstest::rstest;
 
 use crate::support::harness::TestGateway;

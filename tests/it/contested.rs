@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use gateway::config::{Config, Instance};
 use gateway::gateway::Gateway;
-use gateway::logic::{KnownGateway, LinkEvent, Links, LogicServer};
 use gateway::wire::dialect::Dialect;
+use gateway_service::{KnownGateway, LinkEvent, Links, LogicServer};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::client::{Client, ConnectOptions, Pushes, Requests as _, Streams, TrustedCa};
 use gateway::gateway::Gateway;
-use gateway::logic::embedded::{Embedded, EmbeddedInstance};
 use gateway::wire::close::CloseReason;
 use gateway::wire::dialect::Dialect;
+use gateway_client::{Client, ConnectOptions, Pushes, Requests as _, Streams, TrustedCa};
+use gateway_messenger::{Embedded, EmbeddedInstance};
 use rstest::rstest;
 
 use crate::support::identity::{CERTIFICATES, token};

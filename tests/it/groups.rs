@@ -1,8 +1,8 @@
 //! Groups of the embedded chat service, from client library to client library through a real gateway.
 
-use gateway::client::{CallError, Client, GroupNotice, Push, Pushes, Requests as _};
 use gateway::wire::dialect::Dialect;
 use gateway::wire::pb::{self, Status};
+use gateway_client::{CallError, Client, GroupNotice, Push, Pushes, Requests as _};
 use rstest::rstest;
 
 use crate::embedded::Town;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use gateway::client::ConnectOptions;
 use gateway::limits::Limits;
 use gateway::wire::dialect::Dialect;
+use gateway_client::ConnectOptions;
 use rstest::rstest;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at};

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use gateway::client::{
-    Backoff, Client, ConnectOptions, End, Event, Events, LoginError, PendingReply, RequestError,
-    Requests as _, ResilientClient, ResilientOptions, Streams, TrustedCa,
-};
 use gateway::wire::close::CloseReason;
 use gateway::wire::command::{CHAT_USER_TALK, LOGIN_SIGNIN};
 use gateway::wire::dialect::Dialect;
+use gateway_client::{
+    Backoff, Client, ConnectOptions, End, Event, Events, LoginError, PendingReply, RequestError,
+    Requests as _, ResilientClient, ResilientOptions, Streams, TrustedCa,
+};
 use rstest::rstest;
 
 use crate::support::fake_logic::FakeLogic;

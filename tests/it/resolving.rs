@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use gateway::config::{Advertise, Config, Consul, HttpTarget, Instance, Register};
-use gateway::resolve::Resolver;
 use gateway::wire::dialect::Dialect;
+use gateway_net::resolve::Resolver;
 use rstest::rstest;
 use tokio::sync::mpsc;
 
@@ -16,9 +16,9 @@ use crate::support::fake_consul::{FakeConsul, Mood};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{TestGateway, instance};
 use crate::support::raw::Kind::Tcp;
-use crate::support::resolve::{Barrier, Silent, both, silent_and_listening};
 use crate::support::soon;
 use crate::support::webhook::Webhook;
+use gateway_net::resolve::testing::{Barrier, Silent, both, silent_and_listening};
 
 /// A service under a name of two addresses, of which the first is silent.
 struct Named {

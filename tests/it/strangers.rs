@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gateway::client::{Client, ConnectOptions, TrustedCa};
 use gateway::limits::KIB;
 use gateway::wire::frame::{Opcode, encode};
+use gateway_client::{Client, ConnectOptions, TrustedCa};
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway::client::{Client, ConnectOptions, TrustedCa};
+use gateway_client::{Client, ConnectOptions, TrustedCa};
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -212,7 +212,7 @@ async fn the_client_library_signs_in_and_talks_over_tls() {
     let options = ConnectOptions::tls(harness.target.tls.to_string(), ca);
     let (client, mut pushes) = soon("a connection", Client::connect(options)).await.unwrap();
     client.login(&identity::token("alice")).await.unwrap();
-    client.ping(gateway::client::Heartbeat::Frame).await.unwrap();
+    client.ping(gateway_client::Heartbeat::Frame).await.unwrap();
     let signin = harness.login.signin("alice").await;
     harness.chat.push(&[&signin.header.channel_id], 9, b"not a talk").await;
     assert_eq!(soon("the push", pushes.recv()).await.unwrap().header.sequence, 9);

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 
-use gateway::client::{Client, Pushes, Requests as _};
 use gateway::gateway::Gateway;
 use gateway::wire::close::CloseReason;
 use gateway::wire::dialect::Dialect;
+use gateway_client::{Client, Pushes, Requests as _};
 use rstest::rstest;
 
 use crate::embedded::Town;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use gateway::client::{Client, PendingAnswer, Push, Pushes, RequestError, Requests as _};
+use gateway_client::{Client, PendingAnswer, Push, Pushes, RequestError, Requests as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 

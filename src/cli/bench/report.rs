@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use gateway::client::Transport;
 use gateway::wire::close::CloseReason;
+use gateway_client::Transport;
 
 use crate::cli::bench::load::partner;
 

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use gateway::client::{Client, ConnectOptions, Pushes, Transport};
-use gateway::resolve::{Resolver, host_and_port};
+use gateway_client::{Client, ConnectOptions, Pushes, Transport};
+use gateway_net::resolve::{Resolver, host_and_port};
 use indicatif::{ProgressBar, ProgressStyle};
 use socket2::{Domain, Socket, Type};
 use tokio::task::JoinSet;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
-use gateway::client::CallError;
+use gateway_client::CallError;
 use tokio::io::{AsyncWriteExt as _, Stdout, stdout};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

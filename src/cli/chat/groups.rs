@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use gateway::client::{CallError, GroupNotice, Requests as _, ResilientClient};
 use gateway::wire::pb::{self, Status};
+use gateway_client::{CallError, GroupNotice, Requests as _, ResilientClient};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::cli::chat::events::Line;

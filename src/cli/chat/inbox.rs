@@ -3,9 +3,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use gateway::client::{CallError, RequestError, Requests as _, ResilientClient};
-use gateway::net::backoff::Backoff;
 use gateway::wire::pb;
+use gateway_client::{CallError, RequestError, Requests as _, ResilientClient};
+use gateway_net::backoff::Backoff;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use gateway::files;
+use gateway_net::files;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Stdin, stdin};
 
 /// Longest line, bytes: half of a frame, so that the packet around it fits as well.

@@ -12,11 +12,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gateway::client::{
+use gateway::wire::close::CloseReason;
+use gateway_client::{
     ConnectError, End, LoginError, Need, NoToken, Phase, ResilientClient, ResilientOptions, Server, Tokens,
     Transport,
 };
-use gateway::wire::close::CloseReason;
 
 use crate::cli::chat::session::{Session, SessionOutcome};
 use crate::cli::connect::{ServerArgs, Wanted};

@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::client::{CallError, End, Event, Push, Requests as _, ResilientClient, ResilientPushes};
 use gateway::wire::close::CloseReason;
 use gateway::wire::{command, pb};
+use gateway_client::{CallError, End, Event, Push, Requests as _, ResilientClient, ResilientPushes};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ type Talked = (To, String, Result<pb::MessageResp, CallError>);
 pub(super) struct Session {
     client: ResilientClient,
     pushes: ResilientPushes,
-    news: gateway::client::Events,
+    news: gateway_client::Events,
     account: String,
     to: Option<String>,
     events: ChatEvents,
@@ -64,7 +64,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(
-        (client, pushes, news): (ResilientClient, ResilientPushes, gateway::client::Events),
+        (client, pushes, news): (ResilientClient, ResilientPushes, gateway_client::Events),
         account: String,
         to: Option<String>,
     ) -> Self {

@@ -13,8 +13,8 @@ use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER};
 use crate::monitor::events::event::{Event, Subject};
 use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
-use crate::net::backoff::{Backoff, Jitter};
-use crate::net::rng::Rng;
+use gateway_net::backoff::{Backoff, Jitter};
+use gateway_net::rng::Rng;
 
 /// Between two requests of the process while Consul fails.
 const PACE: Duration = Duration::from_secs(1);

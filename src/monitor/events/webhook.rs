@@ -11,8 +11,8 @@ use tracing::{info, warn};
 use super::outbox::Outbox;
 use super::payload::EventPayload;
 use crate::http_client::{Endpoint, HttpError, secret_header};
-use crate::net::backoff::{Backoff, Jitter};
-use crate::net::rng::Rng;
+use gateway_net::backoff::{Backoff, Jitter};
+use gateway_net::rng::Rng;
 
 /// Pauses after attempts that failed, of which jitter leaves a half: a webhook that is down is never asked at once.
 const PAUSES: Backoff =

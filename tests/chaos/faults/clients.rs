@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::client::Transport;
+use gateway_client::Transport;
 
 use super::{FaultOutcome, WATCH, shown};
 use crate::instance::CHAT;
@@ -132,7 +132,7 @@ pub(super) async fn panics(_world: &mut World) -> anyhow::Result<FaultOutcome> {
 /// Clients whose sign-in makes the task of their connection panic: its guard still signs them out (G5).
 #[cfg(feature = "faults")]
 pub(super) async fn panics(world: &mut World) -> anyhow::Result<FaultOutcome> {
-    use gateway::client::{Client, LoginError};
+    use gateway_client::{Client, LoginError};
 
     let count = if world.plan.is_long() { PANICS.1 } else { PANICS.0 };
     let began = Instant::now();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use gateway::client::{Client, PendingAnswer, Pushes, RequestError, Requests as _, Transport};
 use gateway::wire::close::CloseReason;
+use gateway_client::{Client, PendingAnswer, Pushes, RequestError, Requests as _, Transport};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use gateway::auth::SigningKey;
 use gateway::certs::name;
-use gateway::client::{
+use gateway::config::ExpectedClaims;
+use gateway_client::{
     Answer, ConnectOptions, Event, Events, RequestError, Requests as _, ResilientClient, ResilientOptions,
     ResilientPushes, Transport, TrustedCa,
 };
-use gateway::config::ExpectedClaims;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};

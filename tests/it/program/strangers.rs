@@ -80,8 +80,8 @@ async fn h11_thousands_of_idle_strangers_in_a_small_memory_group_cost_nobody_sig
     while !flood.is_finished() {
         newcomers += 1;
         let arriving = async {
-            let options = gateway::client::ConnectOptions::tcp(target.tcp.to_string());
-            let (client, _pushes) = gateway::client::Client::connect(options).await.ok()?;
+            let options = gateway_client::ConnectOptions::tcp(target.tcp.to_string());
+            let (client, _pushes) = gateway_client::Client::connect(options).await.ok()?;
             client.login(&identity::token(&format!("newcomer{newcomers}"))).await.ok()?;
             client.close().await;
             Some(())

@@ -12,8 +12,6 @@ pub(crate) mod harness;
 pub(crate) mod identity;
 pub(crate) mod quic;
 pub(crate) mod raw;
-#[path = "../../../src/resolve/fixtures.rs"]
-pub(crate) mod resolve;
 pub(crate) mod shaped;
 pub(crate) mod stream;
 pub(crate) mod unlocked;

@@ -1,0 +1,284 @@
+//! Why there is no connection.
+
+use std::fmt;
+use std::io;
+
+use quinn::ConnectionError;
+
+use crate::options::Transport;
+use gateway_net::resolve::ResolveError;
+use gateway_wire::close::CloseReason;
+
+/// No connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// What was given is no `host:port`.
+    #[error("{server:?} is no address; write HOST:PORT, for example 127.0.0.1:8000")]
+    Address {
+        /// As it was given.
+        server: String,
+    },
+    /// The name has no address, or none is known in time.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// TCP connect failed.
+    #[error("cannot connect to {server} over TCP: {error}; is the gateway running there?")]
+    Tcp {
+        /// As it was given.
+        server: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Nothing answered in time.
+    #[error("no answer from {server} over {transport} in time; is the gateway running there?{}", hint(*.transport))]
+    TimedOut {
+        /// As it was given.
+        server: String,
+        /// What was tried.
+        transport: Transport,
+    },
+    /// The gateway takes no new connections.
+    #[error("{server} refuses new connections: it is going away or full; try again later")]
+    Refused {
+        /// As it was given.
+        server: String,
+    },
+    /// QUIC or TLS without a certificate authority.
+    #[error(
+        "an encrypted connection needs the CA that signed the gateway's certificate: give its PEM file (--ca)"
+    )]
+    NoCa,
+    /// The server's certificate is not believed.
+    #[error("the certificate of {server} is not believed: {reason}; give the CA that signed it (--ca)")]
+    Certificate {
+        /// As it was given.
+        server: String,
+        /// What TLS said.
+        reason: String,
+    },
+    /// The server speaks QUIC or TLS, but not this protocol.
+    #[error("{server} does not speak x-im/1: it is no gateway")]
+    NotAGateway {
+        /// As it was given.
+        server: String,
+    },
+    /// The gateway closed the connection at once.
+    #[error("{server} closed the connection at once: {reason}")]
+    Closed {
+        /// As it was given.
+        server: String,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Another fault of the QUIC handshake.
+    #[error("no QUIC connection to {server}: {error}")]
+    Quic {
+        /// As it was given.
+        server: String,
+        /// What quinn said.
+        error: ConnectionError,
+    },
+    /// Another fault of the TLS handshake.
+    #[error("no TLS connection to {server}: {error}; is it the port for TLS (--tls-port)?")]
+    Tls {
+        /// As it was given.
+        server: String,
+        /// What TLS or the system said.
+        error: io::Error,
+    },
+    /// Nothing came through, on any transport ([`Auto`](crate::Auto)).
+    #[error(transparent)]
+    NoTransport(NoTransport),
+    /// The local side cannot be set up: no socket, or options that cannot be used.
+    #[error("cannot set up the connection on this side: {0}")]
+    Local(String),
+}
+
+impl ConnectError {
+    /// Why there is no connection, without what to do about it: for those who tried several transports.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::TimedOut { .. } => "no answer in time".to_owned(),
+            Self::Tcp { server, error } => format!("cannot connect to {server}: {error}"),
+            Self::Certificate { server, reason } => {
+                format!("the certificate of {server} is not believed: {reason}")
+            }
+            Self::Tls { server, error } => format!("no TLS with {server}: {error}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+const fn hint(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Quic => " If UDP is blocked on the way, try --transport tls, or auto",
+        Transport::Tcp | Transport::Tls => "",
+    }
+}
+
+/// What became of plain TCP when nothing got through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// It was tried.
+    Tried,
+    /// It was not: the server is on another machine.
+    NotAllowed,
+    /// It was not: the server was reached, and was not believed or refused; or nobody said whom to believe.
+    Withheld,
+}
+
+/// No transport came through.
+#[derive(Debug)]
+pub struct NoTransport {
+    /// As it was given.
+    pub server: String,
+    /// The port for TLS.
+    pub tls_port: u16,
+    /// What was tried, and why it failed.
+    pub tried: Vec<(Transport, ConnectError)>,
+    /// What became of plain TCP.
+    pub plain: Plain,
+}
+
+impl std::error::Error for NoTransport {}
+
+impl fmt::Display for NoTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no connection to {}", self.server)?;
+        for (at, (transport, error)) in self.tried.iter().enumerate() {
+            write!(f, "{} {transport}: {}", if at == 0 { ":" } else { ";" }, error.cause())?;
+        }
+        let forged = self.tried.iter().any(|(_, error)| matches!(error, ConnectError::Certificate { .. }));
+        let port = self.tls_port;
+        match self.plain {
+            Plain::Withheld if forged => f.write_str(
+                ". Either another CA signed the certificate (--ca), or somebody on the way pretends to be the gateway: \
+                 plain TCP was not tried",
+            ),
+            Plain::Withheld => f.write_str(". Plain TCP was not tried: it only follows where nothing answers"),
+            Plain::NotAllowed => write!(
+                f,
+                ". Is the gateway running there, with TLS on port {port} (--tls-port)? Plain TCP was not tried: it shows the \
+                 token to everyone on the way (--allow-plain)"
+            ),
+            Plain::Tried => write!(f, ". Is the gateway running there, with TLS on port {port} (--tls-port)?"),
+        }
+    }
+}
+
+/// Returns `true` if nothing that speaks TLS answered. Whoever did answer, and was not believed or refused, must not be
+/// given the token in clear instead: that is what an attacker on the way would wait for.
+pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => true,
+        ConnectError::Quic { error, .. } => !matches!(
+            error,
+            ConnectionError::ConnectionClosed(_)
+                | ConnectionError::TransportError(_)
+                | ConnectionError::VersionMismatch
+        ),
+        // A gateway that is full ends the stream; one that speaks TLS and disagrees says so in TLS.
+        ConnectError::Tls { error, .. } => {
+            let spoke_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+            !spoke_tls && error.kind() != io::ErrorKind::UnexpectedEof
+        }
+        // Without a socket for UDP there is still TLS; an option that TLS, too, cannot use is no reason to do without.
+        ConnectError::Local(_) => transport == Transport::Quic,
+        ConnectError::Certificate { .. }
+        | ConnectError::NotAGateway { .. }
+        | ConnectError::Refused { .. }
+        | ConnectError::Closed { .. }
+        | ConnectError::NoCa
+        | ConnectError::Address { .. }
+        | ConnectError::Resolve { .. }
+        | ConnectError::NoTransport(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CaError;
+
+    #[test]
+    fn whoever_speaks_tls_or_quic_was_reached_and_is_not_given_the_token_in_clear() {
+        let server = || "gate:8443".to_owned();
+        let tls = |error| ConnectError::Tls { server: server(), error };
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+        let quic = |error| ConnectError::Quic { server: server(), error };
+        let closed = quinn::ConnectionClose {
+            error_code: quinn::TransportErrorCode::INTERNAL_ERROR,
+            frame_type: None,
+            reason: bytes::Bytes::new(),
+        };
+        for (error, is_silent) in [
+            (tls(io::Error::new(io::ErrorKind::InvalidData, alert)), false),
+            (tls(io::ErrorKind::UnexpectedEof.into()), false),
+            (tls(io::ErrorKind::ConnectionReset.into()), true),
+            (quic(ConnectionError::ConnectionClosed(closed)), false),
+            (quic(ConnectionError::VersionMismatch), false),
+            (quic(ConnectionError::Reset), true),
+            (ConnectError::TimedOut { server: server(), transport: Transport::Quic }, true),
+        ] {
+            assert_eq!(is_not_reached(Transport::Tls, &error), is_silent, "{error:?}");
+        }
+        let local = ConnectError::Local("a bad name".to_owned());
+        assert!(is_not_reached(Transport::Quic, &local) && !is_not_reached(Transport::Tls, &local));
+    }
+
+    #[test]
+    fn the_error_names_every_attempt_and_what_to_do() {
+        let server = || "gate:8000".to_owned();
+        let silent =
+            || (Transport::Quic, ConnectError::TimedOut { server: server(), transport: Transport::Quic });
+        let refused = |transport, server: &str| {
+            let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+            (transport, ConnectError::Tcp { server: server.to_owned(), error })
+        };
+        let text = |tried, plain| NoTransport { server: server(), tls_port: 8443, tried, plain }.to_string();
+
+        let without_plain = text(vec![silent(), refused(Transport::Tls, "gate:8443")], Plain::NotAllowed);
+        assert_eq!(
+            without_plain,
+            "no connection to gate:8000: quic: no answer in time; tls: cannot connect to gate:8443: connection refused. \
+             Is the gateway running there, with TLS on port 8443 (--tls-port)? Plain TCP was not tried: it shows the \
+             token to everyone on the way (--allow-plain)"
+        );
+        let all = [silent(), refused(Transport::Tls, "gate:8443"), refused(Transport::Tcp, "gate:8000")];
+        let all = text(all.into(), Plain::Tried);
+        assert!(
+            all.contains("; tcp: cannot connect to gate:8000") && !all.contains("--allow-plain"),
+            "{all}"
+        );
+        let forged = ConnectError::Certificate { server: "gate:8443".to_owned(), reason: "who?".to_owned() };
+        let forged = text(vec![silent(), (Transport::Tls, forged)], Plain::Withheld);
+        assert!(forged.contains("tls: the certificate of gate:8443 is not believed: who?"), "{forged}");
+        assert!(forged.contains("--ca") && forged.contains("pretends to be the gateway"), "{forged}");
+        let full = (Transport::Quic, ConnectError::Refused { server: server() });
+        let full = text(vec![full, refused(Transport::Tls, "gate:8443")], Plain::Withheld);
+        assert!(
+            full.contains("quic: gate:8000 refuses new connections") && !full.contains("pretends"),
+            "{full}"
+        );
+    }
+
+    /// Programs print an error with its causes; what its own text says must not come twice.
+    #[test]
+    fn errors_say_their_cause_once() {
+        let cause = || io::Error::other("no such luck");
+        let server = || "h:1".to_owned();
+        let path = std::path::PathBuf::from("ca.pem");
+        for error in [
+            anyhow::Error::from(ConnectError::from(ResolveError::Failed {
+                host: "h".to_owned(),
+                reason: cause().to_string(),
+            })),
+            ConnectError::Tcp { server: server(), error: cause() }.into(),
+            CaError::Pem { path, error: rustls::pki_types::pem::Error::Io(cause()) }.into(),
+            CaError::Rejected(rustls::Error::General("no such luck".to_owned())).into(),
+        ] {
+            let text = format!("{error:#}");
+            assert_eq!(text.matches("no such luck").count(), 1, "{text}");
+        }
+    }
+}

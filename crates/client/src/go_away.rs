@@ -1,0 +1,40 @@
+//! The gateway's word that it will close this connection (protocol §2, BasicPkt code 3).
+
+use std::time::Duration;
+
+use gateway_wire::close::CloseReason;
+use gateway_wire::packet;
+pub use gateway_wire::packet::GO_AWAY_TAG;
+
+/// The gateway is about to close this connection; until it does, requests are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoAway {
+    /// From its arrival: the time within which to leave.
+    pub within: Duration,
+    /// With which the gateway will close whoever is still there.
+    pub reason: CloseReason,
+}
+
+impl GoAway {
+    /// Reads the body of the packet.
+    pub(super) fn from_body(body: &[u8]) -> Option<Self> {
+        let packet::GoAway { seconds, code } = packet::GoAway::decode(body)?;
+        let within = Duration::from_secs(seconds.into());
+        Some(Self { within, reason: CloseReason::from_any_code(code.into()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_carries_seconds_and_a_close_code() {
+        let read = |body: &[u8]| GoAway::from_body(body);
+        let draining = GoAway { within: Duration::from_secs(300), reason: CloseReason::Draining };
+        assert_eq!(read(&[1, 44, 0x0b, 0xb8]), Some(draining));
+        assert_eq!(read(&[1, 44, 0x0b, 0xb8, 9, 9]), Some(draining), "more than is known here");
+        assert_eq!(read(&[1, 44, 0x0b]), None);
+        assert_eq!(read(&[]), None);
+    }
+}

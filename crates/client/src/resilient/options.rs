@@ -1,0 +1,118 @@
+//! Where a session that lasts is kept up, and how.
+
+use std::time::Duration;
+
+use crate::auto::{Auto, Connected};
+use crate::connect_error::ConnectError;
+use crate::handle::Client;
+use crate::options::{ConnectOptions, Transport};
+use gateway_net::backoff::Backoff;
+use gateway_wire::pb;
+
+/// From the acceptance of a request to its end: room for a reconnect or two, and an answer of at most 5 s.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
+
+/// One gateway, or several behind one name.
+#[derive(Debug, Clone)]
+pub enum Server {
+    /// Over whatever gets through. It remembers what did, so servers of one program may share its memory.
+    Auto(Box<Auto>),
+    /// Over one transport.
+    Only(Box<ConnectOptions>),
+}
+
+impl From<Auto> for Server {
+    fn from(auto: Auto) -> Self {
+        Self::Auto(Box::new(auto))
+    }
+}
+
+impl From<ConnectOptions> for Server {
+    fn from(options: ConnectOptions) -> Self {
+        Self::Only(Box::new(options))
+    }
+}
+
+impl Server {
+    /// `host:port` as it was given.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Auto(auto) => &auto.options.server,
+            Self::Only(options) => &options.server,
+        }
+    }
+
+    /// Where a connection over this transport goes: TLS has a port of its own with [`Auto`].
+    pub(super) fn address(&self, transport: Transport) -> String {
+        match self {
+            Self::Auto(auto) => auto.address(transport),
+            Self::Only(options) => options.server.clone(),
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
+        match self {
+            Self::Auto(auto) => auto.connect().await,
+            Self::Only(options) => {
+                let (client, pushes) = Client::connect(options.as_ref().clone()).await?;
+                Ok(Connected { client, pushes, failed: Vec::new() })
+            }
+        }
+    }
+}
+
+/// How a session is kept up.
+#[derive(Debug, Clone)]
+pub struct ResilientOptions {
+    /// The gateway that is tried first.
+    pub first: Server,
+    /// Other gateways for the same accounts. One of all is taken at random when one goes away, is overloaded, or cannot
+    /// be reached.
+    pub others: Vec<Server>,
+    /// isp, zone and tags of every login. The token is that of the moment, and the tag `goaway` is added.
+    pub login: pb::LoginReq,
+    /// Between tries to come back. Default: from 500 ms to 30 s, doubled each time, with full jitter.
+    pub backoff: Backoff,
+    /// How long a request may take in all: wait for a connection, be refused and tried again, be answered. Default 15 s.
+    pub request_deadline: Duration,
+    /// Whether a request that was answered 300 is sent again, after a pause, while its time lasts. The gateway answers so when it
+    /// handed nothing over. A logic service that answers 300 of its own accord after it has done something does not
+    /// fit; then switch this off. Default: yes.
+    ///
+    /// A request that is sent again may be overtaken by later ones.
+    pub retry_refused: bool,
+    /// Whether the first loss ends the session. Then only the queue and the events are left of this type. Default: no.
+    pub once: bool,
+}
+
+impl ResilientOptions {
+    /// One gateway: an [`Auto`] or [`ConnectOptions`].
+    pub fn new(server: impl Into<Server>) -> Self {
+        Self {
+            first: server.into(),
+            others: Vec::new(),
+            login: pb::LoginReq::default(),
+            backoff: Backoff::default(),
+            request_deadline: REQUEST_DEADLINE,
+            retry_refused: true,
+            once: false,
+        }
+    }
+
+    /// One more gateway.
+    #[must_use]
+    pub fn or(mut self, server: impl Into<Server>) -> Self {
+        self.others.push(server.into());
+        self
+    }
+
+    /// How many there are.
+    pub(super) const fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// By its number, counted from 0.
+    pub(super) fn server(&self, number: usize) -> &Server {
+        number.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.first)
+    }
+}

@@ -1,0 +1,302 @@
+//! One pass over the protobuf `Header` of a LogicPkt, without decoding it into owned values.
+//!
+//! The scan accepts what prost's decoder accepts, within [`HeaderLimits`], and refuses groups (row A12). A
+//! property test in `tests/it/codec.rs` holds the two together.
+
+use std::str;
+
+/// Field numbers of `Header` and `Meta`.
+pub(crate) mod field {
+    pub(crate) const COMMAND: u32 = 1;
+    pub(crate) const CHANNEL_ID: u32 = 2;
+    pub(crate) const SEQUENCE: u32 = 3;
+    pub(crate) const FLAG: u32 = 4;
+    pub(crate) const STATUS: u32 = 5;
+    pub(crate) const DEST: u32 = 6;
+    pub(crate) const META: u32 = 7;
+    pub(crate) const META_KEY: u32 = 1;
+    pub(crate) const META_VALUE: u32 = 2;
+    pub(crate) const META_TYPE: u32 = 3;
+}
+
+/// What a header may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderLimits {
+    /// Whole header without the text of its command, bytes. The command is left out because an overlong one is
+    /// answered 103 and not closed upon (rows A9, A14).
+    pub bytes: usize,
+    /// Entries of `meta`; the one after the last allowed ends the scan (row A11).
+    pub metas: usize,
+    /// `dest`, and each key and value of `meta`, bytes.
+    pub string: usize,
+    /// `channelID`, bytes.
+    pub channel_id: usize,
+}
+
+impl HeaderLimits {
+    /// For logic services: the frame limit bounds everything, `dest.channels` alone may hold megabytes.
+    pub const BACKEND: Self = Self { bytes: usize::MAX, metas: 1024, string: usize::MAX, channel_id: 4096 };
+}
+
+/// The header cannot be read; whether its sequence could be does not matter (row A9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Not protobuf, a group, a wrong wire type, or invalid UTF-8.
+    #[error("header is not a protobuf Header")]
+    Malformed,
+    /// More bytes than allowed, or a string longer than allowed.
+    #[error("header or one of its strings is too long")]
+    TooLong,
+    /// More metas than allowed.
+    #[error("too many metas")]
+    TooManyMetas,
+}
+
+/// The fields of a header, borrowed from its bytes. Of a repeated singular field the last one counts (row A13).
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderView<'a> {
+    raw: &'a [u8],
+    /// 1
+    pub command: &'a str,
+    /// 2
+    pub channel_id: &'a str,
+    /// 3
+    pub sequence: u32,
+    /// 4, any value; see `pb::Flag`.
+    pub flag: i32,
+    /// 5, any value; see `pb::Status`.
+    pub status: i32,
+    /// 6
+    pub dest: &'a str,
+    /// Entries of `meta`.
+    pub meta_count: usize,
+    /// Whether one of them is reserved for the gateway.
+    pub has_reserved_meta: bool,
+}
+
+/// One entry of `meta`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetaView<'a> {
+    /// 1
+    pub key: &'a str,
+    /// 2
+    pub value: &'a str,
+    /// 3, any value; readers must not care.
+    pub kind: i32,
+}
+
+impl MetaView<'_> {
+    /// Returns `true` for the keys only the gateway may set (protocol §4.5).
+    pub fn is_reserved(&self) -> bool {
+        self.key == "app" || self.key == "account" || self.is_destination()
+    }
+
+    /// Returns `true` for the `dest.*` keys, which no client ever sees.
+    pub fn is_destination(&self) -> bool {
+        self.key.starts_with("dest.")
+    }
+}
+
+impl<'a> HeaderView<'a> {
+    const fn empty(raw: &'a [u8]) -> Self {
+        HeaderView {
+            raw,
+            command: "",
+            channel_id: "",
+            sequence: 0,
+            flag: 0,
+            status: 0,
+            dest: "",
+            meta_count: 0,
+            has_reserved_meta: false,
+        }
+    }
+
+    /// Reads the whole header once.
+    ///
+    /// # Errors
+    /// [`HeaderError`]; nothing of the header may be used then.
+    pub fn scan(raw: &'a [u8], limits: &HeaderLimits) -> Result<Self, HeaderError> {
+        let mut view = HeaderView::empty(raw);
+        for item in Fields::of(raw) {
+            let item = item?;
+            match item.number {
+                field::COMMAND => view.command = item.text()?,
+                field::CHANNEL_ID => view.channel_id = within(item.text()?, limits.channel_id)?,
+                field::SEQUENCE => view.sequence = item.varint()? as u32,
+                field::FLAG => view.flag = item.varint()? as i32,
+                field::STATUS => view.status = item.varint()? as i32,
+                field::DEST => view.dest = within(item.text()?, limits.string)?,
+                field::META => {
+                    view.meta_count += 1;
+                    if view.meta_count > limits.metas {
+                        return Err(HeaderError::TooManyMetas);
+                    }
+                    let meta = parse_meta(item.bytes()?)?;
+                    within(meta.key, limits.string)?;
+                    within(meta.value, limits.string)?;
+                    view.has_reserved_meta |= meta.is_reserved();
+                }
+                _ => {}
+            }
+        }
+        if raw.len() - view.command.len() > limits.bytes {
+            return Err(HeaderError::TooLong);
+        }
+        Ok(view)
+    }
+
+    /// Its metas in order.
+    pub fn metas(&self) -> impl Iterator<Item = MetaView<'a>> + use<'a> {
+        self.fields().filter(|item| item.number == field::META).filter_map(|item| item.meta())
+    }
+
+    /// The value of the last meta with this key (protocol §4.6).
+    pub fn last_meta(&self, key: &str) -> Option<&'a str> {
+        let [value] = self.last_metas([key]);
+        value
+    }
+
+    /// The values of the last metas with these keys, in one pass: a list of receivers can be megabytes long.
+    pub fn last_metas<const N: usize>(&self, keys: [&str; N]) -> [Option<&'a str>; N] {
+        let mut values = [None; N];
+        for meta in self.metas() {
+            if let Some(position) = keys.iter().position(|key| *key == meta.key) {
+                values[position] = Some(meta.value);
+            }
+        }
+        values
+    }
+
+    /// Its fields as they stand; the scan has shown that they can be read.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
+        Fields::of(self.raw).map_while(Result::ok)
+    }
+
+    /// Bytes of the header.
+    pub fn encoded_len(&self) -> usize {
+        self.raw.len()
+    }
+}
+
+fn within(text: &str, max: usize) -> Result<&str, HeaderError> {
+    if text.len() > max { Err(HeaderError::TooLong) } else { Ok(text) }
+}
+
+fn parse_meta(raw: &[u8]) -> Result<MetaView<'_>, HeaderError> {
+    let mut meta = MetaView::default();
+    for item in Fields::of(raw) {
+        let item = item?;
+        match item.number {
+            field::META_KEY => meta.key = item.text()?,
+            field::META_VALUE => meta.value = item.text()?,
+            field::META_TYPE => meta.kind = item.varint()? as i32,
+            _ => {}
+        }
+    }
+    Ok(meta)
+}
+
+/// One field of a message: its number, its value, and all its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
+    value: Value<'a>,
+    /// Key and value as they stand.
+    pub(crate) raw: &'a [u8],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Value<'a> {
+    Varint(u64),
+    Bytes(&'a [u8]),
+    /// 4 or 8 bytes: no field of ours has this type.
+    Fixed,
+}
+
+impl<'a> Field<'a> {
+    fn varint(&self) -> Result<u64, HeaderError> {
+        if let Value::Varint(value) = self.value { Ok(value) } else { Err(HeaderError::Malformed) }
+    }
+
+    fn bytes(&self) -> Result<&'a [u8], HeaderError> {
+        if let Value::Bytes(bytes) = self.value { Ok(bytes) } else { Err(HeaderError::Malformed) }
+    }
+
+    fn text(&self) -> Result<&'a str, HeaderError> {
+        str::from_utf8(self.bytes()?).map_err(|_| HeaderError::Malformed)
+    }
+
+    /// The field as an entry of `meta`.
+    pub(crate) fn meta(&self) -> Option<MetaView<'a>> {
+        parse_meta(self.bytes().ok()?).ok()
+    }
+}
+
+/// Walks the fields of one message.
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    const fn of(raw: &'a [u8]) -> Self {
+        Fields { rest: raw }
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], HeaderError> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(HeaderError::Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// Base-128 varint of at most ten bytes, the tenth at most 1.
+    fn take_varint(&mut self) -> Result<u64, HeaderError> {
+        let mut value = 0u64;
+        for (position, &byte) in self.rest.iter().take(10).enumerate() {
+            if position == 9 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7F) << (7 * position);
+            if byte < 0x80 {
+                self.rest = &self.rest[position + 1..];
+                return Ok(value);
+            }
+        }
+        Err(HeaderError::Malformed)
+    }
+
+    fn take_field(&mut self) -> Result<Field<'a>, HeaderError> {
+        let start = self.rest;
+        let key = u32::try_from(self.take_varint()?).map_err(|_| HeaderError::Malformed)?;
+        let number = key >> 3;
+        if number == 0 {
+            return Err(HeaderError::Malformed);
+        }
+        let value = match key & 7 {
+            0 => Value::Varint(self.take_varint()?),
+            1 => self.take(8).map(|_| Value::Fixed)?,
+            2 => {
+                let len = usize::try_from(self.take_varint()?).map_err(|_| HeaderError::Malformed)?;
+                Value::Bytes(self.take(len)?)
+            }
+            5 => self.take(4).map(|_| Value::Fixed)?,
+            _ => return Err(HeaderError::Malformed),
+        };
+        Ok(Field { number, value, raw: &start[..start.len() - self.rest.len()] })
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<Field<'a>, HeaderError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.take_field();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
