@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::limits::{Limits, REMEMBERED_RATES};
+use crate::limits::REMEMBERED_RATES;
 
 /// Parts of a table, so that two workers seldom wait for each other.
 const SHARDS: usize = 16;
@@ -80,11 +80,6 @@ struct Shard {
 }
 
 impl RateLimiter {
-    /// For the logins of each account (row B20).
-    pub(crate) fn of_accounts(limits: &Limits) -> Self {
-        Self::new(limits.account_logins_per_second, limits.account_login_burst)
-    }
-
     /// So many per second and key, and at first so many at once. 0 per second: no bound, and no cost.
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         Self::with_room(per_second, burst, REMEMBERED_RATES)

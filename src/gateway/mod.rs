@@ -199,11 +199,12 @@ impl Gateway {
             _watchdog: watchdog,
         };
         let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
+        let accounts = RateLimiter::new(limits.account_logins_per_second, limits.account_login_burst);
         let shared = SharedParts {
             verifier: new_verifier(&config),
             admission: Arc::new(admission),
             by_identity: Arc::default(),
-            gate: Gate { pressure, accounts: Arc::new(RateLimiter::of_accounts(limits)) },
+            gate: Gate { pressure, accounts: Arc::new(accounts) },
             first_channel: numbers.first,
             resolver,
         };

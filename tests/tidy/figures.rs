@@ -5,8 +5,16 @@ use std::fmt::{Display, Formatter, Result};
 
 use super::source::{Source, blank};
 
-/// The parts that are not the gateway proper, each below its directory of `src`.
-const OTHER_PARTS: &[&str] = &["client", "logic", "cli", "certs"];
+/// The parts that are not the gateway proper, each below a directory of its own.
+const OTHER_PARTS: &[&str] = &[
+    "crates/wire",
+    "crates/net",
+    "crates/client",
+    "crates/service",
+    "crates/messenger",
+    "src/cli",
+    "src/certs",
+];
 
 /// The size of one part, without tests.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -118,8 +126,8 @@ impl Display for Figures {
 }
 
 fn part(path: &str) -> &'static str {
-    let directory = path.trim_start_matches("src/").split('/').next();
-    OTHER_PARTS.iter().find(|part| directory == Some(**part)).copied().unwrap_or("gateway proper")
+    let holds = |part: &str| path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'));
+    OTHER_PARTS.iter().find(|part| holds(part)).copied().unwrap_or("gateway proper")
 }
 
 /// Returns `true` if the line ends with a comment that is no doc comment; `code` is the line without it.

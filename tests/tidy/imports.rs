@@ -1,34 +1,41 @@
-//! What may import what: the layers of ARCHITECTURE.md as a table.
+//! What may import what: the layers of ARCHITECTURE.md as a table. Between crates the compiler holds it.
 
-use super::source::{Report, Source};
+use super::source::{Report, Source, root};
+
+/// Each crate below `crates/`, and what it is.
+const CRATES: &[(&str, &str)] = &[
+    ("wire", "frames, packets, headers, dialects, close reasons, messages: bytes in, values out"),
+    (
+        "net",
+        "what both ends of a connection need: names to connections, the socket under QUIC, files, pauses",
+    ),
+    ("client", "the client library"),
+    ("service", "the library for logic services"),
+    ("messenger", "the login and chat services of `gateway dev` and `gateway logic`"),
+];
+
+/// What the gateway's modules name as `crate::…` and is a part of a crate.
+const OF_CRATES: &[&str] = &["congestion", "files", "resolve", "udp", "wire"];
 
 /// Each module of `src/`, and the modules it may name besides itself.
 const ALLOWED: &[(&str, &[&str])] = &[
-    // The two that everything stands on. `limits` names the header limits, which wire declares and enforces.
-    ("wire", &[]),
+    // `limits` names the header limits, which wire declares and enforces.
     ("limits", &["wire"]),
-    ("files", &["limits"]),
     ("clock", &[]),
     ("route", &["limits", "wire"]),
     // Reads a certificate's end with `certs`, which in turn makes the keys that `config` defines.
     ("config", &["certs", "files", "limits", "route", "wire"]),
     ("auth", &["config", "limits", "wire"]),
-    // Backoff and the like: nothing about who is connected.
-    ("net", &[]),
-    // Names and connections: nothing about what is said on them.
-    ("resolve", &["limits"]),
-    ("monitor", &["http_client", "limits", "net", "resolve", "wire"]),
+    ("monitor", &["http_client", "limits", "resolve", "wire"]),
     ("timer", &[]),
-    ("udp", &[]),
     ("http_client", &["limits", "resolve"]),
-    ("congestion", &[]),
     ("faults", &[]),
     ("rate_limit", &["limits"]),
     ("session", &["limits", "monitor", "wire"]),
-    ("discovery", &["config", "http_client", "limits", "monitor", "net", "resolve", "wire"]),
+    ("discovery", &["config", "http_client", "limits", "monitor", "resolve", "wire"]),
     (
         "dispatch",
-        &["config", "discovery", "limits", "monitor", "net", "resolve", "route", "session", "timer", "wire"],
+        &["config", "discovery", "limits", "monitor", "resolve", "route", "session", "timer", "wire"],
     ),
     (
         "handler",
@@ -55,7 +62,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "handler",
             "limits",
             "monitor",
-            "net",
             "rate_limit",
             "session",
             "timer",
@@ -63,9 +69,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    // The other ends of the wire are no parts of the gateway.
-    ("client", &["congestion", "files", "limits", "net", "resolve", "udp", "wire"]),
-    ("logic", &["limits", "net", "wire"]),
     ("certs", &["clock", "config", "files", "limits"]),
     // What fuzzing and measurements reach; nobody names it.
     (
@@ -82,20 +85,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// What each module is, in one line: the second column of the table in ARCHITECTURE.md.
 const WHAT: &[(&str, &str)] = &[
-    ("wire", "frames, packets, headers, dialects, close reasons"),
     ("limits", "bounds, with unit and reason"),
-    ("files", "the one way in which files of people are read"),
     ("clock", "whether the wall clock can be believed"),
     ("route", "the route file, checked"),
     ("config", "the file a person writes, and the checked type the gateway runs with"),
     ("auth", "a token becomes claims, or is refused"),
-    ("net", "what both ends of a connection need"),
-    ("resolve", "from a name to a connection"),
     ("monitor", "counters, readiness, HTTP, events"),
     ("timer", "one timer for all deadlines of a connection or a link"),
-    ("udp", "the socket under QUIC, at both ends"),
     ("http_client", "one HTTP request"),
-    ("congestion", "a QUIC close that leaves although the congestion window is full"),
     ("faults", "faults on demand, for tests"),
     ("rate_limit", "how often somebody may come"),
     ("session", "channels, outgoing queues, pending requests, sign-outs"),
@@ -103,8 +100,6 @@ const WHAT: &[(&str, &str)] = &[
     ("dispatch", "selector, services, dialer, links"),
     ("handler", "what a packet means"),
     ("server", "listeners, the driver, transports"),
-    ("client", "the client library"),
-    ("logic", "the library for logic services, and the embedded ones"),
     ("certs", "development certificates, secrets, keys; what clients would say of a chain"),
     ("internals", "what fuzzing and measurements reach, with a feature of its own"),
     ("worker", "one core's gateway"),
@@ -114,7 +109,25 @@ const WHAT: &[(&str, &str)] = &[
     ("lib", "the list of modules"),
 ];
 
-/// The table of ARCHITECTURE.md.
+/// The table of crates in ARCHITECTURE.md.
+pub fn crate_table() -> String {
+    let mut table = "| crate | what it is | depends on |\n|---|---|---|\n".to_owned();
+    for (name, what) in CRATES {
+        let manifest = root().join("crates").join(name).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(manifest).expect("each crate has a manifest");
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
+        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+        let own: Vec<_> = dependencies
+            .lines()
+            .filter_map(|line| line.strip_prefix("gateway-")?.split(['.', ' ']).next())
+            .collect();
+        let own = if own.is_empty() { "–".to_owned() } else { own.join(", ") };
+        table += &format!("| `crates/{name}` | {what} | {own} |\n");
+    }
+    table
+}
+
+/// The table of modules in ARCHITECTURE.md.
 pub fn table() -> String {
     let mut table = "| module | what it is | may use |\n|---|---|---|\n".to_owned();
     for (module, allowed) in ALLOWED {
@@ -143,7 +156,6 @@ const GATEWAY: &[&str] = &[
     "http_client",
     "limits",
     "monitor",
-    "net",
     "rate_limit",
     "resolve",
     "route",
@@ -157,7 +169,6 @@ const EVERYTHING: &[&str] = &[
     "auth",
     "certs",
     "cli",
-    "client",
     "clock",
     "config",
     "discovery",
@@ -168,9 +179,7 @@ const EVERYTHING: &[&str] = &[
     "handler",
     "http_client",
     "limits",
-    "logic",
     "monitor",
-    "net",
     "rate_limit",
     "resolve",
     "route",
@@ -197,9 +206,8 @@ const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
             "dispatch::selector",
             "monitor::loop_lag",
             "monitor::overload",
-            "net",
             "rate_limit",
-            "resolve::names",
+            "net::resolve::names",
             "session::pending",
         ],
         &["Instant::now", "tokio::spawn", "tokio::task", "tokio::time"],
@@ -268,6 +276,17 @@ pub fn check(sources: &[Source]) -> Report {
     for source in sources {
         let module = source.module();
         let name = if source.path == "src/lib.rs" { "lib" } else { module.first().copied().unwrap_or("lib") };
+        if let Some(name) = source.in_crate() {
+            if !CRATES.iter().any(|(known, _)| *known == name) {
+                let problem = format!("{}: crate {name} is not in the table of tests/tidy", source.path);
+                report.violations.push(problem);
+            }
+            for path in paths(source) {
+                report.examined += 1;
+                forbidden(source, &module, name, &path, &mut report);
+            }
+            continue;
+        }
         let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
             report
                 .violations
@@ -291,7 +310,7 @@ pub fn check(sources: &[Source]) -> Report {
 }
 
 fn is_module(name: &str) -> bool {
-    ALLOWED.iter().any(|(known, _)| *known == name)
+    OF_CRATES.contains(&name) || ALLOWED.iter().any(|(known, _)| *known == name)
 }
 
 fn forbidden(source: &Source, module: &[&str], name: &str, path: &str, report: &mut Report) {

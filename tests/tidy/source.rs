@@ -1,4 +1,4 @@
-//! The sources under `src/`, with comments, literals and tests taken out of the way.
+//! The sources under `src/` and `crates/`, with comments, literals and tests taken out of the way.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ impl Report {
 
 /// One source file.
 pub struct Source {
-    /// Relative to the repository, with forward slashes: `src/wire/frame.rs`.
+    /// Relative to the repository, with forward slashes: `crates/wire/src/frame.rs`.
     pub path: String,
     /// Everything before the tests, with the contents of comments and literals blanked; lines are kept.
     pub code: String,
@@ -40,10 +40,15 @@ impl Source {
         Self { path: path.to_owned(), code, code_after_tests }
     }
 
-    /// The module path: `["wire", "frame"]`; empty for `lib.rs`.
+    /// The crate below `crates/` that it belongs to; none for the gateway itself.
+    pub fn in_crate(&self) -> Option<&str> {
+        self.path.strip_prefix("crates/")?.split('/').next()
+    }
+
+    /// The module path: `["session", "channel"]`, and `["wire", "frame"]` in the crate wire; empty for `lib.rs`.
     pub fn module(&self) -> Vec<&str> {
-        let path = self.path.trim_start_matches("src/").trim_end_matches(".rs");
-        path.split('/').filter(|part| !matches!(*part, "mod" | "lib")).collect()
+        let path = self.path.trim_start_matches("crates/").trim_end_matches(".rs");
+        path.split('/').filter(|part| !matches!(*part, "src" | "mod" | "lib")).collect()
     }
 }
 
@@ -52,10 +57,23 @@ pub fn root() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
-/// Every product source: `src/**/*.rs` without the files of test modules.
+/// What nobody writes.
+const GENERATED: &str = "crates/wire/src/pb.rs";
+
+/// The directories `src` of the gateway and of each crate.
+fn source_directories() -> Vec<PathBuf> {
+    let crates = std::fs::read_dir(root().join("crates")).expect("crates is there");
+    let crates = crates.map(|entry| entry.expect("crates is readable").path().join("src"));
+    [root().join("src")].into_iter().chain(crates).collect()
+}
+
+/// Every product source: the files of each `src` without those of test modules, and without what is generated.
 pub fn sources() -> Vec<Source> {
     let mut files = Vec::new();
-    walk(&root().join("src"), &mut files);
+    for directory in source_directories() {
+        walk(&directory, &mut files);
+    }
+    files.retain(|file| !file.ends_with(GENERATED));
     files.sort();
     let root = root();
     let texts: Vec<(String, String)> = files
@@ -78,9 +96,10 @@ pub fn sources() -> Vec<Source> {
 pub fn all_sources() -> Vec<(String, String)> {
     let root = root();
     let mut files = Vec::new();
-    for directory in ["src", "tests", "examples", "benches", "fuzz/fuzz_targets"] {
+    for directory in ["src", "crates", "tests", "benches", "fuzz/fuzz_targets"] {
         walk(&root.join(directory), &mut files);
     }
+    files.retain(|file| !file.ends_with(GENERATED));
     files.sort();
     let read = |file: &PathBuf| {
         let relative = file.strip_prefix(&root).expect("it was found below the root");
@@ -90,7 +109,7 @@ pub fn all_sources() -> Vec<(String, String)> {
     files.iter().map(read).collect()
 }
 
-/// The modules that a file declares under `#[cfg(test)]` and keeps in files of their own, as paths without `.rs`.
+/// The modules that a file declares for tests, its own or those of other crates, and keeps in files of their own, as paths without `.rs`.
 pub fn test_modules(path: &str, text: &str) -> Vec<String> {
     let directory = match path.rsplit_once('/') {
         Some((directory, "mod.rs" | "lib.rs" | "main.rs")) => directory,
@@ -103,7 +122,8 @@ pub fn test_modules(path: &str, text: &str) -> Vec<String> {
         if let Some(name) = name.filter(|_| is_test) {
             found.push(format!("{directory}/{name}"));
         }
-        is_test = line == "#[cfg(test)]" || (is_test && line.starts_with("#["));
+        is_test = matches!(line, "#[cfg(test)]" | "#[cfg(any(test, feature = \"testing\"))]")
+            || (is_test && line.starts_with("#["));
     }
     found
 }
