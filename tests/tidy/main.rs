@@ -37,6 +37,7 @@ fn product_code_holds_nothing_banned() {
 #[test]
 fn locked_versions_are_above_known_advisories() {
     lock::check_floors(&lock::lock_file()).assert_clean();
+    lock::check_floors(&paper("fuzz/Cargo.lock")).assert_clean();
 }
 
 #[test]
