@@ -46,7 +46,7 @@ bench:
 
 # Looks for frames that are read wrongly; for the other targets see CONTRIBUTING.md
 fuzz:
-    cargo +nightly fuzz run frame -- -max_total_time=150
+    cargo +nightly fuzz run --sanitizer none frame -- -max_total_time=150
 
 # A minute of a flood
 flood:

@@ -13,15 +13,15 @@ fn selector() -> RouteSelector {
     RouteSelector::new(&Route::from_json(route).expect("it is a route"))
 }
 
-fn candidates(selector: &RouteSelector, instances: usize) -> Candidates<usize> {
-    let zone = |number: usize| ["a", "b", "c"][number % 3];
-    Candidates::new(selector, (0..instances).map(|number| (format!("i{number}"), zone(number), number)))
+/// With id, zone and what is chosen.
+fn instances(count: usize) -> Vec<(String, &'static str, usize)> {
+    (0..count).map(|number| (format!("i{number}"), ["a", "b", "c"][number % 3], number)).collect()
 }
 
 #[divan::bench(args = INSTANCES)]
-fn lookup(bencher: Bencher<'_, '_>, instances: usize) {
+fn lookup(bencher: Bencher<'_, '_>, count: usize) {
     let selector = selector();
-    let candidates = candidates(&selector, instances);
+    let candidates = Candidates::new(&selector, instances(count));
     bencher.bench_local(|| {
         selector.lookup(black_box("x_im"), black_box("alice"), &candidates).map(|choice| *choice.item)
     });
@@ -29,7 +29,8 @@ fn lookup(bencher: Bencher<'_, '_>, instances: usize) {
 
 /// Whenever an instance comes or goes.
 #[divan::bench(args = INSTANCES)]
-fn new_candidates(bencher: Bencher<'_, '_>, instances: usize) {
+fn new_candidates(bencher: Bencher<'_, '_>, count: usize) {
     let selector = selector();
-    bencher.bench_local(|| candidates(&selector, black_box(instances)));
+    let new = |instances| Candidates::new(&selector, instances);
+    bencher.with_inputs(|| instances(count)).bench_local_values(new);
 }

@@ -256,10 +256,12 @@ fn seconds(claim: &Value) -> Result<u64, TokenError> {
     }
 }
 
-/// A derived reader takes a JSON array for a struct, by position; a token's parts are objects and nothing else.
+/// A derived reader takes a JSON array for a struct, by position, and passes over a field it does not know without looking
+/// whether it is UTF-8; a token's parts are objects in UTF-8 and nothing else.
 fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
-    let first = json.iter().find(|byte| !byte.is_ascii_whitespace())?;
-    if *first == b'{' { serde_json::from_slice(json).ok() } else { None }
+    let json = std::str::from_utf8(json).ok()?;
+    let first = json.bytes().find(|byte| !byte.is_ascii_whitespace())?;
+    if first == b'{' { serde_json::from_str(json).ok() } else { None }
 }
 
 /// Tells a field that is `null` from one that is absent.
@@ -309,12 +311,17 @@ mod tests {
         verifier().with_leeway(Duration::ZERO).verify(token, NOW, MAX_TOKEN, MAX_ACCOUNT)
     }
 
-    fn encode(text: &str) -> String {
+    fn encode(text: impl AsRef<[u8]>) -> String {
         URL_SAFE_NO_PAD.encode(text)
     }
 
     /// A token of any header and claims, signed with a secret under an algorithm.
-    fn signed(header: &str, claims: &str, secret: &[u8], algorithm: Algorithm) -> String {
+    fn signed(
+        header: impl AsRef<[u8]>,
+        claims: impl AsRef<[u8]>,
+        secret: &[u8],
+        algorithm: Algorithm,
+    ) -> String {
         let message = format!("{}.{}", encode(header), encode(claims));
         let key = EncodingKey::from_secret(secret);
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, algorithm).unwrap();
@@ -348,6 +355,20 @@ mod tests {
         let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default());
         let claims = verifier.verify(&lasting, now, MAX_TOKEN, MAX_ACCOUNT).unwrap();
         assert!((59..=60).contains(&(claims.exp - now)), "{}", claims.exp - now);
+    }
+
+    #[test]
+    fn a_part_that_is_not_utf_8_is_refused_also_where_it_would_not_be_read() {
+        let (header, claims) =
+            (r#"{"alg":"HS256","x":""#, r#"{"acc":"alice","app":"x_im","exp":1800000000,"x":""#);
+        let part = |text: &str, value: &[u8]| [text.as_bytes(), value, b"\"}"].concat();
+        let verified = |of_header: &[u8], of_claims: &[u8]| {
+            let (header, claims) = (part(header, of_header), part(claims, of_claims));
+            verify(&signed(header, claims, SECRET, Algorithm::HS256)).map(|claims| claims.account)
+        };
+        assert_eq!(verified(b"y", b"y"), Ok("alice".to_owned()));
+        assert_eq!(verified(b"\xFF", b"y"), Err(TokenError::Format));
+        assert_eq!(verified(b"y", b"\xFF"), Err(TokenError::Claims));
     }
 
     #[test]

@@ -124,7 +124,8 @@ fn key_text(path: &[String]) -> String {
             if !text.is_empty() {
                 text.push('.');
             }
-            text.push_str(&one_line(part));
+            // An empty key is shown as TOML writes it.
+            text.push_str(&if part.is_empty() { "\"\"".to_owned() } else { one_line(part) });
         }
     }
     text
@@ -166,9 +167,7 @@ fn variable_error(name: &str, problem: &str) -> ConfigError {
 
 fn override_layer(variable: &str, text: &str) -> Result<Layer, ConfigError> {
     let path = variable.strip_prefix(PREFIX).unwrap_or(variable).to_lowercase().replace("__", ".");
-    let Some((section, key)) =
-        path.rsplit_once('.').filter(|(section, _)| !section.contains('.') || NESTED.contains(section))
-    else {
+    let Some((section, key)) = path.rsplit_once('.').filter(|(section, key)| is_setting(section, key)) else {
         let problem = "names no setting; allowed is GATEWAY__SECTION__KEY";
         return Err(variable_error(variable, problem));
     };
@@ -194,6 +193,11 @@ fn override_layer(variable: &str, text: &str) -> Result<Layer, ConfigError> {
         .fold(innermost, |inner, name| Value::from(Dict::from([(name.to_owned(), inner)])));
     let values = tree.into_dict().unwrap_or_default();
     Ok(Layer { name: format!("{VARIABLE}{variable}"), values })
+}
+
+/// Returns `true` if settings may have such a name.
+fn is_setting(section: &str, key: &str) -> bool {
+    !section.is_empty() && !key.is_empty() && (!section.contains('.') || NESTED.contains(&section))
 }
 
 /// How the text of a variable is read. Text is the rule, so that `007` stays `007`.

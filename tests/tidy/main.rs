@@ -43,6 +43,7 @@ fn doc_comments_state() {
 #[test]
 fn locked_versions_are_above_known_advisories() {
     lock::check_floors(&lock::lock_file()).assert_clean();
+    lock::check_floors(&paper("fuzz/Cargo.lock")).assert_clean();
 }
 
 #[test]

@@ -181,6 +181,8 @@ fn f6_a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
     assert!(message.starts_with("bogus: is not a known key; allowed are gateway, quic,"), "{message}");
     let message = home.refused(&format!("{text}\n[\"bo\\ngus\"]\na = 1\n"), &[]);
     assert!(message.starts_with("bo?gus: is not a known key"), "{message}");
+    let message = home.refused(&format!("\"\" = 1\n{text}"), &[]);
+    assert!(message.starts_with("\"\": is not a known key"), "{message}");
 
     let route = shipped("route.json");
     let mut planted = 0;
@@ -252,6 +254,8 @@ fn the_instance_list_is_replaced_whole(#[case] list: &str) {
 #[rstest]
 #[case("GATEWAY__GATEWAY", "x", "GATEWAY__GATEWAY: names no setting; allowed is GATEWAY__SECTION__KEY")]
 #[case("GATEWAY__A__B__C", "x", "names no setting")]
+#[case("GATEWAY____ID", "x", "names no setting")]
+#[case("GATEWAY__TCP__", "x", "names no setting")]
 #[case(
     "GATEWAY__GATEWAY__IDS",
     "x",
