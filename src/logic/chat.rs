@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message as _;
 
-use crate::logic::directory::{AccountKey, Directory, MAX_ACCOUNT};
+use crate::logic::account::{AccountKey, MAX_ACCOUNT};
+use crate::logic::directory::Directory;
 use crate::logic::links::Target;
 use crate::logic::message;
 use crate::logic::request::Request;

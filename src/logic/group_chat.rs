@@ -7,8 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 
+use crate::logic::account::AccountKey;
 use crate::logic::chat::Chat;
-use crate::logic::directory::{AccountKey, Location};
+use crate::logic::directory::Location;
 use crate::logic::groups::{Change, GroupError};
 use crate::logic::links::{Links, Push, Target};
 use crate::logic::message;

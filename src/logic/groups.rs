@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use crate::limits::KIB;
-use crate::logic::directory::{AccountKey, DirectoryFull, MAX_ACCOUNT};
+use crate::logic::account::{AccountKey, MAX_ACCOUNT};
 use crate::wire::pb::{self, Status};
 
 /// How many groups there may be. Beyond it creating and joining are refused: a group is never forgotten while it
@@ -90,12 +90,6 @@ impl GroupError {
             }
             Self::GroupFull | Self::TooManyGroups | Self::ServiceFull => Status::SystemException,
         }
-    }
-}
-
-impl From<DirectoryFull> for GroupError {
-    fn from(_: DirectoryFull) -> Self {
-        Self::ServiceFull
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::logic::directory::AccountKey;
+use crate::logic::account::AccountKey;
 use crate::wire::pb;
 
 /// What a message costs beside its text, bytes: the record, two index entries, and their share of the maps.

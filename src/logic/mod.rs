@@ -26,6 +26,7 @@
 //! # std::io::Result::Ok(())
 //! ```
 
+mod account;
 mod channel_queues;
 pub mod chat;
 pub mod directory;
