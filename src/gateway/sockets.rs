@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::warn;
 
-use super::StartError;
+use super::start_error::StartError;
 
 /// Pending connections of a TCP listener (row D3).
 const BACKLOG: i32 = 1024;
@@ -251,19 +251,6 @@ fn bind_alone<S: ListeningSocket>(setting: &'static str, address: SocketAddr) ->
         }
     }
     Err(StartError::Bind { setting, address, error })
-}
-
-/// What went wrong and what to do, in words.
-pub(super) fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "the address is in use by another process; stop it, or choose another port".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "not permitted; ports below 1024 need privileges, choose a higher one".to_owned()
-        }
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]
