@@ -5,6 +5,7 @@
 //! * [`wire`]: bytes to frame to packet to header, and back. No I/O, no clock.
 //! * [`limits`]: every number that bounds something, with its unit and its reason.
 //! * [`files`], [`clock`]: how every file that somebody hands over is read; whether the clock can be believed.
+//! * `keys`: PEM, and the keys of QUIC.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
 //! * `rate_limit`: how often somebody may come. Pure.
@@ -40,6 +41,7 @@ pub mod http_client;
 #[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod internals;
+mod keys;
 pub mod limits;
 pub mod logic;
 pub mod monitor;
