@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! * [`wire`]: bytes to frame to packet to header, and back. No I/O, no clock.
-//! * [`limits`]: every number that bounds something, with its unit and its reason.
+//! * [`limits`]: what operators can set and what peers may take, with its unit and its reason.
 //! * [`files`], [`clock`]: how every file that somebody hands over is read; whether the clock can be believed.
 //! * `keys`: PEM, and the keys of QUIC.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;

@@ -7,9 +7,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::warn;
 
 use super::start_error::StartError;
-
-/// Pending connections of a TCP listener (row D3).
-const BACKLOG: i32 = 1024;
+use crate::limits::LISTEN_BACKLOG;
 
 /// Asked for both directions of a UDP socket; the kernel grants what it allows. Its default holds fewer than 200
 /// small datagrams.
@@ -41,7 +39,7 @@ impl ListeningSocket for TcpListener {
         socket.set_reuse_address(true)?;
         prepare(&socket, address, sharing)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(LISTEN_BACKLOG)?;
         Ok(socket.into())
     }
 
