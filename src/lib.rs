@@ -4,8 +4,9 @@
 //! In reading order:
 //!
 //! * [`wire`]: bytes to frame to packet to header, and back. No I/O, no clock.
-//! * [`limits`]: every number that bounds something, with its unit and its reason.
+//! * [`limits`]: what operators can set and what peers may take, with its unit and its reason.
 //! * [`clock`]: whether the wall clock can be believed.
+//! * `keys`: PEM, and the keys of QUIC.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
@@ -36,6 +37,7 @@ pub mod http_client;
 #[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod internals;
+mod keys;
 pub mod limits;
 pub mod monitor;
 mod rate_limit;

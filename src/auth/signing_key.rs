@@ -6,8 +6,8 @@ use aws_lc_rs::signature::{
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
-use crate::config::pem::only_section;
-use crate::config::{Auth, ExpectedClaims, Label, PemError, PublicKey, Secret};
+use crate::config::{Auth, ExpectedClaims, PublicKey, Secret};
+use crate::keys::pem::{Label, PemError, only_section};
 
 /// A key that signs tokens under one algorithm, with what a gateway needs to verify them.
 #[derive(Clone)]

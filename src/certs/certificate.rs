@@ -8,7 +8,14 @@ use rcgen::{
 };
 use rustls::pki_types::ServerName;
 
-use super::{CertsError, DAY, LOCAL_NAMES, NewFile, name};
+use super::error::CertsError;
+use super::name;
+use super::new_file::NewFile;
+
+/// What every server certificate is valid for, beside the names asked for.
+pub const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Life of a server certificate: the most that all clients accept.
 const SERVER_LIFE: Duration = Duration::from_secs(825 * DAY.as_secs());

@@ -6,6 +6,9 @@
 
 mod certificate;
 mod chain;
+mod error;
+pub mod name;
+mod new_file;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,33 +22,14 @@ use rcgen::{Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use self::certificate::{new_authority, new_server, subject_names};
+pub use self::certificate::LOCAL_NAMES;
+use self::certificate::{DAY, new_authority, new_server, subject_names};
 pub use self::chain::{ChainError, ChainWarning, inspect, not_after};
-use crate::clock::{self, ClockError};
-use crate::config::pem::{self, Label, PemError};
-use crate::config::{NoRandomness, QuicKeys};
-use crate::files::{self, FileError};
-
-/// Names of the files inside their directory.
-pub mod name {
-    /// Certificate of the CA: what clients trust.
-    pub const CA: &str = "ca.pem";
-    /// Its key.
-    pub const CA_KEY: &str = "ca.key";
-    /// Certificate of the server, signed by the CA.
-    pub const SERVER: &str = "server.pem";
-    /// Its key.
-    pub const SERVER_KEY: &str = "server.key";
-    /// Secret of HS256 tokens.
-    pub const JWT_SECRET: &str = "jwt.secret";
-    /// See [`QuicKeys`](crate::config::QuicKeys).
-    pub const QUIC_KEYS: &str = "quic.keys";
-}
-
-/// What every server certificate is valid for, beside the names asked for.
-pub const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub use self::error::CertsError;
+use self::new_file::NewFile;
+use crate::keys::pem::{self, Label, PemError};
+use crate::keys::{NoRandomness, QuicKeys};
+use crate::{clock, files};
 
 /// [`ensure`] remakes a certificate that has less than this left.
 const RENEW_BEFORE: Duration = Duration::from_secs(7 * DAY.as_secs());
@@ -54,61 +38,6 @@ const RENEW_BEFORE: Duration = Duration::from_secs(7 * DAY.as_secs());
 const SECRET_LEN: usize = 32;
 
 const LOCK: &str = ".lock";
-
-/// Why the files could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum CertsError {
-    /// The directory or a file in it cannot be read or written.
-    #[error("{}: {error}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// What begins now would have ended long ago.
-    #[error(transparent)]
-    Clock(#[from] ClockError),
-    /// A file cannot be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// One half of a pair is there without the other.
-    #[error("{} is there without {}; bring it back, or move what is there away", present.display(), missing.display())]
-    HalfPair {
-        /// The file that is there.
-        present: PathBuf,
-        /// The file that is not.
-        missing: PathBuf,
-    },
-    /// Both pairs are there, and a client that trusts the CA would refuse the server.
-    #[error("{} does not verify under {}; move the one that is wrong away, with its key: what is missing is made", server.display(), ca.display())]
-    Unrelated {
-        /// Certificate of the server.
-        server: PathBuf,
-        /// Certificate of the CA.
-        ca: PathBuf,
-    },
-    /// A name that no certificate can hold.
-    #[error("{0:?} is no name for a certificate; allowed are host names and IP addresses")]
-    Name(String),
-    /// The CA's files cannot be used to sign.
-    #[error("{} cannot be used to sign: {error}; move certificate and key of that CA away, and new ones are made", path.display())]
-    Authority {
-        /// Certificate or key of the CA.
-        path: PathBuf,
-        /// Why not.
-        error: rcgen::Error,
-    },
-    /// A password would be needed.
-    #[error("{} holds an encrypted key; allowed is one without a password, as `openssl pkey` writes", .0.display())]
-    Encrypted(PathBuf),
-    /// The certificate could not be made.
-    #[error("the certificate could not be made: {0}")]
-    Certificate(rcgen::Error),
-    /// See there.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-}
 
 /// What was done.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -155,25 +84,6 @@ pub fn ensure(dir: &Path) -> Result<Report, CertsError> {
     job.keep_or_make(ca, server, subject_names(&[])?)?;
     job.make_secrets(false)?;
     Ok(job.report)
-}
-
-/// A file that is to be written.
-struct NewFile {
-    name: &'static str,
-    text: String,
-    mode: u32,
-}
-
-impl NewFile {
-    /// For everybody to read.
-    fn public(name: &'static str, text: String) -> Self {
-        Self { name, text, mode: 0o644 }
-    }
-
-    /// For its owner alone.
-    fn secret(name: &'static str, text: String) -> Self {
-        Self { name, text, mode: 0o600 }
-    }
 }
 
 /// One run over a directory, under its lock.

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
-use super::check::Checker;
+use super::checker::Checker;
 use super::error::ConfigError;
 use super::public_key::{KeyKind, PublicKey};
-use super::secret::SecretKeys;
-use super::{Auth, ExpectedClaims, Secret};
+use super::secret::{Secret, SecretKeys};
 use crate::files;
 use crate::limits::MAX_TOKEN_LEEWAY;
 
@@ -23,6 +22,28 @@ const KEYS: SecretKeys = SecretKeys {
     file: "auth.secret_file",
     allowed: "allowed is a file with the secret that signs tokens",
 };
+
+/// How tokens are verified: exactly one algorithm (row B10).
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// HMAC with a shared secret.
+    Hs256(Secret),
+    /// RSA (PKCS#1 v1.5, SHA-256).
+    Rs256(PublicKey),
+    /// ECDSA on P-256 with SHA-256.
+    Es256(PublicKey),
+    /// Ed25519.
+    EdDsa(PublicKey),
+}
+
+/// Claims a token must have when they are set here; what is not set is not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExpectedClaims {
+    /// `iss` must be this string.
+    pub issuer: Option<String>,
+    /// `aud` must be this string, or a list of strings that has it.
+    pub audience: Option<String>,
+}
 
 impl Checker<'_> {
     /// The algorithm with its key. A secret and a public key exclude each other: the algorithm says which it is.

@@ -5,26 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checked::{Config, Log, LogFormat, Quic, Tls};
+use super::checker::Checker;
 use super::error::ConfigError;
-use super::file::{self, File};
-use super::sources::Sources;
-use super::{Config, Instance, Log, LogFormat, Options, Quic, QuicKeys, Tls, bounds, read};
+use super::file;
+use super::instances::{Instance, MAX_NAME};
+use super::{bounds, read};
 use crate::files;
+use crate::keys::QuicKeys;
 use crate::limits::{DRAIN_WINDOW, MAX_WORKERS};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
-
-/// Longest gateway id and longest service or instance name, bytes.
-pub(super) const MAX_NAME: usize = 64;
-
-/// A file being checked, with what is needed to say where its values come from.
-pub(super) struct Checker<'a> {
-    pub(super) file: &'a File,
-    pub(super) sources: &'a Sources,
-    pub(super) options: &'a Options,
-    /// What is allowed but worth a word.
-    pub(super) warnings: Vec<String>,
-}
 
 impl Checker<'_> {
     /// Checks everything, and reads the files that are named.
@@ -78,10 +69,6 @@ impl Checker<'_> {
             log,
             limits: self.file.limits.clone(),
         })
-    }
-
-    pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        self.sources.error(key, problem)
     }
 
     fn check_gateway_id(&self) -> Result<(), ConfigError> {

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::check::Checker;
+use super::checker::Checker;
 use super::error::ConfigError;
 use super::http_target::{HttpTarget, TargetParts};
+use super::instances::{Instance, is_host_and_port};
 use super::secret::SecretKeys;
-use super::{Instance, is_host_and_port};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 

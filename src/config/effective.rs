@@ -6,11 +6,9 @@ use toml::{Table, Value};
 
 use super::error::ConfigOrigin;
 use super::events;
-use super::file::File;
+use super::file::{File, is_secret};
+use super::secret::MASK;
 use super::sources::Sources;
-
-/// What stands in place of a secret.
-pub(super) const MASK: &str = "***";
 
 /// Column of the sources, where values are short enough.
 const SOURCE_COLUMN: usize = 44;
@@ -101,11 +99,6 @@ impl Setting {
         };
         Self { section, key, value, origin }
     }
-}
-
-/// Settings whose values are shown nowhere.
-pub(super) fn is_secret(key: &str) -> bool {
-    matches!(key, "auth.secret" | "discovery.consul.token" | "events.webhook_token")
 }
 
 impl fmt::Display for Effective {

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::check::Checker;
-use super::effective::MASK;
+use super::checker::Checker;
 use super::error::ConfigError;
 use super::http_target::{HttpTarget, TargetParts};
-use super::secret::SecretKeys;
+use super::secret::{MASK, SecretKeys};
 
 /// Longest URL, bytes.
 const MAX_URL: usize = 2048;

@@ -355,3 +355,8 @@ const fn one() -> u64 {
 fn x_im() -> String {
     "x_im".to_owned()
 }
+
+/// Settings whose values are shown nowhere.
+pub(super) fn is_secret(key: &str) -> bool {
+    matches!(key, "auth.secret" | "discovery.consul.token" | "events.webhook_token")
+}

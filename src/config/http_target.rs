@@ -7,10 +7,9 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::Secret;
-use super::check::Checker;
+use super::checker::Checker;
 use super::error::ConfigError;
-use super::secret::SecretKeys;
+use super::secret::{Secret, SecretKeys};
 use crate::files;
 
 /// Where systems keep the certificates they trust: Debian, Red Hat, SUSE, and macOS and Alpine.

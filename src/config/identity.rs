@@ -7,10 +7,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::check::Checker;
+use super::checker::Checker;
 use super::error::ConfigError;
-use super::pem::{self, Label, PemError};
-use super::{TlsIdentity, read};
+use super::read;
+use crate::keys::pem::{self, Label, PemError};
 use crate::{certs, files};
 
 const CERT: &str = "tls.cert";
@@ -20,6 +20,23 @@ const KEY: &str = "tls.key";
 const CHAIN: &str = "allowed is a PEM chain, leaf first";
 
 const KEY_ALLOWED: &str = "allowed is PEM: PKCS#8, SEC1 or PKCS#1";
+
+/// A certificate chain and its private key.
+#[derive(Debug)]
+pub struct TlsIdentity {
+    /// Leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Of the leaf.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl TlsIdentity {
+    /// The second since 1970 after which the first certificate of the chain is no longer valid; none if one cannot be
+    /// read.
+    pub fn not_after(&self) -> Option<i64> {
+        certs::not_after(&self.chain)
+    }
+}
 
 impl Checker<'_> {
     /// Reads the identity of the encrypted listeners.

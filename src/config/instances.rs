@@ -3,11 +3,29 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use super::check::{Checker, MAX_NAME};
+use super::checker::Checker;
 use super::error::ConfigError;
-use super::{Instance, file};
+use super::file;
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
+
+/// Longest gateway id and longest service or instance name, bytes.
+pub(super) const MAX_NAME: usize = 64;
+
+/// One process of a logic service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The service it belongs to: `login`, `chat`, …
+    pub service: String,
+    /// Unique within the service; the sort key of the selector.
+    pub id: String,
+    /// `host:port`, resolved when dialled.
+    pub address: String,
+    /// A zone of the route file.
+    pub zone: String,
+    /// What it speaks.
+    pub dialect: Dialect,
+}
 
 impl Checker<'_> {
     /// The static list, checked.

@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey as Parsed;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::pem::{Label, PemError, only_section};
+use crate::keys::pem::{Label, PemError, only_section};
 
 /// Shortest RSA modulus, bits: what is shorter can be factored within reach of the time keys live.
 const MIN_RSA_BITS: usize = 2048;

@@ -4,10 +4,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::check::Checker;
+use super::checker::Checker;
 use super::error::ConfigError;
 use super::read;
 use crate::files::{self, FileError};
+
+/// What stands in place of a secret.
+pub(super) const MASK: &str = "***";
 
 /// Bytes that never appear in a log or a dump.
 #[derive(Clone, PartialEq, Eq)]

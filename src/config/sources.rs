@@ -7,9 +7,8 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::effective::is_secret;
 use super::error::{ConfigError, ConfigOrigin};
-use super::file::File;
+use super::file::{File, is_secret};
 use crate::limits::Limits;
 
 /// What every override in the environment begins with; the rest is `SECTION__KEY`.

@@ -2,70 +2,15 @@
 //! date; each worker follows the feed and nobody knows which source it is.
 
 pub(crate) mod consul;
+mod context;
+mod feed;
+mod source;
 mod static_list;
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-use crate::config::{Config, Instance};
-use crate::monitor::metrics::Metrics;
-use crate::monitor::readiness::Readiness;
-use crate::resolve::Resolver;
-
-/// Every instance that is known now, of all services, sorted by service and id.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// No two have the same service and id.
-    pub instances: Vec<Instance>,
-}
-
-/// The newest snapshot, and word of the next. Clones follow independently; a source that has ended leaves its last word.
-pub type Feed = watch::Receiver<Arc<Snapshot>>;
-
-/// The gateway as its source of instances sees it.
-pub(crate) struct DiscoveryContext {
-    pub(crate) config: Arc<Config>,
-    pub(crate) metrics: Metrics,
-    pub(crate) readiness: Arc<Readiness>,
-    pub(crate) listening: BoundPorts,
-    pub(crate) resolver: Resolver,
-    /// Begins the drain, once the source has said goodbye.
-    pub(crate) drain: CancellationToken,
-}
-
-/// The ports that were bound.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BoundPorts {
-    pub(crate) tcp: Option<u16>,
-    pub(crate) tls: Option<u16>,
-    pub(crate) quic: Option<u16>,
-    pub(crate) monitor: Option<SocketAddr>,
-}
-
-/// The source could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoveryStartError {
-    /// The settings name an agent that cannot be asked.
-    #[error("{0}")]
-    Agent(String),
-    /// No thread or event queue could be had.
-    #[error("discovery: no thread of its own could be started: {0}")]
-    Thread(#[from] io::Error),
-}
-
-/// Owns the source. Dropping it ends the source at once.
-#[derive(Debug)]
-pub(crate) struct Discovery {
-    feed: Feed,
-    leave: CancellationToken,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) use self::context::{BoundPorts, DiscoveryContext};
+pub use self::feed::{Feed, Snapshot};
+pub(crate) use self::source::Discovery;
+pub use self::source::DiscoveryStartError;
 
 impl Discovery {
     /// Starts the configured source.
@@ -76,32 +21,6 @@ impl Discovery {
         match &context.config.consul {
             Some(consul) => consul::start(consul, &context),
             None => Ok(static_list::start(&context)),
-        }
-    }
-
-    /// Instead of the configured source: nobody is told of the gateway.
-    pub(crate) fn given(feed: Feed, context: DiscoveryContext) -> Self {
-        Self { feed, leave: context.drain, stop: CancellationToken::new(), thread: None }
-    }
-
-    /// What the source knows.
-    pub(crate) fn feed(&self) -> Feed {
-        self.feed.clone()
-    }
-
-    /// Cancelled, it begins the drain: the source takes this gateway's entry out first, if there is one, and has about
-    /// a second for it.
-    pub(crate) fn leave(&self) -> CancellationToken {
-        self.leave.clone()
-    }
-}
-
-impl Drop for Discovery {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook; there is nothing left to end.
-            let _ = thread.join();
         }
     }
 }

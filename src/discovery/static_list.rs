@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Discovery, DiscoveryContext, Snapshot};
+use super::context::DiscoveryContext;
+use super::feed::Snapshot;
+use super::source::Discovery;
 
 /// A feed of the listed instances for ever.
 pub(super) fn start(context: &DiscoveryContext) -> Discovery {

@@ -12,9 +12,10 @@ use crate::dispatch::health::{Health, HealthEvent, Rule, Standing, Transition};
 use crate::dispatch::queue::{LinkQueue, Payload, Progress, QueueBounds};
 use crate::dispatch::zones::LinkPresence;
 use crate::monitor::metrics::LinkMetrics;
+use crate::session::channel::Ticket;
 use crate::session::local_waker::LocalWaker;
-use crate::session::pending::{InstanceKey, Load, Ticket};
-use crate::session::signouts::SignOut;
+use crate::session::pending::{InstanceKey, Load};
+use crate::session::signout::SignOut;
 use crate::wire::packet::Encoded;
 
 /// How a link ends whose instance has left.

@@ -7,9 +7,8 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::session::channel::Channel;
+use crate::session::channel::{Channel, Ticket};
 use crate::session::channels::{Channels, PARTS};
-use crate::session::pending::Ticket;
 use crate::session::spare;
 
 /// See the module. They stand in the tables of their channels until they are answered.

@@ -45,11 +45,12 @@ use crate::monitor::metrics::{
 };
 use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
-use crate::session::channel::{Channel, ChannelState};
+use crate::session::channel::{Channel, ChannelState, Ticket};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;
-use crate::session::pending::{RequestStage, Ticket};
-use crate::session::signouts::{Placed, SignOut, SignOuts};
+use crate::session::pending::RequestStage;
+use crate::session::signout::SignOut;
+use crate::session::signouts::{Placed, SignOuts};
 use crate::session::signouts_by_identity::{Relogin, UnderWay};
 use crate::wire::close::CloseReason;
 use crate::wire::command;

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 
-use crate::session::pending::{InstanceKey, RequestStage, Ticket};
-use crate::session::signouts::SignOut;
+use crate::session::channel::Ticket;
+use crate::session::pending::{InstanceKey, RequestStage};
+use crate::session::signout::SignOut;
 use crate::session::spare;
 use crate::wire::packet::Encoded;
 

@@ -3,8 +3,9 @@
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 
+use super::addresses::Addresses;
 use super::sockets::{self, SocketGroups};
-use super::{Addresses, StartError};
+use super::start_error::StartError;
 use crate::config::Config;
 use crate::monitor::http::MonitorServer;
 use crate::monitor::metrics::Metrics;

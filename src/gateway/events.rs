@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::StartError;
 use super::shared_parts::certificate;
+use super::start_error::StartError;
 use crate::config::{Config, TlsIdentity, Webhook};
 use crate::http_client::{Endpoint, EndpointError};
 use crate::monitor::events::sender::{Duties, WebhookSender};

@@ -2,8 +2,7 @@
 //! tests.
 
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -13,12 +12,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
 use crate::config::Config;
-use crate::discovery::{self, BoundPorts, Discovery, Feed};
+use crate::discovery::{self, Discovery, Feed};
 use crate::handler::Gate;
-use crate::http_client::EndpointError as WebhookError;
 use crate::limits::{EVENTS_FLUSH, HURRY};
 use crate::monitor::events::event::{Event, Severity};
-use crate::monitor::events::sender::{self, WebhookSender};
+use crate::monitor::events::sender::WebhookSender;
 use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::http::MonitorServer;
 use crate::monitor::memory::MemoryBudget;
@@ -32,39 +30,22 @@ use crate::server::quic::QuicEndpointError;
 use crate::server::steering::WorkerSlot;
 use crate::worker::{self, AtWork, WorkerPlan};
 
+pub use self::addresses::Addresses;
 use self::bound::BoundSockets;
 use self::events::start_courier;
 use self::open_files::open_file_limit;
 use self::shared_parts::{SharedParts, new_metrics, new_verifier, watch};
+pub use self::start_error::StartError;
 pub use self::state::StateError;
 
+mod addresses;
 mod bound;
 mod events;
 mod open_files;
 mod shared_parts;
 mod sockets;
+mod start_error;
 mod state;
-
-/// Where a running gateway can be reached; with port 0 in the configuration, the ports that were chosen.
-#[derive(Debug, Clone, Default)]
-pub struct Addresses {
-    /// UDP.
-    pub quic: Vec<SocketAddr>,
-    /// Plain TCP.
-    pub tcp: Vec<SocketAddr>,
-    /// TLS on TCP.
-    pub tls: Vec<SocketAddr>,
-    /// HTTP: `/health`, `/ready`, `/metrics`.
-    pub monitor: Option<SocketAddr>,
-}
-
-impl Addresses {
-    fn listening(&self) -> BoundPorts {
-        let port = |bound: &[SocketAddr]| bound.first().map(SocketAddr::port);
-        let [tcp, tls, quic] = [&self.tcp, &self.tls, &self.quic].map(|bound| port(bound));
-        BoundPorts { tcp, tls, quic, monitor: self.monitor }
-    }
-}
 
 /// What a gateway may be given beside its configuration; by default, what the configuration says.
 #[derive(Debug, Default)]
@@ -73,39 +54,6 @@ pub struct Parts {
     pub feed: Option<Feed>,
     /// How names become addresses: by default as the system says.
     pub resolver: Resolver,
-}
-
-/// The gateway could not start. Nothing of it is left running.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("{setting}: cannot listen on {address}: {}", sockets::explain(error))]
-    Bind {
-        /// The key of the configuration.
-        setting: &'static str,
-        /// The address it holds.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
-    /// The machine gave no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    /// The clock is wrong, or what must not be forgotten cannot be written down.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The monitor could not start.
-    #[error(transparent)]
-    Monitor(#[from] crate::monitor::http::MonitorStartError),
-    /// The source of instances could not start.
-    #[error(transparent)]
-    Discovery(#[from] discovery::DiscoveryStartError),
-    /// Nobody would look after events.
-    #[error(transparent)]
-    Events(#[from] sender::SenderStartError),
-    /// The webhook has an address or roots that are of no use.
-    #[error("events.webhook: {0}")]
-    Webhook(WebhookError),
 }
 
 /// A running gateway. Dropping it ends it at once; [`Gateway::drain`] ends it orderly.
@@ -373,17 +321,4 @@ fn discover(given: Option<Feed>, context: discovery::DiscoveryContext) -> Result
         Some(feed) => Discovery::given(feed, context),
         None => Discovery::start(context)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::monitor::http;
-
-    #[test]
-    fn a_monitor_that_cannot_start_is_reported_once() {
-        let cause = http::MonitorStartError::Listener(io::Error::other("no such luck"));
-        let text = format!("{:#}", anyhow::Error::from(StartError::from(cause)));
-        assert_eq!(text, "monitor.listen: the socket cannot be used: no such luck");
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::auth::Verifier;
 use crate::config::{Config, TlsIdentity};
 use crate::handler::Gate;

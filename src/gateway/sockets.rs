@@ -6,10 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::warn;
 
-use super::StartError;
-
-/// Pending connections of a TCP listener (row D3).
-const BACKLOG: i32 = 1024;
+use super::start_error::StartError;
+use crate::limits::LISTEN_BACKLOG;
 
 /// Asked for both directions of a UDP socket; the kernel grants what it allows. Its default holds fewer than 200
 /// small datagrams.
@@ -41,7 +39,7 @@ impl ListeningSocket for TcpListener {
         socket.set_reuse_address(true)?;
         prepare(&socket, address, sharing)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(LISTEN_BACKLOG)?;
         Ok(socket.into())
     }
 
@@ -251,19 +249,6 @@ fn bind_alone<S: ListeningSocket>(setting: &'static str, address: SocketAddr) ->
         }
     }
     Err(StartError::Bind { setting, address, error })
-}
-
-/// What went wrong and what to do, in words.
-pub(super) fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "the address is in use by another process; stop it, or choose another port".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "not permitted; ports below 1024 need privileges, choose a higher one".to_owned()
-        }
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]

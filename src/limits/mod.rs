@@ -1,4 +1,4 @@
-//! Every number that bounds something, with its unit and its reason; all can be set under `[limits]`.
+//! What an operator can set, under `[limits]`, and what the process lets its peers take, each with its unit and reason.
 //!
 //! Sizes are bytes, counts are items, times are durations ("10s", "250ms"). A rate of 0 is switched off. The
 //! constants below the struct are bounds that no operator needs to move.

@@ -8,12 +8,18 @@ use super::KIB;
 /// turned away ([`TURNED_AWAY`]).
 pub const MIN_RESERVED_FILES: u64 = 10 + 26 + TURNED_AWAY as u64;
 
+/// Connections that wait for a TCP listener to accept them (row D3).
+pub const LISTEN_BACKLOG: i32 = 1024;
+
 /// Clients that were refused and are waited for until they know, of the process. Each holds a file for at most
 /// [`LINGER`](super::LINGER); others are told and not waited for.
 pub const TURNED_AWAY: usize = 12;
 
 /// At most one line in this time says that nothing can be accepted, of the process (row D5).
 pub const ACCEPT_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Lines of the log about logins, and about closes of one reason, per second and worker.
+pub const ACCESS_LINES_PER_SECOND: u32 = 10;
 
 /// Between two looks whether a handshake that takes long stands in the way of others.
 pub const CROWD_LOOK: Duration = Duration::from_millis(250);

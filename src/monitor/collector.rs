@@ -8,6 +8,7 @@ use std::time::Instant;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
+use super::cells::Cells;
 use super::descriptors as of;
 use super::discovery::DiscoveryMetrics;
 use super::events::Events;
@@ -19,7 +20,6 @@ use super::labels::{
 };
 use super::link::LinkMetrics;
 use super::log_lines;
-use super::metrics::Cells;
 use super::worker::{Counters, STATUSES, WorkerMetrics};
 use crate::resolve::{Resolver, ResolverCounts};
 use crate::wire::close::CloseReason;

@@ -1,10 +1,11 @@
 //! The whole set of metrics: made once at start and handed to whoever counts.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{Registry, TextEncoder};
 
+use super::cells::Cells;
 use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
@@ -22,37 +23,6 @@ use crate::resolve::Resolver;
 pub struct Metrics {
     cells: Arc<Cells>,
     registry: Registry,
-}
-
-/// What the collector reads.
-#[derive(Debug)]
-pub(super) struct Cells {
-    pub(super) workers: Vec<Arc<WorkerMetrics>>,
-    pub(super) zones: Vec<String>,
-    /// Label `serviceId` of the original metrics.
-    pub(super) gateway_id: String,
-    /// Seconds since 1970; empty without a certificate.
-    pub(super) cert_not_after: OnceLock<i64>,
-    /// [`Level`] as a number.
-    pub(super) overload: AtomicU64,
-    pub(super) backends_paused: AtomicBool,
-    pub(super) max_connections: AtomicU64,
-    /// In the order of [`Memory`]; 0: not known.
-    pub(super) memory: [AtomicU64; Memory::COUNT],
-    /// Empty until a source of instances begins.
-    pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
-    /// Empty until there is one.
-    pub(super) resolver: OnceLock<Resolver>,
-    links: Mutex<Vec<Weak<LinkMetrics>>>,
-    pub(super) events: Events,
-}
-
-impl Cells {
-    /// The links there are: those of instances that have left are gone, and their series with them.
-    pub(super) fn links(&self) -> Vec<Arc<LinkMetrics>> {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.iter().filter_map(Weak::upgrade).collect()
-    }
 }
 
 impl Metrics {

@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
+use crate::limits::ACCESS_LINES_PER_SECOND;
 use crate::monitor::metrics::Transport;
 use crate::session::channel::Channel;
 use crate::wire::close::CloseReason;
-
-/// Lines per reason and second.
-const LINES_PER_SECOND: u32 = 10;
 
 /// Characters of a user's string in a log line.
 const LOGGED_CHARS: usize = 64;
@@ -79,7 +77,7 @@ impl AccessLog {
             }
         }
         tally.lines += 1;
-        let may = tally.lines <= LINES_PER_SECOND;
+        let may = tally.lines <= ACCESS_LINES_PER_SECOND;
         tally.suppressed += u64::from(!may);
         may
     }
@@ -111,7 +109,7 @@ mod tests {
         let log = AccessLog::new();
         let start = Instant::now();
         let logged = (0..100).filter(|_| log.may_log(0, "bye", start)).count();
-        assert_eq!(logged, LINES_PER_SECOND as usize);
+        assert_eq!(logged, ACCESS_LINES_PER_SECOND as usize);
         assert!(log.may_log(1, "draining", start), "another reason has its own");
         assert!(log.may_log(0, "bye", start + Duration::from_secs(1)));
     }

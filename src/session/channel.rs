@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::session::outgoing::{Full, Outgoing};
-use crate::session::pending::{InstanceKey, Pending, Ticket};
+use crate::session::pending::{self, InstanceKey, Pending};
 use crate::wire::dialect::Dialect;
 use crate::wire::header::{HeaderLimits, HeaderView};
 use crate::wire::packet::GoAway;
@@ -20,6 +20,9 @@ pub(crate) struct Identity {
     /// The user within it.
     pub(crate) account: String,
 }
+
+/// A request of a channel, or its sign-in.
+pub(crate) type Ticket = pending::Ticket<Channel>;
 
 /// Names a service in the memory of channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub(crate) struct Channel {
     /// What waits to be written to it.
     pub(crate) outgoing: Rc<Outgoing>,
     /// What it asked.
-    pub(crate) pending: RefCell<Pending>,
+    pub(crate) pending: RefCell<Pending<Self>>,
     /// Its sign-in, once it was made.
     signin: RefCell<Option<Rc<Ticket>>>,
     /// The instance it has of each service it asked: as many as there are services at most.

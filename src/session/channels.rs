@@ -16,7 +16,8 @@ use crate::limits::DELIVERIES_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
 use crate::session::channel::Channel;
 use crate::session::outgoing::Outgoing;
-use crate::session::signouts::{SignOut, SignOuts};
+use crate::session::signout::SignOut;
+use crate::session::signouts::SignOuts;
 use crate::session::spare;
 use crate::wire::close::CloseReason;
 

@@ -12,9 +12,9 @@ use prost::Message as _;
 
 use crate::limits::Limits;
 use crate::monitor::metrics::{Metrics, PushDrop, Reject, Signout, WorkerMetrics};
-use crate::session::channel::{Channel, Identity};
+use crate::session::channel::{Channel, Identity, Ticket};
 use crate::session::outgoing::{Outgoing, OutgoingBounds, StreamId};
-use crate::session::pending::{NewTicket, Ticket};
+use crate::session::pending::NewTicket;
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::HEAD_LEN;
 use crate::wire::header::{HeaderLimits, HeaderView};

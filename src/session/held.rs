@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::session::signouts::SignOut;
+use crate::session::signout::SignOut;
 
 /// See the module. No step is longer because many wait, and what a crowd took is given back when it goes.
 #[derive(Debug, Default)]

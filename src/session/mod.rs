@@ -13,6 +13,7 @@ pub(crate) mod outgoing;
 pub(crate) mod partial_frames;
 pub(crate) mod pending;
 pub(crate) mod shedding;
+pub(crate) mod signout;
 pub(crate) mod signouts;
 pub(crate) mod signouts_by_identity;
 pub(crate) mod sliding_count;

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::session::channel::Channel;
 use crate::session::outgoing::StreamId;
 use crate::session::spare;
 
@@ -67,9 +66,9 @@ pub(crate) enum RequestStage {
     Lost(InstanceKey),
 }
 
-/// One accepted request, or the sign-in of a channel.
+/// One accepted request, or the sign-in of a channel. Whose it is, is not looked at here.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct Ticket<Channel> {
     /// Whose it is; gone when the channel ended.
     pub(crate) channel: Weak<Channel>,
     /// The stream it came on.
@@ -98,7 +97,7 @@ pub(crate) struct NewTicket {
     pub(crate) is_signin: bool,
 }
 
-impl Ticket {
+impl<Channel> Ticket<Channel> {
     pub(crate) fn new(channel: &Rc<Channel>, request: NewTicket) -> Rc<Self> {
         let NewTicket { stream, header, command, sequence, arrived, is_signin } = request;
         let channel = Rc::downgrade(channel);
@@ -161,11 +160,17 @@ impl Ticket {
 }
 
 /// The tickets of one channel, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Pending(VecDeque<Rc<Ticket>>);
+#[derive(Debug)]
+pub(crate) struct Pending<Channel>(VecDeque<Rc<Ticket<Channel>>>);
 
-impl Pending {
-    pub(crate) fn push(&mut self, ticket: Rc<Ticket>) {
+impl<Channel> Default for Pending<Channel> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<Channel> Pending<Channel> {
+    pub(crate) fn push(&mut self, ticket: Rc<Ticket<Channel>>) {
         self.0.push_back(ticket);
     }
 
@@ -199,7 +204,7 @@ impl Pending {
         instance: InstanceKey,
         sequence: u32,
         command: &str,
-    ) -> Option<Rc<Ticket>> {
+    ) -> Option<Rc<Ticket<Channel>>> {
         let position = self.0.iter().position(|ticket| {
             ticket.sequence == sequence
                 && ticket.stage() == RequestStage::Sent(instance)
@@ -209,20 +214,20 @@ impl Pending {
     }
 
     /// Takes this very ticket out; false if it was answered before.
-    pub(crate) fn take(&mut self, ticket: &Rc<Ticket>) -> bool {
+    pub(crate) fn take(&mut self, ticket: &Rc<Ticket<Channel>>) -> bool {
         let position = self.0.iter().position(|other| Rc::ptr_eq(other, ticket));
         position.and_then(|position| self.remove(position)).is_some()
     }
 
     /// Takes out the oldest. It still stands in its queue, or with its instance.
-    pub(crate) fn take_oldest(&mut self) -> Option<Rc<Ticket>> {
+    pub(crate) fn take_oldest(&mut self) -> Option<Rc<Ticket<Channel>>> {
         let oldest = self.0.pop_front();
         spare::shrink_queue(&mut self.0);
         oldest
     }
 
     /// Takes out one whose answer is there, or is not to come.
-    fn remove(&mut self, position: usize) -> Option<Rc<Ticket>> {
+    fn remove(&mut self, position: usize) -> Option<Rc<Ticket<Channel>>> {
         let ticket = self.0.remove(position)?;
         spare::shrink_queue(&mut self.0);
         ticket.complete();
@@ -230,7 +235,7 @@ impl Pending {
     }
 
     /// Those that were lost with a link, oldest first.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = &Rc<Ticket>> {
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &Rc<Ticket<Channel>>> {
         self.0.iter().filter(|ticket| matches!(ticket.stage(), RequestStage::Lost(_)))
     }
 }
@@ -238,6 +243,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::channel::{Channel, Ticket};
     use crate::session::fixtures::{TestMetrics, channel, millis, packet, ticket, ticket_of};
 
     const A: InstanceKey = InstanceKey(0);
@@ -250,7 +256,7 @@ mod tests {
         ticket
     }
 
-    fn filled(tickets: &[&Rc<Ticket>]) -> Pending {
+    fn filled(tickets: &[&Rc<Ticket>]) -> Pending<Channel> {
         let mut pending = Pending::default();
         for ticket in tickets {
             pending.push(Rc::clone(ticket));

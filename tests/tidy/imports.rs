@@ -1,5 +1,6 @@
 //! What may import what: the layers of ARCHITECTURE.md as a table. Between crates the compiler holds it.
 
+use super::paths::paths;
 use super::source::{Report, Source, root};
 
 /// Each crate below `crates/`, and what it is.
@@ -23,9 +24,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("limits", &["wire"]),
     ("clock", &[]),
     ("route", &["limits", "wire"]),
-    // Reads a certificate's end with `certs`, which in turn makes the keys that `config` defines.
-    ("config", &["certs", "files", "limits", "route", "wire"]),
-    ("auth", &["config", "limits", "wire"]),
+    ("keys", &[]),
+    ("certs", &["clock", "files", "keys", "limits"]),
+    ("config", &["certs", "files", "keys", "limits", "route", "wire"]),
+    ("auth", &["config", "keys", "limits", "wire"]),
     ("monitor", &["http_client", "limits", "resolve", "wire"]),
     ("timer", &[]),
     ("http_client", &["limits", "resolve"]),
@@ -69,7 +71,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("certs", &["clock", "config", "files", "limits"]),
     // What fuzzing and measurements reach; nobody names it.
     (
         "internals",
@@ -88,6 +89,8 @@ const WHAT: &[(&str, &str)] = &[
     ("limits", "bounds, with unit and reason"),
     ("clock", "whether the wall clock can be believed"),
     ("route", "the route file, checked"),
+    ("keys", "files of keys: PEM, and the keys of QUIC"),
+    ("certs", "development certificates, secrets, keys; what clients would say of a chain"),
     ("config", "the file a person writes, and the checked type the gateway runs with"),
     ("auth", "a token becomes claims, or is refused"),
     ("monitor", "counters, readiness, HTTP, events"),
@@ -100,7 +103,6 @@ const WHAT: &[(&str, &str)] = &[
     ("dispatch", "selector, services, dialer, links"),
     ("handler", "what a packet means"),
     ("server", "listeners, the driver, transports"),
-    ("certs", "development certificates, secrets, keys; what clients would say of a chain"),
     ("internals", "what fuzzing and measurements reach, with a feature of its own"),
     ("worker", "one core's gateway"),
     ("gateway", "the whole of it"),
@@ -154,6 +156,7 @@ const GATEWAY: &[&str] = &[
     "files",
     "handler",
     "http_client",
+    "keys",
     "limits",
     "monitor",
     "rate_limit",
@@ -178,6 +181,7 @@ const EVERYTHING: &[&str] = &[
     "gateway",
     "handler",
     "http_client",
+    "keys",
     "limits",
     "monitor",
     "rate_limit",
@@ -337,100 +341,4 @@ fn names(path: &str, banned: &str) -> bool {
     begins(path, banned)
         || (banned.ends_with("::now")
             && path.strip_suffix(banned).is_some_and(|head| head.is_empty() || head.ends_with("::")))
-}
-
-/// Every path a source names, with `use` groups expanded and `self` and `super` resolved.
-pub fn paths(source: &Source) -> Vec<String> {
-    let tokens = tokens(&source.code);
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        // `use<'a>` in a return type is no import.
-        if tokens[at] == "use" && tokens.get(at + 1) != Some(&"<") {
-            at += 1;
-            tree(&tokens, &mut at, "", &mut found);
-        } else if is_word(tokens[at]) {
-            let mut path = tokens[at].to_owned();
-            while tokens.get(at + 1) == Some(&"::") && tokens.get(at + 2).is_some_and(|next| is_word(next)) {
-                path = format!("{path}::{}", tokens[at + 2]);
-                at += 2;
-            }
-            if path.contains("::") {
-                found.push(path);
-            }
-            at += 1;
-        } else {
-            at += 1;
-        }
-    }
-    found.iter().map(|path| resolve(&source.module(), path)).collect()
-}
-
-/// One branch of a `use` declaration; stops behind it.
-fn tree(tokens: &[&str], at: &mut usize, prefix: &str, found: &mut Vec<String>) {
-    let mut path = prefix.to_owned();
-    while let Some(token) = tokens.get(*at) {
-        *at += 1;
-        match *token {
-            "::" => {}
-            "{" => {
-                loop {
-                    tree(tokens, at, &path, found);
-                    match tokens.get(*at - 1) {
-                        Some(&",") => {}
-                        _ => break,
-                    }
-                }
-                // What follows the group ends this branch as well.
-                *at += 1;
-                return;
-            }
-            "as" => *at += 1,
-            "," | "}" | ";" => break,
-            word => path = if path.is_empty() { word.to_owned() } else { format!("{path}::{word}") },
-        }
-    }
-    if path != prefix {
-        found.push(path);
-    }
-}
-
-/// `self::x` and `super::x` as `crate::…`.
-fn resolve(module: &[&str], path: &str) -> String {
-    let mut rest: Vec<&str> = path.split("::").collect();
-    let mut base = module.to_vec();
-    let mut relative = false;
-    while let Some(first @ (&"self" | &"super")) = rest.first() {
-        if *first == "super" {
-            base.pop();
-        }
-        relative = true;
-        rest.remove(0);
-    }
-    if !relative {
-        return path.to_owned();
-    }
-    ["crate"].into_iter().chain(base).chain(rest).collect::<Vec<_>>().join("::")
-}
-
-fn is_word(token: &str) -> bool {
-    token.starts_with(|first: char| first.is_alphabetic() || first == '_')
-}
-
-/// Words, `::`, and single other characters.
-fn tokens(code: &str) -> Vec<&str> {
-    let mut tokens = Vec::new();
-    let mut rest = code.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let length = if first.is_alphanumeric() || first == '_' {
-            rest.find(|next: char| !next.is_alphanumeric() && next != '_').unwrap_or(rest.len())
-        } else if rest.starts_with("::") {
-            2
-        } else {
-            first.len_utf8()
-        };
-        tokens.push(&rest[..length]);
-        rest = rest[length..].trim_start();
-    }
-    tokens
 }

@@ -4,12 +4,14 @@
 
 #![allow(unreachable_pub)] // the modules below are private to this test
 
+mod circles;
 mod citations;
 mod figures;
 mod generated;
 mod imports;
 mod lock;
 mod papers;
+mod paths;
 mod shape;
 mod source;
 
@@ -18,6 +20,11 @@ use source::{Report, Source, all_sources, blank, root, sources};
 #[test]
 fn modules_import_only_what_lies_below_them() {
     imports::check(&sources()).assert_clean();
+}
+
+#[test]
+fn files_import_each_other_in_one_direction() {
+    circles::check(&sources()).assert_clean();
 }
 
 #[test]
@@ -240,6 +247,48 @@ fn an_import_that_is_allowed_or_only_mentioned_is_no_violation() {
     let report = imports::check(&planted("src/session/channel.rs", text));
     assert!(report.violations.is_empty(), "{report:?}");
     assert!(report.examined >= 5, "{report:?}");
+}
+
+#[test]
+fn a_planted_circle_is_found_with_the_imports_that_make_it() {
+    let sources = |files: &[(&str, &str)]| -> Vec<Source> {
+        files.iter().map(|(path, text)| Source::new(path, text)).collect()
+    };
+    let handed_on = "mod b;\nmod c;\npub use self::{b::B, c::*};\n";
+    for (files, found) in [
+        (
+            &[("src/a.rs", "use crate::b::B;"), ("src/b.rs", "struct B;\nfn f() { crate::a::g() }")][..],
+            "2 files import each other: src/a.rs, src/b.rs\n    src/a.rs -> src/b.rs: crate::b::B\n    \
+             src/b.rs -> src/a.rs: crate::a::g",
+        ),
+        (
+            &[("src/a/mod.rs", "mod b;\nstruct A(b::B);"), ("src/a/b.rs", "use super::A;\nstruct B;")],
+            "2 files import each other: src/a/b.rs, src/a/mod.rs\n    src/a/b.rs -> src/a/mod.rs: crate::a::A\n    \
+             src/a/mod.rs -> src/a/b.rs: b::B",
+        ),
+        (
+            &[
+                ("src/a/mod.rs", handed_on),
+                ("src/a/b.rs", "use super::C;\nstruct B;"),
+                ("src/a/c.rs", "use crate::a as parent;\nstruct C(parent::B);"),
+            ],
+            "2 files import each other: src/a/b.rs, src/a/c.rs\n    src/a/b.rs -> src/a/c.rs: crate::a::C\n    \
+             src/a/c.rs -> src/a/b.rs: parent::B",
+        ),
+    ] {
+        let mut sources = sources(files);
+        sources.sort_by(|one, other| one.path.cmp(&other.path));
+        assert_eq!(only(&circles::check(&sources)), found);
+    }
+    let report = circles::check(&sources(&[
+        ("src/a/mod.rs", handed_on),
+        (
+            "src/a/b.rs",
+            "struct B;\n#[cfg(test)]\nuse crate::a::C;\n#[cfg(test)]\nmod tests {\n    use crate::a::C;\n}\n",
+        ),
+        ("src/a/c.rs", "use super::B;\nstruct C;"),
+    ]));
+    assert!(report.violations.is_empty() && report.examined == 1, "{report:?}");
 }
 
 #[test]

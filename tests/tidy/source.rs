@@ -45,6 +45,11 @@ impl Source {
         self.path.strip_prefix("crates/")?.split('/').next()
     }
 
+    /// The module path within its crate: `["frame"]` in the crate wire.
+    pub fn module_in_crate(&self) -> Vec<&str> {
+        self.module().split_off(usize::from(self.in_crate().is_some()))
+    }
+
     /// The module path: `["session", "channel"]`, and `["wire", "frame"]` in the crate wire; empty for `lib.rs`.
     pub fn module(&self) -> Vec<&str> {
         let path = self.path.trim_start_matches("crates/").trim_end_matches(".rs");

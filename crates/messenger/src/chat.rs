@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message as _;
 
-use crate::directory::{AccountKey, Directory, MAX_ACCOUNT};
+use crate::account::{AccountKey, MAX_ACCOUNT};
+use crate::directory::Directory;
 use crate::message;
 use gateway_service::links::Target;
 use gateway_service::request::Request;

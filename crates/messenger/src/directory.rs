@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use crate::groups::{GroupBounds, GroupError, Groups};
 use crate::message::{IndexEntry, Message, Readers};
 use crate::message_id::MessageIds;
-use gateway_net::limits::KIB;
 use gateway_wire::pb;
 
+pub use crate::account::AccountKey;
 pub use crate::message::{MEMBER_OVERHEAD, MESSAGE_OVERHEAD, RECEIVED, SENT};
 
 /// How much a directory remembers.
@@ -28,9 +28,6 @@ pub struct DirectoryBounds {
     pub groups: GroupBounds,
 }
 
-/// Longest account, bytes: none is longer that came through a gateway with any setting.
-pub(super) const MAX_ACCOUNT: usize = KIB;
-
 /// Accounts looked at in search of one that may be forgotten. More would make a sign-in slow.
 const FORGET_TRIES: usize = 64;
 
@@ -45,22 +42,6 @@ impl Default for DirectoryBounds {
             message_bytes: 256 * 1024 * 1024,
             groups: GroupBounds::default(),
         }
-    }
-}
-
-/// An account of an app. Accounts of different apps never meet.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AccountKey {
-    /// Name of the app.
-    pub app: Arc<str>,
-    /// Name of the account within it.
-    pub account: Arc<str>,
-}
-
-impl AccountKey {
-    /// The account of this name.
-    pub fn new(app: &str, account: &str) -> Self {
-        Self { app: app.into(), account: account.into() }
     }
 }
 
@@ -99,6 +80,12 @@ pub struct GroupReceipt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the directory is full: raise DirectoryBounds::accounts, or sign accounts out")]
 pub struct DirectoryFull;
+
+impl From<DirectoryFull> for GroupError {
+    fn from(_: DirectoryFull) -> Self {
+        Self::ServiceFull
+    }
+}
 
 /// The shared memory of the embedded services. Every method is one short section under a lock.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 
+use crate::account::AccountKey;
 use crate::chat::Chat;
-use crate::directory::{AccountKey, Location};
+use crate::directory::Location;
 use crate::groups::{Change, GroupError};
 use crate::message;
 use gateway_service::links::{Links, Push, Target};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use crate::directory::{AccountKey, DirectoryFull, MAX_ACCOUNT};
+use crate::account::{AccountKey, MAX_ACCOUNT};
 use gateway_net::limits::KIB;
 use gateway_wire::pb::{self, Status};
 
@@ -90,12 +90,6 @@ impl GroupError {
             }
             Self::GroupFull | Self::TooManyGroups | Self::ServiceFull => Status::SystemException,
         }
-    }
-}
-
-impl From<DirectoryFull> for GroupError {
-    fn from(_: DirectoryFull) -> Self {
-        Self::ServiceFull
     }
 }
 

@@ -6,6 +6,7 @@
 //! * [`login`] and [`chat`]: the two services over it;
 //! * [`embedded`]: instances of them inside this process.
 
+mod account;
 pub mod chat;
 pub mod directory;
 pub mod embedded;

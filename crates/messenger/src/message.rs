@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::directory::AccountKey;
+use crate::account::AccountKey;
 use gateway_wire::pb;
 
 /// What a message costs beside its text, bytes: the record, two index entries, and their share of the maps.

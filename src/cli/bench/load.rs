@@ -8,8 +8,8 @@ use gateway_client::{Client, PendingAnswer, Push, Pushes, RequestError, Requests
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::cli::bench::pairs::{account, partner};
 use crate::cli::bench::report::{Received, Sent};
-use crate::cli::bench::talk::account;
 
 /// Messages of one client without an answer, below what the gateway takes from one channel (256).
 const IN_FLIGHT: usize = 128;
@@ -81,11 +81,6 @@ impl BenchLoad {
         let number = number.parse().ok().filter(|number| *number < self.each)?;
         Some((number, self.start + Duration::from_nanos(nanos.parse().ok()?)))
     }
-}
-
-/// The client one talks to.
-pub(super) const fn partner(client: usize) -> usize {
-    client ^ 1
 }
 
 /// Sends every message when it is due, or as soon as possible after that, and collects the answers.

@@ -1,6 +1,7 @@
 //! `gateway bench`: load for a running gateway, and what came of it.
 
 mod load;
+mod pairs;
 mod report;
 mod talk;
 

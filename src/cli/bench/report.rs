@@ -7,7 +7,7 @@ use std::time::Duration;
 use gateway::wire::close::CloseReason;
 use gateway_client::Transport;
 
-use crate::cli::bench::load::partner;
+use crate::cli::bench::pairs::partner;
 
 /// What became of the messages one client sent.
 #[derive(Debug, Default)]

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::cli::bench::load::{BenchLoad, receive, send};
+use crate::cli::bench::pairs::account;
 use crate::cli::bench::report::{BenchReport, Received, Sent};
 use crate::cli::connect::ServerArgs;
 use crate::cli::output;
@@ -302,11 +303,6 @@ fn run_id() -> String {
     format!("{:x}-{:x}", since.as_millis(), std::process::id())
 }
 
-/// The account of a client of this run.
-pub(super) fn account(run: &str, client: usize) -> String {
-    format!("bench-{run}-{client}")
-}
-
 fn progress(len: u64, unit: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {elapsed}");
     let bar = ProgressBar::new(len).with_message(unit.to_owned());
@@ -319,7 +315,7 @@ fn progress(len: u64, unit: &str) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::load::partner;
+    use crate::cli::bench::pairs::partner;
 
     #[test]
     fn a_mix_has_equal_shares_and_pairs_of_different_transports() {

@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::cli::chat::events::Line;
 use crate::cli::chat::instruction::Order;
-use crate::cli::chat::say;
+use crate::cli::chat::notice::say;
 
 /// Groups known by name; the oldest are forgotten first.
 const MAX_KNOWN: usize = 1024;

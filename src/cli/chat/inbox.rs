@@ -9,7 +9,7 @@ use gateway_net::backoff::Backoff;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::cli::chat::say;
+use crate::cli::chat::notice::say;
 
 /// Message ids remembered, so that a message that comes both as missed and as a push is shown once.
 const MAX_SEEN: usize = 65_536;

@@ -5,6 +5,7 @@ mod groups;
 mod inbox;
 mod input;
 mod instruction;
+mod notice;
 mod session;
 
 use std::io::IsTerminal as _;
@@ -14,13 +15,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gateway::wire::close::CloseReason;
 use gateway_client::{
-    ConnectError, End, LoginError, Need, NoToken, Phase, ResilientClient, ResilientOptions, Server, Tokens,
-    Transport,
+    End, LoginError, Need, NoToken, Phase, ResilientClient, ResilientOptions, Server, Tokens, Transport,
 };
 
+use crate::cli::chat::notice::say;
 use crate::cli::chat::session::{Session, SessionOutcome};
 use crate::cli::connect::{ServerArgs, Wanted};
-use crate::cli::output;
 use crate::cli::sign::{Signer, SignerArgs};
 
 /// The login was refused.
@@ -181,17 +181,6 @@ fn options(args: &ChatArgs) -> anyhow::Result<ResilientOptions> {
     Ok(options)
 }
 
-/// What failed before this transport was taken, for the person; nothing when nothing did.
-pub(super) fn detour(failed: &[(Transport, ConnectError)], taken: Transport) -> Option<String> {
-    if failed.is_empty() {
-        return None;
-    }
-    let causes: Vec<String> =
-        failed.iter().map(|(transport, error)| format!("{transport}: {}", error.cause())).collect();
-    let clear = if taken == Transport::Tcp { ", and the token travels in clear" } else { "" };
-    Some(format!("{}. Connected over {taken}{clear}.", causes.join("; ")))
-}
-
 /// Says why the chat did not begin. The library gives tokens, connections and logins that failed.
 fn not_begun(end: &End, account: &str) -> ExitCode {
     let code = match end {
@@ -220,11 +209,6 @@ fn greet(args: &ChatArgs, transport: Transport, server: &str) {
     };
     let account = &args.account;
     say(&format!("You are {account}, on {server} over {transport}. {how} Ctrl-D leaves."));
-}
-
-/// One line for the person at the terminal. Nobody may be there to read it, which is no error.
-pub(super) fn say(line: &str) {
-    output::complain(events::escape(line));
 }
 
 /// Why a session ended, and what to do.

@@ -17,7 +17,7 @@ use crate::cli::chat::groups::{FinishedTask, GroupTasks};
 use crate::cli::chat::inbox::{Inbox, InboxStep};
 use crate::cli::chat::input::{InputLine, Lines};
 use crate::cli::chat::instruction::{HELP, Instruction, To, parse};
-use crate::cli::chat::{detour, say};
+use crate::cli::chat::notice::{detour, say};
 
 /// Lines sent and not answered; then no more input is read. Far below what the gateway takes from one channel.
 const MAX_UNANSWERED: usize = 64;

@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rstest::rstest;
 
 use super::*;
-use crate::limits::{DRAIN_HARD_STOP, DRAIN_WINDOW};
+use crate::limits::{DRAIN_HARD_STOP, DRAIN_WINDOW, Limits};
+use crate::wire::dialect::Dialect;
 
 mod consul;
 mod events;

@@ -23,8 +23,9 @@ use self::contact::Contact;
 use self::publisher::Publisher;
 use self::registration::Registration;
 use self::watcher::Watcher;
-use super::{Discovery, DiscoveryContext, DiscoveryStartError};
 use crate::config::Consul;
+use crate::discovery::context::DiscoveryContext;
+use crate::discovery::source::{Discovery, DiscoveryStartError};
 use crate::http_client::EndpointError;
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
 

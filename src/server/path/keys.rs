@@ -20,7 +20,7 @@ use quinn_proto::TransportError;
 use quinn_proto::transport_parameters::TransportParameters;
 
 use super::frames::challenge;
-use super::{Path, Sealed};
+use super::paths::{Path, Sealed};
 
 /// The TLS of one connection, watched by its path.
 pub(super) struct Watched {

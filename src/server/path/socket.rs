@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
-use super::Paths;
+use super::paths::Paths;
 
 #[derive(Debug)]
 pub(super) struct Guarded {

@@ -2,11 +2,45 @@
 
 use std::collections::VecDeque;
 
-use super::{Full, Kind, StreamId};
 use crate::wire::packet::Encoded;
 
 /// Places an empty queue keeps for the next messages.
 const KEPT_PLACES: usize = 16;
+
+/// A stream of one connection, numbered in the order of its opening; TCP has only [`StreamId::LOGIN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamId(pub(crate) u32);
+
+impl StreamId {
+    /// QUIC stream 0, or the TCP connection.
+    pub(crate) const LOGIN: Self = Self(0);
+    /// The unidirectional stream for pushes.
+    pub(crate) const PUSH: Self = Self(u32::MAX);
+}
+
+/// What a queued frame is: it decides whose budget it takes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A response or a frame of the gateway's own.
+    Reply,
+    /// The response that opens the channel: pushes follow it.
+    Login,
+    /// A push: lost ones are counted.
+    Push,
+}
+
+/// Why nothing was enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The writer had no turn since the queue filled: let it have one and try again. Pushes only.
+    TryAgain,
+    /// It had: the client is slow, and its channel is closing now. Pushes only.
+    Slow,
+    /// The channel is closing; nothing more is taken.
+    Closing,
+    /// The stream is gone.
+    Gone,
+}
 
 /// Messages and their bytes: what is queued, or how much may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

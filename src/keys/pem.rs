@@ -99,7 +99,7 @@ pub(crate) fn only_section(pem: &[u8], wanted: Label) -> Result<Vec<u8>, PemErro
 
 /// The certificates of a file, at least one. Other sections beside them are left alone; one that begins or ends like a
 /// certificate and is none is refused, because a reader of PEM skips it in silence.
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let labels = labels(pem);
     let marked =
         |mark: &[u8]| lines(pem).filter(|line| line.windows(mark.len()).any(|part| part == mark)).count();

@@ -1,10 +1,8 @@
 //! The file of the QUIC keys: three lines of `name hex`, made by `gateway certs`.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::rand;
-
-use super::QuicKeys;
 
 /// Why a file of QUIC keys is refused; no text holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +19,23 @@ pub enum QuicKeysError {
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the system gives no random numbers")]
 pub struct NoRandomness;
+
+/// Keys that must survive a restart, so that a restarted gateway can tell its former peers (row C19).
+#[derive(Clone)]
+pub struct QuicKeys {
+    /// HMAC key of stateless resets.
+    pub reset: [u8; 64],
+    /// Master key of Retry and address-validation tokens.
+    pub token: [u8; 64],
+    /// Key by which connection ids are recognised as ours.
+    pub connection_id: u64,
+}
+
+impl fmt::Debug for QuicKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QuicKeys(***)")
+    }
+}
 
 impl QuicKeys {
     /// New random keys.

@@ -1,0 +1,128 @@
+//! What the gateway runs with.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::auth::{Auth, ExpectedClaims};
+use super::consul::Consul;
+use super::events::Webhook;
+use super::identity::TlsIdentity;
+use super::instances::Instance;
+use crate::keys::QuicKeys;
+use crate::limits::Limits;
+use crate::route::Route;
+use crate::wire::dialect::Dialect;
+
+/// A gateway's whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The gateway's name: 1–64 of `[A-Za-z0-9._-]`. [`Config::gate_id`] is what logic services see.
+    pub id: String,
+    /// Worker threads, 1 to [`MAX_WORKERS`](crate::limits::MAX_WORKERS).
+    pub workers: usize,
+    /// Where it remembers which channel ids are taken; none: nowhere.
+    pub state_file: Option<PathBuf>,
+    /// What logic services speak unless they say otherwise.
+    pub dialect: Dialect,
+    /// QUIC listeners with their TLS identity and keys; none: QUIC is off.
+    pub quic: Option<Quic>,
+    /// Plain TCP listeners; empty: off.
+    pub tcp: Vec<SocketAddr>,
+    /// TLS listeners on TCP with their identity; none: off.
+    pub tls: Option<Tls>,
+    /// How tokens are verified.
+    pub auth: Auth,
+    /// What tokens must say beside their bearer.
+    pub expected_claims: ExpectedClaims,
+    /// How long before `nbf` and behind `exp` a token is good: whole seconds, 0 to
+    /// [`MAX_TOKEN_LEEWAY`](crate::limits::MAX_TOKEN_LEEWAY).
+    pub leeway: Duration,
+    /// A session ends with its token (3507 *token_expired*), and not only when its client likes.
+    pub close_expired_sessions: bool,
+    /// Name of the service that signs users in.
+    pub login_service: String,
+    /// Write a sign-out after a kick by the login service, too.
+    pub signout_after_kick: bool,
+    /// Zones, weights, whitelist.
+    pub route: Arc<Route>,
+    /// Channels keep their instances, and new ones avoid those that are overloaded; off: every request goes to the
+    /// instance of its account.
+    pub bounded_load: bool,
+    /// The static list of logic instances; empty where they come from Consul.
+    pub instances: Vec<Instance>,
+    /// Where instances come from instead of the static list.
+    pub consul: Option<Consul>,
+    /// Where `/health`, `/ready` and `/metrics` are served; none: nowhere.
+    pub monitor: Option<SocketAddr>,
+    /// Whether a gateway is still ready when as many clients are connected as may be.
+    pub ready_when_full: bool,
+    /// Where events are posted, beside the log; none: nowhere.
+    pub webhook: Option<Webhook>,
+    /// Time over which a drain spreads its closes; zero: all at once.
+    pub drain_window: Duration,
+    /// From the signal to the exit of a draining process; longer than `drain_window`.
+    pub drain_hard_stop: Duration,
+    /// How the log is written.
+    pub log: Log,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// The ServiceID a worker shows to logic services, and the head of its channel ids: the gateway's id, and with
+    /// several workers `-` and the worker's index, from 0 (ARCHITECTURE §5).
+    pub fn gate_id(&self, worker: usize) -> String {
+        if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
+    }
+
+    /// The names of the services that requests may be for, in their order: those of the list or those that are watched,
+    /// and the login service.
+    pub fn services(&self) -> BTreeSet<String> {
+        let listed = self.instances.iter().map(|instance| &instance.service);
+        let watched = self.consul.iter().flat_map(|consul| &consul.services);
+        listed.chain(watched).chain([&self.login_service]).cloned().collect()
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+    /// What is less important is left out.
+    pub level: tracing::Level,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// QUIC listeners.
+#[derive(Debug)]
+pub struct Quic {
+    /// UDP addresses, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain and key.
+    pub identity: Arc<TlsIdentity>,
+    /// Keys that outlive the process.
+    pub keys: QuicKeys,
+    /// A client may go on at another address (RFC 9000 section 9). Without it, packets from elsewhere are dropped.
+    pub migration: bool,
+}
+
+/// TLS listeners on TCP.
+#[derive(Debug)]
+pub struct Tls {
+    /// TCP addresses, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain and key, the same as for QUIC.
+    pub identity: Arc<TlsIdentity>,
+}
