@@ -57,7 +57,8 @@ fn stages(from: &[&str], files: &Files, fail: &mut impl FnMut(String)) {
         text.split(['.', '-']).map_while(|part| part.parse().ok()).take(3).collect()
     };
     let manifest = files.toml("Cargo.toml");
-    let wanted = manifest["package"]["rust-version"].as_str().unwrap_or_default();
+    let wanted =
+        manifest["workspace"]["package"]["rust-version"].as_str().expect("rust-version of the workspace");
     if version(&build).len() != 3 || version(&build) < version(wanted) {
         fail(format!("{build} is no exact version of at least rust-version {wanted}"));
     }
@@ -73,7 +74,7 @@ fn ignored(files: &Files, fail: &mut impl FnMut(String)) {
     if rules.first() != Some(&"*") {
         fail(".dockerignore does not begin with *: keys and build output would be sent".to_owned());
     }
-    for needed in ["Cargo.toml", "Cargo.lock", "build.rs", "proto", "src", "config"] {
+    for needed in ["Cargo.toml", "Cargo.lock", "build.rs", "crates", "src", "config"] {
         if !rules.contains(&format!("!{needed}").as_str()) {
             fail(format!(".dockerignore keeps {needed} from the build"));
         }

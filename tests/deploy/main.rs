@@ -78,7 +78,7 @@ fn the_files_agree() {
     "GATEWAY_CONFIG"
 )]
 #[case::exposed("Dockerfile", "8443/tcp", "8444/tcp", "EXPOSE")]
-#[case::ignored(".dockerignore", "!proto", "# proto", "proto")]
+#[case::ignored(".dockerignore", "!crates", "# crates", "crates")]
 #[case::datasource(
     "grafana/provisioning/datasources/prometheus.yml",
     "prometheus:9090",
