@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+#[cfg(feature = "quic")]
 use quinn::ConnectionError;
 
 use crate::options::Transport;
@@ -70,6 +71,7 @@ pub enum ConnectError {
         /// Why.
         reason: CloseReason,
     },
+    #[cfg(feature = "quic")]
     /// Another fault of the QUIC handshake.
     #[error("no QUIC connection to {server}: {error}")]
     Quic {
@@ -78,6 +80,7 @@ pub enum ConnectError {
         /// What quinn said.
         error: ConnectionError,
     },
+    #[cfg(feature = "tls")]
     /// Another fault of the TLS handshake.
     #[error("no TLS connection to {server}: {error}; is it the port for TLS (--tls-port)?")]
     Tls {
@@ -86,9 +89,15 @@ pub enum ConnectError {
         /// What TLS or the system said.
         error: io::Error,
     },
-    /// Nothing came through, on any transport ([`Auto`](crate::Auto)).
+    /// Nothing came through, on any transport (`Auto`).
     #[error(transparent)]
     NoTransport(NoTransport),
+    /// This program was built without the transport.
+    #[error("{transport} is not compiled in: build gateway-client with its feature {:?}", transport.as_str())]
+    NotCompiledIn {
+        /// What was asked for.
+        transport: Transport,
+    },
     /// The local side cannot be set up: no socket, or options that cannot be used.
     #[error("cannot set up the connection on this side: {0}")]
     Local(String),
@@ -103,6 +112,7 @@ impl ConnectError {
             Self::Certificate { server, reason } => {
                 format!("the certificate of {server} is not believed: {reason}")
             }
+            #[cfg(feature = "tls")]
             Self::Tls { server, error } => format!("no TLS with {server}: {error}"),
             other => other.to_string(),
         }
@@ -171,12 +181,14 @@ impl fmt::Display for NoTransport {
 pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
     match error {
         ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => true,
+        #[cfg(feature = "quic")]
         ConnectError::Quic { error, .. } => !matches!(
             error,
             ConnectionError::ConnectionClosed(_)
                 | ConnectionError::TransportError(_)
                 | ConnectionError::VersionMismatch
         ),
+        #[cfg(feature = "tls")]
         // A gateway that is full ends the stream; one that speaks TLS and disagrees says so in TLS.
         ConnectError::Tls { error, .. } => {
             let spoke_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
@@ -191,11 +203,13 @@ pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool
         | ConnectError::NoCa
         | ConnectError::Address { .. }
         | ConnectError::Resolve { .. }
+        | ConnectError::NotCompiledIn { .. }
         | ConnectError::NoTransport(_) => false,
     }
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "quic", feature = "tls"))]
 mod tests {
     use super::*;
     use crate::CaError;

@@ -24,7 +24,7 @@ pub struct Online {
     pub transport: Transport,
     /// Where it goes, `host:port`.
     pub server: String,
-    /// Transports that failed before, with [`Auto`](crate::Auto).
+    /// Transports that failed before, with `Auto`.
     pub failed: Vec<(Transport, ConnectError)>,
 }
 
