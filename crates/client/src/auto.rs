@@ -49,6 +49,7 @@ pub fn default_tls_port(server: &str) -> u16 {
 ///   refused, is not tried over plain TCP. On this machine a half of the time to connect is kept for it; towards another
 ///   one QUIC and TLS have all of the time, and plain TCP as much again: a slow way must not show the token.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Auto {
     /// `server` is for QUIC and plain TCP; `transport` is not looked at; the times count for all attempts together.
     pub options: ConnectOptions,

@@ -12,6 +12,7 @@ use gateway_wire::close::CloseReason;
 
 /// No connection came about.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// What was given is no `host:port`.
     #[error("{server:?} is no address; write HOST:PORT, for example 127.0.0.1:8000")]
@@ -128,6 +129,7 @@ const fn hint(transport: Transport) -> &'static str {
 
 /// What became of plain TCP when nothing got through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Plain {
     /// It was tried.
     Tried,
@@ -139,6 +141,7 @@ pub enum Plain {
 
 /// No transport came through.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct NoTransport {
     /// As it was given.
     pub server: String,

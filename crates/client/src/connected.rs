@@ -7,6 +7,7 @@ use crate::pushes::Pushes;
 
 /// What `Auto::connect` came to; [`Client::transport`] says over what.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Connected {
     /// The connection; the login comes next.
     pub client: Client,

@@ -11,6 +11,8 @@
 //! `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle and tasks share), `stream` (one
 //! byte stream), `wire` (what carries them), `driver` (the task that owns them all).
 
+#![deny(missing_docs)]
+
 mod answer;
 #[cfg(all(feature = "quic", feature = "tls"))]
 mod auto;

@@ -109,6 +109,7 @@ pub enum Heartbeat {
 /// Where and how to connect. Make one with [`quic`](Self::quic), [`tls`](Self::tls) or [`tcp`](Self::tcp) and change
 /// what differs.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ConnectOptions {
     /// `host:port`; an IPv6 address stands in brackets.
     pub server: String,

@@ -21,6 +21,8 @@
 //! # std::io::Result::Ok(())
 //! ```
 
+#![deny(missing_docs)]
+
 mod channel_queues;
 mod frame_reader;
 pub mod link;

@@ -16,6 +16,7 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
 /// One gateway, or several behind one name.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Server {
     #[cfg(all(feature = "quic", feature = "tls"))]
     /// Over whatever gets through. It remembers what did, so servers of one program may share its memory.
@@ -74,6 +75,7 @@ impl Server {
 
 /// How a session is kept up.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ResilientOptions {
     /// The gateway that is tried first.
     pub first: Server,
