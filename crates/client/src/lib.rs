@@ -1,9 +1,4 @@
-//! A client of the gateway over QUIC, TLS or TCP: used by `gateway chat`, `gateway bench talk`, the tests, and by
-//! people as a library.
-//!
-//! [`Client::connect`] gives a handle that can be cloned, and the [`Pushes`] of the connection. A [`Client`]
-//! signs in, sends [`Requests`] and awaits their answers; heartbeats and QUIC keep-alives run on their own. When the
-//! last clone is dropped the connection is closed. Everything is `Send` and runs on any tokio runtime.
+#![doc = include_str!("../README.md")]
 //!
 //! In reading order: `options` and `trust` (what to connect to), `tcp`, `tls`, `quic`, `handshake` and `connect` (how), `connect_error` (why
 //! not), `auto`, `race` and `transport_cache` (over which transport, when nobody names one), `handle` (what a program

@@ -106,7 +106,7 @@ pub enum Heartbeat {
     Both,
 }
 
-/// Where and how to connect. Make one with [`quic`](Self::quic), [`tls`](Self::tls) or [`tcp`](Self::tcp) and change
+/// Where and how to connect. Make one with `quic`, `tls` or [`tcp`](Self::tcp) and change
 /// what differs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -1,8 +1,4 @@
-//! Bytes to [`Frame`](frame::Frame) to [`Packet`](packet::Packet) to [`HeaderView`](header::HeaderView), and back.
-//!
-//! No I/O and no clock: this crate is shared by the gateway, the client library and the library for logic services, and
-//! depends on none of them. The format is that of docs/protocol.md.
-
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
 pub mod close;
