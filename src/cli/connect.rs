@@ -50,8 +50,10 @@ impl ServerArgs {
 
     /// A connection over whatever gets through.
     pub(crate) fn auto(&self, allow_plain: bool) -> Result<Auto, CaError> {
-        let auto = Auto::new(self.server.clone(), TrustedCa::from_pem_file(&self.ca)?);
-        Ok(Auto { tls_port: self.tls_port(), allow_plain, ..auto })
+        let mut auto = Auto::new(self.server.clone(), TrustedCa::from_pem_file(&self.ca)?);
+        auto.tls_port = self.tls_port();
+        auto.allow_plain = allow_plain;
+        Ok(auto)
     }
 }
 

@@ -21,7 +21,9 @@ fn ca() -> TrustedCa {
 
 /// An `auto` towards this address for QUIC and plain TCP, and the TLS port of the bench.
 fn auto(harness: &TestGateway, server: SocketAddr) -> Auto {
-    Auto { tls_port: harness.target.tls.port(), ..Auto::new(server.to_string(), ca()) }
+    let mut auto = Auto::new(server.to_string(), ca());
+    auto.tls_port = harness.target.tls.port();
+    auto
 }
 
 /// Signs in, sends one message, and leaves; then exactly one login has reached the service.

@@ -36,7 +36,14 @@ fn server(kind: Kind, target: &Target) -> ConnectOptions {
 }
 
 fn options(kind: Kind, harness: &TestGateway) -> ResilientOptions {
-    ResilientOptions { backoff: SHORT, ..ResilientOptions::new(server(kind, &harness.target)) }
+    lasting(server(kind, &harness.target))
+}
+
+/// A session on this server that comes back soon.
+fn lasting(server: ConnectOptions) -> ResilientOptions {
+    let mut options = ResilientOptions::new(server);
+    options.backoff = SHORT;
+    options
 }
 
 /// Takes events up to one for which `wanted` gives something.
@@ -207,7 +214,7 @@ async fn h3_who_was_kicked_behind_pending_data_stays_away(
 ) {
     let harness = TestGateway::start().await;
     let link = ShapedLink::to(&harness.target, SLOW).await;
-    let options = ResilientOptions { backoff: SHORT, ..ResilientOptions::new(server(kind, link.target())) };
+    let options = lasting(server(kind, link.target()));
     let connecting = ResilientClient::connect(options, token("alice"));
     let (client, _pushes, mut events) = soon("a session", connecting).await.unwrap();
     let channel = client.session().unwrap().channel_id;

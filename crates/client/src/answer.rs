@@ -59,6 +59,7 @@ impl Answer {
 
 /// A request got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RequestError {
     /// None came in time. Whether the request was carried out is unknown.
     #[error("no answer in time; whether the request was carried out is unknown")]
@@ -82,6 +83,7 @@ pub enum RequestError {
 
 /// Why a request was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotSent {
     /// There was no connection before its time was over.
     #[error("there was no connection in time")]
@@ -103,6 +105,7 @@ impl RequestError {
 
 /// A login failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoginError {
     /// The gateway or the login service said no; the gateway closes the connection after it.
     #[error("login refused with status {status}: {message}")]
@@ -138,6 +141,7 @@ impl From<RequestError> for LoginError {
 
 /// A typed request failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CallError {
     /// It got no answer.
     #[error(transparent)]

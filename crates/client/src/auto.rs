@@ -8,13 +8,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::connect::start;
 use crate::connect_error::{ConnectError, NoTransport, Plain, is_not_reached};
-use crate::handle::Client;
+use crate::connected::Connected;
 use crate::handshake::{Established, establish, resolve, timed_out};
 use crate::options::{ConnectOptions, Transport};
-use crate::pushes::Pushes;
+use crate::quic;
 use crate::race::race;
 use crate::transport_cache::TransportCache;
 use crate::trust::TrustedCa;
+use gateway_wire::close::CloseReason;
 
 /// How long the transport that is tried first is alone: three of the round trips QUIC assumes, and short enough that a
 /// person does not notice it where UDP is blocked.
@@ -48,6 +49,7 @@ pub fn default_tls_port(server: &str) -> u16 {
 ///   refused, is not tried over plain TCP. On this machine a half of the time to connect is kept for it; towards another
 ///   one QUIC and TLS have all of the time, and plain TCP as much again: a slow way must not show the token.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Auto {
     /// `server` is for QUIC and plain TCP; `transport` is not looked at; the times count for all attempts together.
     pub options: ConnectOptions,
@@ -57,17 +59,6 @@ pub struct Auto {
     pub allow_plain: bool,
     /// Where TLS won. Share one among several of these.
     pub memory: TransportCache,
-}
-
-/// What [`Auto::connect`] came to; [`Client::transport`] says over what.
-#[derive(Debug)]
-pub struct Connected {
-    /// The connection; the login comes next.
-    pub client: Client,
-    /// What arrives unasked.
-    pub pushes: Pushes,
-    /// What failed before, and why. What was only slower is not here.
-    pub failed: Vec<(Transport, ConnectError)>,
 }
 
 impl Auto {
@@ -172,7 +163,7 @@ impl Auto {
             race(quic, tls, sleep(HEAD_START)).await.map_err(<[Failed; 2]>::from)
         };
         match &raced {
-            Ok((Established::Quic { .. }, _)) => self.memory.quic_won(server),
+            Ok((Established::Quic(_), _)) => self.memory.quic_won(server),
             Ok(_) if tls_first => self.probe(addresses),
             Ok(_) => self.memory.tls_won(server),
             Err(_) => {}
@@ -187,7 +178,14 @@ impl Auto {
             async move {
                 let deadline = Instant::now() + options.connect_timeout;
                 let done = establish(&options, &addresses, deadline).await;
-                done.map(Established::discard).is_ok()
+                match done {
+                    Ok(Established::Quic(quic)) => {
+                        // Before the streams are dropped, which would finish them one by one.
+                        quic::close(&quic.connection, CloseReason::Bye);
+                        true
+                    }
+                    done => done.is_ok(),
+                }
             }
         });
     }

@@ -9,17 +9,22 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::connect_error::ConnectError;
-use crate::driver::{Arrived, Driver, Heart, Source, Wire};
+#[cfg(feature = "quic")]
+use crate::driver::Arrived;
+use crate::driver::{Driver, Heart, Source};
 use crate::handle::{Client, ClientInner, StreamQueues};
 use crate::handshake::{Established, establish, resolve};
 use crate::options::{ConnectOptions, Transport};
 use crate::pushes::{self, PushSender, Pushes};
+#[cfg(feature = "quic")]
+use crate::quic::QuicConnection;
 use crate::state::ConnectionState;
 use crate::stream::{self, WRITE_QUEUE};
+use crate::wire::Wire;
 
 impl Client {
     /// Connects; the login comes next. Addresses of the name are tried side by side, each a little later than the one before. Dropped halfway, nothing
-    /// is left behind. [`Auto`](crate::Auto) chooses the transport by itself.
+    /// is left behind. `Auto` chooses the transport by itself.
     ///
     /// # Errors
     /// [`ConnectError`], which says what to try.
@@ -33,27 +38,30 @@ impl Client {
 /// Starts the tasks of a connection. Must be called on a tokio runtime.
 pub(super) fn start(options: &ConnectOptions, established: Established) -> (Client, Pushes) {
     match established {
-        Established::Quic { connection, own, streams } => {
+        #[cfg(feature = "quic")]
+        Established::Quic(QuicConnection { connection, own, streams }) => {
             let mut assembly = Assembly::new(options, Wire::Quic { connection: connection.clone(), own });
+            assembly.connection = Some(connection);
             for (to, from) in streams {
                 let stopped = to.stopped();
                 let arrived: Arrived = Box::pin(async move { drop(stopped.await) });
                 assembly.driver.arrived.push(arrived);
                 assembly.add_stream(from, to);
             }
-            assembly.start(options, Transport::Quic, Some(connection))
+            assembly.start(options, Transport::Quic)
         }
         Established::Tcp(socket) => {
             let (from, to) = socket.into_split();
             let mut assembly = Assembly::new(options, Wire::Tcp);
             assembly.add_stream(from, to);
-            assembly.start(options, Transport::Tcp, None)
+            assembly.start(options, Transport::Tcp)
         }
+        #[cfg(feature = "tls")]
         Established::Tls(stream) => {
             let (from, to) = tokio::io::split(*stream);
             let mut assembly = Assembly::new(options, Wire::Tcp);
             assembly.add_stream(from, to);
-            assembly.start(options, Transport::Tls, None)
+            assembly.start(options, Transport::Tls)
         }
     }
 }
@@ -65,13 +73,15 @@ struct Assembly {
     push_sender: PushSender,
     queues: StreamQueues,
     driver: Driver,
+    #[cfg(feature = "quic")]
+    connection: Option<quinn::Connection>,
 }
 
 impl Assembly {
     fn new(options: &ConnectOptions, wire: Wire) -> Self {
         let state = Arc::new(ConnectionState::new(options.dialect));
         let (push_sender, pushes) = pushes::channel(Arc::clone(&state));
-        let accepts = matches!(wire, Wire::Quic { .. }) && options.push_stream;
+        let accepts = !wire.is_tcp() && options.push_stream;
         let driver = Driver {
             wire,
             state: Arc::clone(&state),
@@ -84,7 +94,15 @@ impl Assembly {
             pushes: accepts.then(|| push_sender.clone()),
             push_room: push_sender.room(),
         };
-        Self { state, pushes, push_sender, queues: StreamQueues(Vec::new()), driver }
+        Self {
+            state,
+            pushes,
+            push_sender,
+            queues: StreamQueues(Vec::new()),
+            driver,
+            #[cfg(feature = "quic")]
+            connection: None,
+        }
     }
 
     fn add_stream<R, W>(&mut self, from: R, to: W)
@@ -101,12 +119,7 @@ impl Assembly {
         self.queues.0.push(sender);
     }
 
-    fn start(
-        self,
-        options: &ConnectOptions,
-        transport: Transport,
-        connection: Option<quinn::Connection>,
-    ) -> (Client, Pushes) {
+    fn start(self, options: &ConnectOptions, transport: Transport) -> (Client, Pushes) {
         let Self { state, pushes, queues, mut driver, .. } = self;
         driver.queues = queues.clone();
         let stop = Arc::clone(&driver.stop);
@@ -119,7 +132,8 @@ impl Assembly {
             request_timeout: options.request_timeout,
             stop,
             transport,
-            connection,
+            #[cfg(feature = "quic")]
+            connection: self.connection,
             _driver: driver,
         });
         (client, pushes)

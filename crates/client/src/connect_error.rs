@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+#[cfg(feature = "quic")]
 use quinn::ConnectionError;
 
 use crate::options::Transport;
@@ -11,6 +12,7 @@ use gateway_wire::close::CloseReason;
 
 /// No connection came about.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// What was given is no `host:port`.
     #[error("{server:?} is no address; write HOST:PORT, for example 127.0.0.1:8000")]
@@ -70,6 +72,7 @@ pub enum ConnectError {
         /// Why.
         reason: CloseReason,
     },
+    #[cfg(feature = "quic")]
     /// Another fault of the QUIC handshake.
     #[error("no QUIC connection to {server}: {error}")]
     Quic {
@@ -78,6 +81,7 @@ pub enum ConnectError {
         /// What quinn said.
         error: ConnectionError,
     },
+    #[cfg(feature = "tls")]
     /// Another fault of the TLS handshake.
     #[error("no TLS connection to {server}: {error}; is it the port for TLS (--tls-port)?")]
     Tls {
@@ -86,9 +90,15 @@ pub enum ConnectError {
         /// What TLS or the system said.
         error: io::Error,
     },
-    /// Nothing came through, on any transport ([`Auto`](crate::Auto)).
+    /// Nothing came through, on any transport (`Auto`).
     #[error(transparent)]
     NoTransport(NoTransport),
+    /// This program was built without the transport.
+    #[error("{transport} is not compiled in: build gateway-client with its feature {:?}", transport.as_str())]
+    NotCompiledIn {
+        /// What was asked for.
+        transport: Transport,
+    },
     /// The local side cannot be set up: no socket, or options that cannot be used.
     #[error("cannot set up the connection on this side: {0}")]
     Local(String),
@@ -103,6 +113,7 @@ impl ConnectError {
             Self::Certificate { server, reason } => {
                 format!("the certificate of {server} is not believed: {reason}")
             }
+            #[cfg(feature = "tls")]
             Self::Tls { server, error } => format!("no TLS with {server}: {error}"),
             other => other.to_string(),
         }
@@ -118,6 +129,7 @@ const fn hint(transport: Transport) -> &'static str {
 
 /// What became of plain TCP when nothing got through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Plain {
     /// It was tried.
     Tried,
@@ -129,6 +141,7 @@ pub enum Plain {
 
 /// No transport came through.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct NoTransport {
     /// As it was given.
     pub server: String,
@@ -171,12 +184,14 @@ impl fmt::Display for NoTransport {
 pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool {
     match error {
         ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => true,
+        #[cfg(feature = "quic")]
         ConnectError::Quic { error, .. } => !matches!(
             error,
             ConnectionError::ConnectionClosed(_)
                 | ConnectionError::TransportError(_)
                 | ConnectionError::VersionMismatch
         ),
+        #[cfg(feature = "tls")]
         // A gateway that is full ends the stream; one that speaks TLS and disagrees says so in TLS.
         ConnectError::Tls { error, .. } => {
             let spoke_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
@@ -191,11 +206,13 @@ pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool
         | ConnectError::NoCa
         | ConnectError::Address { .. }
         | ConnectError::Resolve { .. }
+        | ConnectError::NotCompiledIn { .. }
         | ConnectError::NoTransport(_) => false,
     }
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "quic", feature = "tls"))]
 mod tests {
     use super::*;
     use crate::CaError;

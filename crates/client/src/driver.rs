@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{ConnectionError, VarInt};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -18,70 +17,14 @@ use crate::options::Heartbeat;
 use crate::pushes::{PushRoom, PushSender};
 use crate::state::{CLOSE_FOLLOWS, ConnectionState};
 use crate::stream::{self, StreamEnd, Write};
-use gateway_net::congestion;
-use gateway_net::limits::{LINGER, QUIC_FLUSH};
+use crate::wire::{self, PushStream, Wire};
+use gateway_net::limits::LINGER;
 use gateway_wire::close::CloseReason;
 use gateway_wire::frame::{self, Opcode};
 use gateway_wire::packet::Encoded;
 
 /// Heartbeat intervals without a byte after which the gateway is gone: before the third, two pings went unanswered.
 const SILENT_BEATS: u32 = 3;
-
-/// What the frames travel on.
-pub(super) enum Wire {
-    /// Plain or under TLS.
-    Tcp,
-    Quic {
-        connection: quinn::Connection,
-        /// The endpoint, when it belongs to this client alone.
-        own: Option<quinn::Endpoint>,
-    },
-}
-
-impl Wire {
-    /// Why a QUIC connection is over, once it is. On TCP the reader finds out.
-    async fn closed(&self) -> CloseReason {
-        match self {
-            Self::Tcp => pending().await,
-            Self::Quic { connection, .. } => reason_of(&connection.closed().await),
-        }
-    }
-
-    async fn accept_push_stream(&self) -> Result<quinn::RecvStream, ConnectionError> {
-        match self {
-            Self::Tcp => pending().await,
-            Self::Quic { connection, .. } => connection.accept_uni().await,
-        }
-    }
-
-    fn close(&self, reason: CloseReason) {
-        if let (Self::Quic { connection, .. }, Some(code)) = (self, reason.code()) {
-            congestion::close(connection, VarInt::from(code), reason.token().as_bytes());
-        }
-    }
-}
-
-impl Drop for Wire {
-    /// Before the streams are dropped, which would finish them one by one.
-    fn drop(&mut self) {
-        self.close(CloseReason::Bye);
-    }
-}
-
-fn reason_of(error: &ConnectionError) -> CloseReason {
-    match error {
-        ConnectionError::ApplicationClosed(close) => {
-            CloseReason::from_any_code(close.error_code.into_inner())
-        }
-        ConnectionError::LocallyClosed => CloseReason::Bye,
-        ConnectionError::ConnectionClosed(_)
-        | ConnectionError::TransportError(_)
-        | ConnectionError::VersionMismatch
-        | ConnectionError::Reset
-        | ConnectionError::TimedOut
-        | ConnectionError::CidsExhausted => CloseReason::PeerLost,
-    }
-}
 
 /// Which byte stream a reader reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +111,7 @@ impl Driver {
             tokio::select! {
                 () = self.stop.notified() => return ConnectionEnd::Asked,
                 reason = self.wire.closed() => return ConnectionEnd::Peer(reason),
-                Ok(stream) = self.wire.accept_push_stream(), if self.pushes.is_some() => self.add_pushes(stream),
+                Some(stream) = self.wire.accept_push_stream(), if self.pushes.is_some() => self.add_pushes(stream),
                 Some(Ok((source, ended))) = self.readers.join_next() => {
                     if let Some(end) = self.reader_ended(source, ended) {
                         return end;
@@ -191,7 +134,7 @@ impl Driver {
         }
     }
 
-    fn add_pushes(&mut self, stream: quinn::RecvStream) {
+    fn add_pushes(&mut self, stream: PushStream) {
         if let Some(pushes) = self.pushes.take() {
             let reader = stream::read(stream, Arc::clone(&self.state), None, pushes);
             self.readers.spawn(async move { (Source::Pushes, reader.await) });
@@ -203,22 +146,26 @@ impl Driver {
     }
 
     fn reader_ended(&mut self, source: Source, ended: StreamEnd) -> Option<ConnectionEnd> {
-        match (&self.wire, source, ended) {
-            (_, _, StreamEnd::Violated) => Some(ConnectionEnd::Violated),
-            (_, _, StreamEnd::Closed(reason)) => Some(ConnectionEnd::Peer(reason)),
-            (Wire::Tcp, _, StreamEnd::Finished) => Some(ConnectionEnd::Peer(CloseReason::PeerClosed)),
-            (Wire::Tcp, _, StreamEnd::Failed(error)) => Some(ConnectionEnd::Peer(reason_of_io(&error))),
+        match (source, ended) {
+            (_, StreamEnd::Violated) => Some(ConnectionEnd::Violated),
+            (_, StreamEnd::Closed(reason)) => Some(ConnectionEnd::Peer(reason)),
+            (_, StreamEnd::Finished) if self.wire.is_tcp() => {
+                Some(ConnectionEnd::Peer(CloseReason::PeerClosed))
+            }
+            (_, StreamEnd::Failed(error)) if self.wire.is_tcp() => {
+                Some(ConnectionEnd::Peer(reason_of_io(&error)))
+            }
             // The session is over with its login stream, and a gateway that closes ends the other streams as well: if
             // it does, its code says why there is no answer.
-            (Wire::Quic { .. }, Source::Stream(0), ended) => {
+            (Source::Stream(0), ended) => {
                 self.expect_close(Lapse::Session(reason_of_end(&ended)));
                 None
             }
-            (Wire::Quic { .. }, Source::Stream(index), _) => {
+            (Source::Stream(index), _) => {
                 self.expect_close(Lapse::Stream(index));
                 None
             }
-            (Wire::Quic { .. }, Source::Pushes, _) => None,
+            (Source::Pushes, _) => None,
         }
     }
 
@@ -228,7 +175,7 @@ impl Driver {
         // It may have been opened, filled and closed while the select looked elsewhere. The connection is over, so
         // this does not wait.
         if self.pushes.is_some()
-            && let Ok(stream) = self.wire.accept_push_stream().await
+            && let Some(stream) = self.wire.accept_push_stream().await
         {
             self.add_pushes(stream);
         }
@@ -242,20 +189,15 @@ impl Driver {
     /// Writes what is queued, says why, and waits a little for the peer.
     async fn leave(&mut self, reason: CloseReason) {
         // A gateway that broke the protocol is told so by the code alone.
-        if matches!(self.wire, Wire::Tcp) || reason == CloseReason::Bye {
+        if self.wire.is_tcp() || reason == CloseReason::Bye {
             let last = frame::encode(Opcode::Close, &reason.payload());
             let _ = timeout(LINGER, flush(&self.queues, last, &mut self.arrived)).await;
         }
-        match &self.wire {
-            Wire::Tcp => {
-                let _ = timeout(LINGER, self.readers.join_next()).await;
-            }
-            Wire::Quic { own, .. } => {
-                self.wire.close(reason);
-                if let Some(endpoint) = own {
-                    let _ = timeout(QUIC_FLUSH, endpoint.wait_idle()).await;
-                }
-            }
+        if self.wire.is_tcp() {
+            let _ = timeout(LINGER, self.readers.join_next()).await;
+        } else {
+            self.wire.close(reason);
+            self.wire.flush().await;
         }
         self.state.end(reason);
     }
@@ -271,10 +213,7 @@ impl Drop for Driver {
 /// A gateway that resets the login stream gives the code of the close that it wants to send.
 fn reason_of_end(ended: &StreamEnd) -> CloseReason {
     let StreamEnd::Failed(error) = ended else { return CloseReason::PeerClosed };
-    match error.get_ref().and_then(|error| error.downcast_ref()) {
-        Some(quinn::ReadError::Reset(code)) => CloseReason::from_any_code(code.into_inner()),
-        _ => CloseReason::PeerClosed,
-    }
+    wire::reset_code(error).map_or(CloseReason::PeerClosed, CloseReason::from_any_code)
 }
 
 fn reason_of_io(error: &io::Error) -> CloseReason {

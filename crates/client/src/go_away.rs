@@ -8,6 +8,7 @@ pub use gateway_wire::packet::GO_AWAY_TAG;
 
 /// The gateway is about to close this connection; until it does, requests are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GoAway {
     /// From its arrival: the time within which to leave.
     pub within: Duration,

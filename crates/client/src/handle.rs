@@ -48,6 +48,7 @@ pub(super) struct ClientInner {
     /// Asks the driver for an orderly close.
     pub(super) stop: Arc<Notify>,
     pub(super) transport: Transport,
+    #[cfg(feature = "quic")]
     pub(super) connection: Option<quinn::Connection>,
     pub(super) _driver: AbortOnDropHandle<()>,
 }
@@ -238,6 +239,7 @@ impl Client {
         self.inner.state.counts()
     }
 
+    #[cfg(feature = "quic")]
     /// The QUIC connection below, for tests; `None` on TCP.
     pub fn quic(&self) -> Option<&quinn::Connection> {
         self.inner.connection.as_ref()

@@ -1,20 +1,19 @@
-//! A client of the gateway over QUIC, TLS or TCP: used by `gateway chat`, `gateway bench talk`, the tests, and by
-//! people as a library.
+#![doc = include_str!("../README.md")]
 //!
-//! [`Client::connect`] gives a handle that can be cloned, and the [`Pushes`] of the connection. A [`Client`]
-//! signs in, sends [`Requests`] and awaits their answers; heartbeats and QUIC keep-alives run on their own. When the
-//! last clone is dropped the connection is closed. Everything is `Send` and runs on any tokio runtime.
-//!
-//! In reading order: `options` and `trust` (what to connect to), `handshake` and `connect` (how), `connect_error` (why
+//! In reading order: `options` and `trust` (what to connect to), `tcp`, `tls`, `quic`, `handshake` and `connect` (how), `connect_error` (why
 //! not), `auto`, `race` and `transport_cache` (over which transport, when nobody names one), `handle` (what a program
 //! holds), `requests` (what may be asked, typed), `answer` and `pending_answer` (what it gets, and the wait for it),
 //! `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle and tasks share), `stream` (one
-//! byte stream), `driver` (the task that owns them all).
+//! byte stream), `wire` (what carries them), `driver` (the task that owns them all).
+
+#![deny(missing_docs)]
 
 mod answer;
+#[cfg(all(feature = "quic", feature = "tls"))]
 mod auto;
 mod connect;
 mod connect_error;
+mod connected;
 mod driver;
 mod go_away;
 mod handle;
@@ -24,32 +23,47 @@ mod options;
 mod pending;
 mod pending_answer;
 mod pushes;
+#[cfg(feature = "quic")]
+mod quic;
+#[cfg(all(feature = "quic", feature = "tls"))]
 mod race;
 mod requests;
 mod resilient;
 mod state;
 mod stream;
+mod tcp;
 #[cfg(test)]
+#[cfg(all(feature = "quic", feature = "tls"))]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(all(feature = "quic", feature = "tls"))]
 mod transport_cache;
+#[cfg(any(feature = "quic", feature = "tls"))]
 mod trust;
+mod wire;
 
 pub use answer::{Answer, CallError, Login, LoginError, NotSent, RequestError};
-pub use auto::{Auto, Connected, default_tls_port};
+#[cfg(all(feature = "quic", feature = "tls"))]
+pub use auto::{Auto, default_tls_port};
 pub use connect_error::{ConnectError, NoTransport, Plain};
+pub use connected::Connected;
 pub use go_away::{GO_AWAY_TAG, GoAway};
 pub use handle::{Client, ClientStream};
-pub use handshake::quic_endpoint;
 pub use options::{ConnectOptions, Heartbeat, Streams, Transport, UnknownTransport};
 pub use pending_answer::PendingAnswer;
 pub use pushes::{GroupNotice, Push, Pushes};
+#[cfg(feature = "quic")]
+pub use quic::quic_endpoint;
 pub use requests::Requests;
 pub use resilient::{
     End, Event, Events, Need, NoToken, Online, PendingReply, Phase, ResilientClient, ResilientOptions,
     ResilientPushes, Server, Tokens,
 };
 pub use state::Counts;
+#[cfg(all(feature = "quic", feature = "tls"))]
 pub use transport_cache::TransportCache;
+#[cfg(any(feature = "quic", feature = "tls"))]
 pub use trust::{CaError, TrustedCa};
 
 pub use gateway_net::backoff::{Backoff, Jitter};

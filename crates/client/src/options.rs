@@ -4,9 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(any(feature = "quic", feature = "tls"))]
 use crate::trust::TrustedCa;
 use gateway_net::limits::KIB;
 use gateway_net::resolve::Resolver;
+#[cfg(any(feature = "quic", feature = "tls"))]
+use gateway_net::resolve::host_and_port;
 use gateway_wire::dialect::Dialect;
 
 /// Name resolution, connect and handshake together; the gateway gives a handshake 5 s.
@@ -33,15 +36,16 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Receive window of one QUIC stream, bytes: what the gateway may have under way on it.
 const STREAM_WINDOW: u32 = 256 * KIB as u32;
 
-/// What carries the frames.
+/// What carries the frames. All of them can be named; one that is not compiled in ends in
+/// [`ConnectError::NotCompiledIn`](crate::ConnectError::NotCompiledIn).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Transport {
-    /// QUIC over UDP, always encrypted.
+    /// QUIC over UDP, always encrypted. Feature `quic`.
     #[default]
     Quic,
     /// Plain TCP: the token travels in clear.
     Tcp,
-    /// TLS over TCP, always encrypted.
+    /// TLS over TCP, always encrypted. Feature `tls`.
     Tls,
 }
 
@@ -102,9 +106,10 @@ pub enum Heartbeat {
     Both,
 }
 
-/// Where and how to connect. Make one with [`quic`](Self::quic), [`tls`](Self::tls) or [`tcp`](Self::tcp) and change
+/// Where and how to connect. Make one with `quic`, `tls` or [`tcp`](Self::tcp) and change
 /// what differs.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ConnectOptions {
     /// `host:port`; an IPv6 address stands in brackets.
     pub server: String,
@@ -113,6 +118,7 @@ pub struct ConnectOptions {
     /// The name the server's certificate must carry; default: the host of `server`.
     pub server_name: Option<String>,
     /// Who signed the server's certificate. QUIC and TLS need it, plain TCP does not look at it.
+    #[cfg(any(feature = "quic", feature = "tls"))]
     pub ca: Option<TrustedCa>,
     /// Which magics the client speaks.
     pub dialect: Dialect,
@@ -121,6 +127,7 @@ pub struct ConnectOptions {
     /// Whether the gateway may open its stream for pushes (QUIC). Without it pushes come on the login stream.
     pub push_stream: bool,
     /// A UDP endpoint shared with others, or kept by the caller who wants to rebind it; default: one of its own.
+    #[cfg(feature = "quic")]
     pub endpoint: Option<quinn::Endpoint>,
     /// How the name becomes addresses. Default: as the system says.
     pub resolver: Resolver,
@@ -145,11 +152,13 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
+    #[cfg(feature = "quic")]
     /// QUIC to `host:port`, whose certificate was signed by `ca`.
     pub fn quic(server: impl Into<String>, ca: TrustedCa) -> Self {
         Self { ca: Some(ca), ..Self::new(server.into(), Transport::Quic) }
     }
 
+    #[cfg(feature = "tls")]
     /// TLS over TCP to `host:port`, whose certificate was signed by `ca`.
     pub fn tls(server: impl Into<String>, ca: TrustedCa) -> Self {
         Self { ca: Some(ca), ..Self::new(server.into(), Transport::Tls) }
@@ -165,10 +174,12 @@ impl ConnectOptions {
             server,
             transport,
             server_name: None,
+            #[cfg(any(feature = "quic", feature = "tls"))]
             ca: None,
             dialect: Dialect::default(),
             streams: Streams::default(),
             push_stream: true,
+            #[cfg(feature = "quic")]
             endpoint: None,
             resolver: Resolver::default(),
             connect_timeout: CONNECT_TIMEOUT,
@@ -180,6 +191,30 @@ impl ConnectOptions {
             idle: IDLE,
             initial_rtt: INITIAL_RTT,
             stream_window: STREAM_WINDOW,
+        }
+    }
+
+    /// What the server's certificate must name: by default the host, without the brackets of an IPv6 address.
+    #[cfg(any(feature = "quic", feature = "tls"))]
+    pub(super) fn certificate_name(&self) -> &str {
+        let host = || host_and_port(&self.server).map_or(self.server.as_str(), |(host, _)| host);
+        self.server_name.as_deref().unwrap_or_else(host)
+    }
+}
+
+#[cfg(test)]
+#[cfg(any(feature = "quic", feature = "tls"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_a_server_is_what_its_certificate_names() {
+        for (server, name) in [
+            ("127.0.0.1:8000", "127.0.0.1"),
+            ("[::1]:8000", "::1"),
+            ("gate.example.org:443", "gate.example.org"),
+        ] {
+            assert_eq!(ConnectOptions::tcp(server).certificate_name(), name);
         }
     }
 }

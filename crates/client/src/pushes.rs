@@ -31,6 +31,7 @@ pub struct Push {
 
 /// What happened to a group of this account, or to this account's place in it.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum GroupNotice {
     /// A group was made with this account in it.
     Created(pb::GroupCreateNotify),

@@ -20,6 +20,7 @@ pub(super) const CLOSE_FOLLOWS: Duration = Duration::from_secs(2);
 
 /// What happened on a connection beside requests and pushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Counts {
     /// Frame pongs received.
     pub frame_pongs: u64,

@@ -27,6 +27,7 @@ impl fmt::Debug for TrustedCa {
 
 /// The certificate authority cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CaError {
     /// The file cannot be read.
     #[error("cannot read the CA file: {0}; `gateway dev` and `gateway certs` make one")]

@@ -8,6 +8,7 @@ pub mod accept_pause;
 pub mod backoff;
 #[cfg(feature = "quic")]
 pub mod congestion;
+#[cfg(feature = "files")]
 pub mod files;
 pub mod gather;
 pub mod limits;

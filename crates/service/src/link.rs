@@ -37,6 +37,7 @@ const STOPPING: &[u8] = b"shutting down";
 
 /// The bounds of every link.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LinkLimits {
     /// Payload of a gateway's frame, bytes.
     pub max_frame: usize,

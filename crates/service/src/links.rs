@@ -26,6 +26,7 @@ const CHANNEL_BYTES_PER_PUSH: usize = 8 * 1024 * 1024;
 
 /// What is done with a gateway whose id is linked already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum KnownGateway {
     /// The old link is closed: a gateway dials again only when it has given its old link up.
     #[default]
@@ -37,6 +38,7 @@ pub enum KnownGateway {
 
 /// What a logic service counts; read with [`Links::count`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LinkEvent {
     /// A gateway shook hands and was taken.
     Linked,

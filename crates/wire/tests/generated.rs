@@ -22,7 +22,7 @@ fn the_messages_are_those_of_the_proto_file() {
     let checked_in = fs::read_to_string(CHECKED_IN).expect("src/pb.rs");
     let (comments, messages) =
         checked_in.split_at(checked_in.find(BEGIN).expect("the first line prost writes"));
-    let generated = format!("{BEGIN}\n{}", generated());
+    let generated = generated();
     if env::var_os("UPDATE").is_some() {
         fs::write(Path::new(CHECKED_IN), comments.to_owned() + &generated).expect("src/pb.rs can be written");
     } else {

@@ -263,8 +263,8 @@ async fn connect_all(
     let mut members: Vec<Option<Member>> = (0..args.clients).map(|_| None).collect();
     let mut joining = JoinSet::new();
     for index in 0..members.len() {
-        let options = options[index % options.len()].clone();
-        let options = ConnectOptions { endpoint: endpoint.cloned(), ..options };
+        let mut options = options[index % options.len()].clone();
+        options.endpoint = endpoint.cloned();
         let token = signer.sign(&account(run, index), APP);
         if joining.len() >= CONNECTING {
             collect(&mut joining, &mut members, &bar).await?;

@@ -145,6 +145,7 @@ impl GroupTasks {
             }
             GroupNotice::Joined(joined) => Some(changed("joined", &joined.group_id, &joined.account)),
             GroupNotice::Quit(quit) => Some(changed("quit", &quit.group_id, &quit.account)),
+            _ => None,
         }
     }
 

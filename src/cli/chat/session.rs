@@ -206,7 +206,8 @@ impl Session {
                 return Ok(None);
             }
             Event::Over(end) => return Ok(Some(end)),
-            Event::Kicked | Event::Missed(_) => return Ok(None),
+            // A kick is told by the end that follows it.
+            _ => return Ok(None),
         };
         self.events.emit(line).await?;
         Ok(None)
@@ -391,6 +392,6 @@ fn reason_of(end: &End) -> CloseReason {
         End::Stopped => CloseReason::Bye,
         End::Closed(reason) => *reason,
         End::Login(_) | End::Token(_) => CloseReason::Unauthenticated,
-        End::Connect(_) => CloseReason::PeerLost,
+        _ => CloseReason::PeerLost,
     }
 }

@@ -177,10 +177,7 @@ async fn end_of_request(shared: &LoadContext, client: &Client, channel: &str, n:
     let closed = match error {
         RequestError::Closed(_) => true,
         RequestError::StreamEnded => timeout(SOON_CLOSED, client.closed()).await.is_ok(),
-        RequestError::TimedOut
-        | RequestError::SequenceInUse(_)
-        | RequestError::TooLarge(_)
-        | RequestError::NotSent(_) => false,
+        _ => false,
     };
     let outcome = if closed { Outcome::Closed } else { Outcome::GaveUp };
     shared.ledger.oracle().unanswered(channel, n, outcome, std::time::Instant::now());

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::{Answer, Login, LoginError, NotSent, RequestError};
-use crate::auto::Connected;
 use crate::connect_error::ConnectError;
+use crate::connected::Connected;
 use crate::go_away::{GO_AWAY_TAG, GoAway};
 use crate::handle::{Client, ClientStream, Room};
 use crate::resilient::events::{End, Event, EventSender, Online};

@@ -17,6 +17,7 @@ pub(super) const MAX_EVENTS: usize = 64;
 
 /// A connection that has signed in.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Online {
     /// Channel and account.
     pub login: Login,
@@ -24,12 +25,13 @@ pub struct Online {
     pub transport: Transport,
     /// Where it goes, `host:port`.
     pub server: String,
-    /// Transports that failed before, with [`Auto`](crate::Auto).
+    /// Transports that failed before, with `Auto`.
     pub failed: Vec<(Transport, ConnectError)>,
 }
 
 /// Something happened to the session.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Event {
     /// Signed in, the first time or again. What was pushed meanwhile must be asked for.
     Connected(Arc<Online>),
@@ -57,6 +59,7 @@ pub enum Event {
 
 /// How a session stands.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Phase {
     /// There is no connection that has signed in; requests wait.
     Away,
@@ -68,6 +71,7 @@ pub enum Phase {
 
 /// Why a session is over for good.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum End {
     /// The program closed it.
     #[error("closed by this program")]

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::auto::{Auto, Connected};
+#[cfg(all(feature = "quic", feature = "tls"))]
+use crate::auto::Auto;
 use crate::connect_error::ConnectError;
+use crate::connected::Connected;
 use crate::handle::Client;
 use crate::options::{ConnectOptions, Transport};
 use gateway_net::backoff::Backoff;
@@ -14,13 +16,16 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
 /// One gateway, or several behind one name.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Server {
+    #[cfg(all(feature = "quic", feature = "tls"))]
     /// Over whatever gets through. It remembers what did, so servers of one program may share its memory.
     Auto(Box<Auto>),
     /// Over one transport.
     Only(Box<ConnectOptions>),
 }
 
+#[cfg(all(feature = "quic", feature = "tls"))]
 impl From<Auto> for Server {
     fn from(auto: Auto) -> Self {
         Self::Auto(Box::new(auto))
@@ -37,14 +42,20 @@ impl Server {
     /// `host:port` as it was given.
     pub fn name(&self) -> &str {
         match self {
+            #[cfg(all(feature = "quic", feature = "tls"))]
             Self::Auto(auto) => &auto.options.server,
             Self::Only(options) => &options.server,
         }
     }
 
-    /// Where a connection over this transport goes: TLS has a port of its own with [`Auto`].
+    /// Where a connection over this transport goes: TLS has a port of its own with `Auto`.
+    #[cfg_attr(
+        not(all(feature = "quic", feature = "tls")),
+        expect(unused_variables, reason = "one server, one port")
+    )]
     pub(super) fn address(&self, transport: Transport) -> String {
         match self {
+            #[cfg(all(feature = "quic", feature = "tls"))]
             Self::Auto(auto) => auto.address(transport),
             Self::Only(options) => options.server.clone(),
         }
@@ -52,6 +63,7 @@ impl Server {
 
     pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
         match self {
+            #[cfg(all(feature = "quic", feature = "tls"))]
             Self::Auto(auto) => auto.connect().await,
             Self::Only(options) => {
                 let (client, pushes) = Client::connect(options.as_ref().clone()).await?;
@@ -63,6 +75,7 @@ impl Server {
 
 /// How a session is kept up.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ResilientOptions {
     /// The gateway that is tried first.
     pub first: Server,
@@ -86,7 +99,7 @@ pub struct ResilientOptions {
 }
 
 impl ResilientOptions {
-    /// One gateway: an [`Auto`] or [`ConnectOptions`].
+    /// One gateway: an `Auto` or [`ConnectOptions`].
     pub fn new(server: impl Into<Server>) -> Self {
         Self {
             first: server.into(),

@@ -65,7 +65,7 @@ pub(super) fn of_login(error: &LoginError) -> Retry {
 pub(super) fn of_connect(error: &ConnectError) -> Retry {
     match error {
         // These are faults of this program, which time does not mend.
-        ConnectError::NoCa => Retry::Never,
+        ConnectError::NoCa | ConnectError::NotCompiledIn { .. } => Retry::Never,
         ConnectError::Closed { reason, .. } => of_close(*reason),
         // A certificate that is not believed may be that of a portal on the way: nothing was told to it.
         _ => Retry::Elsewhere,

@@ -4,6 +4,7 @@ use std::future::Future;
 
 /// What a token is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Need {
     /// A login; the token of the one before will do while it has not run out.
     Login,
