@@ -187,8 +187,9 @@ impl Dispatch {
 
     fn move_on(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) {
         ticket.set_stage(RequestStage::Unplaced);
-        let Err(refused) = self.place_again(ticket, frame, spoken) else { return };
-        self.reject(refused);
+        if self.place_again(ticket, frame, spoken).is_ok() {
+            return;
+        }
         self.metrics.request_rejected();
         let Some(channel) = ticket.channel.upgrade() else { return };
         if channel.pending.borrow_mut().take(ticket) {
@@ -222,7 +223,7 @@ impl Dispatch {
 
     fn place_again(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) -> Result<(), Refused> {
         let Ok(view) = HeaderView::scan(frame.header(), &HeaderLimits::BACKEND) else {
-            return Err(Refused::NoInstance);
+            return Err(self.refuse(Refused::NoInstance));
         };
         let service = self.service_of(ticket.is_signin, view.command);
         let key = |key| view.last_meta(key).unwrap_or_default();
@@ -231,7 +232,7 @@ impl Dispatch {
         let link = &chosen.link;
         let frame = match link.instance.dialect {
             same if same == spoken => frame,
-            other => rewrite::translate(&frame, other).map_err(|_| Refused::NoInstance)?,
+            other => rewrite::translate(&frame, other).map_err(|_| self.refuse(Refused::NoInstance))?,
         };
         self.place(&chosen, channel.as_deref(), ticket, frame)
     }

@@ -38,7 +38,7 @@ use crate::dispatch::links::LinkTable;
 use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Payload, Progress, QueueBounds};
 use crate::dispatch::selector::ZoneIndex;
-use crate::dispatch::services::{Chosen, Purpose, Services};
+use crate::dispatch::services::{Chosen, NoChoice, Purpose, Services};
 use crate::limits::{Limits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
@@ -156,7 +156,7 @@ impl Dispatch {
     /// Hands a request, or a sign-in, to the instance of its account.
     ///
     /// # Errors
-    /// [`Refused`]: nothing was handed over, and the ticket stands in no queue.
+    /// [`Refused`], and counted: nothing was handed over, and the ticket stands in no queue.
     pub(crate) fn forward(
         &self,
         channel: &Channel,
@@ -192,15 +192,17 @@ impl Dispatch {
         account: &str,
         channel: Option<&Channel>,
     ) -> Result<Chosen, Refused> {
-        let Some(chosen) = self.services.choose_for(service, app, account, channel) else {
-            if !self.services.is_known(service) {
-                return Err(Refused::UnknownService);
+        match self.services.choose_for(service, app, account, channel) {
+            Ok(chosen) => {
+                self.count_fallback(service, chosen.fallback_of);
+                Ok(chosen)
             }
-            self.metrics.no_instance(self.services.zone(app, account).index());
-            return Err(Refused::NoInstance);
-        };
-        self.count_fallback(service, chosen.fallback_of);
-        Ok(chosen)
+            Err(NoChoice::UnknownService) => Err(self.refuse(Refused::UnknownService)),
+            Err(NoChoice::NoInstance(zone)) => {
+                self.metrics.no_instance(zone.index());
+                Err(self.refuse(Refused::NoInstance))
+            }
+        }
     }
 
     fn count_fallback(&self, service: &str, of: Option<ZoneIndex>) {
@@ -219,7 +221,7 @@ impl Dispatch {
     ) -> Result<(), Refused> {
         let link = &chosen.link;
         if !link.has_room(frame.len()) {
-            return Err(Refused::QueueFull);
+            return Err(self.refuse(Refused::QueueFull));
         }
         link.enqueue(Payload::Request(Rc::clone(ticket)), frame);
         if let (Some(service), Some(channel)) = (chosen.home, channel) {
@@ -251,13 +253,14 @@ impl Dispatch {
         }
     }
 
-    /// Counts a refusal.
-    pub(crate) fn reject(&self, refused: Refused) {
+    /// Counts a refusal where it is decided.
+    fn refuse(&self, refused: Refused) -> Refused {
         self.metrics.reject(match refused {
             Refused::UnknownService => Reject::BadCommand,
             Refused::NoInstance => Reject::NoInstance,
             Refused::QueueFull => Reject::QueueFull,
         });
+        refused
     }
 
     /// Answers a ticket that was taken out of its channel's pending table in the gateway's own name. A sign-in

@@ -141,6 +141,9 @@ fn a14_e14_refusals_hand_nothing_over() {
         2,
         "the request and the sign-in that found no instance"
     );
+    let counted = [Reject::BadCommand, Reject::NoInstance, Reject::QueueFull]
+        .map(|why| harness.test_metrics.rejects(why));
+    assert_eq!(counted, [2, 2, 1], "each refusal once");
 }
 
 #[test]

@@ -198,8 +198,7 @@ impl Handler {
                 self.metrics.pending_opened();
                 Ok(guard)
             }
-            Err(refused) => {
-                self.dispatch.reject(refused);
+            Err(_) => {
                 self.metrics.login(LoginResult::Unavailable);
                 self.refuse(arrival, view, Status::SystemException, "no login service can be reached");
                 guard.set_reason(CloseReason::LoginUnavailable);
@@ -261,14 +260,9 @@ impl Handler {
                 channel.pending.borrow_mut().push(ticket);
                 self.metrics.pending_opened();
             }
-            Err(refused) => {
-                self.dispatch.reject(refused);
-                match refused {
-                    Refused::UnknownService => refuse(Status::InvalidCommand, "no such service"),
-                    Refused::NoInstance => refuse(Status::SystemException, "the service is not available"),
-                    Refused::QueueFull => refuse(Status::SystemException, "the service is overloaded"),
-                }
-            }
+            Err(Refused::UnknownService) => refuse(Status::InvalidCommand, "no such service"),
+            Err(Refused::NoInstance) => refuse(Status::SystemException, "the service is not available"),
+            Err(Refused::QueueFull) => refuse(Status::SystemException, "the service is overloaded"),
         }
         Ok(())
     }
