@@ -232,7 +232,7 @@ impl Dispatch {
         let link = &chosen.link;
         let frame = match link.instance.dialect {
             same if same == spoken => frame,
-            other => rewrite::translate(&frame, other).map_err(|_| self.refuse(Refused::NoInstance))?,
+            other => rewrite::translate(&view, other, frame.body.clone()),
         };
         self.place(&chosen, channel.as_deref(), ticket, frame)
     }

@@ -271,8 +271,7 @@ impl Dispatch {
         self.metrics.latency(Instant::now().saturating_duration_since(ticket.arrived()));
         match channel.answer(ticket, status, text) {
             Ok(bytes) => {
-                let command = std::str::from_utf8(&ticket.command).unwrap_or_default();
-                self.metrics.packet(Direction::Out, command::label_index(command), bytes);
+                self.metrics.packet(Direction::Out, command::label_index(ticket.header.command()), bytes);
                 self.metrics.answered(status as i32, AnswerOrigin::Gateway);
             }
             Err(full) => self.answer_lost(full),

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use prost::Message as _;
 
 use crate::auth::{Claims, TokenError, Verifier};
@@ -27,6 +26,7 @@ use crate::wire::header::{HeaderError, HeaderLimits, HeaderView};
 use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
 use crate::wire::pb::{self, Status};
 use crate::wire::rewrite;
+use crate::wire::scanned_header::ScannedHeader;
 
 pub(crate) use channel_ids::{ChannelIds, Numbers};
 
@@ -356,17 +356,13 @@ fn ticket(
     arrived: Instant,
     is_signin: bool,
 ) -> Rc<Ticket> {
-    let at = view.command.as_ptr() as usize - packet.header.as_ptr() as usize;
     // The ticket of a sign-in lives as long as its channel, and must not hold on to the token.
     let header = if packet.body.len() <= SMALL_BODY && !is_signin {
-        packet.header.clone()
+        ScannedHeader::share(view, &packet.header)
     } else {
-        Bytes::copy_from_slice(&packet.header)
+        ScannedHeader::copy(view)
     };
-    let command =
-        if view.command.is_empty() { Bytes::new() } else { header.slice(at..at + view.command.len()) };
-    let request = NewTicket { stream, command, header, sequence: view.sequence, arrived, is_signin };
-    Ticket::new(channel, request)
+    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin })
 }
 
 fn token_reject(error: &TokenError) -> Reject {
