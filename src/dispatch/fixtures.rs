@@ -62,7 +62,7 @@ pub(crate) fn harness_with(
         login_service: "login".to_owned(),
         signout_after_kick,
         limits,
-        pressure: crate::monitor::pressure::Pressure::none(),
+        pressure: crate::overload::pressure::Pressure::none(),
     };
     let readiness = Arc::new(Readiness::new(1, []));
     let cells = test_metrics.metrics.clone();

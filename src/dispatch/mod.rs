@@ -43,8 +43,8 @@ use crate::limits::{Limits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
 };
-use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
+use crate::overload::pressure::Pressure;
 use crate::session::channel::{Channel, ChannelState, Ticket};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;

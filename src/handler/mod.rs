@@ -13,7 +13,7 @@ use crate::clock::EPOCH_2020;
 use crate::dispatch::{Dispatch, Refused};
 use crate::limits::{DEADLINE_TICK_MS, STRIKE_WINDOW, STRIKES};
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, WorkerMetrics};
-use crate::monitor::pressure::Pressure;
+use crate::overload::pressure::Pressure;
 use crate::rate_limit::RateLimiter;
 use crate::session::channel::{Channel, Identity, Ticket};
 use crate::session::channels::{ChannelGuard, Channels};
