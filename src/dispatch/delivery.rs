@@ -185,7 +185,7 @@ impl Delivery {
             return self.without_ticket(id, command, dispatch, link);
         };
         // Asked first, because this runs for every answer and almost never has anything to say.
-        if link.awaits_proof() {
+        if link.health().awaits_proof() {
             dispatch.on(link, HealthEvent::Answered, now);
         }
         dispatch.metrics.pending_closed();

@@ -220,7 +220,7 @@ impl Dispatch {
         frame: Encoded,
     ) -> Result<(), Refused> {
         let link = &chosen.link;
-        if !link.has_room(frame.len()) {
+        if !link.queue().has_room(frame.len()) {
             return Err(self.refuse(Refused::QueueFull));
         }
         link.enqueue(Payload::Request(Rc::clone(ticket)), frame);
@@ -242,7 +242,10 @@ impl Dispatch {
             RequestStage::Unplaced => true,
             RequestStage::Queued(instance, number) => {
                 // A link that is gone has left nothing in its queue.
-                let withdrawn = self.links.get(instance).is_none_or(|link| link.cancel(number));
+                let withdrawn = self
+                    .links
+                    .get(instance)
+                    .is_none_or(|link| link.change_queue(|queue| queue.cancel(number)));
                 if withdrawn {
                     ticket.set_stage(RequestStage::Unplaced);
                     self.metrics.request_rejected();
@@ -294,7 +297,7 @@ impl Dispatch {
     pub(crate) fn announce_signins(&self, link: &Link) -> Vec<SignInWrite> {
         let mut writes = Vec::new();
         if self.signouts.is_any_owed() {
-            link.each_fresh_signin(SLICES_PER_WRITE, |signin| {
+            link.queue().fresh_signins(SLICES_PER_WRITE).for_each(|signin| {
                 // That of a channel that has ended supersedes nothing: its own sign-out is owed, too.
                 let channel = signin.channel.upgrade().filter(|channel| self.channels.is_registered(channel));
                 let write = channel.and_then(|channel| self.signouts.writing_signin(&channel.identity));

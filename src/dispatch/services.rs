@@ -316,7 +316,7 @@ fn choose_well(
 fn spill(choice: &Choice<'_, Rc<Link>>, chosen: &Link) -> Option<Rc<Link>> {
     let ring = || std::iter::once(choice.item).chain(choice.others()).filter(|link| is_well(link));
     let loads = ring().fold(Loads::default(), |loads, link| loads.and(link.load()));
-    let is_overloaded = |link: &Link| link.is_crowded() || loads.is_exceeded_by(link.load());
+    let is_overloaded = |link: &Link| link.queue().is_crowded() || loads.is_exceeded_by(link.load());
     if !is_overloaded(chosen) {
         return None;
     }
