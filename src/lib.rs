@@ -9,6 +9,7 @@
 //! * `keys`: PEM, and the keys of QUIC.
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
+//! * [`overload`]: how overloaded the process is, and what the workers are told of it.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
 //! * `rate_limit`: how often somebody may come.
 //! * [`discovery`]: where the instances of logic services come from.
@@ -40,6 +41,7 @@ pub mod internals;
 mod keys;
 pub mod limits;
 pub mod monitor;
+pub mod overload;
 mod rate_limit;
 pub mod route;
 mod server;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use gateway::clock;
 use gateway::config::{self, Options};
-use gateway::monitor::memory::MemoryBudget;
+use gateway::overload::memory::MemoryBudget;
 use gateway::route::Route;
 use gateway_net::files;
 

@@ -285,7 +285,7 @@ fn placement(account: &str, instances: &[Instance], route: &Route) -> String {
         &selector,
         of_chat.map(|found| (found.id.as_str(), found.zone.as_str(), found.id.as_str())),
     );
-    let zone = selector.zone_name(selector.zone("x_im", account)).to_owned();
+    let zone = selector.zone_name(selector.route_key("x_im", account).zone).to_owned();
     let chosen = selector.lookup("x_im", account, &candidates).map_or("no instance", |choice| *choice.item);
     format!("{account:<5} lands in {zone} on {chosen}")
 }

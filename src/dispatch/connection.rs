@@ -151,7 +151,7 @@ impl LinkConnection {
             Err(end) => return Poll::Ready(end),
         };
         let ping_at = self.ping_if_silent(now);
-        if self.link.next_due().is_some_and(|due| due <= now) {
+        if self.link.health().next_due().is_some_and(|due| due <= now) {
             self.dispatch.on(&self.link, HealthEvent::Time, now);
         }
         if self.oversized_until.is_some_and(|until| until <= now) {
@@ -164,8 +164,9 @@ impl LinkConnection {
             return Poll::Ready(LinkEnd::Left);
         }
         let look = is_paused.then_some(now + PRESSURE_LOOK);
-        let due =
-            [self.link.next_due(), self.link.leaves_by(), look, self.oversized_until].into_iter().flatten();
+        let due = [self.link.health().next_due(), self.link.leaves_by(), look, self.oversized_until]
+            .into_iter()
+            .flatten();
         self.timer.arm(due.fold(dead_at.min(ping_at), Instant::min), cx);
         if step == DeliveryStep::Yield {
             cx.waker().wake_by_ref();
@@ -352,19 +353,22 @@ impl LinkConnection {
 
     /// Offers everything queued in vectored writes until the socket takes no more.
     fn drive_write(&mut self, cx: &mut Context<'_>) -> Result<(), LinkEnd> {
-        while !self.link.is_drained() {
+        while !self.link.queue().is_empty() {
             let signins = self.dispatch.announce_signins(&self.link);
             let stream = Pin::new(&mut self.stream);
-            let polled = self.link.write_with(|frames| {
+            let polled = {
+                let queue = self.link.queue();
                 let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
-                stream.poll_write_vectored(cx, gather(&mut slots, frames.flat_map(Encoded::pieces)))
-            });
+                stream.poll_write_vectored(cx, gather(&mut slots, queue.frames().flat_map(Encoded::pieces)))
+            };
             match polled {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(LinkEnd::Eof),
                 Poll::Ready(Ok(written)) => {
                     let (link, dispatch) = (&self.link, &self.dispatch);
-                    link.advance(written, |progress| dispatch.progressed(link, progress));
+                    link.change_queue(|queue| {
+                        queue.advance(written, |progress| dispatch.progressed(link, progress))
+                    });
                     drop(signins);
                 }
                 Poll::Ready(Err(error)) => return Err(error.into()),

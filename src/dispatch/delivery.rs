@@ -23,6 +23,7 @@ use crate::wire::header::{HeaderLimits, HeaderView};
 use crate::wire::packet::{Encoded, LogicPacket};
 use crate::wire::pb;
 use crate::wire::rewrite;
+use crate::wire::scanned_header::ScannedHeader;
 
 /// The meta that names the receivers.
 const CHANNELS_KEY: &str = "dest.channels";
@@ -30,10 +31,8 @@ const CHANNELS_KEY: &str = "dest.channels";
 /// One packet of a logic service on its way to its channels.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    packet: LogicPacket,
-    command: Bytes,
-    sequence: u32,
-    status: i32,
+    header: ScannedHeader,
+    body: Bytes,
     is_response: bool,
     /// Ids joined by commas, a slice of the header.
     channels: Bytes,
@@ -85,16 +84,14 @@ impl Delivery {
             .flatten()
             .map(|notify| notify.channel_id);
         Ok(Self {
-            command: packet.header.slice_ref(view.command.as_bytes()),
-            sequence: view.sequence,
-            status: view.status,
+            header: ScannedHeader::share(&view, &packet.header),
             is_response,
             channels: packet.header.slice_ref(channels.as_bytes()),
             position: 0,
             frames: [None, None],
             kicks,
             serial,
-            packet,
+            body: packet.body,
         })
     }
 
@@ -179,15 +176,16 @@ impl Delivery {
         link: &Link,
         now: Instant,
     ) {
-        let command = std::str::from_utf8(&self.command).unwrap_or_default();
+        let command = self.header.command();
         let Some((channel, ticket)) = channel.and_then(|channel| {
-            let ticket = channel.pending.borrow_mut().take_match(link.key, self.sequence, command)?;
+            let ticket =
+                channel.pending.borrow_mut().take_match(link.key, self.header.sequence(), command)?;
             Some((channel, ticket))
         }) else {
             return self.without_ticket(id, command, dispatch, link);
         };
         // Asked first, because this runs for every answer and almost never has anything to say.
-        if link.awaits_proof() {
+        if link.health().awaits_proof() {
             dispatch.on(link, HealthEvent::Answered, now);
         }
         dispatch.metrics.pending_closed();
@@ -195,7 +193,7 @@ impl Delivery {
         let frame = self.frame(channel.dialect);
         let bytes = frame.len();
         // Only a login that succeeded opens the way for pushes that wait behind it.
-        let queued = if ticket.is_signin && self.status == pb::Status::Success as i32 {
+        let queued = if ticket.is_signin && self.header.status() == pb::Status::Success as i32 {
             channel.outgoing.reply_login(frame)
         } else {
             channel.outgoing.reply(ticket.stream, frame)
@@ -203,7 +201,7 @@ impl Delivery {
         match queued {
             Ok(()) => {
                 dispatch.metrics.packet(Direction::Out, self.label(), bytes);
-                dispatch.metrics.answered(self.status, AnswerOrigin::Service);
+                dispatch.metrics.answered(self.header.status(), AnswerOrigin::Service);
             }
             Err(full) => dispatch.answer_lost(full),
         }
@@ -217,7 +215,7 @@ impl Delivery {
         match command {
             command::LOGIN_SIGNIN if dispatch.signouts.signin_answered(id) => {}
             command::LOGIN_SIGNOUT if link.signout_answered() => {
-                dispatch.metrics.signout_answered(self.status);
+                dispatch.metrics.signout_answered(self.header.status());
             }
             _ => dispatch.metrics.reject(Reject::ResponseUnmatched),
         }
@@ -226,29 +224,25 @@ impl Delivery {
     /// The login response is queued first; only then may anything else follow it (G5).
     fn login_answered(&self, channel: &Channel, ticket: &Ticket, dispatch: &Dispatch, now: Instant) {
         debug_assert!(ticket.is_signin, "only a sign-in opens a channel");
-        if self.status == pb::Status::Success as i32 {
+        if self.header.status() == pb::Status::Success as i32 {
             dispatch.metrics.login(LoginResult::Ok);
             channel.set_state(ChannelState::Open(now));
             return;
         }
         dispatch.metrics.login(LoginResult::Refused);
         channel.set_state(ChannelState::Refused);
-        let unavailable = (300..400).contains(&self.status);
+        let unavailable = (300..400).contains(&self.header.status());
         let reason = if unavailable { CloseReason::LoginUnavailable } else { CloseReason::Unauthenticated };
         channel.outgoing.close(reason);
     }
 
     fn label(&self) -> usize {
-        command::label_index(std::str::from_utf8(&self.command).unwrap_or_default())
+        command::label_index(self.header.command())
     }
 
     fn frame(&mut self, dialect: Dialect) -> Encoded {
-        let packet = &self.packet;
-        let encode = || match HeaderView::scan(&packet.header, &HeaderLimits::BACKEND) {
-            Ok(view) => rewrite::deliver(&view, dialect, own(&packet.body)),
-            // Unreachable: parse() has scanned the same bytes.
-            Err(_) => Encoded::whole(Bytes::new()),
-        };
+        let (header, body) = (&self.header, &self.body);
+        let encode = || rewrite::deliver(&header.view(), dialect, own(body));
         self.frames[dialect.index()].get_or_insert_with(encode).clone()
     }
 }

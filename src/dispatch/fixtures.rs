@@ -62,7 +62,7 @@ pub(crate) fn harness_with(
         login_service: "login".to_owned(),
         signout_after_kick,
         limits,
-        pressure: crate::monitor::pressure::Pressure::none(),
+        pressure: crate::overload::pressure::Pressure::none(),
     };
     let readiness = Arc::new(Readiness::new(1, []));
     let cells = test_metrics.metrics.clone();
@@ -113,14 +113,14 @@ impl TestDispatch {
 
     /// The packets in the queue of an instance of which nothing was written.
     pub(crate) fn queued(&self, id: &str) -> Vec<LogicPacket> {
-        self.link(id).write_with(|frames| frames.map(logic_packet).collect())
+        self.link(id).queue().frames().map(logic_packet).collect()
     }
 
     /// The instance takes so many bytes.
     pub(crate) fn write(&self, id: &str, bytes: usize) {
         let link = self.link(id);
         let _signins = self.dispatch.announce_signins(&link);
-        link.advance(bytes, |progress| self.dispatch.progressed(&link, progress));
+        link.change_queue(|queue| queue.advance(bytes, |progress| self.dispatch.progressed(&link, progress)));
     }
 
     /// The instance takes everything that is queued for it, and here it is.

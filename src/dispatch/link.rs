@@ -1,6 +1,6 @@
 //! The handle of one logic instance: what its link's task and the rest of the worker share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::config::Instance;
 use crate::dispatch::health::{Health, HealthEvent, Rule, Standing, Transition};
-use crate::dispatch::queue::{LinkQueue, Payload, Progress, QueueBounds};
+use crate::dispatch::queue::{LinkQueue, Payload, QueueBounds};
 use crate::dispatch::zones::LinkPresence;
 use crate::monitor::metrics::LinkMetrics;
-use crate::session::channel::Ticket;
 use crate::session::local_waker::LocalWaker;
 use crate::session::pending::{InstanceKey, Load};
-use crate::session::signout::SignOut;
 use crate::wire::packet::Encoded;
 
 /// How a link ends whose instance has left.
@@ -104,16 +102,6 @@ impl Link {
         self.lives.get()
     }
 
-    /// When [`HealthEvent::Time`] will change something.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.health.borrow().next_due()
-    }
-
-    /// Returns `true` if an answer would change anything. Asked with every response.
-    pub(crate) fn awaits_proof(&self) -> bool {
-        self.health.borrow().awaits_proof()
-    }
-
     /// The task of its connection is at work; how long it was not. Nothing for a connection that begins.
     pub(crate) fn note_poll(&self, now: Instant) -> Duration {
         let last = self.last_poll.replace(Some(now));
@@ -140,11 +128,6 @@ impl Link {
     /// Returns `true` if the task of its connection was not at work for longer than this. Then what came is not read.
     pub(crate) fn stands_still(&self, now: Instant, limit: Duration) -> bool {
         self.last_poll.get().is_some_and(|last| now.saturating_duration_since(last) > limit)
-    }
-
-    /// See [`Health::is_about_now`].
-    pub(crate) fn is_about_now(&self, arrived: Instant) -> bool {
-        self.health.borrow().is_about_now(arrived)
     }
 
     /// Lets something happen to it; tells what of it is worth a word.
@@ -203,7 +186,7 @@ impl Link {
     /// Returns `true` if there is nothing any more to wait for, once its instance has left. While it lives, what it
     /// owes may come.
     pub(crate) fn has_left(&self, now: Instant) -> bool {
-        let is_done = || self.load() == 0 && self.is_drained();
+        let is_done = || self.load() == 0 && self.queue().is_empty();
         self.leaves_by().is_some_and(|by| now >= by || is_done())
     }
 
@@ -222,14 +205,14 @@ impl Link {
         self.wake.register(cx);
     }
 
-    /// Returns `true` if its queue is above its high-water mark.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.queue.borrow().is_crowded()
+    /// How well it is. [`Link::standing`] is what the selector may make of it.
+    pub(crate) fn health(&self) -> Ref<'_, Health> {
+        self.health.borrow()
     }
 
-    /// Returns `true` if a request of `bytes` may be queued.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.queue.borrow().has_room(bytes)
+    /// What waits to be written to it. Not to be kept: whatever changes the queue panics meanwhile.
+    pub(crate) fn queue(&self) -> Ref<'_, LinkQueue> {
+        self.queue.borrow()
     }
 
     /// Appends to the queue and has the link's task write.
@@ -237,58 +220,18 @@ impl Link {
         if let Payload::Request(ticket) = &payload {
             ticket.burden(&self.load.borrow());
         }
-        self.change(|queue| queue.push(payload, frame));
+        self.change_queue(|queue| queue.push(payload, frame));
         self.wake.wake();
     }
 
     /// Queues a ping or pong ahead of what has not begun.
     pub(crate) fn enqueue_control(&self, frame: Encoded) {
-        self.change(|queue| queue.push_control(frame));
+        self.change_queue(|queue| queue.push_control(frame));
         self.wake.wake();
     }
 
-    /// Takes a request out before its first byte was written; false when it is too late.
-    pub(crate) fn cancel(&self, number: u64) -> bool {
-        self.change(|queue| queue.cancel(number))
-    }
-
-    /// Returns `true` if there is nothing to write.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.queue.borrow().is_empty()
-    }
-
-    /// Shows the queued frames to a writer.
-    pub(crate) fn write_with<R>(&self, write: impl FnOnce(&mut dyn Iterator<Item = &Encoded>) -> R) -> R {
-        write(&mut self.queue.borrow().frames())
-    }
-
-    /// Shows the sign-ins that one write may begin.
-    pub(crate) fn each_fresh_signin(&self, items: usize, each: impl FnMut(&Rc<Ticket>)) {
-        self.queue.borrow().fresh_signins(items).for_each(each);
-    }
-
-    /// The socket took `written` bytes.
-    pub(crate) fn advance(&self, written: usize, report: impl FnMut(Progress)) {
-        self.change(|queue| queue.advance(written, report));
-    }
-
-    /// Its connection is over: what was cut is in no queue, or waits again.
-    pub(crate) fn cut(&self) {
-        self.change(LinkQueue::cut);
-    }
-
-    /// Takes out the requests that can still go to another instance and `may_move`, oldest first.
-    pub(crate) fn take_requests(&self, may_move: impl Fn(&Ticket) -> bool) -> Vec<(Rc<Ticket>, Encoded)> {
-        self.change(|queue| queue.take_requests(may_move))
-    }
-
-    /// Takes out the sign-outs that have not begun, oldest first.
-    pub(crate) fn take_signouts(&self) -> impl Iterator<Item = Rc<SignOut>> + use<> {
-        self.change(LinkQueue::take_signouts)
-    }
-
     /// Every change goes through here, so that the depth gauges cannot drift.
-    fn change<R>(&self, change: impl FnOnce(&mut LinkQueue) -> R) -> R {
+    pub(crate) fn change_queue<R>(&self, change: impl FnOnce(&mut LinkQueue) -> R) -> R {
         let mut queue = self.queue.borrow_mut();
         let before = queue.depth();
         let result = change(&mut queue);

@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use crate::config::Instance;
 use crate::dispatch::health::{HealthEvent, Loss, Transition};
 use crate::dispatch::link::{Drain, Link};
+use crate::dispatch::queue::LinkQueue;
 use crate::dispatch::{Dispatch, Refused};
 use crate::limits::LOST_PER_TURN;
 use crate::monitor::events::event;
@@ -132,7 +133,7 @@ impl Dispatch {
     /// (G4). What may have reached it will be answered 210.
     pub(crate) fn link_lost(&self, link: &Link, loss: Loss, now: Instant) {
         self.on(link, HealthEvent::Lost(loss), now);
-        link.cut();
+        link.change_queue(LinkQueue::cut);
         self.move_queue(link, |_| true);
         link.lose();
         self.lost.search();
@@ -152,7 +153,7 @@ impl Dispatch {
         let Some(link) = ticket.placed_with().and_then(|key| self.links.get(key)) else { return };
         // Where this worker stood still, the answer may lie unread.
         let stood_still = link.stands_still(now, self.settings.limits.backend_ping * 2);
-        if stood_still || !link.is_about_now(ticket.arrived()) {
+        if stood_still || !link.health().is_about_now(ticket.arrived()) {
             return;
         }
         let may_eject = self.services.may_eject(&link);
@@ -179,16 +180,17 @@ impl Dispatch {
 
     /// The requests go to other instances at once; the sign-outs, of which there may be 100,000, are placed anew.
     fn move_queue(&self, link: &Link, may_move: impl Fn(&Ticket) -> bool) {
-        for (ticket, frame) in link.take_requests(may_move) {
+        for (ticket, frame) in link.change_queue(|queue| queue.take_requests(may_move)) {
             self.move_on(&ticket, frame, link.instance.dialect);
         }
-        self.signouts.requeue(link.take_signouts());
+        self.signouts.requeue(link.change_queue(LinkQueue::take_signouts));
     }
 
     fn move_on(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) {
         ticket.set_stage(RequestStage::Unplaced);
-        let Err(refused) = self.place_again(ticket, frame, spoken) else { return };
-        self.reject(refused);
+        if self.place_again(ticket, frame, spoken).is_ok() {
+            return;
+        }
         self.metrics.request_rejected();
         let Some(channel) = ticket.channel.upgrade() else { return };
         if channel.pending.borrow_mut().take(ticket) {
@@ -222,7 +224,7 @@ impl Dispatch {
 
     fn place_again(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) -> Result<(), Refused> {
         let Ok(view) = HeaderView::scan(frame.header(), &HeaderLimits::BACKEND) else {
-            return Err(Refused::NoInstance);
+            return Err(self.refuse(Refused::NoInstance));
         };
         let service = self.service_of(ticket.is_signin, view.command);
         let key = |key| view.last_meta(key).unwrap_or_default();
@@ -231,7 +233,7 @@ impl Dispatch {
         let link = &chosen.link;
         let frame = match link.instance.dialect {
             same if same == spoken => frame,
-            other => rewrite::translate(&frame, other).map_err(|_| Refused::NoInstance)?,
+            other => rewrite::translate(&view, other, frame.body.clone()),
         };
         self.place(&chosen, channel.as_deref(), ticket, frame)
     }

@@ -38,13 +38,13 @@ use crate::dispatch::links::LinkTable;
 use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Payload, Progress, QueueBounds};
 use crate::dispatch::selector::ZoneIndex;
-use crate::dispatch::services::{Chosen, Purpose, Services};
+use crate::dispatch::services::{Chosen, NoChoice, Purpose, Services};
 use crate::limits::{Limits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
 };
-use crate::monitor::pressure::Pressure;
 use crate::monitor::readiness::Readiness;
+use crate::overload::pressure::Pressure;
 use crate::session::channel::{Channel, ChannelState, Ticket};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;
@@ -156,7 +156,7 @@ impl Dispatch {
     /// Hands a request, or a sign-in, to the instance of its account.
     ///
     /// # Errors
-    /// [`Refused`]: nothing was handed over, and the ticket stands in no queue.
+    /// [`Refused`], and counted: nothing was handed over, and the ticket stands in no queue.
     pub(crate) fn forward(
         &self,
         channel: &Channel,
@@ -192,15 +192,17 @@ impl Dispatch {
         account: &str,
         channel: Option<&Channel>,
     ) -> Result<Chosen, Refused> {
-        let Some(chosen) = self.services.choose_for(service, app, account, channel) else {
-            if !self.services.is_known(service) {
-                return Err(Refused::UnknownService);
+        match self.services.choose_for(service, app, account, channel) {
+            Ok(chosen) => {
+                self.count_fallback(service, chosen.fallback_of);
+                Ok(chosen)
             }
-            self.metrics.no_instance(self.services.zone(app, account).index());
-            return Err(Refused::NoInstance);
-        };
-        self.count_fallback(service, chosen.fallback_of);
-        Ok(chosen)
+            Err(NoChoice::UnknownService) => Err(self.refuse(Refused::UnknownService)),
+            Err(NoChoice::NoInstance(zone)) => {
+                self.metrics.no_instance(zone.index());
+                Err(self.refuse(Refused::NoInstance))
+            }
+        }
     }
 
     fn count_fallback(&self, service: &str, of: Option<ZoneIndex>) {
@@ -218,8 +220,8 @@ impl Dispatch {
         frame: Encoded,
     ) -> Result<(), Refused> {
         let link = &chosen.link;
-        if !link.has_room(frame.len()) {
-            return Err(Refused::QueueFull);
+        if !link.queue().has_room(frame.len()) {
+            return Err(self.refuse(Refused::QueueFull));
         }
         link.enqueue(Payload::Request(Rc::clone(ticket)), frame);
         if let (Some(service), Some(channel)) = (chosen.home, channel) {
@@ -240,7 +242,10 @@ impl Dispatch {
             RequestStage::Unplaced => true,
             RequestStage::Queued(instance, number) => {
                 // A link that is gone has left nothing in its queue.
-                let withdrawn = self.links.get(instance).is_none_or(|link| link.cancel(number));
+                let withdrawn = self
+                    .links
+                    .get(instance)
+                    .is_none_or(|link| link.change_queue(|queue| queue.cancel(number)));
                 if withdrawn {
                     ticket.set_stage(RequestStage::Unplaced);
                     self.metrics.request_rejected();
@@ -251,13 +256,14 @@ impl Dispatch {
         }
     }
 
-    /// Counts a refusal.
-    pub(crate) fn reject(&self, refused: Refused) {
+    /// Counts a refusal where it is decided.
+    fn refuse(&self, refused: Refused) -> Refused {
         self.metrics.reject(match refused {
             Refused::UnknownService => Reject::BadCommand,
             Refused::NoInstance => Reject::NoInstance,
             Refused::QueueFull => Reject::QueueFull,
         });
+        refused
     }
 
     /// Answers a ticket that was taken out of its channel's pending table in the gateway's own name. A sign-in
@@ -268,8 +274,7 @@ impl Dispatch {
         self.metrics.latency(Instant::now().saturating_duration_since(ticket.arrived()));
         match channel.answer(ticket, status, text) {
             Ok(bytes) => {
-                let command = std::str::from_utf8(&ticket.command).unwrap_or_default();
-                self.metrics.packet(Direction::Out, command::label_index(command), bytes);
+                self.metrics.packet(Direction::Out, command::label_index(ticket.header.command()), bytes);
                 self.metrics.answered(status as i32, AnswerOrigin::Gateway);
             }
             Err(full) => self.answer_lost(full),
@@ -292,7 +297,7 @@ impl Dispatch {
     pub(crate) fn announce_signins(&self, link: &Link) -> Vec<SignInWrite> {
         let mut writes = Vec::new();
         if self.signouts.is_any_owed() {
-            link.each_fresh_signin(SLICES_PER_WRITE, |signin| {
+            link.queue().fresh_signins(SLICES_PER_WRITE).for_each(|signin| {
                 // That of a channel that has ended supersedes nothing: its own sign-out is owed, too.
                 let channel = signin.channel.upgrade().filter(|channel| self.channels.is_registered(channel));
                 let write = channel.and_then(|channel| self.signouts.writing_signin(&channel.identity));

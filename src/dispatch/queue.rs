@@ -369,7 +369,7 @@ mod tests {
     fn write(queue: &mut LinkQueue, bytes: usize) -> (Vec<u32>, usize) {
         let (mut begun, mut ended) = (Vec::new(), 0);
         queue.advance(bytes, |progress| match progress {
-            Progress::Begun(ticket) => begun.push(ticket.sequence),
+            Progress::Begun(ticket) => begun.push(ticket.header.sequence()),
             Progress::SignedOut(_) => ended += 1,
         });
         (begun, ended)

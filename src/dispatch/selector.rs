@@ -22,6 +22,18 @@ impl ZoneIndex {
     }
 }
 
+/// What the route says of an account, whatever instances there are: all that a choice hashes, computed once for each
+/// request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteKey {
+    /// The zone that whitelist or slot name.
+    pub zone: ZoneIndex,
+    /// App or account is empty.
+    pub is_keyless: bool,
+    /// [`hashcode`] of the account.
+    account_hash: u32,
+}
+
 /// CRC-32 (IEEE) of the UTF-8 bytes.
 pub fn hashcode(key: &str) -> u32 {
     crc32fast::hash(key.as_bytes())
@@ -167,35 +179,20 @@ impl RouteSelector {
         account: &str,
         candidates: &'a Candidates<T>,
     ) -> Option<Choice<'a, T>> {
-        let zone = self.zone(app, account);
-        let members = candidates.filter_srvs(zone);
-        if app.is_empty() || account.is_empty() {
-            return candidates.among(None).choice(0, zone, false);
-        }
-        if members.is_empty() {
-            return self.lookup_anywhere(app, account, candidates);
-        }
-        candidates.among(Some(members)).choice(select_srvs(account, members.len())?, zone, false)
+        candidates.choose(self.route_key(app, account))
     }
 
-    /// Chooses among the instances of all zones, as for a zone that has none.
-    pub fn lookup_anywhere<'a, T>(
-        &self,
-        app: &str,
-        account: &str,
-        candidates: &'a Candidates<T>,
-    ) -> Option<Choice<'a, T>> {
-        let position = select_srvs(account, candidates.all.len())?;
-        candidates.among(None).choice(position, self.zone(app, account), true)
-    }
-
-    /// The zone of an app and account, instances or not.
-    pub fn zone(&self, app: &str, account: &str) -> ZoneIndex {
-        if let Some(zone) = self.whitelist.get(app) {
-            return *zone;
-        }
-        let (_, slot) = self.slot(app, account);
-        ZoneIndex(self.slots[slot])
+    /// What [`Candidates::choose`] needs to know of an account.
+    pub fn route_key(&self, app: &str, account: &str) -> RouteKey {
+        let account_hash = hashcode(account);
+        let zone = self.whitelist.get(app).copied().unwrap_or_else(|| {
+            let hash = match self.route_by {
+                RouteBy::App => hashcode(app),
+                RouteBy::Account => account_hash,
+            };
+            ZoneIndex(self.slots[self.slot(hash)])
+        });
+        RouteKey { zone, is_keyless: app.is_empty() || account.is_empty(), account_hash }
     }
 
     /// The name of a zone of this selector.
@@ -215,15 +212,17 @@ impl RouteSelector {
         account: &'a str,
         candidates: &'a Candidates<T>,
     ) -> Explanation<'a> {
-        let zone = self.zone(app, account);
+        let RouteKey { zone, is_keyless: keyless, account_hash } = self.route_key(app, account);
         let why = if self.whitelist.contains_key(app) {
             ZoneReason::Whitelist
         } else {
-            let (hash, slot) = self.slot(app, account);
-            let key = self.key(app, account);
-            ZoneReason::Slot { by: self.route_by, key, hash, slot, slots: self.slots.len() }
+            let key = match self.route_by {
+                RouteBy::App => app,
+                RouteBy::Account => account,
+            };
+            let hash = hashcode(key);
+            ZoneReason::Slot { by: self.route_by, key, hash, slot: self.slot(hash), slots: self.slots.len() }
         };
-        let keyless = app.is_empty() || account.is_empty();
         let members = candidates.filter_srvs(zone);
         let fallback = !keyless && members.is_empty();
         let ids: Vec<&str> = if keyless || fallback {
@@ -231,29 +230,21 @@ impl RouteSelector {
         } else {
             members.iter().map(|position| &*candidates.all[*position].id).collect()
         };
-        let position = if keyless { 0 } else { select_srvs(account, ids.len()).unwrap_or(0) };
+        let position = if keyless { 0 } else { select_srvs(account_hash, ids.len()).unwrap_or(0) };
         Explanation {
             zone: self.zone_name(zone),
             why,
             fallback,
             keyless,
-            account_hash: hashcode(account),
+            account_hash,
             position,
             instance: ids.get(position).copied(),
             candidates: ids,
         }
     }
 
-    fn key<'a>(&self, app: &'a str, account: &'a str) -> &'a str {
-        match self.route_by {
-            RouteBy::App => app,
-            RouteBy::Account => account,
-        }
-    }
-
-    fn slot(&self, app: &str, account: &str) -> (u32, usize) {
-        let hash = hashcode(self.key(app, account));
-        (hash, hash as usize % self.slots.len())
+    fn slot(&self, hash: u32) -> usize {
+        hash as usize % self.slots.len()
     }
 }
 
@@ -286,6 +277,26 @@ impl<T> Candidates<T> {
         }
     }
 
+    /// Chooses the instance for an account; none if there is no candidate.
+    ///
+    /// The key must come from a selector of the route that these were built with.
+    pub fn choose(&self, key: RouteKey) -> Option<Choice<'_, T>> {
+        if key.is_keyless {
+            return self.among(None).choice(0, key.zone, false);
+        }
+        let members = self.filter_srvs(key.zone);
+        if members.is_empty() {
+            return self.choose_anywhere(key);
+        }
+        self.among(Some(members)).choice(select_srvs(key.account_hash, members.len())?, key.zone, false)
+    }
+
+    /// Chooses among the instances of all zones, as for a zone that has none.
+    pub fn choose_anywhere(&self, key: RouteKey) -> Option<Choice<'_, T>> {
+        let position = select_srvs(key.account_hash, self.all.len())?;
+        self.among(None).choice(position, key.zone, true)
+    }
+
     /// Returns `true` if there is no instance at all.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
@@ -312,9 +323,9 @@ impl<T> Candidates<T> {
 }
 
 /// The position of an account among `n` sorted instances; none if there are none.
-fn select_srvs(account: &str, n: usize) -> Option<usize> {
+fn select_srvs(account_hash: u32, n: usize) -> Option<usize> {
     let modulus = HASH_STEP * n as u64;
-    let spread = u64::from(hashcode(account)).checked_rem(modulus)?;
+    let spread = u64::from(account_hash).checked_rem(modulus)?;
     usize::try_from(spread / HASH_STEP).ok()
 }
 
@@ -435,7 +446,7 @@ mod tests {
             assert_eq!(others, [&ring[at + 1..], &ring[..at]].concat());
         }
         assert_eq!(seen.len(), 4);
-        let anywhere = selector.lookup_anywhere("app", "alice", &candidates).unwrap();
+        let anywhere = candidates.choose_anywhere(selector.route_key("app", "alice")).unwrap();
         assert!(anywhere.fallback);
         assert_eq!(anywhere.others().count(), 4);
         let keyless = selector.lookup("", "", &candidates).unwrap();

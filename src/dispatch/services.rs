@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::dispatch::bounded_load::Loads;
 use crate::dispatch::health::Standing;
 use crate::dispatch::link::Link;
-use crate::dispatch::selector::{Candidates, RouteSelector, ZoneIndex};
+use crate::dispatch::selector::{Candidates, Choice, RouteKey, RouteSelector, ZoneIndex};
 use crate::dispatch::zones::Zones;
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::{Channel, ServiceNumber};
@@ -62,6 +62,15 @@ pub(crate) struct Chosen {
     pub(crate) home: Option<ServiceNumber>,
     /// The instance of its account was overloaded, so the next one was taken.
     pub(crate) is_spilled: bool,
+}
+
+/// Why no instance was chosen for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoChoice {
+    /// The configuration has no such service.
+    UnknownService,
+    /// The service has no instance now; the zone of the account.
+    NoInstance(ZoneIndex),
 }
 
 /// All services, by name. The names come from the configuration and do not change.
@@ -134,7 +143,10 @@ impl Services {
 
     /// The instance for an account (protocol §6); none while the service has none.
     pub(crate) fn choose(&self, service: &str, app: &str, account: &str, purpose: Purpose) -> Option<Chosen> {
-        self.choose_in(self.by_name.get(service)?, app, account, purpose)
+        let service = self.by_name.get(service)?;
+        let key = self.selector.route_key(app, account);
+        let candidates = service.candidates.borrow();
+        choose_well(service, &candidates, &candidates.choose(key)?, key, purpose)
     }
 
     /// The instance for a request of a channel.
@@ -143,33 +155,49 @@ impl Services {
     /// only when nothing is pending there, so that its requests stay in order; an instance that does not answer, or is
     /// gone, keeps nobody. A channel that has none gets that of its account, or if that is overloaded the next one of the
     /// same zone that is not. Channels whose instance is elsewhere are a trial, too, while they wait for nothing.
+    ///
+    /// # Errors
+    /// [`NoChoice`].
     pub(crate) fn choose_for(
         &self,
         service: &str,
         app: &str,
         account: &str,
         channel: Option<&Channel>,
-    ) -> Option<Chosen> {
-        let service = self.by_name.get(service)?;
-        let Some(channel) = channel.filter(|_| self.is_bounded) else {
-            return self.choose_in(service, app, account, Purpose::Request);
-        };
-        let home = channel.home(service.number).and_then(|key| service.link(key));
-        let home = home.filter(|link| keeps(service, link, channel));
-        if let Some(link) = &home
+    ) -> Result<Chosen, NoChoice> {
+        let service = self.by_name.get(service).ok_or(NoChoice::UnknownService)?;
+        let route_key = || self.selector.route_key(app, account);
+        let channel = channel.filter(|_| self.is_bounded);
+        let home = channel.and_then(|channel| home(service, channel));
+        if let (Some(link), Some(channel)) = (&home, channel)
             && (!service.has_trials.get() || channel.is_waiting_for(link.key))
         {
-            return Some(self.kept(service, Rc::clone(link), app, account));
+            return Ok(self.kept(service, Rc::clone(link), route_key));
         }
-        let chosen = self.choose_in(service, app, account, Purpose::Request)?;
-        if chosen.link.standing() == Some(Standing::HalfOpen) && service.has_trials.get() {
+        let key = route_key();
+        self.choose_anew(service, key, home, channel.is_some()).ok_or(NoChoice::NoInstance(key.zone))
+    }
+
+    /// The instance for a request by its account. A channel that `keeps` what it gets leaves its home only for a trial.
+    fn choose_anew(
+        &self,
+        service: &ServiceInstances,
+        key: RouteKey,
+        home: Option<Rc<Link>>,
+        keeps: bool,
+    ) -> Option<Chosen> {
+        let candidates = service.candidates.borrow();
+        let choice = candidates.choose(key)?;
+        let chosen = choose_well(service, &candidates, &choice, key, Purpose::Request)?;
+        let is_trial = chosen.link.standing() == Some(Standing::HalfOpen) && service.has_trials.get();
+        if !keeps || is_trial {
             return Some(chosen);
         }
         if let Some(link) = home {
-            return Some(self.kept(service, link, app, account));
+            return Some(self.kept(service, link, || key));
         }
         let home = Some(service.number);
-        Some(match self.spill(service, app, account, &chosen) {
+        Some(match spill(&choice, &chosen.link) {
             Some(link) => Chosen { link, home, is_spilled: true, ..chosen },
             None => Chosen { home, ..chosen },
         })
@@ -177,69 +205,20 @@ impl Services {
 
     /// The instance a channel stays with. Its requests count as a fallback while that is of another zone than their own,
     /// and that has nobody.
-    fn kept(&self, service: &ServiceInstances, link: Rc<Link>, app: &str, account: &str) -> Chosen {
+    fn kept(
+        &self,
+        service: &ServiceInstances,
+        link: Rc<Link>,
+        route_key: impl FnOnce() -> RouteKey,
+    ) -> Chosen {
         let unserved = service.unserved.borrow();
-        let has_zone = !unserved.is_empty() && !app.is_empty() && !account.is_empty();
-        let zone = has_zone.then(|| self.selector.zone(app, account));
         let is_left = |zone: &ZoneIndex| {
             unserved.contains(zone) && self.selector.zone_name(*zone) != link.instance.zone
         };
-        let fallback_of = zone.filter(is_left);
+        // Asked with every request of a channel that has its instance: where all zones are served, nothing is hashed.
+        let key = (!unserved.is_empty()).then(route_key).filter(|key| !key.is_keyless);
+        let fallback_of = key.map(|key| key.zone).filter(is_left);
         Chosen { link, fallback_of, home: None, is_spilled: false }
-    }
-
-    fn choose_in(
-        &self,
-        service: &ServiceInstances,
-        app: &str,
-        account: &str,
-        purpose: Purpose,
-    ) -> Option<Chosen> {
-        let candidates = service.candidates.borrow();
-        let choice = self.selector.lookup(app, account, &candidates)?;
-        let may_take = |link: &Rc<Link>| {
-            is_well(link) || (purpose == Purpose::Request && link.standing() == Some(Standing::HalfOpen))
-        };
-        let chosen = |link: &Rc<Link>, fallback_of| {
-            Some(Chosen { link: Rc::clone(link), fallback_of, home: None, is_spilled: false })
-        };
-        let fallback_of = choice.fallback.then_some(choice.zone);
-        if !service.has_trials.get() || may_take(choice.item) {
-            return chosen(choice.item, fallback_of);
-        }
-        // Others are not tried on somebody else's accounts.
-        if let Some(link) = choice.others().find(|link| is_well(link)) {
-            return chosen(link, fallback_of);
-        }
-        let anywhere = self.selector.lookup_anywhere(app, account, &candidates)?;
-        let link = std::iter::once(anywhere.item).chain(anywhere.others()).find(|link| is_well(link))?;
-        chosen(link, Some(choice.zone))
-    }
-
-    /// The instance that takes new accounts in the place of one that is overloaded. None: it is not, or all are.
-    fn spill(
-        &self,
-        service: &ServiceInstances,
-        app: &str,
-        account: &str,
-        chosen: &Chosen,
-    ) -> Option<Rc<Link>> {
-        let candidates = service.candidates.borrow();
-        let choice = self.selector.lookup(app, account, &candidates)?;
-        let ring = || std::iter::once(choice.item).chain(choice.others()).filter(|link| is_well(link));
-        let loads = ring().fold(Loads::default(), |loads, link| loads.and(link.load()));
-        let is_overloaded = |link: &Link| link.is_crowded() || loads.is_exceeded_by(link.load());
-        if !is_overloaded(&chosen.link) {
-            return None;
-        }
-        // From the chosen one on, wherever it stands.
-        let behind = ring().skip_while(|link| link.key != chosen.link.key);
-        behind.chain(ring()).find(|link| !is_overloaded(link)).cloned()
-    }
-
-    /// The zone of an account, whether or not it has instances.
-    pub(crate) fn zone(&self, app: &str, account: &str) -> ZoneIndex {
-        self.selector.zone(app, account)
     }
 
     /// How many instances of a service are linked, warming ones included.
@@ -302,6 +281,54 @@ impl Services {
 
 fn is_well(link: &Rc<Link>) -> bool {
     link.standing().is_some_and(|standing| standing <= Standing::Warming)
+}
+
+/// What a choice comes to while some instances are only tried: those get their own accounts' requests, and others that
+/// are well get the rest.
+fn choose_well(
+    service: &ServiceInstances,
+    candidates: &Candidates<Rc<Link>>,
+    choice: &Choice<'_, Rc<Link>>,
+    key: RouteKey,
+    purpose: Purpose,
+) -> Option<Chosen> {
+    let may_take = |link: &Rc<Link>| {
+        is_well(link) || (purpose == Purpose::Request && link.standing() == Some(Standing::HalfOpen))
+    };
+    let chosen = |link: &Rc<Link>, fallback_of| {
+        Some(Chosen { link: Rc::clone(link), fallback_of, home: None, is_spilled: false })
+    };
+    let fallback_of = choice.fallback.then_some(key.zone);
+    if !service.has_trials.get() || may_take(choice.item) {
+        return chosen(choice.item, fallback_of);
+    }
+    // Others are not tried on somebody else's accounts.
+    if let Some(link) = choice.others().find(|link| is_well(link)) {
+        return chosen(link, fallback_of);
+    }
+    let anywhere = candidates.choose_anywhere(key)?;
+    let link = std::iter::once(anywhere.item).chain(anywhere.others()).find(|link| is_well(link))?;
+    chosen(link, Some(key.zone))
+}
+
+/// The instance that takes new accounts in the place of the chosen one, if that is overloaded. None: it is not, or all
+/// are.
+fn spill(choice: &Choice<'_, Rc<Link>>, chosen: &Link) -> Option<Rc<Link>> {
+    let ring = || std::iter::once(choice.item).chain(choice.others()).filter(|link| is_well(link));
+    let loads = ring().fold(Loads::default(), |loads, link| loads.and(link.load()));
+    let is_overloaded = |link: &Link| link.queue().is_crowded() || loads.is_exceeded_by(link.load());
+    if !is_overloaded(chosen) {
+        return None;
+    }
+    // From the chosen one on, wherever it stands.
+    let behind = ring().skip_while(|link| link.key != chosen.key);
+    behind.chain(ring()).find(|link| !is_overloaded(link)).cloned()
+}
+
+/// The instance a channel has, if it stays there.
+fn home(service: &ServiceInstances, channel: &Channel) -> Option<Rc<Link>> {
+    let link = service.link(channel.home(service.number)?)?;
+    keeps(service, &link, channel).then_some(link)
 }
 
 /// Returns `true` if a channel stays with this instance.
@@ -405,7 +432,10 @@ mod tests {
                     let account = format!("u{n}");
                     let Chosen { link, fallback_of, .. } =
                         self.services.choose("chat", "app", &account, Purpose::Request)?;
-                    let zone = self.services.selector.zone_name(self.services.zone("app", &account));
+                    let zone = self
+                        .services
+                        .selector
+                        .zone_name(self.services.selector.route_key("app", &account).zone);
                     let mark = if fallback_of.is_some() { "!" } else { "" };
                     Some(format!("{zone}:{}{mark}", link.instance.id))
                 })
@@ -739,7 +769,8 @@ mod tests {
         let places = || {
             let place = |n| {
                 let (account, new) = (format!("u{n}"), channel(&test_metrics, "new"));
-                let zone = services.selector.zone_name(services.zone("app", &account)).to_owned();
+                let zone =
+                    services.selector.zone_name(services.selector.route_key("app", &account).zone).to_owned();
                 let chosen = services.choose_for("chat", "app", &account, Some(&new)).unwrap();
                 format!("{zone}:{}", chosen.link.instance.id)
             };

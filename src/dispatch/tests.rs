@@ -141,6 +141,9 @@ fn a14_e14_refusals_hand_nothing_over() {
         2,
         "the request and the sign-in that found no instance"
     );
+    let counted = [Reject::BadCommand, Reject::NoInstance, Reject::QueueFull]
+        .map(|why| harness.test_metrics.rejects(why));
+    assert_eq!(counted, [2, 2, 1], "each refusal once");
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn g4_a_lost_link_moves_its_queue_oldest_first_and_answers_what_was_sent() {
         forward(&harness, &second, TALK, 10 + sequence).unwrap();
     }
     // One is written whole, one is cut behind its first byte.
-    let whole = harness.link("c1").write_with(|frames| frames.next().unwrap().len());
+    let whole = harness.link("c1").queue().frames().next().unwrap().len();
     harness.write("c1", whole + 1);
     harness.lost("c1");
     assert_eq!(answers(&first.channel.outgoing, StreamId::LOGIN), [(1, OUTCOME_UNKNOWN)]);
@@ -312,7 +315,7 @@ fn g4_a_request_is_withdrawn_only_before_its_first_byte() {
     assert!(harness.dispatch.withdraw(&second), "it stands in no queue");
     assert_eq!(harness.test_metrics.requests(), (3, 2, 1), "counted once");
     harness.write("c1", usize::MAX);
-    assert!(harness.link("c1").is_drained(), "nothing of the second is left");
+    assert!(harness.link("c1").queue().is_empty(), "nothing of the second is left");
     assert!(!harness.dispatch.withdraw(&first));
 }
 
@@ -346,7 +349,7 @@ fn g5_a_sign_out_goes_to_the_instance_that_got_the_sign_in() {
     assert_eq!(harness.test_metrics.signouts_waiting(), 0);
     assert_eq!(harness.test_metrics.signouts(Signout::Written), 1);
     run_signouts(&harness, Instant::now());
-    assert!(harness.link("l1").is_drained(), "exactly one");
+    assert!(harness.link("l1").queue().is_empty(), "exactly one");
 }
 
 #[test]
@@ -361,7 +364,7 @@ fn g5_a_sign_out_goes_where_the_selector_says_when_that_link_is_gone() {
 fn g5_a_sign_out_that_was_cut_is_written_anew_to_another_instance() {
     let (harness, guard) = signed_in_at_l1();
     end(&harness, guard, CloseReason::Bye);
-    let len = harness.link("l1").write_with(|frames| frames.next().unwrap().len());
+    let len = harness.link("l1").queue().frames().next().unwrap().len();
     harness.write("l1", len - 1);
     assert_eq!(harness.test_metrics.signouts(Signout::Written), 0);
     harness.lost("l1");
@@ -400,7 +403,7 @@ fn g5_a_sign_out_that_waited_is_superseded_by_the_hand_over_of_a_later_sign_in()
     run_signouts(&harness, Instant::now());
     assert_eq!(harness.test_metrics.signouts(Signout::Superseded), 1);
     harness.write("l2", usize::MAX);
-    assert!(harness.link("l2").is_drained());
+    assert!(harness.link("l2").queue().is_empty());
     assert_eq!(harness.test_metrics.signouts_waiting(), 0);
 }
 
@@ -458,7 +461,7 @@ fn h23_a_sign_in_that_was_queued_and_never_written_supersedes_nothing() {
 #[test]
 fn h23_one_is_superseded_by_the_first_byte_of_a_later_sign_in() {
     let (harness, _, _guards) = signed_in_again_behind_a_frame_that_was_cut();
-    let rest = harness.link("l1").write_with(|frames| frames.next().unwrap().len());
+    let rest = harness.link("l1").queue().frames().next().unwrap().len();
     harness.write("l1", rest);
     assert_eq!(harness.queued("l1").len(), 1, "hers has not begun");
     harness.write("l1", 1);
@@ -501,7 +504,7 @@ fn g5_the_sign_in_of_a_channel_that_has_ended_does_not_supersede_its_own_sign_ou
     drop(guard);
     assert_eq!(harness.take_all("l1").len(), 1, "written before its sign-out had its turn");
     run_signouts(&harness, Instant::now());
-    assert!(harness.link("l1").is_drained(), "held for the answer");
+    assert!(harness.link("l1").queue().is_empty(), "held for the answer");
     harness.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
     run_signouts(&harness, Instant::now());
     assert_eq!(header(&harness.take_all("l1")[0]).command, command::LOGIN_SIGNOUT);
@@ -596,7 +599,7 @@ fn g5_a_channel_that_ends_before_its_hand_over_takes_its_sign_in_back() {
     let guard = arrive(&harness, "alice");
     forward(&harness, &guard, command::LOGIN_SIGNIN, 1).unwrap();
     end(&harness, guard, CloseReason::PeerClosed);
-    assert!(harness.link("l1").is_drained(), "neither sign-in nor sign-out");
+    assert!(harness.link("l1").queue().is_empty(), "neither sign-in nor sign-out");
     assert_eq!(harness.test_metrics.signouts_waiting(), 0);
     assert_eq!(harness.test_metrics.requests(), (1, 0, 1));
 }
@@ -612,7 +615,7 @@ fn g5_a_channel_that_ends_unanswered_is_signed_out_behind_the_answer() {
     let start = Instant::now();
     end(&harness, guard, CloseReason::PeerClosed);
     run_signouts(&harness, start + millis(4000));
-    assert!(harness.link("l1").is_drained());
+    assert!(harness.link("l1").queue().is_empty());
     harness.answer("l1", &id, command::LOGIN_SIGNIN, 1, 0);
     assert_eq!(harness.test_metrics.rejects(Reject::ResponseUnmatched), 0, "it was awaited");
     run_signouts(&harness, start + millis(4001));
@@ -726,10 +729,10 @@ fn e7_a_warming_one_gets_its_share_at_its_time_and_not_before() {
         (0..50).map(chosen).collect::<std::collections::BTreeSet<_>>()
     };
     assert!(!grown(&harness, &c2, back + millis(9999)));
-    assert_eq!(c2.next_due(), Some(back + millis(10_000)));
+    assert_eq!(c2.health().next_due(), Some(back + millis(10_000)));
     assert!(shares().iter().eq(["c1"]));
     assert!(grown(&harness, &c2, back + millis(10_000)));
-    assert_eq!((link_state(&harness, "c2"), c2.next_due()), ("healthy", None));
+    assert_eq!((link_state(&harness, "c2"), c2.health().next_due()), ("healthy", None));
     assert!(shares().iter().eq(["c1", "c2"]));
     assert!(!grown(&harness, &c2, back + millis(10_001)), "told once");
     assert!(!grown(&harness, &c1, back + millis(10_001)));
@@ -825,7 +828,7 @@ fn e11_what_is_queued_for_an_instance_that_leaves_moves_and_what_it_got_is_still
         forward(&harness, &guard, TALK, sequence).unwrap();
     }
     // One is written whole, one is cut behind its first byte.
-    let whole = harness.link("c1").write_with(|frames| frames.next().unwrap().len());
+    let whole = harness.link("c1").queue().frames().next().unwrap().len();
     harness.write("c1", whole + 1);
     let now = Instant::now();
     let c1 = leave(&harness, &["c1"], now).remove(0);
@@ -1085,7 +1088,7 @@ fn e20_a_link_that_broke_within_a_frame_begins_anew_with_a_whole_one() {
     forward(&harness, &guard, TALK, 2).unwrap();
     harness.write("c1", 9);
     harness.lost("c1");
-    assert!(harness.link("c1").is_drained(), "the rest of the frame is never written");
+    assert!(harness.link("c1").queue().is_empty(), "the rest of the frame is never written");
     harness.up(&["c1"]);
     forward(&harness, &guard, TALK, 3).unwrap();
     assert_eq!(sequences(&harness.take_all("c1")), [3]);
@@ -1158,7 +1161,7 @@ async fn h22_a_turn_of_a_link_writes_a_part_of_a_long_queue() {
         std::thread::spawn(move || std::io::copy(&mut listener.accept().unwrap().0, &mut std::io::sink()));
     let traffic = LinkConnection::new(ours, Rc::clone(&link), Rc::clone(&harness.dispatch));
     let mut running = Box::pin(traffic.run());
-    let left = || link.write_with(|frames| frames.count());
+    let left = || link.queue().frames().count();
     let (mut before, mut turns) = (WAITING, 0);
     while before > 0 {
         let ended = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx).is_ready())).await;

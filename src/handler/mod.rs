@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use prost::Message as _;
 
 use crate::auth::{Claims, TokenError, Verifier};
@@ -14,7 +13,7 @@ use crate::clock::EPOCH_2020;
 use crate::dispatch::{Dispatch, Refused};
 use crate::limits::{DEADLINE_TICK_MS, STRIKE_WINDOW, STRIKES};
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, WorkerMetrics};
-use crate::monitor::pressure::Pressure;
+use crate::overload::pressure::Pressure;
 use crate::rate_limit::RateLimiter;
 use crate::session::channel::{Channel, Identity, Ticket};
 use crate::session::channels::{ChannelGuard, Channels};
@@ -27,6 +26,7 @@ use crate::wire::header::{HeaderError, HeaderLimits, HeaderView};
 use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
 use crate::wire::pb::{self, Status};
 use crate::wire::rewrite;
+use crate::wire::scanned_header::ScannedHeader;
 
 pub(crate) use channel_ids::{ChannelIds, Numbers};
 
@@ -198,8 +198,7 @@ impl Handler {
                 self.metrics.pending_opened();
                 Ok(guard)
             }
-            Err(refused) => {
-                self.dispatch.reject(refused);
+            Err(_) => {
                 self.metrics.login(LoginResult::Unavailable);
                 self.refuse(arrival, view, Status::SystemException, "no login service can be reached");
                 guard.set_reason(CloseReason::LoginUnavailable);
@@ -261,14 +260,9 @@ impl Handler {
                 channel.pending.borrow_mut().push(ticket);
                 self.metrics.pending_opened();
             }
-            Err(refused) => {
-                self.dispatch.reject(refused);
-                match refused {
-                    Refused::UnknownService => refuse(Status::InvalidCommand, "no such service"),
-                    Refused::NoInstance => refuse(Status::SystemException, "the service is not available"),
-                    Refused::QueueFull => refuse(Status::SystemException, "the service is overloaded"),
-                }
-            }
+            Err(Refused::UnknownService) => refuse(Status::InvalidCommand, "no such service"),
+            Err(Refused::NoInstance) => refuse(Status::SystemException, "the service is not available"),
+            Err(Refused::QueueFull) => refuse(Status::SystemException, "the service is overloaded"),
         }
         Ok(())
     }
@@ -362,17 +356,13 @@ fn ticket(
     arrived: Instant,
     is_signin: bool,
 ) -> Rc<Ticket> {
-    let at = view.command.as_ptr() as usize - packet.header.as_ptr() as usize;
     // The ticket of a sign-in lives as long as its channel, and must not hold on to the token.
     let header = if packet.body.len() <= SMALL_BODY && !is_signin {
-        packet.header.clone()
+        ScannedHeader::share(view, &packet.header)
     } else {
-        Bytes::copy_from_slice(&packet.header)
+        ScannedHeader::copy(view)
     };
-    let command =
-        if view.command.is_empty() { Bytes::new() } else { header.slice(at..at + view.command.len()) };
-    let request = NewTicket { stream, command, header, sequence: view.sequence, arrived, is_signin };
-    Ticket::new(channel, request)
+    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin })
 }
 
 fn token_reject(error: &TokenError) -> Reject {

@@ -19,7 +19,7 @@ pub(super) struct Cells {
     pub(super) gateway_id: String,
     /// Seconds since 1970; empty without a certificate.
     pub(super) cert_not_after: OnceLock<i64>,
-    /// [`Level`](super::overload::Level) as a number.
+    /// The level as a number.
     pub(super) overload: AtomicU64,
     pub(super) backends_paused: AtomicBool,
     pub(super) max_connections: AtomicU64,

@@ -14,7 +14,6 @@ pub use super::labels::{
     Reject, Signout, Transport,
 };
 pub use super::link::LinkMetrics;
-use super::overload::Level;
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 
@@ -62,38 +61,38 @@ impl Metrics {
         let _known = self.cells.resolver.set(resolver);
     }
 
-    /// How overloaded the process is now.
-    pub(super) fn overload(&self, level: Level) {
-        self.cells.overload.store(level as u64, Relaxed);
+    /// How overloaded the process is now: 0 is not at all, each level above demands more.
+    pub(crate) fn overload(&self, level: u8) {
+        self.cells.overload.store(u64::from(level), Relaxed);
     }
 
     /// Returns `true` if logic services are read slowly now.
-    pub(super) fn backends_paused(&self, paused: bool) {
+    pub(crate) fn backends_paused(&self, paused: bool) {
         self.cells.backends_paused.store(paused, Relaxed);
     }
 
     /// Bytes of this kind, now.
-    pub(super) fn memory(&self, kind: Memory, bytes: u64) {
+    pub(crate) fn memory(&self, kind: Memory, bytes: u64) {
         self.cells.memory[kind.index()].store(bytes, Relaxed);
     }
 
     /// Bytes waiting to be written to clients, of all workers.
-    pub(super) fn queued_bytes(&self) -> u64 {
+    pub(crate) fn queued_bytes(&self) -> u64 {
         self.cells.workers.iter().map(|worker| worker.queued_bytes()).sum()
     }
 
     /// Bytes of frames of clients whose end has not come, of all workers.
-    pub(super) fn partial_bytes(&self) -> u64 {
+    pub(crate) fn partial_bytes(&self) -> u64 {
         self.cells.workers.iter().map(|worker| worker.partial_bytes()).sum()
     }
 
     /// So many client connections there may be.
-    pub(super) fn max_connections(&self, max: u64) {
+    pub(crate) fn max_connections(&self, max: u64) {
         self.cells.max_connections.store(max, Relaxed);
     }
 
     /// Client connections open now.
-    pub(super) fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         // Closed before opened, as it is shown.
         let closed: u64 =
             self.cells.workers.iter().flat_map(|worker| &worker.closes).map(|closes| closes.sum()).sum();
@@ -102,18 +101,18 @@ impl Metrics {
     }
 
     /// How often this was counted, by all workers.
-    pub(super) fn rejected(&self, reason: Reject) -> u64 {
+    pub(crate) fn rejected(&self, reason: Reject) -> u64 {
         self.cells.workers.iter().map(|worker| worker.rejects.get(reason.index())).sum()
     }
 
     /// Memory of connections that have not signed in, of all workers.
-    pub(super) fn before_login_bytes(&self) -> u64 {
+    pub(crate) fn before_login_bytes(&self) -> u64 {
         let sum: i64 = self.cells.workers.iter().map(|worker| worker.before_login_bytes.load(Relaxed)).sum();
         u64::try_from(sum).unwrap_or_default()
     }
 
     /// How many workers there are.
-    pub(super) fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.cells.workers.len()
     }
 
@@ -377,7 +376,7 @@ mod tests {
         let metrics = metrics();
         assert!(!metrics.render().contains("kind=\"resident\""), "not known");
         metrics.memory(Memory::Resident, 5);
-        metrics.overload(Level::Shed);
+        metrics.overload(2);
         metrics.worker(1).connection_opened(Transport::Quic);
         metrics.worker(1).connection_opened(Transport::Tcp);
         metrics.worker(1).connection_closed(Transport::Tcp, CloseReason::Bye);

@@ -288,7 +288,7 @@ impl WorkerMetrics {
     }
 
     /// The worst delay of a beat since this was last asked for, one that has not come yet included.
-    pub(super) fn take_lag(&self, now: Instant) -> Duration {
+    pub(crate) fn take_lag(&self, now: Instant) -> Duration {
         self.beat.take_lag(now)
     }
 

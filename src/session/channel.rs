@@ -7,7 +7,6 @@ use std::time::Instant;
 use crate::session::outgoing::{Full, Outgoing};
 use crate::session::pending::{self, InstanceKey, Pending};
 use crate::wire::dialect::Dialect;
-use crate::wire::header::{HeaderLimits, HeaderView};
 use crate::wire::packet::GoAway;
 use crate::wire::pb;
 use crate::wire::rewrite::{self, Origin};
@@ -167,11 +166,7 @@ impl Channel {
         status: pb::Status,
         text: &'static str,
     ) -> Result<usize, Full> {
-        // The header was scanned when the request was accepted.
-        let Ok(view) = HeaderView::scan(&ticket.header, &HeaderLimits::BACKEND) else {
-            return Err(Full::Gone);
-        };
-        let answer = rewrite::answer(&view, self.dialect, status, text);
+        let answer = rewrite::answer(&ticket.header.view(), self.dialect, status, text);
         let bytes = answer.len();
         self.outgoing.reply(ticket.stream, answer).map(|()| bytes)
     }

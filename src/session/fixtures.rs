@@ -20,6 +20,7 @@ use crate::wire::frame::HEAD_LEN;
 use crate::wire::header::{HeaderLimits, HeaderView};
 use crate::wire::packet::{self, Encoded, LogicPacket, Packet};
 use crate::wire::pb;
+use crate::wire::scanned_header::ScannedHeader;
 
 /// Gauges that would be shown as 0 when they are negative begin here, so that the tests see both signs.
 const GAUGE_BASE: i64 = 1_000_000;
@@ -160,10 +161,9 @@ pub(crate) fn ticket_of(
     arrived: Instant,
 ) -> Rc<Ticket> {
     let view = HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).unwrap();
-    let command = packet.header.slice_ref(view.command.as_bytes());
     let is_signin = view.command == "login.signin";
-    let header = packet.header.clone();
-    Ticket::new(channel, NewTicket { stream, header, command, sequence: view.sequence, arrived, is_signin })
+    let header = ScannedHeader::share(&view, &packet.header);
+    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin })
 }
 
 /// A ticket of a channel on stream 0.

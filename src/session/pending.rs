@@ -7,10 +7,9 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::session::outgoing::StreamId;
 use crate::session::spare;
+use crate::wire::scanned_header::ScannedHeader;
 
 /// Names a logic instance at one address, in one zone, within a worker. Never used again, so what refers to an
 /// instance that has left cannot mean another.
@@ -73,12 +72,9 @@ pub(crate) struct Ticket<Channel> {
     pub(crate) channel: Weak<Channel>,
     /// The stream it came on.
     pub(crate) stream: StreamId,
-    /// Its header as the client sent it: what an answer of the gateway's own repeats.
-    pub(crate) header: Bytes,
-    /// Its command, a slice of the header.
-    pub(crate) command: Bytes,
-    /// The client's number; not unique (row A17).
-    pub(crate) sequence: u32,
+    /// Its header as the client sent it: what an answer of the gateway's own repeats. The sequence in it is the client's
+    /// number; not unique (row A17).
+    pub(crate) header: ScannedHeader,
     arrived: Cell<Instant>,
     /// The sign-in that opens the channel, not a request on it.
     pub(crate) is_signin: bool,
@@ -90,20 +86,18 @@ pub(crate) struct Ticket<Channel> {
 /// What a new ticket is about.
 pub(crate) struct NewTicket {
     pub(crate) stream: StreamId,
-    pub(crate) header: Bytes,
-    pub(crate) command: Bytes,
-    pub(crate) sequence: u32,
+    pub(crate) header: ScannedHeader,
     pub(crate) arrived: Instant,
     pub(crate) is_signin: bool,
 }
 
 impl<Channel> Ticket<Channel> {
     pub(crate) fn new(channel: &Rc<Channel>, request: NewTicket) -> Rc<Self> {
-        let NewTicket { stream, header, command, sequence, arrived, is_signin } = request;
+        let NewTicket { stream, header, arrived, is_signin } = request;
         let channel = Rc::downgrade(channel);
         let (arrived, stage) = (Cell::new(arrived), Cell::new(RequestStage::Unplaced));
         let loaded = RefCell::default();
-        Rc::new(Self { channel, stream, header, command, sequence, arrived, is_signin, stage, loaded })
+        Rc::new(Self { channel, stream, header, arrived, is_signin, stage, loaded })
     }
 
     /// When its last byte arrived; a sign-in's time runs from its hand-over.
@@ -206,9 +200,9 @@ impl<Channel> Pending<Channel> {
         command: &str,
     ) -> Option<Rc<Ticket<Channel>>> {
         let position = self.0.iter().position(|ticket| {
-            ticket.sequence == sequence
+            ticket.header.sequence() == sequence
                 && ticket.stage() == RequestStage::Sent(instance)
-                && ticket.command == command.as_bytes()
+                && ticket.header.command() == command
         })?;
         self.remove(position)
     }
@@ -316,7 +310,7 @@ mod tests {
         }
         assert_eq!(pending.lost().count(), 0);
         load_of_a.lose();
-        let lost: Vec<_> = pending.lost().map(|ticket| ticket.sequence).collect();
+        let lost: Vec<_> = pending.lost().map(|ticket| ticket.header.sequence()).collect();
         assert_eq!(lost, [0, 2, 4], "oldest first");
         assert_eq!(queued.stage(), RequestStage::Queued(A, 1), "it can go elsewhere");
         assert!(!pending.is_any_sent_to(A) && pending.is_any_sent_to(B));

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::limits::{NEWEST_SHARE, PRESSURE_LOOK};
 use crate::monitor::metrics::{Reject, WorkerMetrics};
-use crate::monitor::pressure::{Pressure, PressureState};
+use crate::overload::pressure::{Pressure, PressureState};
 use crate::server::admission::Newcomers;
 use crate::session::channels::Channels;
 use crate::session::shedding::{close_newest, shed_largest};
@@ -73,7 +73,7 @@ impl Drop for Beating {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::overload::Demand;
+    use crate::overload::level::Demand;
 
     #[test]
     fn f11_workers_shed_in_proportion_to_what_they_hold() {

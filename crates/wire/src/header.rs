@@ -55,7 +55,7 @@ pub enum HeaderError {
 /// The fields of a header, borrowed from its bytes. Of a repeated singular field the last one counts (row A13).
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderView<'a> {
-    raw: &'a [u8],
+    pub(crate) raw: &'a [u8],
     /// 1
     pub command: &'a str,
     /// 2

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod header;
 pub mod packet;
 pub mod rewrite;
+pub mod scanned_header;
 
 #[allow(unreachable_pub, clippy::use_self, clippy::enum_variant_names)]
 #[rustfmt::skip]

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::command;
 use crate::dialect::Dialect;
-use crate::header::{HeaderError, HeaderLimits, HeaderView, MetaView, field};
+use crate::header::{HeaderView, MetaView, field};
 use crate::packet::{Encoded, encode_logic};
 use crate::pb;
 
@@ -64,15 +64,14 @@ pub fn forward(view: &HeaderView<'_>, dialect: Dialect, origin: &Origin<'_>, bod
     })
 }
 
-/// A frame made by [`forward`] for one dialect, made again for another: a queued request moved to an instance that
-/// speaks differently.
-pub fn translate(frame: &Encoded, to: Dialect) -> Result<Encoded, HeaderError> {
-    let view = HeaderView::scan(frame.header(), &HeaderLimits::BACKEND)?;
+/// The header of a frame made by [`forward`] for one dialect, written again for another: a queued request moved to an
+/// instance that speaks differently.
+pub fn translate(view: &HeaderView<'_>, to: Dialect, body: Bytes) -> Encoded {
     let meta = |key| view.last_meta(key).unwrap_or_default();
     let gate_id =
         Dialect::ALL.iter().find_map(|dialect| view.last_meta(dialect.gateway_key())).unwrap_or_default();
     let origin = Origin { channel_id: view.channel_id, app: meta("app"), account: meta("account"), gate_id };
-    Ok(forward(&view, to, &origin, frame.body.clone()))
+    forward(view, to, &origin, body)
 }
 
 /// A push or response as clients of one dialect get it: its `dest.*` metas are gone, the rest stands as it stood.

@@ -160,8 +160,8 @@ fn f1_closes_are_spread_over_a_window_except_in_dev() {
 fn alice_and_bob_land_in_different_zones_of_the_shipped_route() {
     let route = Route::from_json(&shipped("route.json")).unwrap();
     let selector = crate::dispatch::selector::RouteSelector::new(&route);
-    assert_eq!(selector.zone_name(selector.zone("x_im", "alice")), "zone_b");
-    assert_eq!(selector.zone_name(selector.zone("x_im", "bob")), "zone_a");
+    assert_eq!(selector.zone_name(selector.route_key("x_im", "alice").zone), "zone_b");
+    assert_eq!(selector.zone_name(selector.route_key("x_im", "bob").zone), "zone_a");
     assert!(route.whitelist().is_empty());
 }
 

@@ -18,8 +18,8 @@ use crate::config::{Auth, ExpectedClaims, Secret};
 use crate::dispatch::fixtures::{GATE, TestDispatch, harness};
 use crate::handler::{ChannelIds, Gate, Handler};
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
-use crate::monitor::overload::Level;
-use crate::monitor::pressure::Pressure;
+use crate::overload::level::Level;
+use crate::overload::pressure::Pressure;
 use crate::rate_limit::RateLimiter;
 use crate::server::admission::NewcomerStage;
 use crate::server::reaper::reap;
@@ -242,7 +242,7 @@ fn f10_a_panic_ends_one_connection_and_nothing_of_it_is_left() {
         assert_eq!(test_metrics.signouts(Signout::Written), 1);
 
         // What was accepted is still forwarded, and the worker goes on.
-        assert_eq!(worker.harness.link("c1").write_with(|frames| frames.count()), 2);
+        assert_eq!(worker.harness.link("c1").queue().frames().count(), 2);
         worker.harness.write("c1", usize::MAX);
         let bob = worker.sign_in("bob").await;
         bob.client.send(LOGIN, talk(9));
@@ -548,7 +548,7 @@ fn g1_g4_a_request_still_queued_at_its_deadline_is_taken_back_and_answered_300()
         alice.client.until("the answer", |client| client.packets(LOGIN).len() == 2).await;
         assert!(arrived.elapsed() >= millis(100), "{:?}", arrived.elapsed());
         assert_eq!(answers(&alice.client, LOGIN), [(1, 0), (7, pb::Status::SystemException as i32)]);
-        assert!(worker.harness.link("c1").is_drained(), "it was taken out first");
+        assert!(worker.harness.link("c1").queue().is_empty(), "it was taken out first");
         assert_eq!(worker.harness.test_metrics.pending(), 0);
         assert_eq!(worker.harness.test_metrics.requests(), (2, 1, 1));
         assert_eq!(alice.client.closed(), None);

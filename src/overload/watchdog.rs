@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::events::event::{Event, Severity, Subject};
-use super::events::{PROCESS, STRANGERS};
 use super::fullness::{Fullness, Occupancy};
-use super::labels::Reject;
+use super::level::{Level, Overload, Reading};
 use super::memory::{self, MemoryBudget};
-use super::metrics::{Memory, Metrics};
-use super::overload::{Level, Overload, Reading};
 use super::pressure::{Pressure, PressureSender, PressureState, pressure};
-use super::readiness::Readiness;
 use crate::limits::{LAG_ALARM, LAG_LINE_EVERY, PRESSURE_LOOK, RESIDENT_LOOK};
+use crate::monitor::events::event::{Event, Severity, Subject};
+use crate::monitor::events::{PROCESS, STRANGERS};
+use crate::monitor::labels::Reject;
+use crate::monitor::metrics::{Memory, Metrics};
+use crate::monitor::readiness::Readiness;
 
 /// Owns the thread. Dropping it ends the thread and waits for it.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl WatchdogTask {
         let (queued, partial) = (self.metrics.queued_bytes(), self.metrics.partial_bytes());
         let reading = Reading { queued, partial, resident };
         let demand = self.overload.observe(now, reading);
-        self.metrics.overload(demand.level);
+        self.metrics.overload(demand.level as u8);
         self.metrics.backends_paused(demand.pause_backends);
         let before = std::mem::replace(&mut self.told, PressureState { demand, held: reading.held() });
         self.sender.tell(self.told);

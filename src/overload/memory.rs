@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 
-use super::overload::Budget;
+use super::level::Budget;
 use crate::limits::{KIB, Limits};
 
 /// Share of the cgroup's limit or of the machine's memory that is used, percent.

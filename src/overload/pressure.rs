@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use tokio::sync::watch;
 
-use super::overload::{Demand, Level};
+use super::level::{Demand, Level};
 
 /// What one look at the process came to.
 #[derive(Debug, Clone, Copy, Default)]
