@@ -56,17 +56,17 @@ pub enum HeaderError {
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderView<'a> {
     pub(crate) raw: &'a [u8],
-    /// 1
+    /// Field 1.
     pub command: &'a str,
-    /// 2
+    /// Field 2.
     pub channel_id: &'a str,
-    /// 3
+    /// Field 3.
     pub sequence: u32,
-    /// 4, any value; see `pb::Flag`.
+    /// Field 4, any value; see `pb::Flag`.
     pub flag: i32,
-    /// 5, any value; see `pb::Status`.
+    /// Field 5, any value; see `pb::Status`.
     pub status: i32,
-    /// 6
+    /// Field 6.
     pub dest: &'a str,
     /// Entries of `meta`.
     pub meta_count: usize,
@@ -77,11 +77,11 @@ pub struct HeaderView<'a> {
 /// One entry of `meta`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MetaView<'a> {
-    /// 1
+    /// Field 1.
     pub key: &'a str,
-    /// 2
+    /// Field 2.
     pub value: &'a str,
-    /// 3, any value; readers must not care.
+    /// Field 3, any value; readers must not care.
     pub kind: i32,
 }
 

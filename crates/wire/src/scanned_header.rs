@@ -65,17 +65,17 @@ impl ScannedHeader {
         }
     }
 
-    /// 1
+    /// Field 1.
     pub fn command(&self) -> &str {
         self.command.text(&self.raw)
     }
 
-    /// 3
+    /// Field 3.
     pub const fn sequence(&self) -> u32 {
         self.sequence
     }
 
-    /// 5
+    /// Field 5, any value; see `pb::Status`.
     pub const fn status(&self) -> i32 {
         self.status
     }
