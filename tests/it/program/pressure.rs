@@ -61,6 +61,19 @@ impl Asking {
         *self.answered.borrow()
     }
 
+    /// Shows what was answered beside a load, all of it with success, and returns the 99th percentile. How large it is
+    /// depends on what else the machine does, so it is judged only by proofs that run alone.
+    pub(super) async fn served(self, load: &str) -> Duration {
+        let latencies = self.latencies().await;
+        let p99 = latencies[latencies.len() * 99 / 100];
+        println!(
+            "{load}; meanwhile {} answers, p99 {p99:?}, longest {:?}",
+            latencies.len(),
+            latencies.last()
+        );
+        p99
+    }
+
     /// How long each answer took, from the shortest to the longest.
     pub(super) async fn latencies(self) -> Vec<Duration> {
         self.stop.send_replace(true);

@@ -139,10 +139,7 @@ async fn d2_storms_of_connections_that_end_at_once_leave_nothing_behind() {
     tokio::task::spawn_blocking(move || come_and_go(target, VISITS)).await.unwrap();
     let took = begun.elapsed();
     for asking in asking {
-        let latencies = asking.latencies().await;
-        let p99 = latencies[latencies.len() * 99 / 100];
-        println!("{VISITS} visits in {took:?}; meanwhile {} answers, p99 {p99:?}", latencies.len());
-        assert!(p99 < Duration::from_secs(1), "{p99:?}");
+        asking.served(&format!("{VISITS} visits in {took:?}")).await;
     }
     // Both have gone with what asked for them.
     connections_are(monitor, 0.0).await;
@@ -207,9 +204,6 @@ async fn c24_a_storm_of_handshakes_does_not_starve_those_who_are_there() {
         assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
     }
     for asking in asking {
-        let latencies = asking.latencies().await;
-        let p99 = latencies[latencies.len() * 99 / 100];
-        println!("meanwhile {} answers, p99 {p99:?}, longest {:?}", latencies.len(), latencies.last());
-        assert!(p99 < Duration::from_secs(1), "{p99:?}");
+        asking.served(&format!("{WAVES} waves of {AT_ONCE} handshakes")).await;
     }
 }
