@@ -48,6 +48,6 @@ bench:
 fuzz:
     cargo +nightly fuzz run --sanitizer none frame -- -max_total_time=150
 
-# A minute of a flood
+# A minute of a flood, and storms, with how long answers take beside them; on an idle machine
 flood:
-    cargo test --locked --test it c17_ -- --ignored --nocapture
+    cargo test --locked --test it -- c17_ c24_ d2_ --ignored --nocapture --test-threads 1
