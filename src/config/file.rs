@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::limits::{DRAIN_HARD_STOP, Limits, TOKEN_LEEWAY};
+use crate::limits::{DRAIN_HARD_STOP, Limits, MAX_UPGRADE_HEAD, TOKEN_LEEWAY, UPGRADE_DEADLINE};
 
 /// The whole file.
 #[derive(Debug, Deserialize, Serialize)]
@@ -19,6 +19,8 @@ pub(super) struct File {
     pub(super) quic: QuicTable,
     #[serde(default)]
     pub(super) tcp: TcpTable,
+    #[serde(default)]
+    pub(super) websocket: WebSocketTable,
     #[serde(default)]
     pub(super) tls: TlsTable,
     #[serde(default)]
@@ -68,6 +70,20 @@ pub(super) struct QuicTable {
 pub(super) struct TcpTable {
     pub(super) listen: Listen,
     pub(super) tls_listen: Listen,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WebSocketTable {
+    pub(super) listen: Listen,
+    pub(super) tls_listen: Listen,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) paths: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) allowed_origins: Vec<String>,
+    pub(super) max_head: usize,
+    #[serde(with = "humantime_serde")]
+    pub(super) head_deadline: Duration,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -249,6 +265,19 @@ impl<'de> Visitor<'de> for ListenVisitor {
 impl Default for QuicTable {
     fn default() -> Self {
         Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true }
+    }
+}
+
+impl Default for WebSocketTable {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            tls_listen: Listen::default(),
+            paths: Vec::new(),
+            allowed_origins: Vec::new(),
+            max_head: MAX_UPGRADE_HEAD,
+            head_deadline: UPGRADE_DEADLINE,
+        }
     }
 }
 

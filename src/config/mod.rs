@@ -22,13 +22,14 @@ mod public_key;
 mod read;
 mod secret;
 mod sources;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::auth::{Auth, ExpectedClaims};
-pub use self::checked::{Config, Log, LogFormat, Quic, Tls};
+pub use self::checked::{Config, Log, LogFormat, Quic, Tls, UpgradePolicy, WebSocket};
 pub use self::consul::{Advertise, Consul, Register};
 pub use self::effective::{Effective, Setting};
 pub use self::error::{ConfigError, ConfigOrigin};

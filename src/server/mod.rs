@@ -1,4 +1,4 @@
-//! Bytes in: listeners for TCP, TLS and QUIC, and the one driver that serves a connection of any.
+//! Bytes in: listeners for TCP, TLS, WebSocket and QUIC, and the one driver that serves a connection of any.
 //!
 //! Accept loops never await a peer; each connection is a task of its own.
 
@@ -18,3 +18,4 @@ mod tcp_transport;
 mod tls;
 mod tls_handshake;
 mod transport;
+mod websocket;

@@ -1,4 +1,4 @@
-//! Accepts TCP connections, plain or for TLS, and gives each a task of its own.
+//! Accepts TCP connections, plain or for TLS, for frames or for WebSocket, and gives each a task of its own.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustls::ServerConfig;
 use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,15 +17,16 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::config::TlsIdentity;
+use crate::config::{TlsIdentity, UpgradePolicy};
 use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
-use crate::server::admission::{HandshakeShare, Handshaking, NewcomerStage};
+use crate::server::admission::{Entrance, HandshakeShare, Handshakes, Handshaking, NewcomerStage};
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::reaper::reap;
 use crate::server::tcp_transport::{TcpTransport, linger};
 use crate::server::tls;
 use crate::server::tls_handshake::{TURNED_AWAY, shake_hands};
+use crate::server::websocket;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 use gateway_net::accept_pause::AcceptPause;
@@ -32,26 +34,62 @@ use gateway_net::accept_pause::AcceptPause;
 const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
 const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
-/// What lies between the socket and the frames.
+/// What is spoken on a socket.
 #[derive(Clone)]
-pub(crate) enum Encryption {
-    Plain,
-    Tls(Arc<ServerConfig>),
+pub(crate) struct Spoken {
+    /// None: in clear.
+    tls: Option<Arc<ServerConfig>>,
+    /// None: frames as they are.
+    websocket: Option<Arc<UpgradePolicy>>,
 }
 
-impl Encryption {
-    /// TLS with this certificate.
+impl Spoken {
+    /// Frames, or WebSocket where there is a policy for it; under TLS where there is a certificate.
     ///
     /// # Errors
     /// Certificate and key do not belong together, or rustls cannot use them.
-    pub(crate) fn tls(identity: &TlsIdentity) -> Result<Self, rustls::Error> {
-        Ok(Self::Tls(Arc::new(tls::server_config(identity)?)))
+    pub(crate) fn new(
+        identity: Option<&TlsIdentity>,
+        websocket: Option<&Arc<UpgradePolicy>>,
+    ) -> Result<Self, rustls::Error> {
+        let alpn = if websocket.is_some() { tls::HTTP_ALPN } else { tls::ALPN };
+        let tls = identity.map(|identity| tls::server_config(identity, alpn)).transpose()?;
+        Ok(Self { tls: tls.map(Arc::new), websocket: websocket.map(Arc::clone) })
     }
 
     const fn transport(&self) -> Transport {
-        match self {
-            Self::Plain => Transport::Tcp,
-            Self::Tls(_) => Transport::Tls,
+        match (&self.tls, &self.websocket) {
+            (None, None) => Transport::Tcp,
+            (Some(_), None) => Transport::Tls,
+            (None, Some(_)) => Transport::Ws,
+            (Some(_), Some(_)) => Transport::Wss,
+        }
+    }
+
+    /// The places of handshakes in progress; none where there is no handshake.
+    fn handshakes<'a>(&self, entrance: &'a Entrance) -> Option<&'a Rc<Handshakes>> {
+        match self.transport() {
+            Transport::Tls => Some(&entrance.tls),
+            Transport::Ws | Transport::Wss => Some(&entrance.websocket),
+            Transport::Tcp | Transport::Quic => None,
+        }
+    }
+
+    fn newcomer_stage(&self) -> NewcomerStage {
+        match (self.transport(), &self.websocket) {
+            (transport, Some(policy)) => NewcomerStage::Upgrade(transport, policy.max_head),
+            (Transport::Tls, None) => NewcomerStage::Handshake(Transport::Tls),
+            (transport, None) => NewcomerStage::Login(transport),
+        }
+    }
+
+    /// What is said to a client that is turned away, in a few bytes for which a fresh socket has room. Under TLS the reason
+    /// could be said only after a handshake, which is too much for one who is turned away for want of room.
+    fn refusal(&self, reason: CloseReason) -> Bytes {
+        match (&self.tls, &self.websocket) {
+            (Some(_), _) => Bytes::from_static(&TURNED_AWAY),
+            (None, Some(_)) => Bytes::from_static(websocket::TURNED_AWAY),
+            (None, None) => frame::encode(Opcode::Close, &reason.payload()),
         }
     }
 }
@@ -59,7 +97,7 @@ impl Encryption {
 /// A bound socket and what is spoken on it.
 pub(crate) struct Listener {
     socket: TcpListener,
-    encryption: Encryption,
+    spoken: Spoken,
 }
 
 impl Listener {
@@ -67,15 +105,15 @@ impl Listener {
     ///
     /// # Errors
     /// The runtime cannot take the socket.
-    pub(crate) fn new(socket: std::net::TcpListener, encryption: Encryption) -> io::Result<Self> {
+    pub(crate) fn new(socket: std::net::TcpListener, spoken: Spoken) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpListener::from_std(socket)?, encryption })
+        Ok(Self { socket: TcpListener::from_std(socket)?, spoken })
     }
 
     /// Serves until it is dropped. At the drain what has connected is accepted and closed 3000, then the socket is
     /// closed.
     pub(crate) async fn serve(self, shared: Rc<ConnectionContext>, drain: CancellationToken) {
-        let Self { socket, encryption } = self;
+        let Self { socket, spoken } = self;
         let mut connections = JoinSet::new();
         let mut pause = AcceptPause::new(ACCEPT_PAUSE);
         loop {
@@ -86,7 +124,7 @@ impl Listener {
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => {
                         pause.reset();
-                        admit(stream, peer.ip(), &encryption, &shared, &drain, &mut connections);
+                        admit(stream, peer.ip(), &spoken, &shared, &drain, &mut connections);
                     }
                     Err(error) => accept_failed(&error, &shared, &mut pause).await,
                 },
@@ -94,12 +132,11 @@ impl Listener {
         }
         while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
             shared.metrics.reject(Reject::Draining);
-            match encryption {
-                Encryption::Plain => admit(stream, peer.ip(), &encryption, &shared, &drain, &mut connections),
+            if spoken.transport() == Transport::Tcp {
+                admit(stream, peer.ip(), &spoken, &shared, &drain, &mut connections);
+            } else {
                 // The worker may be gone before its handshake is done.
-                Encryption::Tls(_) => {
-                    turn_away(stream, &encryption, CloseReason::Draining, &shared, &mut connections)
-                }
+                turn_away(stream, &spoken, CloseReason::Draining, &shared, &mut connections);
             }
         }
         drop(socket);
@@ -114,7 +151,7 @@ impl Listener {
 fn admit(
     stream: TcpStream,
     peer: IpAddr,
-    encryption: &Encryption,
+    spoken: &Spoken,
     shared: &Rc<ConnectionContext>,
     drain: &CancellationToken,
     connections: &mut JoinSet<()>,
@@ -125,44 +162,47 @@ fn admit(
         return shared.metrics.reject(Reject::AcceptReset);
     }
     let at = Instant::now();
-    let Some((accepted, handshake)) = let_in(peer, at, encryption.transport(), shared) else {
-        return turn_away(stream, encryption, CloseReason::Overloaded, shared, connections);
+    let Some((accepted, handshake)) = let_in(peer, at, spoken, shared) else {
+        return turn_away(stream, spoken, CloseReason::Overloaded, shared, connections);
     };
     let shared = Rc::clone(shared);
-    match (encryption, handshake) {
-        (Encryption::Tls(config), Some(handshake)) => {
-            let (config, drain) = (Arc::clone(config), drain.clone());
-            connections.spawn_local(serve_tls(stream, config, shared, accepted, handshake, drain));
+    match handshake {
+        Some(handshake) => {
+            let served =
+                serve_after_handshake(stream, spoken.clone(), shared, accepted, handshake, drain.clone());
+            connections.spawn_local(served)
         }
-        (Encryption::Plain, _) | (_, None) => {
-            connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
-        }
-    }
+        None => connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run()),
+    };
 }
 
 /// The places of a handshake in progress.
-type InHandshake = (Handshaking, HandshakeShare);
+struct InHandshake {
+    handshakes: Rc<Handshakes>,
+    _place: Handshaking,
+    _share: HandshakeShare,
+}
 
 /// Everything that a connection needs to be let in; none if something of it is not to be had, which is counted.
 fn let_in(
     peer: IpAddr,
     at: Instant,
-    transport: Transport,
+    spoken: &Spoken,
     shared: &Rc<ConnectionContext>,
 ) -> Option<(Accepted, Option<InHandshake>)> {
     let ConnectionContext { admission, entrance, metrics, .. } = &**shared;
-    let (mut stage, mut handshake) = (NewcomerStage::Login(transport), None);
-    if transport == Transport::Tls {
-        stage = NewcomerStage::Handshake(transport);
-        let Some(place) = entrance.tls.begin() else {
+    let mut handshake = None;
+    if let Some(handshakes) = spoken.handshakes(entrance) {
+        let Some(place) = handshakes.begin() else {
             metrics.reject(Reject::Handshakes);
             return None;
         };
-        handshake = Some((place, admission.begin_handshake(peer, metrics)?));
+        let share = admission.begin_handshake(peer, metrics)?;
+        handshake = Some(InHandshake { handshakes: Rc::clone(handshakes), _place: place, _share: share });
     }
-    let admitted = admission.admit(transport, peer, at, metrics)?;
+    let admitted = admission.admit(spoken.transport(), peer, at, metrics)?;
     // Last: it sends others away.
-    let Some(newcomer) = entrance.newcomers.arrive(stage) else {
+    let Some(newcomer) = entrance.newcomers.arrive(spoken.newcomer_stage()) else {
         admitted.set_reason(CloseReason::Overloaded);
         return None;
     };
@@ -183,37 +223,48 @@ fn prepare(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// The handshake is awaited here, in the connection's own task.
-async fn serve_tls(
+/// The handshakes are awaited here, in the connection's own task.
+async fn serve_after_handshake(
     stream: TcpStream,
-    config: Arc<ServerConfig>,
+    spoken: Spoken,
     shared: Rc<ConnectionContext>,
     accepted: Accepted,
     handshake: InHandshake,
     drain: CancellationToken,
 ) {
+    let Spoken { tls, websocket } = spoken;
+    let Some(config) = tls else {
+        if let Some(policy) = websocket {
+            websocket::serve(stream, policy, shared, accepted, handshake, drain).await;
+        }
+        return;
+    };
     // Boxed, so that its memory is given back when it is done.
-    let stream = Box::pin(shake_hands(stream, &config, &accepted, &shared, &drain)).await;
-    drop((config, handshake, drain));
-    if let Some(stream) = stream {
-        Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
+    let shaking = shake_hands(stream, &config, &handshake.handshakes, &accepted, &shared, &drain);
+    let stream = Box::pin(shaking).await;
+    drop(config);
+    match (stream, websocket) {
+        (Some(stream), Some(policy)) => {
+            websocket::serve(stream, policy, shared, accepted, handshake, drain).await;
+        }
+        (Some(stream), None) => {
+            drop((handshake, drain));
+            Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
+        }
+        (None, _) => {}
     }
 }
 
-/// Says why, in a few bytes for which a fresh socket has room. What the client has sent and still sends is read, or the
-/// close would become a reset that destroys the words (row D9). Under TLS the reason itself could be said only after a
-/// handshake, which is too much for one who is turned away for want of room.
+/// Says why. What the client has sent and still sends is read, or the close would become a reset that destroys the words
+/// (row D9).
 fn turn_away(
     stream: TcpStream,
-    encryption: &Encryption,
+    spoken: &Spoken,
     reason: CloseReason,
     shared: &Rc<ConnectionContext>,
     connections: &mut JoinSet<()>,
 ) {
-    let _best_effort = match encryption {
-        Encryption::Plain => stream.try_write(&frame::encode(Opcode::Close, &reason.payload())),
-        Encryption::Tls(_) => stream.try_write(&TURNED_AWAY),
-    };
+    let _best_effort = stream.try_write(&spoken.refusal(reason));
     let _best_effort = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
     let Some(place) = shared.admission.turn_away() else {
         let _best_effort = stream.try_read(&mut [0; 2048]);

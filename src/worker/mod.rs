@@ -32,7 +32,7 @@ use crate::server::admission::Admission;
 use crate::server::connection::ConnectionContext;
 use crate::server::quic::{self, QuicEndpointError};
 use crate::server::steering::WorkerSlot;
-use crate::server::tcp::{Encryption, Listener};
+use crate::server::tcp::{Listener, Spoken};
 use crate::session::channels::Channels;
 use crate::session::signouts::{self, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
@@ -66,6 +66,10 @@ pub(crate) struct WorkerPlan {
     pub(crate) tcp: Vec<TcpListener>,
     /// Bound, not yet served.
     pub(crate) tls: Vec<TcpListener>,
+    /// Bound, not yet served.
+    pub(crate) ws: Vec<TcpListener>,
+    /// Bound, not yet served.
+    pub(crate) wss: Vec<TcpListener>,
     /// Bound, not yet served. Empty where packets cannot be steered and QUIC belongs to another worker.
     pub(crate) udp: Vec<UdpSocket>,
     /// Which packets of the UDP ports are this worker's.
@@ -132,20 +136,12 @@ pub(crate) fn run(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     ended
 }
 
-async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
+async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
-    for listener in plan.tcp {
-        let listener = Listener::new(listener, Encryption::Plain)?;
-        tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
-    }
-    if let Some(config) = &plan.config.tls {
-        let encryption = Encryption::tls(&config.identity)?;
-        for listener in plan.tls {
-            let listener = Listener::new(listener, encryption.clone())?;
-            tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
-        }
+    for (listener, spoken) in tcp_listeners(&mut plan)? {
+        tasks.spawn_local(Listener::new(listener, spoken)?.serve(Rc::clone(&shared), plan.drain.clone()));
     }
     let endpoints = listen_quic(plan.udp, &plan.config, plan.slot, &plan.drain, &shared, &mut tasks)?;
     let limits = &plan.config.limits;
@@ -172,7 +168,9 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
             let orders = Orders { begin: &plan.drain, told: &plan.told, hurry: &plan.hurry };
             drained(orders, &dispatch, DrainTimes::new(&plan.config)).await;
             // Who has not been told yet why there is no handshake.
-            let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
+            let entrance = &shared.entrance;
+            let all_told = async { tokio::join!(entrance.tls.all_ended(), entrance.websocket.all_ended()) };
+            let _bounded = timeout(ENDPOINT_FLUSH, all_told).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
             plan.at_work.finish().await;
         } => None,
@@ -189,6 +187,26 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
         Some(panic) => std::panic::resume_unwind(panic),
         None => Ok(()),
     }
+}
+
+/// The listeners on TCP, and what each of them speaks.
+fn tcp_listeners(plan: &mut WorkerPlan) -> Result<Vec<(TcpListener, Spoken)>, rustls::Error> {
+    let config = &plan.config;
+    let websocket = config.websocket.as_ref();
+    let upgrade = websocket.map(|websocket| &websocket.upgrade);
+    let tls = config.tls.as_ref().map(|tls| &*tls.identity);
+    let wss = websocket.and_then(|websocket| websocket.tls.as_ref()).map(|tls| &*tls.identity);
+    let mut listeners = Vec::new();
+    for (sockets, identity, upgrade) in [
+        (&mut plan.tcp, None, None),
+        (&mut plan.tls, tls, None),
+        (&mut plan.ws, None, upgrade),
+        (&mut plan.wss, wss, upgrade),
+    ] {
+        let spoken = Spoken::new(identity, upgrade)?;
+        listeners.extend(sockets.drain(..).map(|socket| (socket, spoken.clone())));
+    }
+    Ok(listeners)
 }
 
 async fn close_endpoints(endpoints: &[Endpoint], reason: CloseReason) {

@@ -77,7 +77,7 @@ fn the_files_agree() {
     "CMD [\"serve\", \"--config\", \"a.toml\"]",
     "GATEWAY_CONFIG"
 )]
-#[case::exposed("Dockerfile", "8443/tcp", "8444/tcp", "EXPOSE")]
+#[case::exposed("Dockerfile", "8443/tcp", "8445/tcp", "EXPOSE")]
 #[case::ignored(".dockerignore", "!crates", "# crates", "crates")]
 #[case::datasource(
     "grafana/provisioning/datasources/prometheus.yml",

@@ -42,4 +42,5 @@ mod support;
 mod tls;
 mod vanishing;
 mod vectors;
+mod websocket;
 mod workers;

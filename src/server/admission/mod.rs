@@ -46,6 +46,8 @@ pub(crate) struct Entrance {
     pub(crate) quic: Rc<Handshakes>,
     /// And of TLS on TCP.
     pub(crate) tls: Rc<Handshakes>,
+    /// And of WebSocket, that of TLS under it included.
+    pub(crate) websocket: Rc<Handshakes>,
 }
 
 /// When it is said that nothing can be accepted.
@@ -90,6 +92,7 @@ impl Admission {
             newcomers: Newcomers::new(Arc::clone(&self.budget), Arc::clone(metrics)),
             quic: Handshakes::new(limits, now),
             tls: Handshakes::new(limits, now),
+            websocket: Handshakes::new(limits, now),
         }
     }
 
