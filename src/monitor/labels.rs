@@ -60,6 +60,18 @@ label_set! {
 }
 
 label_set! {
+    /// How a renewal of a token ended.
+    RenewalResult {
+        /// The session lasts as long as the new token.
+        Ok = "ok",
+        /// The token was refused, or was for another app or account (105).
+        Unauthenticated = "unauthenticated",
+        /// The account signs in too often, or the gateway's clock is wrong (300).
+        Overloaded = "overloaded",
+    }
+}
+
+label_set! {
     /// How an attempt to sign in ended.
     LoginResult {
         /// The login service answered 0: the channel is open.
@@ -259,16 +271,22 @@ label_set! {
         JwtSize = "jwt_size",
         /// Not three base64 parts of JSON (B15).
         JwtFormat = "jwt_format",
-        /// Another algorithm than the configured one, or `crit` (B10, B11).
+        /// Another algorithm than that of its key, or `crit` (B10, B11).
         JwtAlg = "jwt_alg",
+        /// Its `kid` names no key, or its key has ended (B11).
+        JwtKey = "jwt_key",
         /// The signature does not match (B14).
         JwtSignature = "jwt_signature",
         /// A claim is missing or of the wrong type or length (B12, B16, B17).
         JwtClaims = "jwt_claims",
+        /// For an app that its key does not speak for (B16).
+        JwtApp = "jwt_app",
         /// The token has expired (B12).
         JwtExpired = "jwt_expired",
         /// The token is not valid yet (B13).
         JwtNotYet = "jwt_not_yet",
+        /// A renewal with a token of another app or account (B23).
+        RenewForeign = "renew_foreign",
         /// The connection limit is reached.
         Connections = "connections",
         /// QUIC streams opened faster than allowed (C7).

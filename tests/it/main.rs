@@ -40,6 +40,7 @@ mod strangers;
 mod streams;
 mod support;
 mod tls;
+mod tokens;
 mod vanishing;
 mod vectors;
 mod workers;
