@@ -75,7 +75,12 @@ impl Way {
     }
 
     fn verify_expecting(&self, token: &str, expected: &ExpectedClaims) -> Result<Claims, TokenError> {
-        Verifier::new(KeySet::new(&[self.key.clone().into()]), expected).verify(token, NOW, MAX_TOKEN, MAX_ACCOUNT)
+        Verifier::new(KeySet::new(&[self.key.clone().into()]), expected).verify(
+            token,
+            NOW,
+            MAX_TOKEN,
+            MAX_ACCOUNT,
+        )
     }
 }
 
@@ -317,8 +322,16 @@ fn all_keys() -> Vec<TokenKey> {
         .collect();
     let hmac = |secret: &[u8]| TokenKey::from(VerifyingKey::Hs256(Secret(secret.to_vec())));
     keys.push(hmac(b"the secret of the key without id"));
-    keys.push(TokenKey { id: Some("ended".into()), not_after: Some(NOW), ..hmac(b"the secret of one that has ended") });
-    keys.push(TokenKey { id: Some("ends".into()), not_after: Some(NOW + 1), ..hmac(b"the secret of one that will end") });
+    keys.push(TokenKey {
+        id: Some("ended".into()),
+        not_after: Some(NOW),
+        ..hmac(b"the secret of one that has ended")
+    });
+    keys.push(TokenKey {
+        id: Some("ends".into()),
+        not_after: Some(NOW + 1),
+        ..hmac(b"the secret of one that will end")
+    });
     let apps = Some(["kim".to_owned()].into());
     keys.push(TokenKey { id: Some("kim".into()), apps, ..hmac(b"the secret of one for one app...") });
     keys
@@ -329,11 +342,11 @@ fn verify_with(keys: &[TokenKey], token: &str) -> Result<Claims, TokenError> {
     verifier.verify(token, NOW, MAX_TOKEN, MAX_ACCOUNT)
 }
 
-fn header_with(alg: &str, kid: &serde_json::Value) -> String {
+fn header_with(alg: &str, kid: &Value) -> String {
     json!({ "alg": alg, "kid": kid }).to_string()
 }
 
-fn hs256(kid: &serde_json::Value, secret: &[u8]) -> String {
+fn hs256(kid: &Value, secret: &[u8]) -> String {
     signed(&header_with("HS256", kid), CLAIMS, &EncodingKey::from_secret(secret), Algorithm::HS256)
 }
 
@@ -369,7 +382,8 @@ fn b11_a_public_key_is_no_secret_under_its_own_kid_either() {
         let pair = way.pair.as_ref().unwrap();
         let pem = pair.public_key_pem();
         let kid = json!(way.name.to_lowercase());
-        let forms = [pem.clone().into_bytes(), pem.trim_end().as_bytes().to_vec(), pair.public_key_raw().to_vec()];
+        let forms =
+            [pem.clone().into_bytes(), pem.trim_end().as_bytes().to_vec(), pair.public_key_raw().to_vec()];
         for secret in forms {
             assert_eq!(verify_with(&keys, &hs256(&kid, &secret)), Err(TokenError::Algorithm), "{kid}");
             assert_eq!(verify_with(&keys, &hs256(&json!(null), &secret)), Err(TokenError::Signature));
@@ -382,7 +396,8 @@ fn b10_none_is_refused_whatever_key_it_names() {
     let keys = all_keys();
     for kid in [json!(null), json!("hs256"), json!("rs256"), json!("unknown"), json!("")] {
         for alg in ["none", "None", ""] {
-            let (head, claims) = (URL_SAFE_NO_PAD.encode(header_with(alg, &kid)), URL_SAFE_NO_PAD.encode(CLAIMS));
+            let (head, claims) =
+                (URL_SAFE_NO_PAD.encode(header_with(alg, &kid)), URL_SAFE_NO_PAD.encode(CLAIMS));
             assert_eq!(verify_with(&keys, &format!("{head}.{claims}.")), Err(TokenError::Algorithm), "{kid}");
         }
     }
@@ -394,7 +409,7 @@ fn b10_none_is_refused_whatever_key_it_names() {
 #[case(json!(["hs256"]))]
 #[case(json!({ "hs256": 1 }))]
 #[case(json!(1e308))]
-fn b11_a_kid_that_is_no_string_is_refused(#[case] kid: serde_json::Value) {
+fn b11_a_kid_that_is_no_string_is_refused(#[case] kid: Value) {
     assert_eq!(verify_with(&all_keys(), &hs256(&kid, SECRET)), Err(TokenError::Format), "{kid}");
     assert_eq!(verify_with(&all_keys()[4..5], &hs256(&kid, SECRET)), Err(TokenError::Format), "{kid}");
 }
@@ -440,7 +455,11 @@ fn b11_without_a_kid_every_key_of_the_algorithm_is_tried() {
     ] {
         assert_eq!(verify_with(&keys, &hs256(&json!(null), secret)).map(drop), expected);
     }
-    assert_eq!(verify_with(&keys[5..6], &hs256(&json!(null), SECRET)), Err(TokenError::Key), "all have ended");
+    assert_eq!(
+        verify_with(&keys[5..6], &hs256(&json!(null), SECRET)),
+        Err(TokenError::Key),
+        "all have ended"
+    );
     assert_eq!(verify_with(&[], &hs256(&json!(null), SECRET)), Err(TokenError::Algorithm), "no key at all");
 }
 
@@ -450,7 +469,11 @@ fn b16_a_key_speaks_for_its_apps_only() {
     let secret = b"the secret of one for one app...";
     assert_eq!(verify_with(&keys, &hs256(&json!("kim"), secret)), Err(TokenError::App));
     let claims = CLAIMS.replace("x_im", "kim");
-    let token =
-        signed(&header_with("HS256", &json!("kim")), &claims, &EncodingKey::from_secret(secret), Algorithm::HS256);
+    let token = signed(
+        &header_with("HS256", &json!("kim")),
+        &claims,
+        &EncodingKey::from_secret(secret),
+        Algorithm::HS256,
+    );
     assert_eq!(verify_with(&keys, &token).unwrap().app, "kim");
 }

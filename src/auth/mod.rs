@@ -296,7 +296,10 @@ mod tests {
     const MAX_ACCOUNT: usize = 128;
 
     fn verifier() -> Verifier {
-        Verifier::new(KeySet::new(&[VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()]), &ExpectedClaims::default())
+        Verifier::new(
+            KeySet::new(&[VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()]),
+            &ExpectedClaims::default(),
+        )
     }
 
     /// Without leeway, so that a second decides.

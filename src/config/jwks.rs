@@ -119,10 +119,11 @@ impl KeyDocument {
         if json.len() > MAX_JWKS {
             return Err(JwksError::Size(json.len()));
         }
-        let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
-        // A derived reader would take a list for the object, by position.
+        // A derived reader passes over a field it does not know without looking whether it is UTF-8, and would take a list for
+        // the object, by position.
+        let text = str::from_utf8(json).ok().filter(|text| text.trim_start().starts_with('{'));
         let document: Document =
-            (first == Some(&b'{')).then(|| serde_json::from_slice(json).ok()).flatten().ok_or(JwksError::Format)?;
+            text.and_then(|text| serde_json::from_str(text).ok()).ok_or(JwksError::Format)?;
         if document.keys.len() > MAX_JWKS_ENTRIES {
             return Err(JwksError::Entries(document.keys.len()));
         }
@@ -155,7 +156,9 @@ fn read(entry: Value, origin: KeyOrigin, dev: bool) -> Result<TokenKey, JwkProbl
         return Err(JwkProblem::Id);
     }
     let verifies = |operations: &Vec<String>| operations.iter().any(|operation| operation == "verify");
-    if jwk.r#use.as_ref().is_some_and(|purpose| purpose != "sig") || !jwk.key_ops.as_ref().is_none_or(verifies) {
+    if jwk.r#use.as_ref().is_some_and(|purpose| purpose != "sig")
+        || !jwk.key_ops.as_ref().is_none_or(verifies)
+    {
         return Err(JwkProblem::Use);
     }
     let (algorithm, kind) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
@@ -214,7 +217,8 @@ fn coordinate(field: &Option<String>) -> Result<Vec<u8>, JwkProblem> {
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData as _,
+        KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+        PublicKeyData as _,
     };
     use rstest::rstest;
     use serde_json::json;
@@ -284,7 +288,8 @@ mod tests {
         let ids: Vec<_> = found.keys.iter().map(|key| key.id.as_deref().unwrap()).collect();
         assert_eq!(ids, ["rsa", "ec", "ed"]);
         for (key, raw) in found.keys.iter().zip([rsa_raw, ec_raw, ed_raw]) {
-            let (VerifyingKey::Rs256(public) | VerifyingKey::Es256(public) | VerifyingKey::EdDsa(public)) = &key.key
+            let (VerifyingKey::Rs256(public) | VerifyingKey::Es256(public) | VerifyingKey::EdDsa(public)) =
+                &key.key
             else {
                 panic!("a public key");
             };
@@ -322,10 +327,17 @@ mod tests {
         let strong = secret("a secret of the tests, 32 bytes!");
         assert_eq!(parse(&strong, KeyOrigin::Url), Err(JwksError::NoneUsable(JwkProblem::Secret)));
         let found = parse(&strong, KeyOrigin::File).unwrap();
-        assert_eq!(found.keys[0].key, VerifyingKey::Hs256(Secret(b"a secret of the tests, 32 bytes!".to_vec())));
+        assert_eq!(
+            found.keys[0].key,
+            VerifyingKey::Hs256(Secret(b"a secret of the tests, 32 bytes!".to_vec()))
+        );
         assert!(!format!("{found:?}").contains("tests"));
         for weak in ["", "short", "jwt-1sNzdiSgnNuxyq2g7xml2JvLArU", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"] {
-            assert_eq!(parse(&secret(weak), KeyOrigin::File), Err(JwksError::NoneUsable(JwkProblem::Weak)), "{weak}");
+            assert_eq!(
+                parse(&secret(weak), KeyOrigin::File),
+                Err(JwksError::NoneUsable(JwkProblem::Weak)),
+                "{weak}"
+            );
             assert!(KeyDocument::parse(secret(weak).to_string().as_bytes(), KeyOrigin::File, true).is_ok());
         }
     }
@@ -369,8 +381,18 @@ mod tests {
         let refused = |json: &[u8]| KeyDocument::parse(json, KeyOrigin::Url, false).unwrap_err();
         let deep = format!("{{\"keys\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
         for json in [
-            "", "{}", "[]", "7", "null", "{\"keys\":{}}", "{\"keys\":7}", "[[]]", "{\"keys\":[],\"keys\":[]}", "{\"keys\":[",
-            "<html></html>", &deep,
+            "",
+            "{}",
+            "[]",
+            "7",
+            "null",
+            "{\"keys\":{}}",
+            "{\"keys\":7}",
+            "[[]]",
+            "{\"keys\":[],\"keys\":[]}",
+            "{\"keys\":[",
+            "<html></html>",
+            &deep,
         ] {
             assert_eq!(refused(json.as_bytes()), JwksError::Format, "{:.40}", json);
         }

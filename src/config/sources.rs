@@ -180,16 +180,14 @@ fn override_layer(variable: &str, text: &str) -> Result<Layer, ConfigError> {
         ValueKind::Boolean => text.trim().parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
         // "[::]:8000" begins like a list and is none.
         ValueKind::Addresses => parse_list(text).unwrap_or_else(|| Value::from(text)),
-        ValueKind::Names => parse_list(text).unwrap_or_else(|| {
-            Value::from(text.split(',').map(str::trim).collect::<Vec<_>>())
-        }),
+        ValueKind::Names => parse_list(text)
+            .unwrap_or_else(|| Value::from(text.split(',').map(str::trim).collect::<Vec<_>>())),
         ValueKind::Tables => parse_list(text).map(scalars_as_text).ok_or_else(|| {
             let example = match section {
                 "auth" => r#"{id = "2027", algorithm = "HS256", secret_file = "jwt.secret"}"#,
                 _ => r#"{service = "login", id = "login01", address = "127.0.0.1:9001", zone = "zone_a"}"#,
             };
-            let problem =
-                format!("is no list; allowed is a JSON array or a TOML inline array, [{example}]");
+            let problem = format!("is no list; allowed is a JSON array or a TOML inline array, [{example}]");
             variable_error(variable, &problem)
         })?,
     };

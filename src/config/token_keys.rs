@@ -140,10 +140,8 @@ impl Checker<'_> {
 
     fn check_key_id(&self, name: &str, id: &str, before: &[TokenKey]) -> Result<(), ConfigError> {
         if id.is_empty() || id.len() > MAX_KEY_ID || id.chars().any(char::is_control) {
-            let problem = format!(
-                "has {} bytes; allowed are 1 to {MAX_KEY_ID} without control characters",
-                id.len()
-            );
+            let problem =
+                format!("has {} bytes; allowed are 1 to {MAX_KEY_ID} without control characters", id.len());
             return Err(self.error(name, problem));
         }
         if let Some(other) = before.iter().position(|key| key.id.as_deref() == Some(id)) {
@@ -156,9 +154,8 @@ impl Checker<'_> {
     fn apps(&self, name: &str, apps: Option<&[String]>) -> Result<Option<BTreeSet<String>>, ConfigError> {
         let Some(apps) = apps else { return Ok(None) };
         let longest = self.file.limits.max_account;
-        let is_app = |app: &String| {
-            !app.is_empty() && app.len() <= longest && !app.chars().any(char::is_control)
-        };
+        let is_app =
+            |app: &String| !app.is_empty() && app.len() <= longest && !app.chars().any(char::is_control);
         if (1..=MAX_KEY_APPS).contains(&apps.len()) && apps.iter().all(is_app) {
             return Ok(Some(apps.iter().cloned().collect()));
         }

@@ -7,8 +7,8 @@ use super::events::Events;
 use super::events::event::{Event, Subject};
 use super::histogram::Histogram;
 use super::labels::{
-    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PathChange, PushDrop, Reject, RenewalResult, Signout,
-    Transport,
+    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PathChange, PushDrop, Reject, RenewalResult,
+    Signout, Transport,
 };
 use super::loop_lag::LoopLag;
 use crate::wire::close::CloseReason;

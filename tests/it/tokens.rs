@@ -187,8 +187,10 @@ async fn b19_no_login_is_accepted_behind_the_end_its_session_would_have(#[values
     let expired = signed(None, &ended, identity::SECRET);
     let keeps = TestGateway::start().await;
     assert!(signs_in(&keeps, kind, &expired).await, "the leeway is a minute");
-    let closes = TestGateway::with(|config| config.on_expiry = OnExpiry::Close(Duration::from_secs(10))).await;
+    let closes =
+        TestGateway::with(|config| config.on_expiry = OnExpiry::Close(Duration::from_secs(10))).await;
     assert!(!signs_in(&closes, kind, &expired).await);
-    let later = TestGateway::with(|config| config.on_expiry = OnExpiry::Close(Duration::from_secs(300))).await;
+    let later =
+        TestGateway::with(|config| config.on_expiry = OnExpiry::Close(Duration::from_secs(300))).await;
     assert!(signs_in(&later, kind, &expired).await);
 }

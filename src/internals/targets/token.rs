@@ -55,12 +55,7 @@ fn check_signed(header: &[u8], claims: &[u8]) {
 fn verify(secret: &[u8], token: &str) -> Result<Claims, TokenError> {
     let limits = Limits::default();
     let keys = KeySet::new(&[VerifyingKey::Hs256(Secret(secret.to_vec())).into()]);
-    Verifier::new(keys, &ExpectedClaims::default()).verify(
-        token,
-        NOW,
-        limits.max_token,
-        limits.max_account,
-    )
+    Verifier::new(keys, &ExpectedClaims::default()).verify(token, NOW, limits.max_token, limits.max_account)
 }
 
 /// The signature is that of the secret, by the library of cryptography itself.

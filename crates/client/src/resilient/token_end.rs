@@ -62,7 +62,9 @@ mod tests {
     #[test]
     fn what_is_no_token_at_all() {
         let now = UNIX_EPOCH + Duration::from_secs(NOW);
-        for token in ["", "token", "a.b", "a.!!!.c", &"x".repeat(1 << 20), &format!("e30.{}.x", "A".repeat(1 << 20))] {
+        for token in
+            ["", "token", "a.b", "a.!!!.c", &"x".repeat(1 << 20), &format!("e30.{}.x", "A".repeat(1 << 20))]
+        {
             assert_eq!(time_left(token, now), None);
         }
     }
