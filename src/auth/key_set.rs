@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{TokenError, present};
+use super::token_error::TokenError;
 use crate::config::{TokenKey, VerifyingKey};
 
 /// The keys of a gateway, prepared. Never changed: a new set takes its place.
@@ -114,4 +114,9 @@ impl PreparedKey {
             Err(_) => Err(TokenError::Format),
         }
     }
+}
+
+/// Tells a field that is `null` from one that is absent.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }

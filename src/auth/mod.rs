@@ -7,6 +7,7 @@
 
 mod key_set;
 mod signing_key;
+mod token_error;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use self::key_set::TokenHeader;
 
 pub use self::key_set::KeySet;
 pub use self::signing_key::{SigningKey, SigningKeyError};
+pub use self::token_error::TokenError;
 
 use crate::config::{ExpectedClaims, OnExpiry};
 use crate::limits::TOKEN_LEEWAY;
@@ -38,69 +40,6 @@ pub struct Claims {
     pub device: String,
     /// First second since 1970 at which the token is no longer valid, without any leeway.
     pub exp: u64,
-}
-
-/// Why a token is refused: the client's fault, answered 105. No variant holds any part of the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// Longer than allowed; nothing of it was decoded.
-    #[error("the token is too long")]
-    Size,
-    /// Not three parts of base64, or a header that is no JSON object.
-    #[error("the token is no JSON Web Token")]
-    Format,
-    /// Another algorithm than that of its key, one that no key has, none at all, or a critical extension.
-    #[error("the token's algorithm is not that of its key")]
-    Algorithm,
-    /// Its `kid` names no key, or its key has ended.
-    #[error("the token's key is not known, or has ended")]
-    Key,
-    /// Signed with another secret or key, or changed since.
-    #[error("the token's signature does not match")]
-    Signature,
-    /// A claim is missing, of the wrong type, too long, has control characters, or is not what the configuration
-    /// expects.
-    #[error("the token's claims are missing, malformed or not for this gateway")]
-    Claims,
-    /// For an app that its key does not speak for.
-    #[error("the token's key does not speak for its app")]
-    App,
-    /// `exp` has come, and the leeway is over.
-    #[error("the token has expired")]
-    Expired,
-    /// `nbf` has not come yet, and is further away than the leeway.
-    #[error("the token is not valid yet")]
-    NotYet,
-}
-
-impl TokenError {
-    /// Every error, for tables.
-    pub const ALL: [Self; 9] = [
-        Self::Size,
-        Self::Format,
-        Self::Algorithm,
-        Self::Key,
-        Self::Signature,
-        Self::Claims,
-        Self::App,
-        Self::Expired,
-        Self::NotYet,
-    ];
-
-    /// The `reason` of `gateway_reject_total`.
-    pub const fn reject_label(self) -> &'static str {
-        match self {
-            Self::Size => "jwt_size",
-            Self::Format => "jwt_format",
-            Self::Algorithm => "jwt_alg",
-            Self::Key => "jwt_key",
-            Self::Signature => "jwt_signature",
-            Self::Claims => "jwt_claims",
-            Self::App => "jwt_app",
-            Self::Expired => "jwt_expired",
-            Self::NotYet => "jwt_not_yet",
-        }
-    }
 }
 
 /// Verifies tokens with the keys of its configuration. Never changed: a new one takes its place.
@@ -255,11 +194,6 @@ fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     let json = std::str::from_utf8(json).ok()?;
     let first = json.bytes().find(|byte| !byte.is_ascii_whitespace())?;
     if first == b'{' { serde_json::from_str(json).ok() } else { None }
-}
-
-/// Tells a field that is `null` from one that is absent.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
 }
 
 /// Makes an HS256 token that is valid from now on for `ttl`. For tools and tests: the gateway itself makes none.

@@ -5,6 +5,7 @@
 //! on its sockets.
 
 mod auth;
+mod auth_table;
 mod bounds;
 mod check;
 mod checked;
@@ -46,6 +47,7 @@ pub use self::secret::{Secret, SecretError, SecretFileError};
 pub use self::token_keys::{TokenKey, VerifyingKey};
 pub use crate::keys::{Label, NoRandomness, PemError, QuicKeys, QuicKeysError};
 
+use self::auth_table::AuthTable;
 use self::checker::Checker;
 use self::sources::Sources;
 use crate::files;
@@ -146,7 +148,7 @@ pub fn load_monitor(path: Option<&Path>, options: &Options) -> Result<Option<Soc
 
 /// The list, or one of `secret`, `secret_file` and `public_key_file`, has the keys; what the environment has of these
 /// replaces those in the file.
-fn prefer_overriding_key(auth: &mut file::AuthTable, sources: &Sources) {
+fn prefer_overriding_key(auth: &mut AuthTable, sources: &Sources) {
     let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
     let [keys, secret, secret_file, public_key_file] =
         ["auth.keys", "auth.secret", "auth.secret_file", "auth.public_key_file"].map(overrides);

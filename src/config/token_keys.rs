@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 
+use super::auth_table::KeyTable;
 use super::checker::Checker;
 use super::error::ConfigError;
-use super::file::KeyTable;
 use super::public_key::{KeyKind, PublicKey};
 use super::secret::{Secret, SecretKeys};
 use crate::files;

@@ -15,11 +15,12 @@ use super::events::Events;
 use super::family::{Family, Spec};
 use super::histogram::Totals;
 use super::labels::{
-    AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState,
-    LoginResult, Memory, PathChange, PushDrop, Reject, RenewalResult, Signout, Transport,
+    AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState, Memory,
+    PathChange, PushDrop, Reject, Signout, Transport,
 };
 use super::link::LinkMetrics;
 use super::log_lines;
+use super::login_labels::{LoginResult, RenewalResult};
 use super::worker::{Counters, STATUSES, WorkerMetrics};
 use crate::resolve::{Resolver, ResolverCounts};
 use crate::wire::close::CloseReason;

@@ -10,10 +10,11 @@ use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 pub use super::labels::{
-    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PathChange, PushDrop,
-    Reject, RenewalResult, Signout, Transport,
+    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, Memory, PathChange, PushDrop, Reject,
+    Signout, Transport,
 };
 pub use super::link::LinkMetrics;
+pub use super::login_labels::{LoginResult, RenewalResult};
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 

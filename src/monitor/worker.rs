@@ -7,9 +7,9 @@ use super::events::Events;
 use super::events::event::{Event, Subject};
 use super::histogram::Histogram;
 use super::labels::{
-    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PathChange, PushDrop, Reject, RenewalResult,
-    Signout, Transport,
+    AnswerOrigin, Direction, Heartbeat, LinkState, PathChange, PushDrop, Reject, Signout, Transport,
 };
+use super::login_labels::{LoginResult, RenewalResult};
 use super::loop_lag::LoopLag;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
