@@ -85,7 +85,7 @@ backend v2_with_fields
 
 #[rstest]
 #[tokio::test]
-async fn clients_behind_haproxy_have_their_own_addresses_and_its_checks_disturb_nobody(
+async fn d6_d12_clients_behind_haproxy_have_their_own_addresses_and_its_checks_disturb_nobody(
     #[values(Tcp, Tls)] kind: Kind,
 ) {
     let harness = TestGateway::with(proxied(true, HERE)).await;

@@ -50,7 +50,7 @@ fn preface(preface: &'static [u8]) -> Options {
 #[case::unspecified(UNSPECIFIED, "127.0.0.1")]
 #[case::unknown(UNKNOWN, "127.0.0.1")]
 #[tokio::test]
-async fn services_are_told_the_address_of_the_header(
+async fn d6_services_are_told_the_address_of_the_header(
     #[case] header: &'static [u8],
     #[case] address: &str,
     #[values(Tcp, Tls)] kind: Kind,
@@ -66,7 +66,7 @@ async fn services_are_told_the_address_of_the_header(
 }
 
 #[tokio::test]
-async fn a_header_may_come_byte_by_byte_and_with_the_first_frame() {
+async fn d6_a_header_may_come_byte_by_byte_and_with_the_first_frame() {
     let harness = TestGateway::with(proxied(true, HERE)).await;
     for (number, header) in [V1, V2, V2_V6, LOCAL, UNKNOWN].into_iter().enumerate() {
         let account = format!("slow{number}");
@@ -125,7 +125,7 @@ fn listener(harness: &TestGateway, kind: Kind) -> SocketAddr {
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\x02\x07\xc6\x33\x64\x01\x30\x39\x01\xbb\x03\0\x04\0\0\0\0"
 )]
 #[tokio::test]
-async fn a_balancer_that_sends_something_else_is_closed_at_once_and_counted(
+async fn d6_a_balancer_that_sends_something_else_is_closed_at_once_and_counted(
     #[case] bytes: &[u8],
     #[values(Tcp, Tls)] kind: Kind,
 ) {
@@ -144,7 +144,7 @@ async fn a_balancer_that_sends_something_else_is_closed_at_once_and_counted(
 #[case(b"PROXY TCP4 192.0.2.7 ", Tcp)]
 #[case(&V2[..20], Tls)]
 #[tokio::test]
-async fn a_header_that_does_not_come_is_closed_at_its_deadline(#[case] begun: &[u8], #[case] kind: Kind) {
+async fn d6_a_header_that_does_not_come_is_closed_at_its_deadline(#[case] begun: &[u8], #[case] kind: Kind) {
     let harness = TestGateway::with(|config| {
         config.limits.login_deadline = Duration::from_millis(300);
         proxied(true, HERE)(config);
@@ -159,7 +159,7 @@ async fn a_header_that_does_not_come_is_closed_at_its_deadline(#[case] begun: &[
 }
 
 #[tokio::test]
-async fn a_header_that_ends_with_the_connection_is_counted() {
+async fn d6_a_header_that_ends_with_the_connection_is_counted() {
     let harness = TestGateway::with(proxied(false, HERE)).await;
     let mut client = TcpStream::connect(harness.target.tcp).await.unwrap();
     client.write_all(&V1[..20]).await.unwrap();
@@ -170,7 +170,7 @@ async fn a_header_that_ends_with_the_connection_is_counted() {
 
 #[rstest]
 #[tokio::test]
-async fn where_headers_are_required_only_balancers_get_in(#[values(Tcp, Tls)] kind: Kind) {
+async fn d6_where_headers_are_required_only_balancers_get_in(#[values(Tcp, Tls)] kind: Kind) {
     let harness = TestGateway::with(proxied(true, "192.0.2.0/24")).await;
     for bytes in [V1, b""] {
         let mut client = TcpStream::connect(listener(&harness, kind)).await.unwrap();
@@ -185,7 +185,7 @@ async fn where_headers_are_required_only_balancers_get_in(#[values(Tcp, Tls)] ki
 #[case(V1)]
 #[case(V2)]
 #[tokio::test]
-async fn where_headers_are_optional_anybody_gets_in_and_only_balancers_are_believed(
+async fn d6_where_headers_are_optional_anybody_gets_in_and_only_balancers_are_believed(
     #[case] header: &'static [u8],
     #[values(Tcp, Tls)] kind: Kind,
 ) {
@@ -206,7 +206,7 @@ async fn where_headers_are_optional_anybody_gets_in_and_only_balancers_are_belie
 
 #[rstest]
 #[tokio::test]
-async fn where_headers_are_optional_a_balancer_may_send_none(#[values(Tcp, Tls)] kind: Kind) {
+async fn d6_where_headers_are_optional_a_balancer_may_send_none(#[values(Tcp, Tls)] kind: Kind) {
     let harness = TestGateway::with(proxied(false, HERE)).await;
     let mut alice = harness.connect(kind).await;
     alice.login("alice").await;
@@ -233,7 +233,7 @@ async fn check(to: SocketAddr, header: &[u8], with_reset: bool) {
 #[case::unspecified(Some(true), UNSPECIFIED)]
 #[case::unknown(Some(true), UNKNOWN)]
 #[tokio::test]
-async fn checks_of_a_balancer_that_send_nothing_are_no_refusals(
+async fn d12_checks_of_a_balancer_that_send_nothing_are_no_refusals(
     #[case] is_required: Option<bool>,
     #[case] header: &'static [u8],
     #[values(Tcp, Tls)] kind: Kind,
@@ -261,7 +261,7 @@ async fn checks_of_a_balancer_that_send_nothing_are_no_refusals(
 }
 
 #[tokio::test]
-async fn limits_by_address_are_the_clients() {
+async fn d6_limits_by_address_are_the_clients() {
     let harness = TestGateway::with(|config| {
         proxied(true, HERE)(config);
         config.limits.address_connections_per_second = 1;
@@ -297,7 +297,7 @@ fn own_address() -> Option<Ipv4Addr> {
 }
 
 #[tokio::test]
-async fn connections_whose_header_has_not_come_use_up_nothing_of_their_balancer() {
+async fn d12_connections_whose_header_has_not_come_use_up_nothing_of_their_balancer() {
     const WAITING: usize = 40;
     let Some(balancer) = own_address() else {
         return println!("skipped: this machine has only its loopback");
