@@ -133,7 +133,7 @@ impl Listener {
             debug!(%peer, %error, "connection ended at once");
             return shared.metrics.reject(Reject::AcceptReset);
         }
-        let arrival = Arrival { peer, at: Instant::now(), seat: None };
+        let arrival = TcpArrival { peer, at: Instant::now(), seat: None };
         match &self.proxy {
             Some(proxy) if proxy.trusted.contains(peer) => {
                 let encryption = self.encryption.clone();
@@ -176,7 +176,7 @@ impl Listener {
 }
 
 /// Whose connection it is, and since when it is here.
-struct Arrival {
+struct TcpArrival {
     peer: IpAddr,
     at: Instant,
     /// Its place among the connections of the process, if it has one already.
@@ -186,7 +186,7 @@ struct Arrival {
 /// A connection that a balancer passes on, before its header has come. It costs the process what any connection does, and no
 /// address anything: the balancer's has a share and a rate for its own alone, and the client's is not known yet.
 struct ProxiedConnection {
-    arrival: Arrival,
+    arrival: TcpArrival,
     seat: Seat,
     newcomer: Newcomer,
     encryption: Encryption,
@@ -196,7 +196,7 @@ struct ProxiedConnection {
 impl ProxiedConnection {
     /// None if there is no room, which is counted.
     fn arrive(
-        arrival: Arrival,
+        arrival: TcpArrival,
         encryption: Encryption,
         proxy: &ProxyProtocol,
         shared: &ConnectionContext,
@@ -238,7 +238,7 @@ impl ProxiedConnection {
         drop(newcomer);
         let reason = match client {
             Ok(client) => {
-                let arrival = Arrival { peer: client, seat: Some(seat), ..arrival };
+                let arrival = TcpArrival { peer: client, seat: Some(seat), ..arrival };
                 match let_in(arrival, encryption.transport(), shared) {
                     Some(entered) => return Some((stream, entered)),
                     None => CloseReason::Overloaded,
@@ -270,9 +270,9 @@ type InHandshake = (Handshaking, HandshakeShare);
 type Entered = (Accepted, Option<InHandshake>);
 
 /// Everything that a connection needs to be let in; none if something of it is not to be had, which is counted.
-fn let_in(arrival: Arrival, transport: Transport, shared: &ConnectionContext) -> Option<Entered> {
+fn let_in(arrival: TcpArrival, transport: Transport, shared: &ConnectionContext) -> Option<Entered> {
     let ConnectionContext { admission, entrance, metrics, .. } = shared;
-    let Arrival { peer, at, seat } = arrival;
+    let TcpArrival { peer, at, seat } = arrival;
     let (mut stage, mut handshake) = (NewcomerStage::Login(transport), None);
     if transport == Transport::Tls {
         stage = NewcomerStage::Handshake(transport);

@@ -6,6 +6,7 @@
 mod binary;
 mod checksum;
 mod header;
+mod prefix;
 mod text;
 
 use std::cell::RefCell;

@@ -32,10 +32,11 @@ impl Haproxy {
         let file = directory.join("haproxy.cfg");
         fs::write(&file, configuration(gateway)).unwrap();
         let process = Command::new("haproxy")
-            .args(["-db", "-q", "-f"])
+            .args(["-db", "-f"])
             .arg(&file)
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn();
         match process {
             Ok(process) => Some(Self { process, directory, address }),
