@@ -15,6 +15,7 @@ mod consul;
 mod events;
 mod files;
 mod identity;
+mod proxy;
 mod public_keys;
 
 /// A directory of its own with everything a configuration names, removed at the end.
