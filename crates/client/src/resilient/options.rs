@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 use crate::auto::Auto;
 use crate::connect_error::ConnectError;
 use crate::connected::Connected;
@@ -21,14 +21,14 @@ const RENEW_BEFORE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Server {
-    #[cfg(all(feature = "quic", feature = "tls"))]
+    #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
     /// Over whatever gets through. It remembers what did, so servers of one program may share its memory.
     Auto(Box<Auto>),
     /// Over one transport.
     Only(Box<ConnectOptions>),
 }
 
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 impl From<Auto> for Server {
     fn from(auto: Auto) -> Self {
         Self::Auto(Box::new(auto))
@@ -45,20 +45,20 @@ impl Server {
     /// `host:port` as it was given.
     pub fn name(&self) -> &str {
         match self {
-            #[cfg(all(feature = "quic", feature = "tls"))]
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
             Self::Auto(auto) => &auto.options.server,
             Self::Only(options) => &options.server,
         }
     }
 
-    /// Where a connection over this transport goes: TLS has a port of its own with `Auto`.
+    /// Where a connection over this transport goes: each listener has a port of its own with `Auto`.
     #[cfg_attr(
-        not(all(feature = "quic", feature = "tls")),
+        not(all(feature = "quic", feature = "tls", feature = "websocket")),
         expect(unused_variables, reason = "one server, one port")
     )]
     pub(super) fn address(&self, transport: Transport) -> String {
         match self {
-            #[cfg(all(feature = "quic", feature = "tls"))]
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
             Self::Auto(auto) => auto.address(transport),
             Self::Only(options) => options.server.clone(),
         }
@@ -66,7 +66,7 @@ impl Server {
 
     pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
         match self {
-            #[cfg(all(feature = "quic", feature = "tls"))]
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
             Self::Auto(auto) => auto.connect().await,
             Self::Only(options) => {
                 let (client, pushes) = Client::connect(options.as_ref().clone()).await?;

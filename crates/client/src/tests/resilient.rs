@@ -346,7 +346,7 @@ async fn f1_who_finds_no_other_gateway_in_time_has_nothing_under_way_when_the_cl
 #[rstest]
 #[tokio::test]
 async fn go_away_is_understood_over_every_transport(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     pair.login.write(&go_away(20, 3000)).await;
