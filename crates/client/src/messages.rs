@@ -121,7 +121,7 @@ fn frame_of(message: Message) -> Option<Frame> {
     Some(Frame { opcode, payload })
 }
 
-/// The code of this protocol (protocol §8) for one of WebSocket (RFC 6455 §7.4.1).
+/// The code of this protocol (protocol §8) for one of WebSocket (RFC 6455, section 7.4.1).
 fn code_of(code: CloseCode) -> u16 {
     let reason = match code {
         CloseCode::Normal => CloseReason::Bye,
