@@ -70,6 +70,7 @@ pub(super) struct TcpTable {
     pub(super) listen: Listen,
     pub(super) tls_listen: Listen,
     pub(super) proxy_protocol: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted: Vec<String>,
 }
 

@@ -19,6 +19,7 @@ mod http_target;
 mod identity;
 mod instances;
 mod jwks;
+mod key_sets;
 mod options;
 mod proxy;
 mod public_key;
@@ -96,7 +97,8 @@ pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, Config
     let config = checker.config()?;
     let warnings = checker.warnings;
     file.login.service = Some(config.login_service.clone());
-    if file.auth.keys.is_empty() {
+    let auth = &file.auth;
+    if auth.secret.is_some() || auth.secret_file.is_some() || auth.public_key_file.is_some() {
         file.auth.algorithm.get_or_insert_with(|| "HS256".to_owned());
     }
     file.drain.window = Some(config.drain_window);
