@@ -8,96 +8,38 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use rustls::ServerConfig;
 use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use crate::config::{TlsIdentity, UpgradePolicy};
-use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
+use crate::config::ProxyProtocol;
+use crate::limits::{ACCEPT_PAUSE, LINGER, PROXY_HEADER_DEADLINE, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
-use crate::server::admission::{Entrance, HandshakeShare, Handshakes, Handshaking, NewcomerStage};
+use crate::server::admission::{
+    Complaint, HandshakeShare, Handshakes, Handshaking, Newcomer, NewcomerStage, Seat, TurnedAway,
+};
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
+use crate::server::proxy_protocol::{ProxyFault, client_of};
 use crate::server::reaper::reap;
+use crate::server::spoken::Spoken;
 use crate::server::tcp_transport::{TcpTransport, linger};
-use crate::server::tls;
-use crate::server::tls_handshake::{TURNED_AWAY, shake_hands};
+use crate::server::tls_handshake::shake_hands;
 use crate::server::websocket;
 use crate::wire::close::CloseReason;
-use crate::wire::frame::{self, Opcode};
 use gateway_net::accept_pause::AcceptPause;
 
 const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
 const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
-/// What is spoken on a socket.
-#[derive(Clone)]
-pub(crate) struct Spoken {
-    /// None: in clear.
-    tls: Option<Arc<ServerConfig>>,
-    /// None: frames as they are.
-    websocket: Option<Arc<UpgradePolicy>>,
-}
-
-impl Spoken {
-    /// Frames, or WebSocket where there is a policy for it; under TLS where there is a certificate.
-    ///
-    /// # Errors
-    /// Certificate and key do not belong together, or rustls cannot use them.
-    pub(crate) fn new(
-        identity: Option<&TlsIdentity>,
-        websocket: Option<&Arc<UpgradePolicy>>,
-    ) -> Result<Self, rustls::Error> {
-        let alpn = if websocket.is_some() { tls::HTTP_ALPN } else { tls::ALPN };
-        let tls = identity.map(|identity| tls::server_config(identity, alpn)).transpose()?;
-        Ok(Self { tls: tls.map(Arc::new), websocket: websocket.map(Arc::clone) })
-    }
-
-    const fn transport(&self) -> Transport {
-        match (&self.tls, &self.websocket) {
-            (None, None) => Transport::Tcp,
-            (Some(_), None) => Transport::Tls,
-            (None, Some(_)) => Transport::Ws,
-            (Some(_), Some(_)) => Transport::Wss,
-        }
-    }
-
-    /// The places of handshakes in progress; none where there is no handshake.
-    fn handshakes<'a>(&self, entrance: &'a Entrance) -> Option<&'a Rc<Handshakes>> {
-        match self.transport() {
-            Transport::Tls => Some(&entrance.tls),
-            Transport::Ws | Transport::Wss => Some(&entrance.websocket),
-            Transport::Tcp | Transport::Quic => None,
-        }
-    }
-
-    fn newcomer_stage(&self) -> NewcomerStage {
-        match (self.transport(), &self.websocket) {
-            (transport, Some(policy)) => NewcomerStage::Upgrade(transport, policy.max_head),
-            (Transport::Tls, None) => NewcomerStage::Handshake(Transport::Tls),
-            (transport, None) => NewcomerStage::Login(transport),
-        }
-    }
-
-    /// What is said to a client that is turned away, in a few bytes for which a fresh socket has room. Under TLS the reason
-    /// could be said only after a handshake, which is too much for one who is turned away for want of room.
-    fn refusal(&self, reason: CloseReason) -> Bytes {
-        match (&self.tls, &self.websocket) {
-            (Some(_), _) => Bytes::from_static(&TURNED_AWAY),
-            (None, Some(_)) => Bytes::from_static(websocket::TURNED_AWAY),
-            (None, None) => frame::encode(Opcode::Close, &reason.payload()),
-        }
-    }
-}
-
 /// A bound socket and what is spoken on it.
 pub(crate) struct Listener {
     socket: TcpListener,
     spoken: Spoken,
+    /// None: it is not spoken.
+    proxy: Option<Arc<ProxyProtocol>>,
 }
 
 impl Listener {
@@ -105,15 +47,18 @@ impl Listener {
     ///
     /// # Errors
     /// The runtime cannot take the socket.
-    pub(crate) fn new(socket: std::net::TcpListener, spoken: Spoken) -> io::Result<Self> {
+    pub(crate) fn new(
+        socket: std::net::TcpListener,
+        spoken: Spoken,
+        proxy: Option<Arc<ProxyProtocol>>,
+    ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpListener::from_std(socket)?, spoken })
+        Ok(Self { socket: TcpListener::from_std(socket)?, spoken, proxy })
     }
 
     /// Serves until it is dropped. At the drain what has connected is accepted and closed 3000, then the socket is
     /// closed.
     pub(crate) async fn serve(self, shared: Rc<ConnectionContext>, drain: CancellationToken) {
-        let Self { socket, spoken } = self;
         let mut connections = JoinSet::new();
         let mut pause = AcceptPause::new(ACCEPT_PAUSE);
         loop {
@@ -121,59 +66,174 @@ impl Listener {
                 biased;
                 () = drain.cancelled() => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
-                accepted = socket.accept() => match accepted {
+                accepted = self.socket.accept() => match accepted {
                     Ok((stream, peer)) => {
                         pause.reset();
-                        admit(stream, peer.ip(), &spoken, &shared, &drain, &mut connections);
+                        self.admit(stream, peer.ip(), &shared, &drain, &mut connections);
                     }
                     Err(error) => accept_failed(&error, &shared, &mut pause).await,
                 },
             }
         }
-        while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
+        while let Poll::Ready(Ok((stream, peer))) =
+            poll_fn(|cx| Poll::Ready(self.socket.poll_accept(cx))).await
+        {
             shared.metrics.reject(Reject::Draining);
-            if spoken.transport() == Transport::Tcp {
-                admit(stream, peer.ip(), &spoken, &shared, &drain, &mut connections);
+            if self.spoken.transport() == Transport::Tcp {
+                self.admit(stream, peer.ip(), &shared, &drain, &mut connections);
             } else {
                 // The worker may be gone before its handshake is done.
-                turn_away(stream, &spoken, CloseReason::Draining, &shared, &mut connections);
+                turn_away(stream, &self.spoken, CloseReason::Draining, &shared, &mut connections);
             }
         }
-        drop(socket);
+        drop(self);
         while let Some(ended) = connections.join_next().await {
             reap(ended, &shared.metrics);
         }
         // The worker ends its tasks; none of them ends by itself.
         std::future::pending().await
     }
+
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        shared: &Rc<ConnectionContext>,
+        drain: &CancellationToken,
+        connections: &mut JoinSet<()>,
+    ) {
+        if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
+            // It was gone before it was looked at.
+            debug!(%peer, %error, "connection ended at once");
+            return shared.metrics.reject(Reject::AcceptReset);
+        }
+        let arrival = TcpArrival { peer, at: Instant::now(), seat: None };
+        match &self.proxy {
+            Some(proxy) if proxy.trusted.contains(peer) => {
+                let spoken = self.spoken.clone();
+                let Some(waiting) = ProxiedConnection::arrive(arrival, spoken, proxy, shared) else {
+                    return turn_away(stream, &self.spoken, CloseReason::Overloaded, shared, connections);
+                };
+                connections.spawn_local(waiting.serve(stream, Rc::clone(shared), drain.clone()));
+            }
+            Some(proxy) if proxy.is_required => {
+                debug!(%peer, "connection past the balancers");
+                shared.metrics.reject(Reject::ProxyUntrusted);
+                turn_away(stream, &self.spoken, CloseReason::ProtocolError, shared, connections);
+            }
+            _ => match let_in(arrival, &self.spoken, shared) {
+                Some(entered) => self.spawn(stream, entered, shared, drain, connections),
+                None => turn_away(stream, &self.spoken, CloseReason::Overloaded, shared, connections),
+            },
+        }
+    }
+
+    fn spawn(
+        &self,
+        stream: TcpStream,
+        (accepted, handshake): Entered,
+        shared: &Rc<ConnectionContext>,
+        drain: &CancellationToken,
+        connections: &mut JoinSet<()>,
+    ) {
+        let shared = Rc::clone(shared);
+        match handshake {
+            Some(handshake) => {
+                let (spoken, drain) = (self.spoken.clone(), drain.clone());
+                connections
+                    .spawn_local(serve_after_handshake(stream, spoken, shared, accepted, handshake, drain));
+            }
+            None => {
+                connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
+            }
+        }
+    }
 }
 
-fn admit(
-    stream: TcpStream,
+/// Whose connection it is, and since when it is here.
+struct TcpArrival {
     peer: IpAddr,
-    spoken: &Spoken,
-    shared: &Rc<ConnectionContext>,
-    drain: &CancellationToken,
-    connections: &mut JoinSet<()>,
-) {
-    if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
-        // It was gone before it was looked at.
-        debug!(%peer, %error, "connection ended at once");
-        return shared.metrics.reject(Reject::AcceptReset);
+    at: Instant,
+    /// Its place among the connections of the process, if it has one already.
+    seat: Option<Seat>,
+}
+
+/// A connection that a balancer passes on, before its header has come. It costs the process what any connection does, and no
+/// address anything: the balancer's has a share and a rate for its own alone, and the client's is not known yet.
+struct ProxiedConnection {
+    arrival: TcpArrival,
+    seat: Seat,
+    newcomer: Newcomer,
+    spoken: Spoken,
+    is_required: bool,
+}
+
+impl ProxiedConnection {
+    /// None if there is no room, which is counted.
+    fn arrive(
+        arrival: TcpArrival,
+        spoken: Spoken,
+        proxy: &ProxyProtocol,
+        shared: &ConnectionContext,
+    ) -> Option<Self> {
+        let seat = shared.admission.seat(&shared.metrics)?;
+        // Last: it sends others away.
+        let newcomer = shared.entrance.newcomers.arrive(NewcomerStage::ProxyHeader)?;
+        Some(Self { arrival, seat, newcomer, spoken, is_required: proxy.is_required })
     }
-    let at = Instant::now();
-    let Some((accepted, handshake)) = let_in(peer, at, spoken, shared) else {
-        return turn_away(stream, spoken, CloseReason::Overloaded, shared, connections);
-    };
-    let shared = Rc::clone(shared);
-    match handshake {
-        Some(handshake) => {
-            let served =
-                serve_after_handshake(stream, spoken.clone(), shared, accepted, handshake, drain.clone());
-            connections.spawn_local(served)
+
+    /// Reads the header, then serves the client as if it had come itself.
+    async fn serve(self, stream: TcpStream, shared: Rc<ConnectionContext>, drain: CancellationToken) {
+        let spoken = self.spoken.clone();
+        // Boxed, so that its memory is given back when it is done.
+        let entered = Box::pin(self.enter(stream, &shared)).await;
+        let Some((stream, (accepted, handshake))) = entered else { return };
+        match handshake {
+            Some(handshake) => {
+                serve_after_handshake(stream, spoken, shared, accepted, handshake, drain).await;
+            }
+            None => Connection::new(TcpTransport::new(stream), shared, accepted).run().await,
         }
-        None => connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run()),
-    };
+    }
+
+    async fn enter(self, stream: TcpStream, shared: &ConnectionContext) -> Option<(TcpStream, Entered)> {
+        let Self { arrival, seat, newcomer, spoken, is_required } = self;
+        let balancer = arrival.peer;
+        let deadline = PROXY_HEADER_DEADLINE.min(shared.limits.login_deadline);
+        let client = tokio::select! {
+            biased;
+            client = client_of(&stream, balancer, is_required, deadline) => client,
+            () = newcomer.must_go() => {
+                turn_away_here(stream, &spoken, CloseReason::Overloaded, shared).await;
+                return None;
+            }
+        };
+        drop(newcomer);
+        let reason = match client {
+            Ok(client) => {
+                let arrival = TcpArrival { peer: client, seat: Some(seat), ..arrival };
+                match let_in(arrival, &spoken, shared) {
+                    Some(entered) => return Some((stream, entered)),
+                    None => CloseReason::Overloaded,
+                }
+            }
+            Err(ProxyFault::Unused) => return None,
+            Err(fault) => {
+                report_proxy(&fault, balancer, shared);
+                CloseReason::ProtocolError
+            }
+        };
+        turn_away_here(stream, &spoken, reason, shared).await;
+        None
+    }
+}
+
+/// A balancer is not a stranger, and what it does wrong locks out all its clients: it is worth a line of the log.
+fn report_proxy(fault: &ProxyFault, balancer: IpAddr, shared: &ConnectionContext) {
+    shared.metrics.reject(Reject::ProxyHeader);
+    if let Some(times) = shared.admission.complain(Complaint::ProxyHeader, Instant::now()) {
+        warn!(event = "proxy_header", %balancer, %fault, times, "no client's address in a connection from a balancer");
+    }
 }
 
 /// The places of a handshake in progress.
@@ -183,14 +243,13 @@ struct InHandshake {
     _share: HandshakeShare,
 }
 
+/// A connection that was let in.
+type Entered = (Accepted, Option<InHandshake>);
+
 /// Everything that a connection needs to be let in; none if something of it is not to be had, which is counted.
-fn let_in(
-    peer: IpAddr,
-    at: Instant,
-    spoken: &Spoken,
-    shared: &Rc<ConnectionContext>,
-) -> Option<(Accepted, Option<InHandshake>)> {
-    let ConnectionContext { admission, entrance, metrics, .. } = &**shared;
+fn let_in(arrival: TcpArrival, spoken: &Spoken, shared: &ConnectionContext) -> Option<Entered> {
+    let ConnectionContext { admission, entrance, metrics, .. } = shared;
+    let TcpArrival { peer, at, seat } = arrival;
     let mut handshake = None;
     if let Some(handshakes) = spoken.handshakes(entrance) {
         let Some(place) = handshakes.begin() else {
@@ -200,7 +259,10 @@ fn let_in(
         let share = admission.begin_handshake(peer, metrics)?;
         handshake = Some(InHandshake { handshakes: Rc::clone(handshakes), _place: place, _share: share });
     }
-    let admitted = admission.admit(spoken.transport(), peer, at, metrics)?;
+    let admitted = match seat {
+        Some(seat) => admission.admit_seated(seat, spoken.transport(), peer, Instant::now(), metrics)?,
+        None => admission.admit(spoken.transport(), peer, at, metrics)?,
+    };
     // Last: it sends others away.
     let Some(newcomer) = entrance.newcomers.arrive(spoken.newcomer_stage()) else {
         admitted.set_reason(CloseReason::Overloaded);
@@ -255,26 +317,47 @@ async fn serve_after_handshake(
     }
 }
 
-/// Says why. What the client has sent and still sends is read, or the close would become a reset that destroys the words
-/// (row D9).
+/// Says why, and waits for the client in a task of its own if there is room for that.
 fn turn_away(
     stream: TcpStream,
     spoken: &Spoken,
     reason: CloseReason,
-    shared: &Rc<ConnectionContext>,
+    shared: &ConnectionContext,
     connections: &mut JoinSet<()>,
 ) {
+    if let Some(place) = say_why(&stream, spoken, reason, shared) {
+        connections.spawn_local(see_off(stream, place));
+    }
+}
+
+/// The same in the connection's own task.
+async fn turn_away_here(stream: TcpStream, spoken: &Spoken, reason: CloseReason, shared: &ConnectionContext) {
+    if let Some(place) = say_why(&stream, spoken, reason, shared) {
+        see_off(stream, place).await;
+    }
+}
+
+/// In a few bytes for which a fresh socket has room. What the client has sent and still sends is read, or the close would
+/// become a reset that destroys the words (row D9); returns the place for that, if there is one. Under TLS the reason itself
+/// could be said only after a handshake, which is too much for one who is turned away.
+fn say_why(
+    stream: &TcpStream,
+    spoken: &Spoken,
+    reason: CloseReason,
+    shared: &ConnectionContext,
+) -> Option<TurnedAway> {
     let _best_effort = stream.try_write(&spoken.refusal(reason));
-    let _best_effort = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
-    let Some(place) = shared.admission.turn_away() else {
+    let _best_effort = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
+    let place = shared.admission.turn_away();
+    if place.is_none() {
         let _best_effort = stream.try_read(&mut [0; 2048]);
-        return;
-    };
-    connections.spawn_local(async move {
-        let mut stream = stream;
-        let _best_effort = timeout(LINGER, linger(&mut stream)).await;
-        drop(place);
-    });
+    }
+    place
+}
+
+async fn see_off(mut stream: TcpStream, place: TurnedAway) {
+    let _best_effort = timeout(LINGER, linger(&mut stream)).await;
+    drop(place);
 }
 
 /// A connection that failed is its peer's affair; a process without files or memory pauses (row D5).
@@ -282,7 +365,7 @@ async fn accept_failed(error: &io::Error, shared: &ConnectionContext, pause: &mu
     let Some(pause) = pause.after(error) else {
         return shared.metrics.reject(Reject::AcceptReset);
     };
-    if let Some(times) = shared.admission.complain(Instant::now()) {
+    if let Some(times) = shared.admission.complain(Complaint::Accept, Instant::now()) {
         error!(event = "accept_failed", %error, times, "cannot accept connections; raise the open-file limit?");
     }
     let out_of_files = matches!(error.raw_os_error(), Some(code) if code == EMFILE || code == ENFILE);

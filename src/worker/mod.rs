@@ -15,7 +15,7 @@ use tracing::info;
 
 use self::drain::{DrainTimes, Orders, drained};
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{Config, ProxyProtocol};
 use crate::discovery::Feed;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::reconciler::Reconciler;
@@ -31,8 +31,9 @@ use crate::server::access_log::AccessLog;
 use crate::server::admission::Admission;
 use crate::server::connection::ConnectionContext;
 use crate::server::quic::{self, QuicEndpointError};
+use crate::server::spoken::Spoken;
 use crate::server::steering::WorkerSlot;
-use crate::server::tcp::{Listener, Spoken};
+use crate::server::tcp::Listener;
 use crate::session::channels::Channels;
 use crate::session::signouts::{self, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
@@ -140,8 +141,9 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
-    for (listener, spoken) in tcp_listeners(&mut plan)? {
-        tasks.spawn_local(Listener::new(listener, spoken)?.serve(Rc::clone(&shared), plan.drain.clone()));
+    for (listener, (spoken, proxy)) in tcp_listeners(&mut plan)? {
+        let listener = Listener::new(listener, spoken, proxy)?;
+        tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
     }
     let endpoints = listen_quic(plan.udp, &plan.config, plan.slot, &plan.drain, &shared, &mut tasks)?;
     let limits = &plan.config.limits;
@@ -190,20 +192,23 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
 }
 
 /// The listeners on TCP, and what each of them speaks.
-fn tcp_listeners(plan: &mut WorkerPlan) -> Result<Vec<(TcpListener, Spoken)>, rustls::Error> {
+/// What is spoken on a listener, and how balancers name their clients there.
+type SpokenBehind = (Spoken, Option<Arc<ProxyProtocol>>);
+
+fn tcp_listeners(plan: &mut WorkerPlan) -> Result<Vec<(TcpListener, SpokenBehind)>, rustls::Error> {
     let config = &plan.config;
     let websocket = config.websocket.as_ref();
     let upgrade = websocket.map(|websocket| &websocket.upgrade);
     let tls = config.tls.as_ref().map(|tls| &*tls.identity);
     let wss = websocket.and_then(|websocket| websocket.tls.as_ref()).map(|tls| &*tls.identity);
     let mut listeners = Vec::new();
-    for (sockets, identity, upgrade) in [
-        (&mut plan.tcp, None, None),
-        (&mut plan.tls, tls, None),
-        (&mut plan.ws, None, upgrade),
-        (&mut plan.wss, wss, upgrade),
+    for (sockets, identity, upgrade, proxy) in [
+        (&mut plan.tcp, None, None, config.tcp_proxy.as_ref()),
+        (&mut plan.tls, tls, None, config.tcp_proxy.as_ref()),
+        (&mut plan.ws, None, upgrade, None),
+        (&mut plan.wss, wss, upgrade, None),
     ] {
-        let spoken = Spoken::new(identity, upgrade)?;
+        let spoken = (Spoken::new(identity, upgrade)?, proxy.cloned());
         listeners.extend(sockets.drain(..).map(|socket| (socket, spoken.clone())));
     }
     Ok(listeners)

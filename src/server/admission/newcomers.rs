@@ -54,6 +54,8 @@ impl NewcomerBudget {
 /// How far somebody has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewcomerStage {
+    /// It comes through a balancer that has yet to say for whom.
+    ProxyHeader,
     /// A handshake of [`Transport::Quic`] or [`Transport::Tls`] is in progress.
     Handshake(Transport),
     /// An upgrade to WebSocket is in progress, whose head may have so many bytes.
@@ -72,9 +74,9 @@ impl NewcomerStage {
             Self::Upgrade(_, head) => NEWCOMER_TCP + head,
             Self::Login(Transport::Quic) => NEWCOMER_QUIC,
             Self::Login(Transport::Tls | Transport::Wss) => NEWCOMER_TLS,
-            Self::Handshake(Transport::Tcp | Transport::Ws) | Self::Login(Transport::Tcp | Transport::Ws) => {
-                NEWCOMER_TCP
-            }
+            Self::ProxyHeader
+            | Self::Handshake(Transport::Tcp | Transport::Ws)
+            | Self::Login(Transport::Tcp | Transport::Ws) => NEWCOMER_TCP,
         }
     }
 }

@@ -38,13 +38,6 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A frame as a client sends it: the first byte, and the payload masked.
-pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = masked_head(first, payload.len());
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
-    frame
-}
-
 fn masked_head(first: u8, len: usize) -> Vec<u8> {
     let mut head = vec![first];
     match len {
