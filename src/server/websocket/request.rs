@@ -27,7 +27,7 @@ pub(crate) const TURNED_AWAY: &[u8] =
 
 /// Why there is no upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum UpgradeRefusal {
     /// No HTTP/1.1 request, or one that may be understood in two ways.
     Malformed(&'static str),
     /// Something else than GET.
@@ -48,7 +48,7 @@ pub(super) enum Refusal {
     Unavailable,
 }
 
-impl Refusal {
+impl UpgradeRefusal {
     /// Status line behind the version, headers of its own, and a sentence for a person.
     const fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -96,24 +96,28 @@ pub(super) struct HeadScanner {
 
 impl HeadScanner {
     /// Looks at what came since the last call; where the head ends, once it does.
-    pub(super) fn scan(&mut self, head: &[u8]) -> Result<Option<usize>, Refusal> {
+    pub(super) fn scan(&mut self, head: &[u8]) -> Result<Option<usize>, UpgradeRefusal> {
         for at in self.scanned..head.len() {
             let before = at.checked_sub(1).map(|before| head[before]);
             match head[at] {
-                b'\n' if before != Some(b'\r') => return Err(Refusal::Malformed("a line feed stands alone")),
+                b'\n' if before != Some(b'\r') => {
+                    return Err(UpgradeRefusal::Malformed("a line feed stands alone"));
+                }
                 byte if byte != b'\n' && before == Some(b'\r') => {
-                    return Err(Refusal::Malformed("a carriage return stands alone"));
+                    return Err(UpgradeRefusal::Malformed("a carriage return stands alone"));
                 }
                 b'\n' if head[..=at].ends_with(END) => {
                     self.scanned = at + 1;
                     return Ok(Some(at + 1));
                 }
                 b' ' | b'\t' if before == Some(b'\n') => {
-                    return Err(Refusal::Malformed("a header is folded"));
+                    return Err(UpgradeRefusal::Malformed("a header is folded"));
                 }
                 b'\r' | b'\n' | b'\t' => {}
                 byte if byte.is_ascii_control() => {
-                    return Err(Refusal::Malformed("this port speaks HTTP/1.1, and the request is none"));
+                    return Err(UpgradeRefusal::Malformed(
+                        "this port speaks HTTP/1.1, and the request is none",
+                    ));
                 }
                 _ => {}
             }
@@ -126,39 +130,39 @@ impl HeadScanner {
 /// The answer that completes the upgrade a whole head asks for.
 ///
 /// # Errors
-/// [`Refusal`].
-pub(super) fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<String, Refusal> {
+/// [`UpgradeRefusal`].
+pub(super) fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<String, UpgradeRefusal> {
     let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::Malformed("the request is empty")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
-        Err(httparse::Error::Version) => return Err(Refusal::Malformed("this port speaks HTTP/1.1")),
-        Err(_) => return Err(Refusal::Malformed("the request is no HTTP/1.1")),
+        Ok(httparse::Status::Partial) => return Err(UpgradeRefusal::Malformed("the request is empty")),
+        Err(httparse::Error::TooManyHeaders) => return Err(UpgradeRefusal::TooLarge),
+        Err(httparse::Error::Version) => return Err(UpgradeRefusal::Malformed("this port speaks HTTP/1.1")),
+        Err(_) => return Err(UpgradeRefusal::Malformed("the request is no HTTP/1.1")),
     }
     let headers = Headers(request.headers);
     if request.version != Some(1) {
-        return Err(Refusal::Malformed("this port speaks HTTP/1.1"));
+        return Err(UpgradeRefusal::Malformed("this port speaks HTTP/1.1"));
     }
     if request.method != Some("GET") {
-        return Err(Refusal::Method);
+        return Err(UpgradeRefusal::Method);
     }
     headers.check_body()?;
     if headers.one("host")?.is_none_or(<[u8]>::is_empty) {
-        return Err(Refusal::Malformed("there must be one Host"));
+        return Err(UpgradeRefusal::Malformed("there must be one Host"));
     }
     check_path(request.path.unwrap_or_default(), policy)?;
     let upgrade = headers.one("upgrade")?;
     if !upgrade.is_some_and(|value| has_token(value, b"websocket")) || !headers.connection_upgrades() {
-        return Err(Refusal::NoUpgrade);
+        return Err(UpgradeRefusal::NoUpgrade);
     }
     if headers.one("sec-websocket-version")? != Some(VERSION) {
-        return Err(Refusal::Version);
+        return Err(UpgradeRefusal::Version);
     }
     let key = headers.one("sec-websocket-key")?.unwrap_or_default();
     if !BASE64.decode(key).is_ok_and(|decoded| decoded.len() == KEY_LEN) {
-        return Err(Refusal::Malformed("Sec-WebSocket-Key must be 16 bytes in base64"));
+        return Err(UpgradeRefusal::Malformed("Sec-WebSocket-Key must be 16 bytes in base64"));
     }
     check_origin(headers.one("origin")?, policy)?;
     Ok(format!(
@@ -171,20 +175,20 @@ fn accept_key(key: &[u8]) -> String {
     BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID].concat()))
 }
 
-fn check_path(target: &str, policy: &UpgradePolicy) -> Result<(), Refusal> {
+fn check_path(target: &str, policy: &UpgradePolicy) -> Result<(), UpgradeRefusal> {
     if !target.starts_with('/') {
-        return Err(Refusal::Malformed("the request must name a path"));
+        return Err(UpgradeRefusal::Malformed("the request must name a path"));
     }
     let path = target.split('?').next().unwrap_or_default();
     let is_served = policy.paths.is_empty() || policy.paths.iter().any(|served| served == path);
-    if is_served { Ok(()) } else { Err(Refusal::Path) }
+    if is_served { Ok(()) } else { Err(UpgradeRefusal::Path) }
 }
 
 /// A web page cannot leave its origin out, and whoever else connects can say any.
-fn check_origin(origin: Option<&[u8]>, policy: &UpgradePolicy) -> Result<(), Refusal> {
+fn check_origin(origin: Option<&[u8]>, policy: &UpgradePolicy) -> Result<(), UpgradeRefusal> {
     let Some(origin) = origin.filter(|_| !policy.allowed_origins.is_empty()) else { return Ok(()) };
     let is_allowed = |allowed: &String| allowed.as_bytes().eq_ignore_ascii_case(origin);
-    if policy.allowed_origins.iter().any(is_allowed) { Ok(()) } else { Err(Refusal::Origin) }
+    if policy.allowed_origins.iter().any(is_allowed) { Ok(()) } else { Err(UpgradeRefusal::Origin) }
 }
 
 /// Returns `true` if a list of words contains this one.
@@ -203,20 +207,20 @@ impl<'a> Headers<'a> {
     }
 
     /// The value of a header that may stand once; none if it is missing.
-    fn one(&self, name: &str) -> Result<Option<&'a [u8]>, Refusal> {
+    fn one(&self, name: &str) -> Result<Option<&'a [u8]>, UpgradeRefusal> {
         let mut values = self.all(name);
         let first = values.next();
         match values.next() {
             None => Ok(first),
-            Some(_) => Err(Refusal::Malformed("a header that may stand once stands twice")),
+            Some(_) => Err(UpgradeRefusal::Malformed("a header that may stand once stands twice")),
         }
     }
 
     /// An upgrade has no body: one would be read as frames here and as something else before us.
-    fn check_body(&self) -> Result<(), Refusal> {
+    fn check_body(&self) -> Result<(), UpgradeRefusal> {
         let has_length = self.one("content-length")?.is_some_and(|length| length != b"0");
         if has_length || self.all("transfer-encoding").next().is_some() {
-            return Err(Refusal::Malformed("the request has a body"));
+            return Err(UpgradeRefusal::Malformed("the request has a body"));
         }
         Ok(())
     }

@@ -71,7 +71,7 @@ impl<S: TcpBased> WebSocketTransport<S> {
 
 /// A frame as it is about to be written.
 #[derive(Clone, Copy)]
-struct Message<'a> {
+struct MessageUnderWay<'a> {
     frame: &'a Encoded,
     /// Empty if the frame was begun before.
     head: OwnHead,
@@ -130,15 +130,15 @@ impl<S: TcpBased> Transport for WebSocketTransport<S> {
         }
         // On the stack: a write allocates nothing.
         let Some(first) = frames.next() else { return Poll::Pending };
-        let mut messages = [Message::new(first, self.left > 0); FRAMES_PER_WRITE];
+        let mut messages = [MessageUnderWay::new(first, self.left > 0); FRAMES_PER_WRITE];
         let mut count = 1;
         for (place, frame) in messages[1..].iter_mut().zip(frames) {
-            *place = Message::new(frame, false);
+            *place = MessageUnderWay::new(frame, false);
             count += 1;
         }
         let messages = &messages[..count];
         let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
-        let slices = gather(&mut slots, messages.iter().flat_map(Message::pieces));
+        let slices = gather(&mut slots, messages.iter().flat_map(MessageUnderWay::pieces));
         let written = std::task::ready!(self.tcp.poll_write_slices(slices, cx))?;
         Poll::Ready(Ok(Wrote::Bytes(self.account_for(messages, written))))
     }

@@ -8,7 +8,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::request::{HeadScanner, Refusal, TURNED_AWAY, judge};
+use super::request::{HeadScanner, TURNED_AWAY, UpgradeRefusal, judge};
 use crate::config::UpgradePolicy;
 use crate::limits::{LINGER, UPGRADE_READ};
 use crate::monitor::metrics::Reject;
@@ -28,7 +28,7 @@ pub(super) struct Upgrading<'a> {
 /// Why a connection does not become a WebSocket.
 enum UpgradeFailure {
     /// The client is told so.
-    Refused(Refusal),
+    Refused(UpgradeRefusal),
     /// The client is gone.
     Broken(io::Error),
 }
@@ -47,7 +47,7 @@ pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_
     let outcome = tokio::select! {
         biased;
         outcome = shared.entrance.websocket.in_time(timeout_at(by.into(), negotiate(stream, policy))) => {
-            outcome.and_then(Result::ok).unwrap_or(Err(UpgradeFailure::Refused(Refusal::Late)))
+            outcome.and_then(Result::ok).unwrap_or(Err(UpgradeFailure::Refused(UpgradeRefusal::Late)))
         }
         () = accepted.newcomer.must_go() => {
             accepted.admitted.set_reason(CloseReason::Overloaded);
@@ -55,7 +55,7 @@ pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_
             let _best_effort = timeout(std::time::Duration::ZERO, stream.write_all(TURNED_AWAY)).await;
             return false;
         }
-        () = drain.cancelled() => Err(UpgradeFailure::Refused(Refusal::Unavailable)),
+        () = drain.cancelled() => Err(UpgradeFailure::Refused(UpgradeRefusal::Unavailable)),
     };
     match outcome {
         Ok(()) => return true,
@@ -75,11 +75,11 @@ pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_
     false
 }
 
-const fn account_for(refusal: Refusal) -> (CloseReason, Reject) {
+const fn account_for(refusal: UpgradeRefusal) -> (CloseReason, Reject) {
     match refusal {
-        Refusal::Late => (CloseReason::LoginTimeout, Reject::HandshakeFailed),
-        Refusal::Unavailable => (CloseReason::Draining, Reject::Draining),
-        Refusal::Origin => (CloseReason::ProtocolError, Reject::OriginRefused),
+        UpgradeRefusal::Late => (CloseReason::LoginTimeout, Reject::HandshakeFailed),
+        UpgradeRefusal::Unavailable => (CloseReason::Draining, Reject::Draining),
+        UpgradeRefusal::Origin => (CloseReason::ProtocolError, Reject::OriginRefused),
         _ => (CloseReason::ProtocolError, Reject::UpgradeRefused),
     }
 }
@@ -107,14 +107,14 @@ async fn read_head<S: TcpBased>(stream: &mut S, max: usize) -> Result<Vec<u8>, U
         head.extend_from_slice(&chunk[..read]);
         let end = scanner.scan(&head).map_err(UpgradeFailure::Refused)?;
         if end.is_none() && head.len() > max || end.is_some_and(|end| end > max) {
-            return Err(UpgradeFailure::Refused(Refusal::TooLarge));
+            return Err(UpgradeFailure::Refused(UpgradeRefusal::TooLarge));
         }
         match end {
             None => {}
             Some(end) if end == head.len() => return Ok(head),
             // A client waits for the answer (RFC 6455 section 4.1): who does not means something else by these bytes.
             Some(_) => {
-                return Err(UpgradeFailure::Refused(Refusal::Malformed(
+                return Err(UpgradeFailure::Refused(UpgradeRefusal::Malformed(
                     "there are bytes behind the request",
                 )));
             }

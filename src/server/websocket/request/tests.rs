@@ -27,20 +27,20 @@ const GOOD: [&str; 5] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-fn judged(line: &str, headers: &[&str]) -> Result<String, Refusal> {
+fn judged(line: &str, headers: &[&str]) -> Result<String, UpgradeRefusal> {
     let head = request(line, headers);
     HeadScanner::default().scan(head.as_bytes())?;
     judge(head.as_bytes(), &policy())
 }
 
 /// A good request in which the header of this position is another.
-fn instead(position: usize, header: &str) -> Result<String, Refusal> {
+fn instead(position: usize, header: &str) -> Result<String, UpgradeRefusal> {
     let mut headers = GOOD;
     headers[position] = header;
     judged("GET / HTTP/1.1", &headers)
 }
 
-fn beside(header: &str) -> Result<String, Refusal> {
+fn beside(header: &str) -> Result<String, UpgradeRefusal> {
     judged("GET / HTTP/1.1", &[&GOOD[..], &[header]].concat())
 }
 
@@ -62,14 +62,14 @@ fn the_example_of_the_rfc_is_accepted_whatever_the_path_and_case() {
 #[test]
 fn what_asks_for_no_upgrade_is_told_to() {
     let plain = judged("GET / HTTP/1.1", &["Host: gateway"]);
-    assert_eq!(plain, Err(Refusal::NoUpgrade));
-    assert_eq!(instead(1, "Connection: keep-alive"), Err(Refusal::NoUpgrade));
-    assert_eq!(instead(2, "Upgrade: h2c"), Err(Refusal::NoUpgrade));
+    assert_eq!(plain, Err(UpgradeRefusal::NoUpgrade));
+    assert_eq!(instead(1, "Connection: keep-alive"), Err(UpgradeRefusal::NoUpgrade));
+    assert_eq!(instead(2, "Upgrade: h2c"), Err(UpgradeRefusal::NoUpgrade));
     for version in ["12", "0", "13, 14", "", "013"] {
-        assert_eq!(instead(3, &format!("Sec-WebSocket-Version: {version}")), Err(Refusal::Version));
+        assert_eq!(instead(3, &format!("Sec-WebSocket-Version: {version}")), Err(UpgradeRefusal::Version));
     }
-    assert_eq!(instead(3, "X: 1"), Err(Refusal::Version));
-    for refusal in [Refusal::NoUpgrade, Refusal::Version] {
+    assert_eq!(instead(3, "X: 1"), Err(UpgradeRefusal::Version));
+    for refusal in [UpgradeRefusal::NoUpgrade, UpgradeRefusal::Version] {
         let answer = refusal.answer();
         assert!(answer.starts_with("HTTP/1.1 426 ") && answer.contains("\r\nSec-WebSocket-Version: 13\r\n"));
     }
@@ -79,7 +79,7 @@ fn what_asks_for_no_upgrade_is_told_to() {
 fn keys_are_sixteen_bytes_in_base64() {
     for key in ["", "x", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZXM=", "!!!!IHNhbXBsZSBub25jZQ=="] {
         let refused = instead(4, &format!("Sec-WebSocket-Key: {key}"));
-        assert!(matches!(refused, Err(Refusal::Malformed(_))), "{key:?}: {refused:?}");
+        assert!(matches!(refused, Err(UpgradeRefusal::Malformed(_))), "{key:?}: {refused:?}");
     }
 }
 
@@ -105,10 +105,10 @@ fn what_could_be_understood_in_two_ways_is_refused() {
         ": no name",
     ] {
         let refused = beside(header);
-        assert!(matches!(refused, Err(Refusal::Malformed(_))), "{header:?}: {refused:?}");
+        assert!(matches!(refused, Err(UpgradeRefusal::Malformed(_))), "{header:?}: {refused:?}");
     }
     for host in ["Host:", "X: 1"] {
-        assert!(matches!(instead(0, host), Err(Refusal::Malformed(_))));
+        assert!(matches!(instead(0, host), Err(UpgradeRefusal::Malformed(_))));
     }
     for line in [
         "GET http://gateway/ HTTP/1.1",
@@ -121,12 +121,12 @@ fn what_could_be_understood_in_two_ways_is_refused() {
         "",
     ] {
         let refused = judged(line, &GOOD);
-        assert!(matches!(refused, Err(Refusal::Malformed(_))), "{line:?}: {refused:?}");
+        assert!(matches!(refused, Err(UpgradeRefusal::Malformed(_))), "{line:?}: {refused:?}");
     }
-    assert_eq!(judged("POST / HTTP/1.1", &GOOD), Err(Refusal::Method));
+    assert_eq!(judged("POST / HTTP/1.1", &GOOD), Err(UpgradeRefusal::Method));
     let many: Vec<String> = (0..1000).map(|number| format!("x-{number}: y")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(judged("GET / HTTP/1.1", &[&GOOD[..], &many].concat()), Err(Refusal::TooLarge));
+    assert_eq!(judged("GET / HTTP/1.1", &[&GOOD[..], &many].concat()), Err(UpgradeRefusal::TooLarge));
 }
 
 #[test]
@@ -143,13 +143,13 @@ fn a_list_of_paths_or_origins_shuts_out_the_others() {
     assert_eq!(with("/ws?x=1", &["Origin: https://CHAT.example"]), Ok(()));
     assert_eq!(with("/ws", &[]), Ok(()), "no web page leaves it out");
     for path in ["/", "/ws/", "/WS", "/other"] {
-        assert_eq!(with(path, &[]), Err(Refusal::Path));
+        assert_eq!(with(path, &[]), Err(UpgradeRefusal::Path));
     }
     for origin in ["https://evil.example", "https://chat.example:444", "http://chat.example", "null", ""] {
-        assert_eq!(with("/ws", &[&format!("Origin: {origin}")]), Err(Refusal::Origin), "{origin:?}");
+        assert_eq!(with("/ws", &[&format!("Origin: {origin}")]), Err(UpgradeRefusal::Origin), "{origin:?}");
     }
     let twice = with("/ws", &["Origin: https://chat.example", "Origin: https://evil.example"]);
-    assert!(matches!(twice, Err(Refusal::Malformed(_))));
+    assert!(matches!(twice, Err(UpgradeRefusal::Malformed(_))));
 }
 
 #[test]
@@ -170,6 +170,6 @@ fn other_protocols_are_refused_at_their_first_bytes() {
     let frame = [2, 0, 0, 0, 5];
     for bytes in [&hello[..], &frame, b"\n", b"GET / HTTP/1.1\n"] {
         let scanned = HeadScanner::default().scan(bytes);
-        assert!(matches!(scanned, Err(Refusal::Malformed(_))), "{bytes:?}: {scanned:?}");
+        assert!(matches!(scanned, Err(UpgradeRefusal::Malformed(_))), "{bytes:?}: {scanned:?}");
     }
 }
