@@ -50,7 +50,7 @@ impl<S: TcpBased> WebSocketTransport<S> {
     }
 
     /// From bytes that were written to bytes of the frames they stand for.
-    fn account_for(&mut self, messages: &[Message<'_>], mut written: usize) -> usize {
+    fn account_for(&mut self, messages: &[MessageUnderWay<'_>], mut written: usize) -> usize {
         let mut frames = 0;
         for message in messages {
             let head = message.head.as_ref().len();
@@ -81,7 +81,7 @@ struct MessageUnderWay<'a> {
     rest: usize,
 }
 
-impl<'a> Message<'a> {
+impl<'a> MessageUnderWay<'a> {
     /// `begun`: a part of it was written before.
     fn new(frame: &'a Encoded, begun: bool) -> Self {
         let head = if begun { None } else { OwnHead::of_frame(&frame.head) };
