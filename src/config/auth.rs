@@ -24,7 +24,7 @@ const KEYS: SecretKeys = SecretKeys {
 };
 
 /// How tokens are verified: exactly one algorithm (row B10).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// HMAC with a shared secret.
     Hs256(Secret),

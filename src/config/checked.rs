@@ -59,6 +59,8 @@ pub struct Config {
     pub monitor: Option<SocketAddr>,
     /// Whether a gateway is still ready when as many clients are connected as may be.
     pub ready_when_full: bool,
+    /// Where the administrator is served, on a Unix socket; none: nowhere.
+    pub admin_socket: Option<PathBuf>,
     /// Where events are posted, beside the log; none: nowhere.
     pub webhook: Option<Webhook>,
     /// Time over which a drain spreads its closes; zero: all at once.
@@ -76,6 +78,12 @@ impl Config {
     /// several workers `-` and the worker's index, from 0 (ARCHITECTURE §5).
     pub fn gate_id(&self, worker: usize) -> String {
         if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
+    }
+
+    /// What encrypted listeners show their clients; none without them.
+    pub fn certificate(&self) -> Option<&TlsIdentity> {
+        let quic = self.quic.as_ref().map(|quic| &quic.identity);
+        quic.or(self.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
     }
 
     /// The names of the services that requests may be for, in their order: those of the list or those that are watched,

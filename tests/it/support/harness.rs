@@ -57,6 +57,7 @@ pub(crate) fn config() -> Config {
         consul: None,
         monitor: Some(any_port()),
         ready_when_full: false,
+        admin_socket: None,
         webhook: None,
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,
@@ -165,7 +166,7 @@ impl TestGateway {
         change(&mut config);
         let source = watch::Sender::new(snapshot(config.instances.clone()));
         let feed = config.consul.is_none().then(|| source.subscribe());
-        let gateway = Gateway::start_with(config, Parts { feed, resolver }).expect("the gateway starts");
+        let gateway = Gateway::start_with(config, Parts { feed, resolver, ..Parts::default() }).expect("the gateway starts");
         let addresses = gateway.addresses();
         // Listeners on any address are reached over IPv4.
         let local = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));
