@@ -28,7 +28,9 @@ impl Drop for Place {
 
 fn echo() -> Answerer {
     Arc::new(|request: AdminRequest| {
-        AdminAnswer::ok(json!({ "method": request.method.as_str(), "path": request.path, "body": request.body }))
+        AdminAnswer::ok(
+            json!({ "method": request.method.as_str(), "path": request.path, "body": request.body }),
+        )
     })
 }
 
@@ -42,7 +44,7 @@ fn ask(path: &Path, request: &str) -> String {
 }
 
 #[test]
-fn r1_a_request_gets_its_answer_and_only_the_owner_may_ask() {
+fn f17_a_request_gets_its_answer_and_only_the_owner_may_ask() {
     let place = Place::new("answer");
     let path = place.socket();
     let server = AdminServer::start(&path, echo()).unwrap();
@@ -59,7 +61,7 @@ fn r1_a_request_gets_its_answer_and_only_the_owner_may_ask() {
 }
 
 #[test]
-fn r1_what_is_no_json_is_refused_and_the_next_one_is_served() {
+fn f17_what_is_no_json_is_refused_and_the_next_one_is_served() {
     let place = Place::new("json");
     let path = place.socket();
     let _server = AdminServer::start(&path, echo()).unwrap();
@@ -76,7 +78,7 @@ fn r1_what_is_no_json_is_refused_and_the_next_one_is_served() {
 }
 
 #[test]
-fn r1_a_dead_socket_is_replaced_a_living_one_is_not_nor_is_a_file() {
+fn f17_a_dead_socket_is_replaced_a_living_one_is_not_nor_is_a_file() {
     let place = Place::new("stale");
     let path = place.socket();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

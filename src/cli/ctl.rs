@@ -68,7 +68,10 @@ pub(crate) fn configured(config: &Path) -> Result<PathBuf, String> {
     let path = (!absent).then_some(config);
     let socket = config::load_admin_socket(path, &options).map_err(|error| error.to_string())?;
     socket.ok_or_else(|| {
-        format!("{}: admin.socket is not set, so there is nobody to ask; SIGHUP reloads as well", config.display())
+        format!(
+            "{}: admin.socket is not set, so there is nobody to ask; SIGHUP reloads as well",
+            config.display()
+        )
     })
 }
 

@@ -37,11 +37,14 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         warn!(event = "config", "{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime.block_on(async { Signals::listen() })?;
+    let signals = runtime.block_on(async { Signals::listen() })?.with_reloads();
     let id = loaded.config.id.clone();
     let file = ConfigFile { path: args.config.clone(), options };
     let reloads = Some(Reloads { file, written: loaded.written });
-    let gateway = Gateway::start_with(loaded.config, Parts { reloads, log_level: Some(log_level), ..Parts::default() })?;
+    let gateway = Gateway::start_with(
+        loaded.config,
+        Parts { reloads, log_level: Some(log_level), ..Parts::default() },
+    )?;
     let addresses = gateway.addresses();
     info!(
         event = "started",

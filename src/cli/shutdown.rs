@@ -38,6 +38,8 @@ pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     ignored: Vec<(Number, Signal)>,
+    /// SIGHUP asks for a reload; else it is ignored.
+    reloads: bool,
     stopping: bool,
     interrupts: u32,
 }
@@ -62,9 +64,15 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             ignored: IGNORED.iter().map(take).collect::<std::io::Result<_>>()?,
+            reloads: false,
             stopping: false,
             interrupts: 0,
         })
+    }
+
+    /// The same with a configuration that SIGHUP has read again.
+    pub(crate) fn with_reloads(self) -> Self {
+        Self { reloads: true, ..self }
     }
 
     /// Waits for a signal that asks for something new. Others are logged and change nothing. Cancel safe.
@@ -86,7 +94,7 @@ impl Signals {
                 Number::SIGINT | Number::SIGTERM => {
                     info!(event = "signal", %signal, "it is ending already; SIGINT twice hurries it");
                 }
-                Number::SIGHUP => {
+                Number::SIGHUP if self.reloads => {
                     info!(event = "signal", %signal, "the configuration is read again");
                     return ShutdownSignal::Reload;
                 }

@@ -11,13 +11,14 @@ use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::reload::KeysAgain;
 use crate::keys::QuicKeys;
 use crate::limits::Limits;
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
 /// A gateway's whole configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The gateway's name: 1–64 of `[A-Za-z0-9._-]`. [`Config::gate_id`] is what logic services see.
     pub id: String,
@@ -86,6 +87,18 @@ impl Config {
         quic.or(self.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
     }
 
+    /// The same with other certificates and keys.
+    #[must_use]
+    pub fn with_keys(mut self, keys: KeysAgain) -> Self {
+        let KeysAgain { identity, auth } = keys;
+        self.auth = auth;
+        if let Some(identity) = identity.map(Arc::new) {
+            self.quic.iter_mut().for_each(|quic| quic.identity = Arc::clone(&identity));
+            self.tls.iter_mut().for_each(|tls| tls.identity = Arc::clone(&identity));
+        }
+        self
+    }
+
     /// The names of the services that requests may be for, in their order: those of the list or those that are watched,
     /// and the login service.
     pub fn services(&self) -> BTreeSet<String> {
@@ -114,7 +127,7 @@ pub enum LogFormat {
 }
 
 /// QUIC listeners.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Quic {
     /// UDP addresses, at least one.
     pub listen: Vec<SocketAddr>,
@@ -127,7 +140,7 @@ pub struct Quic {
 }
 
 /// TLS listeners on TCP.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tls {
     /// TCP addresses, at least one.
     pub listen: Vec<SocketAddr>,

@@ -20,11 +20,11 @@ mod instances;
 mod options;
 mod public_key;
 mod reach;
-mod reload;
-mod written;
 mod read;
+mod reload;
 mod secret;
 mod sources;
+mod written;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub use self::instances::Instance;
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::options::Options;
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
-pub use self::reload::{ConfigFile, LoadedAgain};
+pub use self::reload::{ConfigFile, KeysAgain, KeysDigest, LoadedAgain};
 pub use self::secret::{Secret, SecretError, SecretFileError};
 pub use self::written::{KeyChange, Written};
 pub use crate::keys::{Label, NoRandomness, PemError, QuicKeys, QuicKeysError};
@@ -106,7 +106,7 @@ fn check(mut file: file::File, sources: &Sources, options: &Options) -> Result<L
     file.login.service = Some(config.login_service.clone());
     file.drain.window = Some(config.drain_window);
     let effective = Effective::new(&file, sources);
-    let written = Written::new(&file);
+    let written = Written::new(&file, sources.clone());
     Ok(Loaded { config, effective, warnings, written })
 }
 

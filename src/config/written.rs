@@ -7,10 +7,15 @@ use toml::{Table, Value};
 use super::effective;
 use super::file::File;
 use super::reach::FIXED;
+use super::sources::Sources;
 
 /// Every value of a configuration by its key, defaults included. It holds secrets, and shows none.
 #[derive(Clone)]
-pub struct Written(Table);
+pub struct Written {
+    values: Table,
+    /// Where they come from, for whoever finds one wrong later.
+    sources: Sources,
+}
 
 impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,14 +35,29 @@ pub struct KeyChange {
 }
 
 impl Written {
-    pub(super) fn new(file: &File) -> Self {
-        Self(Table::try_from(file).unwrap_or_default())
+    pub(super) fn new(file: &File, sources: Sources) -> Self {
+        Self { values: Table::try_from(file).unwrap_or_default(), sources }
+    }
+
+    /// The file type again, and where its values come from. None is not to be expected: it was one.
+    pub(super) fn file(&self) -> Option<(File, &Sources)> {
+        Some((self.values.clone().try_into().ok()?, &self.sources))
+    }
+
+    /// The files that hold certificates and keys, by what names them: they are replaced while a gateway runs.
+    pub(super) fn key_files(&self) -> Vec<&str> {
+        let mut files: Vec<_> =
+            ["tls.cert", "tls.key"].iter().filter_map(|key| self.get(key)?.as_str()).collect();
+        if let Some(auth) = self.values.get("auth") {
+            collect_files(auth, &mut files);
+        }
+        files
     }
 
     /// This file with the keys that need a restart as they are in `running`, and which of them those are. None: all of
     /// it may be used as it is.
     pub(super) fn with_fixed(&self, running: &Self) -> Option<(File, Vec<String>)> {
-        let mut merged = self.0.clone();
+        let mut merged = self.values.clone();
         let mut kept = Vec::new();
         for key in FIXED {
             let (asked, runs) = (self.get(key), running.get(key));
@@ -71,13 +91,13 @@ impl Written {
     /// `section.key`, and `section.table.key`.
     fn keys(&self) -> Vec<String> {
         let mut keys = Vec::new();
-        collect("", &self.0, &mut keys);
+        collect("", &self.values, &mut keys);
         keys
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
         let (path, last) = key.rsplit_once('.')?;
-        let table = path.split('.').try_fold(&self.0, |table, name| table.get(name)?.as_table())?;
+        let table = path.split('.').try_fold(&self.values, |table, name| table.get(name)?.as_table())?;
         table.get(last)
     }
 }
@@ -89,6 +109,22 @@ fn collect(path: &str, table: &Table, keys: &mut Vec<String>) {
             Value::Table(inner) => collect(&key, inner, keys),
             _ => keys.push(key),
         }
+    }
+}
+
+/// What stands under keys that end in `_file`, at any depth.
+fn collect_files<'a>(value: &'a Value, files: &mut Vec<&'a str>) {
+    match value {
+        Value::Table(table) => {
+            for (key, value) in table {
+                match value.as_str() {
+                    Some(path) if key.ends_with("_file") => files.push(path),
+                    _ => collect_files(value, files),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect_files(value, files)),
+        _ => {}
     }
 }
 

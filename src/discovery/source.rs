@@ -33,7 +33,13 @@ pub(crate) struct Discovery {
 impl Discovery {
     /// Instead of the configured source: nobody is told of the gateway.
     pub(crate) fn given(feed: Feed, context: DiscoveryContext) -> Self {
-        Self { feed, change: SourceChange::none(), leave: context.drain, stop: CancellationToken::new(), thread: None }
+        Self {
+            feed,
+            change: SourceChange::none(),
+            leave: context.drain,
+            stop: CancellationToken::new(),
+            thread: None,
+        }
     }
 
     /// What the source knows.

@@ -104,11 +104,7 @@ mod tests {
             backend_misses: 3,
             ..Limits::default()
         };
-        TcpDialer::new(
-            "gate01".to_owned(),
-            LiveLimits::new(limits),
-            Resolver::new(|_: &str| Ok(both())),
-        )
+        TcpDialer::new("gate01".to_owned(), LiveLimits::new(limits), Resolver::new(|_: &str| Ok(both())))
     }
 
     fn hello() -> Vec<u8> {

@@ -60,7 +60,7 @@ pub(crate) fn harness_with(
         worker: 0,
         gate_id: GATE.to_owned(),
         login_service: "login".to_owned(),
-        signout_after_kick,
+        signout_after_kick: std::cell::Cell::new(signout_after_kick),
         limits: LiveLimits::new(limits),
         pressure: crate::overload::pressure::Pressure::none(),
     };

@@ -723,8 +723,8 @@ mod tests {
     #[test]
     fn e13_requests_of_a_channel_count_while_its_zone_has_nobody_and_no_longer() {
         let test_metrics = TestMetrics::new();
-        let mut chat = chat(&[("a1", "za"), ("b1", "zb")]);
-        chat.services.is_bounded = true;
+        let chat = chat(&[("a1", "za"), ("b1", "zb")]);
+        chat.services.is_bounded.set(true);
         chat.up("a1", secs(0));
         // Of zone zb, by crc32.
         let alice = channel(&test_metrics, "alice");
@@ -734,15 +734,18 @@ mod tests {
             if let Some(service) = home {
                 alice.set_home(service, link.key);
             }
-            (link.instance.id.clone(), fallback_of.map(|zone| chat.services.selector().zone_name(zone).to_owned()))
+            (
+                link.instance.id.clone(),
+                fallback_of.map(|zone| chat.services.selector().zone_name(zone).to_owned()),
+            )
         };
         for _ in 0..3 {
-            assert_eq!(ask(), ("a1".to_owned(), Some("zb")));
+            assert_eq!(ask(), ("a1".to_owned(), Some("zb".to_owned())));
         }
         chat.up("b1", secs(1));
         assert_eq!(ask(), ("a1".to_owned(), None), "it stays, and its zone is served");
         chat.on("b1", HealthEvent::Lost(Loss::Ended), secs(2));
-        assert_eq!(ask(), ("a1".to_owned(), Some("zb")));
+        assert_eq!(ask(), ("a1".to_owned(), Some("zb".to_owned())));
         // Its instance leaves, and has a request of it still.
         chat.up("b1", secs(2));
         let (waiting, b1) = (ticket(&alice, "chat.user.talk", 1), chat.link("b1").key);
@@ -817,8 +820,10 @@ mod tests {
         let places = || {
             let place = |n| {
                 let (account, new) = (format!("u{n}"), channel(&test_metrics, "new"));
-                let zone =
-                    services.selector().zone_name(services.selector().route_key("app", &account).zone).to_owned();
+                let zone = services
+                    .selector()
+                    .zone_name(services.selector().route_key("app", &account).zone)
+                    .to_owned();
                 let chosen = services.choose_for("chat", "app", &account, Some(&new)).unwrap();
                 format!("{zone}:{}", chosen.link.instance.id)
             };

@@ -37,8 +37,8 @@ pub use self::administration::{COMPARE, RELOAD};
 use self::bound::BoundSockets;
 use self::events::start_courier;
 use self::open_files::open_file_limit;
+use self::reload::{FilesWatch, ProcessParts, Reloader, account_rate};
 pub use self::reload::{LogLevel, ReloadError, ReloadReport, Reloads};
-use self::reload::{ProcessParts, Reloader, account_rate};
 use self::shared_parts::{SharedParts, new_metrics, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
@@ -93,6 +93,7 @@ pub struct Gateway {
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
     admin: Option<AdminServer>,
+    files: Option<FilesWatch>,
     watchdog: Watchdog,
 }
 
@@ -163,6 +164,7 @@ impl Gateway {
             discovery,
             _monitor: monitor,
             admin: None,
+            files: None,
             watchdog,
         };
         let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
@@ -179,6 +181,8 @@ impl Gateway {
             log_level,
         };
         gateway.reloader = reloads.map(|reloads| Arc::new(Reloader::new(reloads, live, process)));
+        let files = gateway.reloader.clone().map(FilesWatch::start).transpose();
+        gateway.files = files.map_err(StartError::Thread)?;
         let answerer = answerer(gateway.reloader.clone());
         let admin = config.admin_socket.as_deref().map(|path| AdminServer::start(path, answerer));
         gateway.admin = admin.transpose()?;

@@ -80,15 +80,7 @@ impl Handler {
     ) -> Self {
         let channels = Rc::clone(&dispatch.channels);
         let metrics = Arc::clone(&dispatch.metrics);
-        Self {
-            dispatch,
-            channels,
-            gate,
-            verifier: RefCell::new(verifier),
-            ids,
-            epoch,
-            metrics,
-        }
+        Self { dispatch, channels, gate, verifier: RefCell::new(verifier), ids, epoch, metrics }
     }
 
     /// Tokens are judged by this from now on. Whoever is signed in stays.

@@ -93,7 +93,7 @@ fn dispatch(metrics: &Metrics) -> Rc<Dispatch> {
             worker: 0,
             gate_id: GATE.to_owned(),
             login_service: "login".to_owned(),
-            signout_after_kick: false,
+            signout_after_kick: std::cell::Cell::new(false),
             limits: LiveLimits::new(limits),
             pressure: Pressure::none(),
         },

@@ -89,7 +89,6 @@ impl LiveReader {
 }
 
 impl LiveFeed {
-
     /// Looks at what is in effect.
     pub(crate) fn reader(&self) -> LiveReader {
         LiveReader(self.receiver.clone())

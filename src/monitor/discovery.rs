@@ -1,8 +1,8 @@
 //! Cells of discovery: what the source of instances learned, and what went wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::labels::DiscoveryError;
 use super::worker::Counters;

@@ -343,8 +343,7 @@ impl WorkerMetrics {
     /// Fallbacks and requests that found nobody, by zone.
     pub(super) fn zones(&self) -> Vec<(String, [u64; 2])> {
         let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
-        let counted =
-            |cells: &ZoneCells| [cells.fallbacks.load(Relaxed), cells.no_instances.load(Relaxed)];
+        let counted = |cells: &ZoneCells| [cells.fallbacks.load(Relaxed), cells.no_instances.load(Relaxed)];
         zones.iter().map(|(name, cells)| (name.clone(), counted(cells))).collect()
     }
 }

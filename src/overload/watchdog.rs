@@ -2,8 +2,8 @@
 //! loops still turn. It needs none of them, so it sees those that are stuck (rows F11, F16).
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 

@@ -28,7 +28,8 @@ impl MovedShare {
         // By the Chinese remainder theorem each pair of slots with the same remainder is met by as many hashes as any other.
         let (old, of_old) = by_remainder(&old_slots, common);
         let (new, of_new) = by_remainder(&new_slots, common);
-        let of: u64 = of_old.iter().map(|(remainder, count)| count * of_new.get(remainder).unwrap_or(&0)).sum();
+        let of: u64 =
+            of_old.iter().map(|(remainder, count)| count * of_new.get(remainder).unwrap_or(&0)).sum();
         let stay: u64 = old.iter().map(|(place, count)| count * new.get(place).unwrap_or(&0)).sum();
         Self { moved: of - stay, of }
     }
@@ -52,14 +53,15 @@ impl fmt::Display for MovedShare {
 
 /// The zone of each slot.
 fn slots(route: &Route) -> Vec<&str> {
-    route.zones().iter().flat_map(|zone| std::iter::repeat_n(zone.id.as_str(), zone.weight as usize)).collect()
+    route
+        .zones()
+        .iter()
+        .flat_map(|zone| std::iter::repeat_n(zone.id.as_str(), zone.weight as usize))
+        .collect()
 }
 
 /// How many slots there are by remainder and zone, and by remainder alone.
-fn by_remainder<'a>(
-    slots: &[&'a str],
-    common: u64,
-) -> (HashMap<(u64, &'a str), u64>, HashMap<u64, u64>) {
+fn by_remainder<'a>(slots: &[&'a str], common: u64) -> (HashMap<(u64, &'a str), u64>, HashMap<u64, u64>) {
     let (mut places, mut all) = (HashMap::new(), HashMap::new());
     for (slot, zone) in (0_u64..).zip(slots) {
         *places.entry((slot % common, *zone)).or_default() += 1;
@@ -79,9 +81,8 @@ impl<'a> RouteChange<'a> {
     }
 
     fn zones(&self, parts: &mut Vec<String>) {
-        let weight = |route: &Route, id: &str| {
-            route.zones().iter().find(|zone| zone.id == id).map(|zone| zone.weight)
-        };
+        let weight =
+            |route: &Route, id: &str| route.zones().iter().find(|zone| zone.id == id).map(|zone| zone.weight);
         for Zone { id, weight: was } in self.before.zones() {
             match weight(self.after, id) {
                 Some(is) if is == *was => {}
@@ -91,7 +92,9 @@ impl<'a> RouteChange<'a> {
         }
         let new = self.after.zones().iter().filter(|zone| !self.before.has_zone(&zone.id));
         parts.extend(new.map(|Zone { id, weight }| format!("{id} added with {weight}")));
-        let set = |route: &'a Route| route.zones().iter().map(|zone| (&zone.id, zone.weight)).collect::<HashSet<_>>();
+        let set = |route: &'a Route| {
+            route.zones().iter().map(|zone| (&zone.id, zone.weight)).collect::<HashSet<_>>()
+        };
         if self.before.zones() != self.after.zones() && set(self.before) == set(self.after) {
             parts.push("zones in another order".to_owned());
         }
@@ -193,8 +196,14 @@ mod tests {
         assert_eq!(told(two, heavier).unwrap(), "b 1 → 2, 50 % of accounts move");
         let other = r#"{"zones":[{"id":"a","weight":1},{"id":"c","weight":1}],
             "whitelist":[{"key":"game","value":"c"}]}"#;
-        assert_eq!(told(two, other).unwrap(), "b removed, c added with 1, app game always c, 50 % of accounts move");
-        assert_eq!(told(other, two).unwrap(), "c removed, b added with 1, app game by its slot, 50 % of accounts move");
+        assert_eq!(
+            told(two, other).unwrap(),
+            "b removed, c added with 1, app game always c, 50 % of accounts move"
+        );
+        assert_eq!(
+            told(other, two).unwrap(),
+            "c removed, b added with 1, app game by its slot, 50 % of accounts move"
+        );
         let by_app = r#"{"zones":[{"id":"a","weight":1},{"id":"b","weight":1}],"route_by":"app"}"#;
         assert_eq!(told(two, by_app).unwrap(), "route_by app: any account may move");
         let turned = r#"{"zones":[{"id":"b","weight":1},{"id":"a","weight":1}]}"#;

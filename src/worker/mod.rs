@@ -153,7 +153,8 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
             tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
         }
     }
-    let endpoints = listen_quic(plan.udp, &plan.config, &plan.live, plan.slot, &plan.drain, &shared, &mut tasks)?;
+    let endpoints =
+        listen_quic(plan.udp, &plan.config, &plan.live, plan.slot, &plan.drain, &shared, &mut tasks)?;
     let gate_id = plan.identity.gate_id.clone();
     let limits = Rc::clone(&dispatch.settings.limits);
     let dialer = Rc::new(TcpDialer::new(gate_id, limits, plan.resolver));
@@ -163,11 +164,8 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let lost = Rc::clone(&dispatch);
     tasks.spawn_local(async move { lost.run_lost().await });
     let live = plan.live.reader();
-    let reloadable = Reloadable {
-        dispatch: Rc::clone(&dispatch),
-        shared: Rc::clone(&shared),
-        quic: endpoints.clone(),
-    };
+    let reloadable =
+        Reloadable { dispatch: Rc::clone(&dispatch), shared: Rc::clone(&shared), quic: endpoints.clone() };
     tasks.spawn_local(plan.live.follow(move |live| reloadable.take(live)));
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
@@ -226,8 +224,15 @@ fn listen_quic(
     let mut endpoints = Vec::new();
     let Some(quic) = &config.quic else { return Ok(endpoints) };
     for socket in sockets {
-        let (endpoint, paths) =
-            quic::endpoint(socket, &config.id, quic, live.certificate(), &config.limits, slot, &shared.metrics)?;
+        let (endpoint, paths) = quic::endpoint(
+            socket,
+            &config.id,
+            quic,
+            live.certificate(),
+            &config.limits,
+            slot,
+            &shared.metrics,
+        )?;
         endpoints.push((endpoint.clone(), Arc::clone(&paths)));
         tasks.spawn_local(quic::serve(endpoint, paths, Rc::clone(shared), drain.clone()));
     }

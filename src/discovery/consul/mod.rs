@@ -58,7 +58,13 @@ pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Disco
         });
         runtime.shutdown_background();
     })?;
-    Ok(Discovery { feed, change: change(changes, context.resolver.clone()), leave, stop, thread: Some(thread) })
+    Ok(Discovery {
+        feed,
+        change: change(changes, context.resolver.clone()),
+        leave,
+        stop,
+        thread: Some(thread),
+    })
 }
 
 /// What a source works by.
@@ -69,9 +75,10 @@ struct Settings {
 
 fn change(changes: mpsc::UnboundedSender<Settings>, resolver: Resolver) -> SourceChange {
     SourceChange::new(move |config| {
-        let consul = config.consul.as_ref().ok_or_else(|| {
-            DiscoveryStartError::Agent("discovery.kind: needs a restart".to_owned())
-        })?;
+        let consul = config
+            .consul
+            .as_ref()
+            .ok_or_else(|| DiscoveryStartError::Agent("discovery.kind: needs a restart".to_owned()))?;
         let client = ConsulClient::new(consul, resolver.clone()).map_err(|error| bad_agent(&error))?;
         let (settings, changes) = (Settings { config: Arc::clone(config), client }, changes.clone());
         let apply: Apply = Box::new(move || {
@@ -199,7 +206,9 @@ async fn registered(
     loop {
         let keeping = async {
             match &current {
-                Some(current) => again_and_again(|| current.clone().keep(), PANIC_PAUSE, Arc::clone(&metrics)).await,
+                Some(current) => {
+                    again_and_again(|| current.clone().keep(), PANIC_PAUSE, Arc::clone(&metrics)).await
+                }
                 None => pending().await,
             }
         };

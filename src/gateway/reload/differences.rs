@@ -1,6 +1,6 @@
 //! What a reload changes, said for a person: the content of files first, then keys.
 
-use crate::config::{Auth, Config, KeyChange, TlsIdentity};
+use crate::config::{Auth, Config, Instance, KeyChange, TlsIdentity};
 use crate::route::RouteChange;
 
 /// A line for each change. What stands in files is compared by content, whatever the keys that name them say.
@@ -11,6 +11,18 @@ pub(super) fn differences(before: &Config, after: &Config, keys: &[KeyChange]) -
     if before.auth != after.auth {
         lines.push(format!("auth: another key ({})", algorithm(&after.auth)));
     }
+    // What a key names may be replaced without any key.
+    let [old, new] = [before, after].map(|config| {
+        let agent = config.consul.as_ref().map(|consul| &consul.agent);
+        (agent, config.webhook.as_ref().map(|webhook| &webhook.target))
+    });
+    let others = [("discovery.consul", old.0 != new.0), ("events.webhook", old.1 != new.1)];
+    for (key, is_other) in others {
+        if is_other && !keys.iter().any(|change| change.key.starts_with(key)) {
+            lines.push(format!("{key}: another token or CA"));
+        }
+    }
+    lines.extend(instances_line(&before.instances, &after.instances));
     lines.extend(keys.iter().filter(|change| !is_said_by_content(&change.key)).map(key_line));
     lines
 }
@@ -34,9 +46,25 @@ const fn algorithm(auth: &Auth) -> &'static str {
     }
 }
 
-/// A secret, whose value is not shown: what it is used for is said where it is compared.
+/// Secrets, whose values are not shown, and what is too long to be: they are said where they are compared.
 fn is_said_by_content(key: &str) -> bool {
-    key == "auth.secret"
+    matches!(key, "auth.secret" | "discovery.instances")
+}
+
+fn instances_line(before: &[Instance], after: &[Instance]) -> Option<String> {
+    let is_same = |one: &Instance, other: &Instance| (&one.service, &one.id) == (&other.service, &other.id);
+    let named = |instance: &Instance, what| format!("{} of {} {what}", instance.id, instance.service);
+    let mut parts = Vec::new();
+    for instance in after {
+        match before.iter().find(|known| is_same(known, instance)) {
+            None => parts.push(named(instance, "added")),
+            Some(known) if known != instance => parts.push(named(instance, "changed")),
+            Some(_) => {}
+        }
+    }
+    let gone = before.iter().filter(|known| !after.iter().any(|instance| is_same(known, instance)));
+    parts.extend(gone.map(|instance| named(instance, "removed")));
+    (!parts.is_empty()).then(|| format!("discovery.instances: {}", parts.join(", ")))
 }
 
 fn key_line(change: &KeyChange) -> String {

@@ -9,17 +9,19 @@ use tracing::{info, warn};
 
 use self::differences::differences;
 use self::process::Prepared;
-use crate::config::{Config, ConfigError, ConfigFile, LoadedAgain, Written};
+use crate::config::{Config, ConfigError, ConfigFile, KeysDigest, LoadedAgain, Written};
 use crate::discovery::DiscoveryStartError;
 use crate::http_client::EndpointError;
 use crate::limits::RELOAD_TAKEN;
 use crate::live::{Live, LiveSource};
 use crate::monitor::events::event::{Event, Subject};
-use crate::monitor::events::PROCESS;
+use crate::monitor::events::{FILES, PROCESS};
 
 mod differences;
+mod files;
 mod process;
 
+pub(super) use self::files::FilesWatch;
 pub use self::process::LogLevel;
 pub(super) use self::process::{ProcessParts, account_rate};
 
@@ -81,12 +83,20 @@ impl fmt::Display for ReloadReport {
     }
 }
 
+/// What is in effect.
+#[derive(Debug)]
+struct Running {
+    written: Written,
+    /// What the files of certificates and keys held when they were last read, whatever that came to.
+    keys: Option<KeysDigest>,
+}
+
 /// Reads the configuration again and puts it into effect.
 #[derive(Debug)]
 pub(super) struct Reloader {
     file: ConfigFile,
-    /// What is in effect, as it was written. Held over a whole reload: they follow one another.
-    written: Mutex<Written>,
+    /// Held over a whole reload: they follow one another.
+    running: Mutex<Running>,
     live: LiveSource,
     process: ProcessParts,
 }
@@ -94,7 +104,7 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(reloads: Reloads, live: LiveSource, process: ProcessParts) -> Self {
         let Reloads { file, written } = reloads;
-        Self { file, written: Mutex::new(written), live, process }
+        Self { file, running: Mutex::new(Running { written, keys: None }), live, process }
     }
 
     /// See [`Gateway::reload`](super::Gateway::reload).
@@ -104,7 +114,9 @@ impl Reloader {
             Ok(report) => {
                 report.warnings.iter().for_each(|warning| warn!(event = "config", "{warning}"));
                 info!(event = "reloaded", "{report}");
-                self.process.metrics.events().clear(PROCESS, &Subject::reload_failed());
+                for source in [PROCESS, FILES] {
+                    self.process.metrics.events().clear(source, &Subject::reload_failed());
+                }
             }
             // Its line says what is wrong.
             Err(error) => self.process.metrics.events().raise(PROCESS, Event::reload_failed(error)),
@@ -114,22 +126,58 @@ impl Reloader {
 
     /// What a reload would come to, of this file or of the gateway's own. Nothing changes.
     pub(super) fn compare(&self, path: Option<PathBuf>) -> Result<ReloadReport, ReloadError> {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = self.file.clone();
         file.path = path.unwrap_or(file.path);
-        self.check(&file, &written).map(|checked| checked.report)
+        self.check(&file, &running.written).map(|checked| checked.report)
     }
 
     fn load_and_apply(&self) -> Result<ReloadReport, ReloadError> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let Checked { mut report, written: asked, live, prepared } = self.check(&self.file, &written)?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Checked { mut report, written, live, prepared } = self.check(&self.file, &running.written)?;
         // Nothing below can fail.
         self.process.apply_shared(&live.config);
         self.live.change(|_| live);
-        *written = asked;
+        // They are read once more, in case they were replaced just now.
+        *running = Running { written, keys: None };
         report.is_pending = !self.live.wait_taken(RELOAD_TAKEN);
         self.process.apply_threads(prepared);
         Ok(report)
+    }
+
+    /// Puts certificates and keys into effect that were replaced under their names since the last look.
+    fn look_at_keys(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before they are read: what comes in between is seen the next time.
+        let keys = Some(self.file.digest_keys(&running.written));
+        if running.keys == keys {
+            return;
+        }
+        running.keys = keys;
+        let events = self.process.metrics.events();
+        match self.apply_keys(&running.written) {
+            Ok(changed) => {
+                if !changed.is_empty() {
+                    info!(event = "reloaded", "{}", changed.join("; "));
+                }
+                events.clear(FILES, &Subject::reload_failed());
+            }
+            Err(error) => events.raise(FILES, Event::reload_failed(error)),
+        }
+    }
+
+    fn apply_keys(&self, written: &Written) -> Result<Vec<String>, ReloadError> {
+        let Some(keys) = self.file.load_keys_again(written)? else { return Ok(Vec::new()) };
+        let before = self.live.current();
+        let config = Arc::new(Config::clone(&before.config).with_keys(keys));
+        let changed = differences(&before.config, &config, &[]);
+        if !changed.is_empty() {
+            let prepared = self.process.prepare(&config)?;
+            let live = Live::new(config)?;
+            self.live.change(|_| live);
+            self.process.apply_threads(prepared);
+        }
+        Ok(changed)
     }
 
     fn check(&self, file: &ConfigFile, running: &Written) -> Result<Checked, ReloadError> {
@@ -139,8 +187,7 @@ impl Reloader {
         keep_quic_keys(&mut config, &before.config, &mut needs_restart);
         let config = Arc::new(config);
         let changed = differences(&before.config, &config, &loaded.written.changes_from(running));
-        let report =
-            ReloadReport { changed, needs_restart, warnings: loaded.warnings, is_pending: false };
+        let report = ReloadReport { changed, needs_restart, warnings: loaded.warnings, is_pending: false };
         let prepared = self.process.prepare(&config)?;
         Ok(Checked { report, written: loaded.written, live: Live::new(config)?, prepared })
     }

@@ -66,7 +66,8 @@ impl ProcessParts {
     /// Before the workers learn of it: they look at what they share.
     pub(super) fn apply_shared(&self, config: &Config) {
         let limits = &config.limits;
-        self.metrics.count_zones(&config.route.zones().iter().map(|zone| zone.id.clone()).collect::<Vec<_>>());
+        self.metrics
+            .count_zones(&config.route.zones().iter().map(|zone| zone.id.clone()).collect::<Vec<_>>());
         let max_connections = limits.max_connections.min(open_file_limit(config));
         let budget = MemoryBudget::of(limits);
         self.admission.follow_limits(max_connections, budget.before_login, limits);

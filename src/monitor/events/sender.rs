@@ -108,11 +108,7 @@ impl Drop for WebhookSender {
     }
 }
 
-async fn run(
-    duties: Duties,
-    targets: watch::Receiver<EventTargets>,
-    stopped: oneshot::Receiver<Duration>,
-) {
+async fn run(duties: Duties, targets: watch::Receiver<EventTargets>, stopped: oneshot::Receiver<Duration>) {
     let Duties { events, readiness, login_service, targets: EventTargets { certificate_ends, .. } } = duties;
     let hurry = Notify::new();
     let outbox = events.outbox();

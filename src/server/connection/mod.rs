@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use crate::handler::{Handler, get_ip};
-use crate::limits::{LiveLimits, Limits};
+use crate::limits::{Limits, LiveLimits};
 use crate::monitor::metrics::WorkerMetrics;
 use crate::server::access_log::AccessLog;
 use crate::server::admission::{Admission, Admitted, Entrance, Newcomer};
