@@ -1,11 +1,11 @@
 //! The administrator's side door: HTTP/1.1 with JSON over a Unix socket that only the gateway's user may open. It is a
 //! thread of its own; what is asked there may take as long as it takes, and nobody else waits for it.
 
+mod error;
 mod socket;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
+pub use self::error::AdminStartError;
 use self::socket::BoundSocket;
 use crate::limits::{ACCEPT_PAUSE, ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE, ADMIN_VISITORS};
 
@@ -58,28 +59,6 @@ impl AdminAnswer {
 
 /// Answers requests, on a thread that may block.
 pub(crate) type Answerer = Arc<dyn Fn(AdminRequest) -> AdminAnswer + Send + Sync>;
-
-/// The socket cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminStartError {
-    /// Somebody answers there.
-    #[error("admin.socket: another process listens on {0}; stop it, or choose another path")]
-    InUse(String),
-    /// Something stands there that is no socket.
-    #[error("admin.socket: {0} is there and is no socket; choose another path")]
-    Taken(String),
-    /// The system does not allow it.
-    #[error("admin.socket: cannot listen on {path}: {error}")]
-    Bind {
-        /// Where.
-        path: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// No thread or event queue could be had.
-    #[error("admin: no thread of its own could be started: {0}")]
-    Thread(io::Error),
-}
 
 /// Owns the thread and the file of the socket. Dropping it ends both.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use super::AdminStartError;
+use super::error::AdminStartError;
 
 /// Read and write for its owner.
 const MODE: u32 = 0o600;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::*;
 
 /// A directory of its own for one test, removed at its end.
-struct Place(PathBuf);
+struct SocketPlace(PathBuf);
 
-impl Place {
+impl SocketPlace {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("gateway-admin-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
@@ -20,7 +20,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPlace {
     fn drop(&mut self) {
         let _left_behind = std::fs::remove_dir_all(&self.0);
     }
@@ -45,7 +45,7 @@ fn ask(path: &Path, request: &str) -> String {
 
 #[test]
 fn f17_a_request_gets_its_answer_and_only_the_owner_may_ask() {
-    let place = Place::new("answer");
+    let place = SocketPlace::new("answer");
     let path = place.socket();
     let server = AdminServer::start(&path, echo()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -62,7 +62,7 @@ fn f17_a_request_gets_its_answer_and_only_the_owner_may_ask() {
 
 #[test]
 fn f17_what_is_no_json_is_refused_and_the_next_one_is_served() {
-    let place = Place::new("json");
+    let place = SocketPlace::new("json");
     let path = place.socket();
     let _server = AdminServer::start(&path, echo()).unwrap();
     let head = "POST / HTTP/1.1\r\nhost: g\r\nconnection: close\r\n";
@@ -79,7 +79,7 @@ fn f17_what_is_no_json_is_refused_and_the_next_one_is_served() {
 
 #[test]
 fn f17_a_dead_socket_is_replaced_a_living_one_is_not_nor_is_a_file() {
-    let place = Place::new("stale");
+    let place = SocketPlace::new("stale");
     let path = place.socket();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());

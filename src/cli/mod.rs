@@ -1,5 +1,6 @@
 //! One file per subcommand. Only here and in `main` are arguments and the environment read.
 
+pub(crate) mod admin_client;
 pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod chat;

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::{Auth, ExpectedClaims};
+use super::auth::{ExpectedClaims, OnExpiry};
 use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
-use super::reload::KeysAgain;
+use super::keys_again::KeysAgain;
+use super::proxy::ProxyProtocol;
+use super::token_keys::TokenKey;
 use crate::keys::QuicKeys;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -34,15 +36,17 @@ pub struct Config {
     pub tcp: Vec<SocketAddr>,
     /// TLS listeners on TCP with their identity; none: off.
     pub tls: Option<Tls>,
-    /// How tokens are verified.
-    pub auth: Auth,
+    /// How balancers name their clients on these two; none: they do not.
+    pub tcp_proxy: Option<Arc<ProxyProtocol>>,
+    /// The keys whose tokens are accepted, at least one; ids are unique.
+    pub token_keys: Vec<TokenKey>,
     /// What tokens must say beside their bearer.
     pub expected_claims: ExpectedClaims,
     /// How long before `nbf` and behind `exp` a token is good: whole seconds, 0 to
     /// [`MAX_TOKEN_LEEWAY`](crate::limits::MAX_TOKEN_LEEWAY).
     pub leeway: Duration,
-    /// A session ends with its token (3507 *token_expired*), and not only when its client likes.
-    pub close_expired_sessions: bool,
+    /// What becomes of a session whose token runs out.
+    pub on_expiry: OnExpiry,
     /// Name of the service that signs users in.
     pub login_service: String,
     /// Write a sign-out after a kick by the login service, too.
@@ -90,8 +94,8 @@ impl Config {
     /// The same with other certificates and keys.
     #[must_use]
     pub fn with_keys(mut self, keys: KeysAgain) -> Self {
-        let KeysAgain { identity, auth } = keys;
-        self.auth = auth;
+        let KeysAgain { identity, token_keys } = keys;
+        self.token_keys = token_keys;
         if let Some(identity) = identity.map(Arc::new) {
             self.quic.iter_mut().for_each(|quic| quic.identity = Arc::clone(&identity));
             self.tls.iter_mut().for_each(|tls| tls.identity = Arc::clone(&identity));

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use aws_lc_rs::digest;
 
-use super::auth::Auth;
 use super::checker::Checker;
 use super::error::ConfigError;
-use super::identity::TlsIdentity;
+use super::keys_again::{KeysAgain, KeysDigest};
 use super::options::Options;
 use super::sources::Sources;
 use super::written::Written;
@@ -32,19 +31,6 @@ pub struct LoadedAgain {
     pub needs_restart: Vec<String>,
 }
 
-/// Certificates and keys read again.
-#[derive(Debug)]
-pub struct KeysAgain {
-    /// Of the encrypted listeners, if there are any.
-    pub identity: Option<TlsIdentity>,
-    /// What verifies tokens.
-    pub auth: Auth,
-}
-
-/// What the files of certificates and keys hold, in short. Equal ones are the same for all that matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeysDigest(Vec<u8>);
-
 impl ConfigFile {
     /// Reads and checks certificates and keys again, and nothing else: those that `running` names, in the files as they are
     /// now.
@@ -56,7 +42,7 @@ impl ConfigFile {
         let is_encrypted = !file.quic.listen.0.is_empty() || !file.tcp.tls_listen.0.is_empty();
         let mut checker = Checker { file: &file, sources, options: &self.options, warnings: Vec::new() };
         let identity = is_encrypted.then(|| checker.identity()).transpose()?;
-        Ok(Some(KeysAgain { identity, auth: checker.auth()? }))
+        Ok(Some(KeysAgain { identity, token_keys: checker.token_keys()? }))
     }
 
     /// What is in these files now. What is no file, such as a pipe, is not looked at: what is read there is gone.
@@ -69,7 +55,7 @@ impl ConfigFile {
             digest.update(&content.as_ref().map_or(u64::MAX, |content| content.len() as u64).to_be_bytes());
             digest.update(&content.unwrap_or_default());
         }
-        KeysDigest(digest.finish().as_ref().to_vec())
+        KeysDigest::of(digest)
     }
 
     /// Reads and checks the file with all files it names, for a gateway that runs with `running`. Blocks for as long as

@@ -79,7 +79,13 @@ impl Written {
         keys.sort_unstable();
         keys.dedup();
         let changed = keys.into_iter().filter(|key| before.get(key) != self.get(key));
-        let shown = |written: &Self, key: &str| written.get(key).map(|value| effective::shown(key, value));
+        let shown = |written: &Self, key: &str| {
+            // A list of tables may hold secrets, and is too long to be shown.
+            let is_tables =
+                |value: &&Value| value.as_array().is_some_and(|list| list.iter().any(Value::is_table));
+            let value = written.get(key)?;
+            Some(if is_tables(&value) { "[…]".to_owned() } else { effective::shown(key, value) })
+        };
         changed
             .map(|key| {
                 let (before, after) = (shown(before, &key), shown(self, &key));

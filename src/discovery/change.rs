@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::source::DiscoveryStartError;
+use super::start_error::DiscoveryStartError;
 use crate::config::Config;
 
 /// Puts what was checked into effect.

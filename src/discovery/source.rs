@@ -1,6 +1,5 @@
 //! A source of instances that runs.
 
-use std::io;
 use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
@@ -8,17 +7,6 @@ use tokio_util::sync::CancellationToken;
 use super::change::SourceChange;
 use super::context::DiscoveryContext;
 use super::feed::Feed;
-
-/// The source could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoveryStartError {
-    /// The settings name an agent that cannot be asked.
-    #[error("{0}")]
-    Agent(String),
-    /// No thread or event queue could be had.
-    #[error("discovery: no thread of its own could be started: {0}")]
-    Thread(#[from] io::Error),
-}
 
 /// Owns the source. Dropping it ends the source at once.
 #[derive(Debug)]

@@ -19,12 +19,12 @@ mod read_budget;
 pub(crate) mod reconciler;
 pub(crate) mod reconnect;
 mod redial_pause;
+mod reload;
 pub mod selector;
 pub(crate) mod services;
 mod zones;
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,7 +39,7 @@ use crate::dispatch::link::Link;
 use crate::dispatch::links::LinkTable;
 use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Payload, Progress, QueueBounds};
-use crate::dispatch::selector::{RouteSelector, ZoneIndex};
+use crate::dispatch::selector::ZoneIndex;
 use crate::dispatch::services::{Chosen, NoChoice, Purpose, Services};
 use crate::limits::{LiveLimits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
@@ -47,13 +47,12 @@ use crate::monitor::metrics::{
 };
 use crate::monitor::readiness::Readiness;
 use crate::overload::pressure::Pressure;
-use crate::route::Route;
 use crate::session::channel::{Channel, ChannelState, Ticket};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;
 use crate::session::pending::RequestStage;
 use crate::session::signout::SignOut;
-use crate::session::signouts::{Placed, SignOutBounds, SignOuts};
+use crate::session::signouts::{Placed, SignOuts};
 use crate::session::signouts_by_identity::{Relogin, UnderWay};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
@@ -148,25 +147,6 @@ impl Dispatch {
             serial: Cell::new(0),
             rerouted: Notify::new(),
         })
-    }
-
-    /// Chooses by this route and among these services from now on; see [`Services::reroute`].
-    pub(crate) fn reroute(&self, route: &Route, services: BTreeSet<String>, is_bounded: bool) {
-        self.services.reroute(RouteSelector::new(route), services, is_bounded);
-        self.rerouted.notify_one();
-    }
-
-    /// The services may be other ones than before. For one task; cancel safe.
-    pub(crate) async fn rerouted(&self) {
-        self.rerouted.notified().await;
-    }
-
-    /// What follows from the limits of now, after they changed.
-    pub(crate) fn follow_limits(&self, max_channels: usize) {
-        let limits = self.settings.limits.now();
-        self.rule.set(Rule::of(&limits));
-        self.links.set_bounds(QueueBounds::of(&limits));
-        self.signouts.set_bounds(SignOutBounds::of(max_channels, &limits));
     }
 
     /// A number for the next push, never 0.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::feed::LiveReader;
+use super::reader::LiveReader;
 
 /// Shows each client the certificate that is in effect when it shakes hands. Whoever is connected is not touched, and
 /// everything else of the listeners stays, so tickets of sessions stay good.

@@ -8,16 +8,10 @@ use tokio::sync::watch;
 
 use super::Live;
 use super::certificate::LiveCertificate;
+use super::reader::{LiveReader, Numbered};
 
 /// Of a worker that has ended: it takes everything.
 const ENDED: u64 = u64::MAX;
-
-/// One in effect, counted from 0 at the start.
-#[derive(Debug, Clone)]
-struct Numbered {
-    number: u64,
-    live: Arc<Live>,
-}
 
 /// The side that changes it. Clones share it.
 #[derive(Debug, Clone)]
@@ -40,10 +34,6 @@ pub(crate) struct LiveFeed {
     taken: Arc<Taken>,
     worker: usize,
 }
-
-/// A look at what is in effect, for those who need it seldom.
-#[derive(Debug, Clone)]
-pub(crate) struct LiveReader(watch::Receiver<Numbered>);
 
 impl LiveSource {
     /// What is in effect at the start of so many workers.
@@ -81,17 +71,10 @@ impl LiveSource {
     }
 }
 
-impl LiveReader {
-    /// What is in effect now. A lock is held for one copy of a pointer: not for what happens with every packet.
-    pub(crate) fn current(&self) -> Arc<Live> {
-        Arc::clone(&self.0.borrow().live)
-    }
-}
-
 impl LiveFeed {
     /// Looks at what is in effect.
     pub(crate) fn reader(&self) -> LiveReader {
-        LiveReader(self.receiver.clone())
+        LiveReader::new(self.receiver.clone())
     }
 
     /// Shows clients the certificate that is in effect.

@@ -4,12 +4,13 @@
 
 mod certificate;
 mod feed;
+mod reader;
 
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-use crate::auth::Verifier;
+use crate::auth::{KeySet, Verifier};
 use crate::config::{Config, TlsIdentity};
 
 pub(crate) use self::feed::{LiveFeed, LiveSource};
@@ -32,9 +33,9 @@ impl Live {
     /// Certificate and key cannot be used; a configuration that was read from files has been checked for it.
     pub(crate) fn new(config: Arc<Config>) -> Result<Self, rustls::Error> {
         let certificate = config.certificate().map(TlsIdentity::certified_key).transpose()?.map(Arc::new);
-        let verifier = Verifier::new(&config.auth, &config.expected_claims)
+        let verifier = Verifier::new(KeySet::new(&config.token_keys), &config.expected_claims)
             .with_leeway(config.leeway)
-            .with_close_expired_sessions(config.close_expired_sessions);
+            .with_on_expiry(config.on_expiry);
         Ok(Self { config, verifier: Arc::new(verifier), certificate })
     }
 }

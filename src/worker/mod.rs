@@ -143,13 +143,13 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
     for listener in plan.tcp {
-        let listener = Listener::new(listener, Encryption::Plain)?;
+        let listener = Listener::new(listener, Encryption::Plain, plan.config.tcp_proxy.clone())?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
     }
     if plan.config.tls.is_some() {
         let encryption = Encryption::tls(plan.live.certificate())?;
         for listener in plan.tls {
-            let listener = Listener::new(listener, encryption.clone())?;
+            let listener = Listener::new(listener, encryption.clone(), plan.config.tcp_proxy.clone())?;
             tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
         }
     }

@@ -99,6 +99,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "monitor",
             "overload",
             "route",
+            "server",
             "session",
             "wire",
         ],

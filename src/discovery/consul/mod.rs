@@ -14,7 +14,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,8 @@ use self::watcher::Watcher;
 use crate::config::{Config, Consul, HttpTarget, Register};
 use crate::discovery::change::{Apply, SourceChange};
 use crate::discovery::context::DiscoveryContext;
-use crate::discovery::source::{Discovery, DiscoveryStartError};
+use crate::discovery::source::Discovery;
+use crate::discovery::start_error::DiscoveryStartError;
 use crate::http_client::EndpointError;
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
 use crate::resolve::Resolver;
@@ -45,15 +46,14 @@ pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Disco
     let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let leave = CancellationToken::new();
-    let (changes, changed) = mpsc::unbounded_channel();
     let source = ConsulSource { context: context.clone(), contact, publisher: Arc::new(publisher), metrics };
-    let first = Settings { config: Arc::clone(&context.config), client };
+    let (changes, changed) = watch::channel(ConsulSettings { config: Arc::clone(&context.config), client });
     let (stopped, left) = (stop.clone().cancelled_owned(), leave.clone());
     let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 () = stopped => {}
-                () = source.run(first, changed, left) => {}
+                () = source.run(changed, left) => {}
             }
         });
         runtime.shutdown_background();
@@ -68,21 +68,24 @@ pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Disco
 }
 
 /// What a source works by.
-struct Settings {
+#[derive(Clone)]
+struct ConsulSettings {
     config: Arc<Config>,
     client: ConsulClient,
 }
 
-fn change(changes: mpsc::UnboundedSender<Settings>, resolver: Resolver) -> SourceChange {
+fn change(changes: watch::Sender<ConsulSettings>, resolver: Resolver) -> SourceChange {
+    let changes = Arc::new(changes);
     SourceChange::new(move |config| {
         let consul = config
             .consul
             .as_ref()
             .ok_or_else(|| DiscoveryStartError::Agent("discovery.kind: needs a restart".to_owned()))?;
         let client = ConsulClient::new(consul, resolver.clone()).map_err(|error| bad_agent(&error))?;
-        let (settings, changes) = (Settings { config: Arc::clone(config), client }, changes.clone());
+        let settings = ConsulSettings { config: Arc::clone(config), client };
+        let changes = Arc::clone(&changes);
         let apply: Apply = Box::new(move || {
-            let _the_thread_has_ended = changes.send(settings);
+            changes.send_replace(settings);
         });
         Ok(apply)
     })
@@ -98,19 +101,15 @@ struct ConsulSource {
 
 impl ConsulSource {
     /// Never ends by itself.
-    async fn run(
-        self,
-        first: Settings,
-        mut changed: mpsc::UnboundedReceiver<Settings>,
-        leave: CancellationToken,
-    ) {
-        let (register, registrations) = watch::channel(self.registration(&first));
+    async fn run(self, mut changed: watch::Receiver<ConsulSettings>, leave: CancellationToken) {
+        let mut settings = changed.borrow_and_update().clone();
+        let (register, registrations) = watch::channel(self.registration(&settings));
         let mut tasks = JoinSet::new();
         let (metrics, drain) = (Arc::clone(&self.metrics), self.context.drain.clone());
         tasks.spawn(registered(registrations, metrics, leave, drain));
-        let mut settings = first;
         let mut watching = self.watch(&settings);
-        while let Some(next) = changed.recv().await {
+        while changed.changed().await.is_ok() {
+            let next = changed.borrow_and_update().clone();
             let is_watching_otherwise = watched(&settings.config) != watched(&next.config);
             let is_registered_otherwise = entry(&settings.config) != entry(&next.config);
             settings = next;
@@ -126,7 +125,7 @@ impl ConsulSource {
         pending().await
     }
 
-    fn watch(&self, settings: &Settings) -> JoinSet<()> {
+    fn watch(&self, settings: &ConsulSettings) -> JoinSet<()> {
         let mut watching = JoinSet::new();
         let Some(consul) = &settings.config.consul else { return watching };
         for service in &consul.services {
@@ -146,7 +145,7 @@ impl ConsulSource {
         self.contact.keep(|name| name == REGISTRATION || services.contains(name));
     }
 
-    fn registration(&self, settings: &Settings) -> Option<Registration> {
+    fn registration(&self, settings: &ConsulSettings) -> Option<Registration> {
         let consul = settings.config.consul.as_ref()?;
         let register = consul.register.as_ref()?;
         let context = DiscoveryContext { config: Arc::clone(&settings.config), ..self.context.clone() };

@@ -1,6 +1,6 @@
 //! What a reload changes, said for a person: the content of files first, then keys.
 
-use crate::config::{Auth, Config, Instance, KeyChange, TlsIdentity};
+use crate::config::{Config, Instance, KeyChange, TlsIdentity, TokenKey};
 use crate::route::RouteChange;
 
 /// A line for each change. What stands in files is compared by content, whatever the keys that name them say.
@@ -8,9 +8,7 @@ pub(super) fn differences(before: &Config, after: &Config, keys: &[KeyChange]) -
     let mut lines = Vec::new();
     lines.extend(RouteChange::between(&before.route, &after.route).map(|change| format!("route: {change}")));
     lines.extend(certificate_line(before.certificate(), after.certificate()));
-    if before.auth != after.auth {
-        lines.push(format!("auth: another key ({})", algorithm(&after.auth)));
-    }
+    lines.extend(token_keys_line(&before.token_keys, &after.token_keys));
     // What a key names may be replaced without any key.
     let [old, new] = [before, after].map(|config| {
         let agent = config.consul.as_ref().map(|consul| &consul.agent);
@@ -37,18 +35,22 @@ fn certificate_line(before: Option<&TlsIdentity>, after: Option<&TlsIdentity>) -
     Some(format!("certificate: ends {}", end.as_deref().unwrap_or("nobody knows when")))
 }
 
-const fn algorithm(auth: &Auth) -> &'static str {
-    match auth {
-        Auth::Hs256(_) => "HS256",
-        Auth::Rs256(_) => "RS256",
-        Auth::Es256(_) => "ES256",
-        Auth::EdDsa(_) => "EdDSA",
-    }
+/// How many keys came and went; ids are no secrets.
+fn token_keys_line(before: &[TokenKey], after: &[TokenKey]) -> Option<String> {
+    let named = |keys: &[TokenKey], others: &[TokenKey]| -> Vec<String> {
+        let changed = keys.iter().filter(|key| !others.contains(key));
+        changed.map(|key| key.id.clone().unwrap_or_else(|| "one without an id".to_owned())).collect()
+    };
+    let (come, gone) = (named(after, before), named(before, after));
+    let part =
+        |what: &str, keys: Vec<String>| (!keys.is_empty()).then(|| format!("{what} {}", keys.join(", ")));
+    let parts: Vec<_> = [part("new", come), part("gone", gone)].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("auth: keys: {}", parts.join("; ")))
 }
 
 /// Secrets, whose values are not shown, and what is too long to be: they are said where they are compared.
 fn is_said_by_content(key: &str) -> bool {
-    matches!(key, "auth.secret" | "discovery.instances")
+    matches!(key, "auth.secret" | "auth.keys" | "discovery.instances")
 }
 
 fn instances_line(before: &[Instance], after: &[Instance]) -> Option<String> {

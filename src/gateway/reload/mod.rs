@@ -9,18 +9,18 @@ use tracing::{info, warn};
 
 use self::differences::differences;
 use self::process::Prepared;
-use crate::config::{Config, ConfigError, ConfigFile, KeysDigest, LoadedAgain, Written};
-use crate::discovery::DiscoveryStartError;
-use crate::http_client::EndpointError;
+use crate::config::{Config, ConfigFile, KeysDigest, LoadedAgain, Written};
 use crate::limits::RELOAD_TAKEN;
 use crate::live::{Live, LiveSource};
 use crate::monitor::events::event::{Event, Subject};
 use crate::monitor::events::{FILES, PROCESS};
 
 mod differences;
+mod error;
 mod files;
 mod process;
 
+pub use self::error::ReloadError;
 pub(super) use self::files::FilesWatch;
 pub use self::process::LogLevel;
 pub(super) use self::process::{ProcessParts, account_rate};
@@ -32,26 +32,6 @@ pub struct Reloads {
     pub file: ConfigFile,
     /// What it says now: [`Loaded::written`](crate::config::Loaded::written) of the configuration the gateway starts with.
     pub written: Written,
-}
-
-/// Why nothing has changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// This gateway was started without a configuration file, as `gateway dev` is.
-    #[error("this gateway has no configuration file to read again")]
-    NoFile,
-    /// The configuration is refused.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// TLS takes certificate and key no more than a start would.
-    #[error("tls.cert and tls.key cannot be used: {0}")]
-    Tls(#[from] rustls::Error),
-    /// The webhook has an address or roots that are of no use.
-    #[error("events.webhook: {0}")]
-    Webhook(EndpointError),
-    /// The source of instances cannot work by it.
-    #[error(transparent)]
-    Discovery(#[from] DiscoveryStartError),
 }
 
 /// What a reload came to. Displayed it is one line.
@@ -134,7 +114,8 @@ impl Reloader {
 
     fn load_and_apply(&self) -> Result<ReloadReport, ReloadError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Checked { mut report, written, live, prepared } = self.check(&self.file, &running.written)?;
+        let CheckedReload { mut report, written, live, prepared } =
+            self.check(&self.file, &running.written)?;
         // Nothing below can fail.
         self.process.apply_shared(&live.config);
         self.live.change(|_| live);
@@ -180,7 +161,7 @@ impl Reloader {
         Ok(changed)
     }
 
-    fn check(&self, file: &ConfigFile, running: &Written) -> Result<Checked, ReloadError> {
+    fn check(&self, file: &ConfigFile, running: &Written) -> Result<CheckedReload, ReloadError> {
         let LoadedAgain { loaded, mut needs_restart } = file.load_again(running)?;
         let before = self.live.current();
         let mut config = loaded.config;
@@ -189,12 +170,12 @@ impl Reloader {
         let changed = differences(&before.config, &config, &loaded.written.changes_from(running));
         let report = ReloadReport { changed, needs_restart, warnings: loaded.warnings, is_pending: false };
         let prepared = self.process.prepare(&config)?;
-        Ok(Checked { report, written: loaded.written, live: Live::new(config)?, prepared })
+        Ok(CheckedReload { report, written: loaded.written, live: Live::new(config)?, prepared })
     }
 }
 
 /// What may be put into effect, and what that comes to.
-struct Checked {
+struct CheckedReload {
     report: ReloadReport,
     written: Written,
     live: Live,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::ReloadError;
+use super::error::ReloadError;
 use crate::config::Config;
 use crate::discovery::SourceChange;
 use crate::gateway::events::event_targets;

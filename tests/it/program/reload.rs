@@ -14,6 +14,7 @@ fn edit(place: &Place, file: &str, from: &str, to: &str) {
     fs::write(place.0.join(file), text.replace(from, to)).unwrap();
 }
 
+/// Exit code and output; warnings of files that others can read come beside it.
 fn ctl(place: &Place, more: &[&str]) -> (i32, String, String) {
     tokio::task::block_in_place(|| {
         place.run(&[&["ctl", "reload", "--socket", "admin.sock"], more].concat(), "")
@@ -26,13 +27,15 @@ async fn f17_sighup_and_ctl_reload_while_a_client_stays() {
     let mut serve = Serve::start(&place, &config, 2, &[SOCKET]).await;
     let (mut alice, _) = sign_in(Kind::QuicMany, &serve.target(), "alice", &login).await;
 
-    assert_eq!(ctl(&place, &[]), (0, "nothing differs from what runs\n".to_owned(), String::new()));
+    let (code, out, _) = ctl(&place, &[]);
+    assert_eq!((code, &*out), (0, "nothing differs from what runs\n"));
     edit(&place, &config, "[tls]", "[limits]\nmax_pending = 7\n[tls]");
-    let differs = tokio::task::block_in_place(|| {
+    let (code, out, _) = tokio::task::block_in_place(|| {
         place.run(&["check", "--config", &config, "--against-running", "--socket", "admin.sock"], "")
     });
-    assert_eq!(differs, (0, "limits.max_pending: 256 → 7\n".to_owned(), String::new()));
-    assert_eq!(ctl(&place, &[]), (0, "limits.max_pending: 256 → 7\n".to_owned(), String::new()));
+    assert_eq!((code, &*out), (0, "limits.max_pending: 256 → 7\n"));
+    let (code, out, _) = ctl(&place, &[]);
+    assert_eq!((code, &*out), (0, "limits.max_pending: 256 → 7\n"));
     assert!(serve.line("event=\"reloaded\"").await.contains("nothing"));
     assert!(serve.line("event=\"reloaded\"").await.contains("max_pending: 256 → 7"));
 
@@ -46,10 +49,9 @@ async fn f17_sighup_and_ctl_reload_while_a_client_stays() {
     Raw::connect(Kind::Tcp, &serve.target()).await.write(b"\x16\x03 nothing that is known").await;
     let (code, out, _) = ctl(&place, &["--json"]);
     let answer: Value = serde_json::from_str(&out).unwrap();
-    let expected = serde_json::json!({
-        "changed": [], "needs_restart": ["gateway.id"], "warnings": [], "pending": false,
-    });
-    assert_eq!((code, answer), (0, expected));
+    assert_eq!(code, 0);
+    assert_eq!(answer["needs_restart"], serde_json::json!(["gateway.id"]));
+    assert_eq!((&answer["changed"], &answer["pending"]), (&serde_json::json!([]), &false.into()));
 
     let sequence = alice.talk("bob", "still here").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);

@@ -1,5 +1,5 @@
 //! Reloads of every kind under load (row F17): nobody is lost, nothing is missing, and answers come as fast as without.
-//! `just reloads`; how many and for how long can be set by variables, see [`Scale`].
+//! `just reloads`; how many and for how long can be set by variables, see [`StormScale`].
 
 use std::time::Instant;
 
@@ -13,13 +13,13 @@ use super::*;
 use crate::support::soon;
 
 /// How large the proof is.
-struct Scale {
+struct StormScale {
     clients: u64,
     seconds: u64,
     reloads: u64,
 }
 
-impl Scale {
+impl StormScale {
     /// What the issue of this proof asks for, unless RELOAD_CLIENTS, RELOAD_SECONDS or RELOAD_COUNT say otherwise.
     fn read() -> Self {
         let number =
@@ -33,7 +33,7 @@ impl Scale {
 }
 
 /// The files of the gateway, which each reload finds changed.
-struct Files {
+struct StormFiles {
     place: Place,
     port: u16,
     /// Of login01, chat01 and chat02.
@@ -42,7 +42,7 @@ struct Files {
 
 /// What is not as it was at the start.
 #[derive(Default, Clone, Copy)]
-struct Changes {
+struct StormChanges {
     pending: u32,
     level: bool,
     ready_when_full: bool,
@@ -52,7 +52,7 @@ struct Changes {
     second: bool,
 }
 
-impl Files {
+impl StormFiles {
     fn new(services: Vec<String>) -> Self {
         let place = Place::new();
         for directory in ["one", "two"] {
@@ -70,7 +70,7 @@ impl Files {
         files.identity("one");
         files.secret("one");
         files.route(1);
-        files.configure(Changes::default());
+        files.configure(StormChanges::default());
         files
     }
 
@@ -97,8 +97,8 @@ impl Files {
         self.write("route.json", format!(r#"{{"zones":{zones},"whitelist":[{app}]}}"#));
     }
 
-    fn configure(&self, changes: Changes) {
-        let Changes { pending, level, ready_when_full, window, webhook, leeway, second } = changes;
+    fn configure(&self, changes: StormChanges) {
+        let StormChanges { pending, level, ready_when_full, window, webhook, leeway, second } = changes;
         let port = self.port;
         let pending = 256 - pending;
         let level = if level { "warn" } else { "info" };
@@ -126,8 +126,8 @@ impl Files {
         self.write("gateway.toml", text);
     }
 
-    /// Changes something, other things each time; true if it is good.
-    fn change(&self, number: u64, changes: &mut Changes) -> bool {
+    /// StormChanges something, other things each time; true if it is good.
+    fn change(&self, number: u64, changes: &mut StormChanges) -> bool {
         if number % 5 == 4 {
             match number / 5 % 4 {
                 0 => self.write("route.json", "{\"zones\":[]}"),
@@ -159,7 +159,7 @@ impl Files {
         true
     }
 
-    fn bench(&self, tls: SocketAddr, scale: &Scale) -> Child {
+    fn bench(&self, tls: SocketAddr, scale: &StormScale) -> Child {
         let (server, tls) = (format!("127.0.0.1:{}", self.port), tls.port().to_string());
         let [clients, seconds] = [scale.clients, scale.seconds].map(|number| number.to_string());
         let ca = ["--ca", "one/ca.pem", "--secret-file", "one/jwt.secret", "--transport", "all"];
@@ -182,13 +182,13 @@ async fn ask_for_reload(socket: &std::path::Path) -> (u16, Value) {
 
 /// What a run of the bench came to.
 #[derive(Debug)]
-struct Talk {
+struct TalkOutcome {
     output: String,
     /// Milliseconds.
     p99: f64,
 }
 
-impl Talk {
+impl TalkOutcome {
     fn of(output: Output) -> Self {
         let text = String::from_utf8(output.stdout).unwrap();
         let line =
@@ -208,15 +208,15 @@ impl Talk {
 }
 
 /// Awaits the end of a bench.
-async fn finished(bench: Child) -> Talk {
-    Talk::of(tokio::task::spawn_blocking(move || bench.wait_with_output().unwrap()).await.unwrap())
+async fn finished(bench: Child) -> TalkOutcome {
+    TalkOutcome::of(tokio::task::spawn_blocking(move || bench.wait_with_output().unwrap()).await.unwrap())
 }
 
 /// Reloads until all have been asked for, evenly over the time; the longest answer.
-async fn reload_all(files: &Files, scale: &Scale) -> Duration {
+async fn reload_all(files: &StormFiles, scale: &StormScale) -> Duration {
     let socket = files.place.0.join("admin.sock");
     let pause = Duration::from_secs(scale.seconds) / u32::try_from(scale.reloads).unwrap();
-    let (start, mut changes, mut longest) = (Instant::now(), Changes::default(), Duration::ZERO);
+    let (start, mut changes, mut longest) = (Instant::now(), StormChanges::default(), Duration::ZERO);
     for number in 0..scale.reloads {
         let due = start + pause * u32::try_from(number).unwrap();
         tokio::time::sleep_until(due.into()).await;
@@ -250,9 +250,9 @@ fn services() -> (Child, Vec<String>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it judges latency, takes some minutes, and runs alone"]
 async fn f17_under_load_200_reloads_lose_nobody_and_nothing_and_cost_no_time() {
-    let scale = Scale::read();
+    let scale = StormScale::read();
     let (mut logic, addresses) = tokio::task::block_in_place(services);
-    let files = tokio::task::block_in_place(|| Files::new(addresses));
+    let files = tokio::task::block_in_place(|| StormFiles::new(addresses));
     let mut serve = Serve::start(&files.place, "gateway.toml", 1, &[]).await;
     let tls = storms::address(&mut serve, "tls").await;
     // Its log is read, or it would stand still here.

@@ -15,7 +15,7 @@ use crate::support::harness::TestGateway;
 use crate::support::identity::{CERTIFICATES, SECRET};
 
 /// Removed at the end.
-pub(super) struct Home {
+pub(super) struct GatewayHome {
     pub(super) directory: PathBuf,
     /// Instance `chat02` of service `chat` in `zone_b`; the configuration names it once a test says so.
     pub(super) second: FakeLogic,
@@ -23,7 +23,7 @@ pub(super) struct Home {
 
 /// What a test may change of the configuration.
 #[derive(Default)]
-pub(super) struct Keys<'a> {
+pub(super) struct ConfigLines<'a> {
     /// Lines of `[gateway]` behind the id.
     pub(super) gateway: &'a str,
     /// Lines of `[limits]`.
@@ -44,11 +44,12 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-impl Home {
+impl GatewayHome {
     /// A gateway with all transports over one login and one chat instance, and its files.
     pub(super) async fn start() -> (Self, TestGateway) {
         let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
-        Self::with(login, chat, HALVES, |home, harness| home.configure(harness, &Keys::default())).await
+        Self::with(login, chat, HALVES, |home, harness| home.configure(harness, &ConfigLines::default()))
+            .await
     }
 
     /// The same with a route and a configuration of the test's own.
@@ -84,8 +85,8 @@ impl Home {
     }
 
     /// The configuration of a gateway in this directory over these services.
-    pub(super) fn configure(&self, (login, chat): (&FakeLogic, &FakeLogic), keys: &Keys<'_>) {
-        let Keys { gateway, limits, more } = keys;
+    pub(super) fn configure(&self, (login, chat): (&FakeLogic, &FakeLogic), keys: &ConfigLines<'_>) {
+        let ConfigLines { gateway, limits, more } = keys;
         let mut text = format!(
             "[gateway]\nid = \"gate01\"\n{gateway}\n[quic]\nlisten = \"127.0.0.1:0\"\nkey_file = \"quic.keys\"\n\
              [tcp]\nlisten = \"127.0.0.1:0\"\ntls_listen = \"127.0.0.1:0\"\n\
@@ -101,7 +102,7 @@ impl Home {
         self.write("gateway.toml", text + more);
     }
 
-    /// The lines that name [`Home::second`].
+    /// The lines that name [`GatewayHome::second`].
     pub(super) fn second(&self) -> String {
         instance("chat", "chat02", "zone_b", &self.second.address.to_string())
     }
@@ -114,7 +115,7 @@ pub(super) fn instance(service: &str, id: &str, zone: &str, address: &str) -> St
     )
 }
 
-impl Drop for Home {
+impl Drop for GatewayHome {
     fn drop(&mut self) {
         let _left_behind = fs::remove_dir_all(&self.directory);
     }
