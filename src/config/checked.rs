@@ -11,6 +11,7 @@ use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::quic_lb::QuicLb;
 use crate::keys::QuicKeys;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -116,6 +117,8 @@ pub struct Quic {
     pub keys: QuicKeys,
     /// A client may go on at another address (RFC 9000 section 9). Without it, packets from elsewhere are dropped.
     pub migration: bool,
+    /// What connection ids say to a balancer; none: they lead to workers only.
+    pub lb: Option<QuicLb>,
 }
 
 /// TLS listeners on TCP.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::quic_lb_table::QuicLbTable;
 use crate::limits::{DRAIN_HARD_STOP, Limits, TOKEN_LEEWAY};
 
 /// The whole file.
@@ -61,6 +62,8 @@ pub(super) struct QuicTable {
     pub(super) listen: Listen,
     pub(super) key_file: PathBuf,
     pub(super) migration: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lb: Option<QuicLbTable>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -248,7 +251,7 @@ impl<'de> Visitor<'de> for ListenVisitor {
 
 impl Default for QuicTable {
     fn default() -> Self {
-        Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true }
+        Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true, lb: None }
     }
 }
 

@@ -16,6 +16,7 @@ mod events;
 mod files;
 mod identity;
 mod public_keys;
+mod quic_lb;
 
 /// A directory of its own with everything a configuration names, removed at the end.
 struct Home(PathBuf);
