@@ -170,4 +170,33 @@ mod tests {
             assert!(own.validate(&id).is_err(), "nobody can tell whose it is");
         }
     }
+
+    /// Chi-square with 3 degrees of freedom is above 16.27 once in a thousand; nothing here is drawn at random.
+    #[test]
+    fn four_workers_have_equal_shares_and_an_id_takes_four_draws() {
+        const NONCES: usize = 40_000;
+        let test_metrics = TestMetrics::new();
+        for (server, nonce, key) in [(8, 7, KEYS[0]), (3, 4, KEYS[1]), (8, 8, KEYS[1]), (10, 9, KEYS[1])] {
+            let lb = lb(&[1; 15][..server], nonce, key);
+            let mut own = ids(&lb, 77, 2, 4, &test_metrics);
+            let mut share = [0.0; 4];
+            for nonce in own.nonces.by_ref().take(NONCES) {
+                let id = own.codec.encode(&nonce.bytes, nonce.spare);
+                share[usize::from(own.steering.read(&id)) % 4] += 1.0;
+            }
+            let expected = NONCES as f64 / 4.0;
+            let chi_square: f64 = share.iter().map(|count| (count - expected).powi(2) / expected).sum();
+            assert!(chi_square < 16.27, "{chi_square}: {share:?}");
+
+            let (begun, before) = (std::time::Instant::now(), own.nonces.drawn());
+            let ids: Vec<_> = (0..NONCES / 4).map(|_| own.generate_cid()).collect();
+            let (took, draws) = (begun.elapsed() / ids.len() as u32, own.nonces.drawn() - before);
+            let draws = draws as f64 / ids.len() as f64;
+            println!(
+                "{} bytes: shares {share:?}, chi-square {chi_square:.2}, {draws:.2} draws and {took:?} an id",
+                ids[0].len()
+            );
+            assert!((3.8..4.2).contains(&draws), "{draws} draws for an id");
+        }
+    }
 }

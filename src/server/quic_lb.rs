@@ -216,6 +216,12 @@ impl Nonces {
         Self { permutation: FourPass::new(key), start, drawn: 0, len }
     }
 
+    /// How many have been drawn.
+    #[cfg(test)]
+    pub(crate) fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
     /// How many there are.
     fn available(&self) -> u64 {
         u32::try_from(8 * self.len).ok().and_then(|bits| 1u64.checked_shl(bits)).unwrap_or(u64::MAX)

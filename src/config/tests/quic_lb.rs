@@ -44,7 +44,7 @@ fn every_key_can_be_set_in_the_environment_and_is_shown() {
     ];
     let text = minimal("[quic]\nlisten = \"127.0.0.1:0\"\n");
     let loaded = home.parse(&text, &environment).unwrap();
-    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert!(loaded.warnings.iter().all(|warning| !warning.starts_with("quic")), "{:?}", loaded.warnings);
     let shown = loaded.effective.to_string();
     assert!(shown.contains("[quic.lb]") && shown.contains("key_file = \"lb.key\""), "{shown}");
     assert!(!shown.contains(KEY), "{shown}");
@@ -121,10 +121,7 @@ fn a_key_that_others_can_read_is_worth_a_word() {
     fs::write(home.0.join("lb.key"), KEY).unwrap();
     fs::set_permissions(home.0.join("lb.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let loaded = home.parse(&lb("server_id = \"01\"\nkey_file = \"lb.key\""), &[]).unwrap();
-    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
-    assert!(
-        loaded.warnings[0].starts_with("quic.lb.key_file: other users can read"),
-        "{:?}",
-        loaded.warnings
-    );
+    let told =
+        loaded.warnings.iter().find(|warning| warning.starts_with("quic.lb.key_file: other users can read"));
+    assert!(told.is_some_and(|warning| warning.ends_with("lb.key; chmod 600 it")), "{:?}", loaded.warnings);
 }
