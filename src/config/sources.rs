@@ -213,7 +213,10 @@ enum ValueKind {
 fn kind_of(section: &str, key: &str) -> ValueKind {
     match (section, key) {
         ("gateway", "workers") | ("quic.lb", "nonce_length" | "config_id") => ValueKind::Number,
-        ("login", "signout_after_kick")
+        ("quic", "migration")
+        | ("auth", "close_expired_sessions")
+        | ("monitor", "ready_when_full")
+        | ("login", "signout_after_kick")
         | ("route", "bounded_load")
         | ("quic.lb", "encode_length")
         | ("discovery.consul", "last_resort")

@@ -31,7 +31,7 @@ pub(crate) struct LbCodec {
 enum Cipher {
     Plaintext,
     SinglePass(Box<(EncryptingKey, DecryptingKey)>),
-    FourPass(FourPass),
+    FourPass(Box<FourPass>),
 }
 
 /// Server id and nonce, one behind the other.
@@ -45,7 +45,7 @@ impl LbCodec {
                 let decrypting = DecryptingKey::ecb(unbound(key)).expect(AES_HAS_ECB);
                 Cipher::SinglePass(Box::new((encrypting(key), decrypting)))
             }
-            Some(key) => Cipher::FourPass(FourPass::new(key)),
+            Some(key) => Cipher::FourPass(Box::new(FourPass::new(key))),
         };
         Self { lb: lb.clone(), cipher }
     }

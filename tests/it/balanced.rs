@@ -39,6 +39,17 @@ fn single_pass(server: u8) -> QuicLb {
     lb(vec![server; 8], 8, Some(KEY))
 }
 
+/// The same for both gateways.
+fn both(ids: fn(u8) -> QuicLb) -> [QuicLb; 2] {
+    [1, 2].map(ids)
+}
+
+/// The second gateway has the next configuration already, with another key and other lengths.
+fn in_change() -> [QuicLb; 2] {
+    let next = QuicLb { config_id: 4, encode_length: true, ..lb(vec![2; 4], 8, Some(QuicLbKey([0x17; 16]))) };
+    [four_passes(1), next]
+}
+
 /// Gateways with these ids behind a balancer.
 struct Site {
     gateways: Vec<TestGateway>,
@@ -46,18 +57,18 @@ struct Site {
 }
 
 impl Site {
-    async fn start(routing: Routing, workers: usize, ids: fn(u8) -> QuicLb, quic_idle: Duration) -> Self {
+    async fn start(routing: Routing, workers: usize, ids: [QuicLb; 2], quic_idle: Duration) -> Self {
         let mut gateways = Vec::new();
-        for server in [1, 2] {
+        for (index, ids) in ids.iter().enumerate() {
             let gateway = TestGateway::with(|config| {
-                config.id = format!("gate0{server}");
+                config.id = format!("gate0{}", index + 1);
                 config.workers = workers;
                 config.limits.quic_idle = quic_idle;
-                config.quic.as_mut().unwrap().lb = Some(ids(server));
+                config.quic.as_mut().unwrap().lb = Some(ids.clone());
             });
             gateways.push(gateway.await);
         }
-        let servers = [1, 2].map(ids).into_iter().zip(&gateways);
+        let servers = ids.into_iter().zip(&gateways);
         let servers = servers.map(|(ids, gateway)| (gateway.target.quic, ids)).collect();
         Self { balancer: Balancer::start(routing, servers).await, gateways }
     }
@@ -95,7 +106,7 @@ async fn is_served(raw: &mut Raw, text: &str) {
 }
 
 /// Every client changes its port, so that its address leads to the other gateway.
-async fn clients_that_move_keep_their_sessions(clients: usize, workers: usize, ids: fn(u8) -> QuicLb) {
+async fn clients_that_move_keep_their_sessions(clients: usize, workers: usize, ids: [QuicLb; 2]) {
     let site = Site::start(Routing::ServerId, workers, ids, Duration::from_secs(60)).await;
     let mut moved = Vec::new();
     for number in 0..clients {
@@ -130,12 +141,13 @@ async fn clients_that_move_keep_their_sessions(clients: usize, workers: usize, i
 }
 
 #[rstest]
-#[case::in_clear_as_aws(aws)]
-#[case::four_passes(four_passes)]
-#[case::longest(longest)]
-#[case::single_pass(single_pass)]
+#[case::in_clear_as_aws(both(aws))]
+#[case::four_passes(both(four_passes))]
+#[case::longest(both(longest))]
+#[case::single_pass(both(single_pass))]
+#[case::two_configurations(in_change())]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c15_clients_that_change_port_behind_a_balancer_keep_their_sessions(#[case] ids: fn(u8) -> QuicLb) {
+async fn c15_clients_that_change_port_behind_a_balancer_keep_their_sessions(#[case] ids: [QuicLb; 2]) {
     let workers = if cfg!(target_os = "linux") { 2 } else { 1 };
     clients_that_move_keep_their_sessions(30, workers, ids).await;
 }
@@ -145,14 +157,14 @@ async fn c15_clients_that_change_port_behind_a_balancer_keep_their_sessions(#[ca
 #[ignore = "takes its time"]
 async fn c15_five_hundred_clients_that_change_port_behind_a_balancer_keep_their_sessions() {
     let workers = if cfg!(target_os = "linux") { 4 } else { 1 };
-    clients_that_move_keep_their_sessions(500, workers, four_passes).await;
+    clients_that_move_keep_their_sessions(500, workers, both(four_passes)).await;
 }
 
 /// What the balancer is for: by addresses alone a client that moved arrives at a gateway that does not have it. That one
 /// stays silent, so the session is not reset but lost in silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c15_h8_by_addresses_alone_a_client_that_changes_port_is_lost_and_not_reset() {
-    let site = Site::start(Routing::Address, 1, four_passes, Duration::from_secs(3)).await;
+    let site = Site::start(Routing::Address, 1, both(four_passes), Duration::from_secs(3)).await;
     let (mut raw, gateway, _) = site.client(0).await;
     is_served(&mut raw, "from home").await;
     rebind(&raw, 1 - gateway);
@@ -165,10 +177,10 @@ async fn c15_h8_by_addresses_alone_a_client_that_changes_port_is_lost_and_not_re
 }
 
 #[rstest]
-#[case::in_clear_as_aws(aws)]
-#[case::four_passes(four_passes)]
+#[case::in_clear_as_aws(both(aws))]
+#[case::four_passes(both(four_passes))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h8_a_gateway_is_silent_about_the_connections_of_another(#[case] ids: fn(u8) -> QuicLb) {
+async fn h8_a_gateway_is_silent_about_the_connections_of_another(#[case] ids: [QuicLb; 2]) {
     /// Longer than any timer of the gateway that answers a packet.
     const QUIET: Duration = Duration::from_millis(1500);
     let site = Site::start(Routing::ServerId, 1, ids, Duration::from_secs(60)).await;
