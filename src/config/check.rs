@@ -30,6 +30,7 @@ impl Checker<'_> {
         let tls_listen = self.addresses("tcp.tls_listen", &self.file.tcp.tls_listen)?;
         let monitor = self.monitor()?;
         self.check_listeners(&quic_listen, &tcp, &tls_listen, monitor)?;
+        let tcp_proxy = self.proxy_protocol(&[&tcp[..], &tls_listen].concat())?;
         let login_service = self.login_service(dialect)?;
         let route = self.route()?;
         let (instances, consul) = self.discovery(dialect, &login_service, &route)?;
@@ -51,6 +52,7 @@ impl Checker<'_> {
             quic,
             tcp,
             tls,
+            tcp_proxy,
             auth,
             expected_claims,
             leeway,

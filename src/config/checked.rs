@@ -11,6 +11,7 @@ use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::proxy::ProxyProtocol;
 use super::quic_lb::QuicLb;
 use crate::keys::QuicKeys;
 use crate::limits::Limits;
@@ -34,6 +35,8 @@ pub struct Config {
     pub tcp: Vec<SocketAddr>,
     /// TLS listeners on TCP with their identity; none: off.
     pub tls: Option<Tls>,
+    /// How balancers name their clients on these two; none: they do not.
+    pub tcp_proxy: Option<Arc<ProxyProtocol>>,
     /// How tokens are verified.
     pub auth: Auth,
     /// What tokens must say beside their bearer.

@@ -66,11 +66,13 @@ pub(super) struct QuicTable {
     pub(super) lb: Option<QuicLbTable>,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TcpTable {
     pub(super) listen: Listen,
     pub(super) tls_listen: Listen,
+    pub(super) proxy_protocol: String,
+    pub(super) trusted: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -252,6 +254,17 @@ impl<'de> Visitor<'de> for ListenVisitor {
 impl Default for QuicTable {
     fn default() -> Self {
         Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true, lb: None }
+    }
+}
+
+impl Default for TcpTable {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            tls_listen: Listen::default(),
+            proxy_protocol: "off".to_owned(),
+            trusted: Vec::new(),
+        }
     }
 }
 

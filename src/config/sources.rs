@@ -222,7 +222,7 @@ fn kind_of(section: &str, key: &str) -> ValueKind {
         | ("discovery.consul", "last_resort")
         | ("discovery.register", "enabled") => ValueKind::Boolean,
         ("quic" | "tcp", "listen" | "tls_listen") => ValueKind::Addresses,
-        ("discovery", "services") | ("discovery.register", "tags") => ValueKind::Names,
+        ("discovery", "services") | ("discovery.register", "tags") | ("tcp", "trusted") => ValueKind::Names,
         ("discovery", "instances") => ValueKind::Tables,
         ("limits", _) => {
             let defaults = Value::serialize(Limits::default()).ok();

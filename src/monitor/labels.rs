@@ -289,6 +289,10 @@ label_set! {
         Alpn = "alpn",
         /// A TLS or QUIC handshake failed or took too long (B9, C5).
         HandshakeFailed = "handshake_failed",
+        /// A balancer whose PROXY header is broken, missing or late.
+        ProxyHeader = "proxy_header",
+        /// A connection that must come through a balancer, from an address that is none of theirs.
+        ProxyUntrusted = "proxy_untrusted",
         /// The peer was gone before it was accepted (D2).
         AcceptReset = "accept_reset",
         /// Accepting failed for another reason.

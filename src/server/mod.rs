@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod connection;
 mod lb_ids;
 mod path;
+pub(crate) mod proxy_protocol;
 pub(crate) mod quic;
 mod quic_lb;
 mod quic_transport;

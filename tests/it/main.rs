@@ -28,6 +28,7 @@ mod metrics;
 mod overload;
 mod peers;
 mod program;
+mod proxy_protocol;
 mod pushes;
 mod quic_frames;
 mod quic_rows;

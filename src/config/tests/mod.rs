@@ -15,6 +15,7 @@ mod consul;
 mod events;
 mod files;
 mod identity;
+mod proxy;
 mod public_keys;
 mod quic_lb;
 
