@@ -39,9 +39,10 @@ impl Checker<'_> {
         bounds::check(&self.file.limits)
             .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
         let (drain_window, drain_hard_stop) = self.drain()?;
-        let auth = self.auth()?;
+        let token_keys = self.token_keys()?;
         let expected_claims = self.expected_claims()?;
         let leeway = self.leeway()?;
+        let on_expiry = self.on_expiry()?;
         let webhook = self.webhook()?;
         let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
         Ok(Config {
@@ -53,10 +54,10 @@ impl Checker<'_> {
             tcp,
             tls,
             tcp_proxy,
-            auth,
+            token_keys,
             expected_claims,
             leeway,
-            close_expired_sessions: self.file.auth.close_expired_sessions,
+            on_expiry,
             login_service,
             signout_after_kick: self.file.login.signout_after_kick,
             route,

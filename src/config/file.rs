@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::auth_table::AuthTable;
 use super::quic_lb_table::QuicLbTable;
-use crate::limits::{DRAIN_HARD_STOP, Limits, TOKEN_LEEWAY};
+use crate::limits::{DRAIN_HARD_STOP, Limits};
 
 /// The whole file.
 #[derive(Debug, Deserialize, Serialize)]
@@ -72,6 +73,7 @@ pub(super) struct TcpTable {
     pub(super) listen: Listen,
     pub(super) tls_listen: Listen,
     pub(super) proxy_protocol: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted: Vec<String>,
 }
 
@@ -80,25 +82,6 @@ pub(super) struct TcpTable {
 pub(super) struct TlsTable {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct AuthTable {
-    pub(super) algorithm: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) secret: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) secret_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) public_key_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) issuer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) audience: Option<String>,
-    #[serde(with = "humantime_serde")]
-    pub(super) leeway: Duration,
-    pub(super) close_expired_sessions: bool,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -280,27 +263,6 @@ impl Default for TlsTable {
     }
 }
 
-impl Default for AuthTable {
-    fn default() -> Self {
-        Self {
-            algorithm: "HS256".to_owned(),
-            secret: None,
-            secret_file: None,
-            public_key_file: None,
-            issuer: None,
-            audience: None,
-            leeway: TOKEN_LEEWAY,
-            close_expired_sessions: false,
-        }
-    }
-}
-
-impl fmt::Debug for AuthTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthTable").field("algorithm", &self.algorithm).finish_non_exhaustive()
-    }
-}
-
 impl Default for DiscoveryTable {
     fn default() -> Self {
         Self {
@@ -372,7 +334,9 @@ fn x_im() -> String {
     "x_im".to_owned()
 }
 
-/// Settings whose values are shown nowhere.
+/// Settings whose values are shown nowhere. An entry of `auth.keys` that is no table may be the secret alone.
 pub(super) fn is_secret(key: &str) -> bool {
+    let listed = key.strip_prefix("auth.keys");
     matches!(key, "auth.secret" | "discovery.consul.token" | "events.webhook_token")
+        || listed.is_some_and(|rest| !rest.contains('.') || rest.ends_with(".secret"))
 }

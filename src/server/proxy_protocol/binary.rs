@@ -19,14 +19,14 @@ const PROXY: u8 = 0x21;
 
 /// What carries bytes between the balancer and its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Carrier {
+enum ProxiedTransport {
     Unspecified,
     Tcp4,
     Tcp6,
     Unix,
 }
 
-impl Carrier {
+impl ProxiedTransport {
     /// Datagrams cannot have become the stream that this is.
     const fn of(byte: u8) -> Option<Self> {
         Some(match byte {
@@ -60,8 +60,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ProxyPrefix, ProxyHeaderError> {
     let Some(family) = at(1) else { return Ok(ProxyPrefix::Incomplete) };
     // Of the balancer itself, which is to be ignored.
     let carrier = match command {
-        LOCAL => Carrier::Unspecified,
-        _ => Carrier::of(family).ok_or(ProxyHeaderError::Family)?,
+        LOCAL => ProxiedTransport::Unspecified,
+        _ => ProxiedTransport::of(family).ok_or(ProxyHeaderError::Family)?,
     };
     let (Some(high), Some(low)) = (at(2), at(3)) else { return Ok(ProxyPrefix::Incomplete) };
     let len = FIXED + usize::from(u16::from_be_bytes([high, low]));
@@ -70,21 +70,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ProxyPrefix, ProxyHeaderError> {
     }
     let Some(header) = bytes.get(..len) else { return Ok(ProxyPrefix::Incomplete) };
     let client = client(carrier, &header[FIXED..]);
-    if carrier != Carrier::Unspecified {
+    if carrier != ProxiedTransport::Unspecified {
         check_fields(header, FIXED + carrier.addresses())?;
     }
     Ok(ProxyPrefix::Complete(ProxyHeader { len, client }))
 }
 
 /// The sender's address, behind which stand the receiver's and both ports.
-fn client(carrier: Carrier, addresses: &[u8]) -> Option<SocketAddr> {
+fn client(carrier: ProxiedTransport, addresses: &[u8]) -> Option<SocketAddr> {
     let port = |at: usize| addresses[at..].first_chunk().map(|port| u16::from_be_bytes(*port));
     match carrier {
-        Carrier::Unspecified | Carrier::Unix => None,
-        Carrier::Tcp4 => {
+        ProxiedTransport::Unspecified | ProxiedTransport::Unix => None,
+        ProxiedTransport::Tcp4 => {
             addresses.first_chunk::<4>().zip(port(8)).map(|(ip, port)| (Ipv4Addr::from(*ip), port).into())
         }
-        Carrier::Tcp6 => {
+        ProxiedTransport::Tcp6 => {
             addresses.first_chunk::<16>().zip(port(32)).map(|(ip, port)| (Ipv6Addr::from(*ip), port).into())
         }
     }
