@@ -219,7 +219,6 @@ fn kind_of(section: &str, key: &str) -> ValueKind {
     match (section, key) {
         ("gateway", "workers") | ("quic.lb", "nonce_length" | "config_id") => ValueKind::Number,
         ("quic", "migration")
-        | ("auth", "close_expired_sessions")
         | ("monitor", "ready_when_full")
         | ("login", "signout_after_kick")
         | ("route", "bounded_load")

@@ -223,7 +223,6 @@ fn the_environment_overrides_the_file() {
         ("GATEWAY__LOGIN__SIGNOUT_AFTER_KICK", "true"),
         ("GATEWAY__QUIC__MIGRATION", "false"),
         ("GATEWAY__MONITOR__READY_WHEN_FULL", "true"),
-        ("GATEWAY__AUTH__CLOSE_EXPIRED_SESSIONS", "true"),
         ("GATEWAY__LIMITS__MAX_FRAME", "131072"),
         ("GATEWAY__LIMITS__READ_IDLE", "1h"),
         ("GATEWAY__AUTH__SECRET_FILE", "certs/dev/jwt.secret"),
@@ -238,7 +237,7 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.tcp, ["[::1]:0".parse().unwrap()]);
     assert_eq!(config.quic.as_ref().unwrap().listen.len(), 2);
     assert_eq!(config.monitor, None);
-    assert!(config.signout_after_kick && config.ready_when_full && config.close_expired_sessions);
+    assert!(config.signout_after_kick && config.ready_when_full);
     assert!(!config.quic.as_ref().unwrap().migration);
     assert_eq!(config.limits.max_frame, 131_072);
     assert_eq!(config.limits.read_idle, Duration::from_secs(3600));
