@@ -128,7 +128,7 @@ struct TokenClaims {
 
 impl Verifier {
     /// Prepares the key. What is not expected is not looked at. The leeway is
-    /// [`TOKEN_LEEWAY`](crate::limits::TOKEN_LEEWAY).
+    /// [`TOKEN_LEEWAY`].
     pub fn new(auth: &Auth, expected: &ExpectedClaims) -> Self {
         let (key, algorithm, name) = match auth {
             Auth::Hs256(secret) => (DecodingKey::from_secret(&secret.0), Algorithm::HS256, "HS256"),

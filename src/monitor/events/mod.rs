@@ -1,11 +1,11 @@
 //! What the administrator is told: an instance lost, a zone empty, a certificate near its end.
 //!
-//! An [`event`] is a condition that begins (*raised*) and ends (*cleared*). Whoever payloads says so through [`Events`],
+//! An [`event`] is a condition that begins (*raised*) and ends (*cleared*). Whoever notices one says so through [`Events`],
 //! which counts, writes one log line and hands a payload to the [`sender`], the thread that posts it to the webhook. No
 //! call here waits for anything: a webhook that hangs costs memory for 1,000 payloads and nothing else.
 //!
 //! A condition that comes and goes does not flood anybody: of each, one raising is told in
-//! [`QUIET`](conditions::QUIET), with the number of those that were not. The counter counts them all, and how things
+//! `conditions::QUIET`, with the number of those that were not. The counter counts them all, and how things
 //! stand at the end is always told.
 
 mod conditions;
