@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 
+use crate::limits::Limits;
 use crate::session::channel::Ticket;
 use crate::session::pending::{InstanceKey, RequestStage};
 use crate::session::signout::SignOut;
@@ -36,6 +37,13 @@ struct Item {
 pub(crate) struct QueueBounds {
     pub(crate) packets: usize,
     pub(crate) bytes: usize,
+}
+
+impl QueueBounds {
+    /// Those of an operator's limits.
+    pub(crate) const fn of(limits: &Limits) -> Self {
+        Self { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes }
+    }
 }
 
 /// The queue of one link.

@@ -6,7 +6,7 @@ use super::fixtures::{GATE, TestDispatch, harness, harness_with};
 use super::*;
 use crate::dispatch::connection::LinkConnection;
 use crate::dispatch::health::Loss;
-use crate::dispatch::link_end::LinkEnd;
+use crate::dispatch::link::LinkEnd;
 use crate::limits::LOST_PER_TURN;
 use crate::session::channels::ChannelGuard;
 use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
@@ -850,7 +850,7 @@ fn e11_what_is_queued_for_an_instance_that_leaves_moves_and_what_it_got_is_still
     assert_eq!(answers(&guard.channel.outgoing, StreamId::LOGIN), [(1, 0), (2, 0)]);
     assert!(c1.has_left(now), "it owes nothing more");
     harness.dispatch.remove(&c1);
-    assert_eq!(harness.dispatch.links().len(), 2);
+    assert_eq!(harness.dispatch.services.links.all().len(), 2);
     assert_eq!(harness.test_metrics.rejects(Reject::NoInstance), 0);
 }
 

@@ -9,7 +9,7 @@
 //! that all have left is empty however they left: its accounts have no home until somebody serves them there, or the
 //! route gives them another. What is no zone of the route has no accounts.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ use crate::monitor::metrics::WorkerMetrics;
 pub(super) struct Zones {
     /// Those of the route: accounts belong to them.
     routed: BTreeSet<String>,
-    metrics: OnceCell<Arc<WorkerMetrics>>,
+    /// Where events go.
+    metrics: Arc<WorkerMetrics>,
     by_service: RefCell<BTreeMap<String, BTreeMap<String, ZoneState>>>,
 }
 
@@ -47,14 +48,9 @@ struct ZoneState {
 }
 
 impl Zones {
-    /// The route's zones are these.
-    pub(super) fn new(routed: BTreeSet<String>) -> Self {
-        Self { routed, metrics: OnceCell::new(), by_service: RefCell::default() }
-    }
-
-    /// Where events go; only the first call counts.
-    pub(super) fn report_to(&self, metrics: &Arc<WorkerMetrics>) {
-        let _set = self.metrics.set(Arc::clone(metrics));
+    /// The route's zones are these; what becomes of them is told to `metrics`.
+    pub(super) fn new(routed: BTreeSet<String>, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { routed, metrics, by_service: RefCell::default() }
     }
 
     /// The instances of a service that have not left are named for these zones, and those that may be chosen are in
@@ -65,7 +61,6 @@ impl Zones {
         named: impl Iterator<Item = (&'a str, LinkPresence)>,
         served: &BTreeSet<&str>,
     ) {
-        let Some(metrics) = self.metrics.get() else { return };
         let mut best: BTreeMap<&str, LinkPresence> = BTreeMap::new();
         for (zone, presence) in named {
             best.entry(zone).and_modify(|best| *best = presence.min(*best)).or_insert(presence);
@@ -80,15 +75,15 @@ impl Zones {
             let is_served = served.contains(name.as_str());
             if is_served && !zone.is_served {
                 zone.is_left = false;
-                metrics.clear(&Subject::zone_fallback(service, name));
+                self.metrics.clear(&Subject::zone_fallback(service, name));
             }
             zone.is_served = is_served;
             match best.get(name.as_str()) {
                 Some(LinkPresence::Linked) if zone.empty.take().is_some() => {
-                    metrics.clear(&Subject::zone_empty(service, name));
+                    self.metrics.clear(&Subject::zone_empty(service, name));
                 }
                 Some(LinkPresence::Linked | LinkPresence::Awaited) if zone.empty.is_none() => {}
-                _ => zone.tell_empty(service, name, is_any_left, metrics),
+                _ => zone.tell_empty(service, name, is_any_left, &self.metrics),
             }
         }
     }
@@ -100,10 +95,8 @@ impl Zones {
         if std::mem::replace(&mut known.is_left, true) {
             return;
         }
-        if let Some(metrics) = self.metrics.get() {
-            let detail = "gateway_zone_fallback_total counts its requests that go elsewhere";
-            metrics.raise(Event::zone_fallback(service, zone, detail));
-        }
+        let detail = "gateway_zone_fallback_total counts its requests that go elsewhere";
+        self.metrics.raise(Event::zone_fallback(service, zone, detail));
     }
 }
 
@@ -137,8 +130,7 @@ mod tests {
 
     fn zones() -> (Metrics, Zones) {
         let metrics = Metrics::new("gate01", 1, Vec::new());
-        let zones = Zones::new(["a", "b"].map(str::to_owned).into());
-        zones.report_to(&metrics.worker(0));
+        let zones = Zones::new(["a", "b"].map(str::to_owned).into(), metrics.worker(0));
         (metrics, zones)
     }
 
