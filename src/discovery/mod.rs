@@ -2,15 +2,11 @@
 //! date; each worker follows the feed and nobody knows which source it is.
 
 pub(crate) mod consul;
-mod context;
-mod feed;
 mod source;
 mod static_list;
 
-pub(crate) use self::context::{BoundPorts, DiscoveryContext};
-pub use self::feed::{Feed, Snapshot};
-pub(crate) use self::source::Discovery;
-pub use self::source::DiscoveryStartError;
+pub(crate) use self::source::{BoundPorts, Discovery, DiscoveryContext};
+pub use self::source::{DiscoveryStartError, Feed, Snapshot};
 
 impl Discovery {
     /// Starts the configured source.

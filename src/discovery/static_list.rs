@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::context::DiscoveryContext;
-use super::feed::Snapshot;
-use super::source::Discovery;
+use super::source::{Discovery, DiscoveryContext, Snapshot};
 
 /// A feed of the listed instances for ever.
 pub(super) fn start(context: &DiscoveryContext) -> Discovery {
@@ -22,7 +19,6 @@ pub(super) fn start(context: &DiscoveryContext) -> Discovery {
         feed: watch::channel(Arc::new(Snapshot { instances })).1,
         // Nobody was told of this gateway.
         leave: context.drain.clone(),
-        stop: CancellationToken::new(),
-        thread: None,
+        _thread: None,
     }
 }

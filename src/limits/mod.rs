@@ -4,6 +4,8 @@
 //! constants below the struct are bounds that no operator needs to move.
 
 mod ending;
+mod inputs;
+mod monitor;
 mod overload;
 mod quic;
 mod strangers;
@@ -13,6 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::ending::*;
+pub use self::inputs::*;
+pub use self::monitor::*;
 pub use self::overload::*;
 pub use self::quic::*;
 pub use self::strangers::*;
@@ -20,10 +24,6 @@ use crate::wire::header::HeaderLimits;
 
 pub use gateway_net::limits::*;
 pub use gateway_wire::frame::MAX_FRAME_HARD;
-
-pub use self::inputs::{HTTP_CONNECT, MAX_TOKEN_LEEWAY, TOKEN_LEEWAY};
-
-mod inputs;
 
 /// The limits an operator can set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use prometheus::{Registry, TextEncoder};
 
 use super::cells::Cells;
+pub use super::cells::{DiscoveryMetrics, LinkMetrics};
 use super::collector::GatewayCollector;
-pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 pub use super::labels::{
     AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PathChange, PushDrop,
     Reject, Signout, Transport,
 };
-pub use super::link::LinkMetrics;
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 

@@ -24,10 +24,10 @@ use self::publisher::Publisher;
 use self::registration::Registration;
 use self::watcher::Watcher;
 use crate::config::Consul;
-use crate::discovery::context::DiscoveryContext;
-use crate::discovery::source::{Discovery, DiscoveryStartError};
+use crate::discovery::source::{Discovery, DiscoveryContext, DiscoveryStartError};
 use crate::http_client::EndpointError;
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
+use crate::owned_thread::OwnedThread;
 
 /// Before a task that panicked is begun again.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
@@ -39,7 +39,6 @@ pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Disco
     let contact = Arc::new(Contact::new(Arc::clone(&metrics), context.metrics.events().clone()));
     let (publisher, feed) = Publisher::new(Arc::clone(&metrics));
     let publisher = Arc::new(publisher);
-    let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 
     let mut watching = JoinSet::new();
@@ -56,13 +55,12 @@ pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Disco
         let registered = registered(registration, metrics, leave.clone(), context.drain.clone());
         watching.spawn_on(registered, runtime.handle());
     }
-    let stopped = stop.clone().cancelled_owned();
-    let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
-        runtime.block_on(stopped);
+    let thread = OwnedThread::start("discovery", move |stopped| {
+        let _owner_is_gone = runtime.block_on(stopped);
         drop(watching);
         runtime.shutdown_background();
     })?;
-    Ok(Discovery { feed, leave, stop, thread: Some(thread) })
+    Ok(Discovery { feed, leave, _thread: Some(thread) })
 }
 
 fn bad_agent(error: &EndpointError) -> DiscoveryStartError {

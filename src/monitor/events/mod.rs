@@ -16,7 +16,7 @@ pub mod sender;
 mod watch;
 pub mod webhook;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,7 @@ use self::conditions::{Conditions, Told};
 use self::event::{Event, Subject};
 use self::outbox::Outbox;
 use self::payload::EventPayload;
+use super::counters::Counters;
 use super::labels::{Delivery, EventKind};
 
 /// Who payloads, where it is not one of the workers or watchers that are numbered from 0.
@@ -41,7 +42,7 @@ struct Shared {
     gateway: String,
     /// Tells this life of the gateway from others, in ids.
     started: String,
-    raised: [AtomicU64; EventKind::COUNT],
+    raised: Counters<{ EventKind::COUNT }>,
     state: Mutex<State>,
     outbox: Outbox,
     /// Whether there is a webhook. Without one nothing is kept.
@@ -63,9 +64,9 @@ impl Events {
         Self(Arc::new(Shared {
             gateway: gateway.to_owned(),
             started: format!("{:x}", since.as_micros()),
-            raised: [const { AtomicU64::new(0) }; EventKind::COUNT],
+            raised: Counters::default(),
             state: Mutex::default(),
-            outbox: Outbox::new(),
+            outbox: Outbox::default(),
             keeps: AtomicBool::new(false),
         }))
     }
@@ -92,7 +93,7 @@ impl Events {
         let kind = event.subject.kind();
         let change = state.conditions.raise(source, event, now);
         if change.began {
-            self.0.raised[kind.index()].fetch_add(1, Ordering::Relaxed);
+            self.0.raised.add(kind.index(), 1);
         }
         let payloads = change.told.map(|told| self.note(&mut state, told, wall));
         drop(state);
@@ -153,7 +154,7 @@ impl Events {
 
     /// How often a condition of this kind began.
     pub(super) fn raised(&self, kind: EventKind) -> u64 {
-        self.0.raised[kind.index()].load(Ordering::Relaxed)
+        self.0.raised.get(kind.index())
     }
 
     /// Conditions that hold now, in the order of [`EventKind::ALL`].

@@ -4,19 +4,17 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Events;
 use super::watch::Watch;
 use super::webhook::WebhookClient;
 use crate::monitor::readiness::Readiness;
-
-/// Between two looks at what has no moment of its own: how late such an event may be.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::owned_thread::OwnedThread;
 
 /// What there is to look after.
 #[derive(Debug)]
@@ -39,12 +37,9 @@ pub struct Duties {
 pub struct SenderStartError(#[from] io::Error);
 
 /// Owns the thread. Dropping it ends the thread at once and waits for it.
+/// It is told how long what is left may still be posted.
 #[derive(Debug)]
-pub struct WebhookSender {
-    /// How long what is left may still be posted.
-    stop: Option<oneshot::Sender<Duration>>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct WebhookSender(OwnedThread<Duration>);
 
 impl WebhookSender {
     /// Begins. Events that were raised before are not posted.
@@ -56,65 +51,34 @@ impl WebhookSender {
             duties.events.keep();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("events".to_owned()).spawn(move || {
+        let thread = OwnedThread::start("events", move |stopped| {
             runtime.block_on(run(duties, stopped));
             runtime.shutdown_background();
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self(thread))
     }
 
     /// Posts what is left for at most `patience`, then ends. Blocks for so long.
-    pub fn finish(mut self, patience: Duration) {
-        if let Some(stop) = self.stop.take() {
-            let _a_thread_that_panicked_needs_no_word = stop.send(patience);
-        }
-    }
-}
-
-impl Drop for WebhookSender {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook; there is nothing left to end.
-            let _ = thread.join();
-        }
+    pub fn finish(self, patience: Duration) {
+        self.0.finish(patience);
     }
 }
 
 async fn run(duties: Duties, stopped: oneshot::Receiver<Duration>) {
     let Duties { events, readiness, login_service, certificate_ends, webhook } = duties;
-    let hurry = Notify::new();
-    let outbox = events.outbox();
+    let ending = CancellationToken::new();
     let mut delivering = pin!(async {
         match &webhook {
-            Some(webhook) => webhook.deliver(outbox, &hurry).await,
-            None => std::future::pending().await,
+            Some(webhook) => webhook.deliver(events.outbox(), &ending).await,
+            None => ending.cancelled().await,
         }
     });
-    let watching = async {
-        let mut watch = Watch::new(login_service, certificate_ends);
-        let mut ticks = interval(LOOK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            watch.look(&readiness, &events, Instant::now(), SystemTime::now());
-        }
-    };
+    let watching = Watch::new(login_service, certificate_ends).run(&readiness, &events);
     let patience = tokio::select! {
         () = &mut delivering => return,
         () = watching => return,
         patience = stopped => patience.unwrap_or_default(),
     };
-    if webhook.is_none() || patience.is_zero() {
-        return;
-    }
-    hurry.notify_one();
-    let _what_is_left_was_told_in_the_log = timeout(patience, async {
-        tokio::select! {
-            () = delivering => {}
-            () = outbox.empty() => {}
-        }
-    })
-    .await;
+    ending.cancel();
+    let _what_is_left_was_told_in_the_log = timeout(patience, delivering).await;
 }
