@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 /// See the module. `Word` is what it may be told at its end.
 #[derive(Debug)]
-pub struct OwnedThread<Word = ()> {
+pub(crate) struct OwnedThread<Word = ()> {
     stop: Option<oneshot::Sender<Word>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -18,7 +18,7 @@ impl<Word: Send + 'static> OwnedThread<Word> {
     ///
     /// # Errors
     /// The machine gave no thread.
-    pub fn start(
+    pub(crate) fn start(
         name: &str,
         work: impl FnOnce(oneshot::Receiver<Word>) + Send + 'static,
     ) -> io::Result<Self> {
@@ -28,7 +28,7 @@ impl<Word: Send + 'static> OwnedThread<Word> {
     }
 
     /// Has it end with this word. Blocks until it has.
-    pub fn finish(mut self, word: Word) {
+    pub(crate) fn finish(mut self, word: Word) {
         if let Some(stop) = self.stop.take() {
             let _a_thread_that_has_panicked_needs_no_word = stop.send(word);
         }
