@@ -13,6 +13,7 @@ mod family;
 pub mod http;
 pub mod labels;
 pub mod log_lines;
+mod login_labels;
 mod loop_lag;
 pub mod metrics;
 pub mod readiness;

@@ -98,6 +98,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "monitor",
             "overload",
             "route",
+            "server",
             "session",
             "wire",
         ],
