@@ -11,7 +11,7 @@ use crate::config::Instance;
 use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::health::Loss;
 use crate::dispatch::link::Link;
-use crate::dispatch::links::Links;
+use crate::dispatch::links::LinkRegistry;
 use crate::dispatch::queue::QueueBounds;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
@@ -57,7 +57,7 @@ pub(crate) fn harness_with(
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).unwrap();
     let names = instances.iter().map(|(service, ..)| (*service).to_owned()).chain(["login".to_owned()]);
-    let links = Links::new(QueueBounds::of(&limits), test_metrics.metrics.clone());
+    let links = LinkRegistry::new(QueueBounds::of(&limits), test_metrics.metrics.clone());
     let services = Services::new(RouteSelector::new(&route), names, is_bounded, links, &metrics);
     let settings = Settings {
         worker: 0,

@@ -15,7 +15,7 @@ use crate::session::pending::InstanceKey;
 
 /// See the module. Keys are never used again.
 #[derive(Debug)]
-pub(crate) struct Links {
+pub(crate) struct LinkRegistry {
     /// In the order of their keys, which only grow.
     links: RefCell<Vec<Rc<Link>>>,
     next_key: Cell<usize>,
@@ -24,7 +24,7 @@ pub(crate) struct Links {
     cells: Metrics,
 }
 
-impl Links {
+impl LinkRegistry {
     /// None yet. Each link will get cells of `cells`, which go when it goes.
     pub(crate) fn new(bounds: QueueBounds, cells: Metrics) -> Self {
         Self { links: RefCell::default(), next_key: Cell::new(0), bounds, cells }

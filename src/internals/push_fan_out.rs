@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::config::Instance;
 use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::link::Link;
-use crate::dispatch::links::Links;
+use crate::dispatch::links::LinkRegistry;
 use crate::dispatch::queue::QueueBounds;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
@@ -90,7 +90,7 @@ fn dispatch(metrics: &Metrics) -> Rc<Dispatch> {
     let bounds = SignOutBounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
     let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&worker));
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).expect("it is a route");
-    let links = Links::new(QueueBounds::of(&limits), metrics.clone());
+    let links = LinkRegistry::new(QueueBounds::of(&limits), metrics.clone());
     Dispatch::new(DispatchParts {
         settings: Settings {
             worker: 0,

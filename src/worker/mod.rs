@@ -18,7 +18,7 @@ use crate::auth::Verifier;
 use crate::config::Config;
 use crate::discovery::Feed;
 use crate::dispatch::dialer::TcpDialer;
-use crate::dispatch::links::Links;
+use crate::dispatch::links::LinkRegistry;
 use crate::dispatch::queue::QueueBounds;
 use crate::dispatch::reconciler::Reconciler;
 use crate::dispatch::selector::RouteSelector;
@@ -235,7 +235,7 @@ fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
     let signouts = SignOuts::new(bounds, Arc::clone(&plan.by_identity), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let selector = RouteSelector::new(&config.route);
-    let links = Links::new(QueueBounds::of(limits), plan.metrics.clone());
+    let links = LinkRegistry::new(QueueBounds::of(limits), plan.metrics.clone());
     let services = Services::new(selector, config.services(), config.bounded_load, links, &metrics);
     let settings = Settings {
         worker: plan.identity.index,

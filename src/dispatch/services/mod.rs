@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::dispatch::health::Standing;
 use crate::dispatch::link::Link;
-use crate::dispatch::links::Links;
+use crate::dispatch::links::LinkRegistry;
 use crate::dispatch::selector::{Candidates, Choice, RouteKey, RouteSelector, ZoneIndex};
 use crate::dispatch::zones::Zones;
 use crate::monitor::metrics::WorkerMetrics;
@@ -66,7 +66,7 @@ pub(crate) enum NoChoice {
 #[derive(Debug)]
 pub(crate) struct Services {
     /// Of all services, whether or not they may be chosen.
-    pub(crate) links: Links,
+    pub(crate) links: LinkRegistry,
     selector: RouteSelector,
     by_name: BTreeMap<String, ServiceInstances>,
     /// Channels keep their instances, and new ones avoid those that are overloaded.
@@ -81,7 +81,7 @@ impl Services {
         selector: RouteSelector,
         names: impl IntoIterator<Item = String>,
         is_bounded: bool,
-        links: Links,
+        links: LinkRegistry,
         metrics: &Arc<WorkerMetrics>,
     ) -> Self {
         let empty = |number| {

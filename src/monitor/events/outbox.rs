@@ -78,14 +78,14 @@ impl Outbox {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::time::SystemTime;
 
     use super::*;
     use crate::monitor::events::conditions::{ConditionState, Told};
     use crate::monitor::events::event::{Severity, Subject};
 
-    pub(in crate::monitor::events) fn payload(number: u64) -> Arc<EventPayload> {
+    fn payload(number: u64) -> Arc<EventPayload> {
         let (subject, state, severity) = (Subject::drain(), ConditionState::Raised, Severity::Info);
         let told = Told { subject, state, severity, detail: "d".into(), suppressed: 0 };
         Arc::new(EventPayload::new("g", "0", number, told, SystemTime::UNIX_EPOCH))

@@ -92,13 +92,16 @@ impl WebhookClient {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::sync::Arc;
+    use std::time::SystemTime;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::monitor::events::outbox::tests::payload;
+    use crate::monitor::events::conditions::{ConditionState, Told};
+    use crate::monitor::events::event::{Severity, Subject};
     use crate::monitor::labels::Delivery;
     use crate::resolve::Resolver;
 
@@ -115,7 +118,11 @@ mod tests {
             () = &mut delivering => panic!("it has not been told to end"),
             () = yield_now() => {}
         }
-        (0..2).for_each(|number| outbox.push(payload(number)));
+        for number in 0..2 {
+            let (subject, state, severity) = (Subject::drain(), ConditionState::Raised, Severity::Info);
+            let told = Told { subject, state, severity, detail: "d".into(), suppressed: 0 };
+            outbox.push(Arc::new(EventPayload::new("g", "0", number, told, SystemTime::UNIX_EPOCH)));
+        }
         ending.cancel();
         let answering = async {
             for _ in 0..2 {

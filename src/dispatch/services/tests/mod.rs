@@ -46,7 +46,7 @@ fn chat_instance(id: &str, zone: &str) -> Instance {
 /// The queue of each link takes one packet.
 fn services(metrics: &Metrics, route: &str, names: &[&str], is_bounded: bool) -> Services {
     let selector = RouteSelector::new(&Route::from_json(route).unwrap());
-    let links = Links::new(QueueBounds { packets: 1, bytes: 1 }, metrics.clone());
+    let links = LinkRegistry::new(QueueBounds { packets: 1, bytes: 1 }, metrics.clone());
     let names = names.iter().map(|name| (*name).to_owned());
     Services::new(selector, names, is_bounded, links, &metrics.worker(0))
 }
