@@ -50,4 +50,8 @@ fuzz:
 
 # A minute of a flood, and storms, with how long answers take beside them; on an idle machine
 flood:
-    cargo test --locked --test it -- c17_ c24_ d2_ --ignored --nocapture --test-threads 1
+    cargo test --release --locked --test it -- c17_ c24_ d2_ --ignored --nocapture --test-threads 1
+
+# Other QUIC stacks while their addresses change: installs them, and wants an idle machine
+stacks:
+    cargo test --release --locked --test stacks -- --ignored --nocapture

@@ -29,6 +29,7 @@ mod logic;
 mod memory_group;
 mod pressure;
 mod readme;
+mod resets;
 mod restart;
 mod signals;
 mod slow_link;

@@ -17,7 +17,7 @@ use crate::support::soon;
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where it listens for something.
-async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
+pub(super) async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
     let what = format!("what=\"{what}\"");
     let early = serve.early.lines().find(|line| line.contains(&what)).map(str::to_owned);
     let line = match early {
@@ -42,7 +42,7 @@ async fn connections(monitor: SocketAddr) -> f64 {
     sum(monitor, "gateway_connections{").await
 }
 
-async fn connections_are(monitor: SocketAddr, count: f64) {
+pub(super) async fn connections_are(monitor: SocketAddr, count: f64) {
     soon("the connections to end", async {
         while connections(monitor).await != count {
             tokio::time::sleep(ASK_AGAIN).await;
@@ -51,8 +51,18 @@ async fn connections_are(monitor: SocketAddr, count: f64) {
     .await;
 }
 
-fn open_files(serve: &Serve) -> usize {
+pub(super) fn open_files(serve: &Serve) -> usize {
     fs::read_dir(format!("/proc/{}/fd", serve.child.id())).unwrap().count()
+}
+
+/// Waits until it has no more files open than this.
+pub(super) async fn files_are(serve: &Serve, count: usize) {
+    soon("the files to be closed", async {
+        while open_files(serve) > count {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    })
+    .await;
 }
 
 /// The end of a connection by a reset.
@@ -157,13 +167,8 @@ async fn connect_storm() -> Duration {
     }
     // Both have gone with what asked for them.
     connections_are(monitor, 0.0).await;
-    soon("the files to be closed", async {
-        // One of the two was a socket, and one question to the monitor may have been closing when they were counted first.
-        while open_files(&serve) > files - 1 {
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-    })
-    .await;
+    // One of the two was a socket, and one question to the monitor may have been closing when they were counted first.
+    files_are(&serve, files - 1).await;
     let signins = login.packets("login.signin");
     for signin in &signins {
         login.signout(&signin.header.channel_id).await;
