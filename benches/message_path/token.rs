@@ -1,8 +1,8 @@
 //! A sign-in's token: the signature, and the claims behind it.
 
 use divan::{Bencher, black_box};
-use gateway::auth::{TokenError, Verifier, mint_until};
-use gateway::config::{Auth, ExpectedClaims, Secret};
+use gateway::auth::{KeySet, TokenError, Verifier, mint_until};
+use gateway::config::{ExpectedClaims, Secret, VerifyingKey};
 use gateway::limits::Limits;
 
 const SECRET: &[u8] = b"a secret of the benches, 32 byte";
@@ -11,7 +11,8 @@ const SECRET: &[u8] = b"a secret of the benches, 32 byte";
 const NOW: u64 = 1_700_000_000;
 
 fn verifier() -> Verifier {
-    Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default())
+    let keys = KeySet::new(&[VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()]);
+    Verifier::new(keys, &ExpectedClaims::default())
 }
 
 fn bench(bencher: Bencher<'_, '_>, token: &str, expected: Option<TokenError>) {

@@ -1,23 +1,29 @@
-//! A token becomes [`Claims`], or is refused: JSON Web Tokens under exactly one algorithm (rows B10–B17).
+//! A token becomes [`Claims`], or is refused: JSON Web Tokens under the algorithm of the key they were signed with, and no
+//! other (rows B10–B17).
 //!
 //! Pure: the time is passed in. The JWT crate checks the signature only; what the header may say, which claims
 //! there are and when a token runs out is decided here, because the crate reads the wall clock and turns any header
 //! it does not know into one kind of error.
 
+mod key_set;
 mod signing_key;
+mod token_error;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use self::signing_key::{SigningKey, SigningKeyError};
+use self::key_set::TokenHeader;
 
-use crate::config::{Auth, ExpectedClaims};
+pub use self::key_set::KeySet;
+pub use self::signing_key::{SigningKey, SigningKeyError};
+pub use self::token_error::TokenError;
+
+use crate::config::{ExpectedClaims, OnExpiry};
 use crate::limits::TOKEN_LEEWAY;
 
 /// Largest `exp` or `nbf`: up to here every whole second is exact in a float (row B12).
@@ -36,80 +42,14 @@ pub struct Claims {
     pub exp: u64,
 }
 
-/// Why a token is refused: the client's fault, answered 105. No variant holds any part of the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// Longer than allowed; nothing of it was decoded.
-    #[error("the token is too long")]
-    Size,
-    /// Not three parts of base64, or a header that is no JSON object.
-    #[error("the token is no JSON Web Token")]
-    Format,
-    /// Another algorithm than the configured one, none at all, or a critical extension.
-    #[error("the token's algorithm is not the one configured")]
-    Algorithm,
-    /// Signed with another secret or key, or changed since.
-    #[error("the token's signature does not match")]
-    Signature,
-    /// A claim is missing, of the wrong type, too long, has control characters, or is not what the configuration
-    /// expects.
-    #[error("the token's claims are missing, malformed or not for this gateway")]
-    Claims,
-    /// `exp` has come, and the leeway is over.
-    #[error("the token has expired")]
-    Expired,
-    /// `nbf` has not come yet, and is further away than the leeway.
-    #[error("the token is not valid yet")]
-    NotYet,
-}
-
-impl TokenError {
-    /// Every error, for tables.
-    pub const ALL: [Self; 7] = [
-        Self::Size,
-        Self::Format,
-        Self::Algorithm,
-        Self::Signature,
-        Self::Claims,
-        Self::Expired,
-        Self::NotYet,
-    ];
-
-    /// The `reason` of `gateway_reject_total`.
-    pub const fn reject_label(self) -> &'static str {
-        match self {
-            Self::Size => "jwt_size",
-            Self::Format => "jwt_format",
-            Self::Algorithm => "jwt_alg",
-            Self::Signature => "jwt_signature",
-            Self::Claims => "jwt_claims",
-            Self::Expired => "jwt_expired",
-            Self::NotYet => "jwt_not_yet",
-        }
-    }
-}
-
-/// Verifies tokens under the one algorithm of its configuration.
+/// Verifies tokens with the keys of its configuration. Never changed: a new one takes its place.
 #[derive(Debug, Clone)]
 pub struct Verifier {
-    key: DecodingKey,
-    algorithm: Algorithm,
-    /// The only value of `alg` in a token's header that is accepted, case and all (row B10).
-    name: &'static str,
+    keys: KeySet,
     expected: ExpectedClaims,
     /// Whole seconds by which the clock of a token's maker may differ from ours.
     leeway: u64,
-    close_expired_sessions: bool,
-}
-
-/// What is read of a token's header. Hints at keys (`kid`, `jku`, `x5u`, …) are not even looked at (row B11).
-#[derive(Deserialize)]
-struct TokenHeader {
-    #[serde(default)]
-    alg: Value,
-    /// `Some` even for `null`: its mere presence is refused.
-    #[serde(default, deserialize_with = "present")]
-    crit: Option<Value>,
+    on_expiry: OnExpiry,
 }
 
 /// What is read of a token's claims, types of numbers unchecked. A claim of `null` is absent (protocol §3).
@@ -127,17 +67,11 @@ struct TokenClaims {
 }
 
 impl Verifier {
-    /// Prepares the key. What is not expected is not looked at. The leeway is
-    /// [`TOKEN_LEEWAY`](crate::limits::TOKEN_LEEWAY).
-    pub fn new(auth: &Auth, expected: &ExpectedClaims) -> Self {
-        let (key, algorithm, name) = match auth {
-            Auth::Hs256(secret) => (DecodingKey::from_secret(&secret.0), Algorithm::HS256, "HS256"),
-            Auth::Rs256(key) => (DecodingKey::from_rsa_der(&key.bits), Algorithm::RS256, "RS256"),
-            Auth::Es256(key) => (DecodingKey::from_ec_der(&key.bits), Algorithm::ES256, "ES256"),
-            Auth::EdDsa(key) => (DecodingKey::from_ed_der(&key.bits), Algorithm::EdDSA, "EdDSA"),
-        };
+    /// What is not expected is not looked at. The leeway is [`TOKEN_LEEWAY`](crate::limits::TOKEN_LEEWAY), and sessions
+    /// outlive their tokens.
+    pub fn new(keys: KeySet, expected: &ExpectedClaims) -> Self {
         let leeway = TOKEN_LEEWAY.as_secs();
-        Self { key, algorithm, name, expected: expected.clone(), leeway, close_expired_sessions: false }
+        Self { keys, expected: expected.clone(), leeway, on_expiry: OnExpiry::Keep }
     }
 
     /// The same with another leeway, of which whole seconds count: a token is good from so long before its `nbf` to so
@@ -147,24 +81,33 @@ impl Verifier {
         Self { leeway: leeway.as_secs(), ..self }
     }
 
-    /// The same, but sessions end with their tokens, or do not (row B19).
+    /// The same with another end of sessions (row B19). Where they end with their tokens, no token is good for longer behind
+    /// its `exp` than a session: else one could begin that ends at once.
     #[must_use]
-    pub fn with_close_expired_sessions(self, close_expired_sessions: bool) -> Self {
-        Self { close_expired_sessions, ..self }
+    pub fn with_on_expiry(self, on_expiry: OnExpiry) -> Self {
+        Self { on_expiry, ..self }
     }
 
-    /// How long a session that begins with these claims now may last: until its token would be refused. `None`: as long
-    /// as its client likes.
+    /// How long a session with these claims may last from now on. `None`: as long as its client likes.
     pub fn session_lifetime(&self, claims: &Claims, now_unix: u64) -> Option<Duration> {
-        let end = claims.exp.saturating_add(self.leeway);
-        self.close_expired_sessions.then(|| Duration::from_secs(end.saturating_sub(now_unix)))
+        let OnExpiry::Close(grace) = self.on_expiry else { return None };
+        let end = claims.exp.saturating_add(grace.as_secs());
+        Some(Duration::from_secs(end.saturating_sub(now_unix)))
+    }
+
+    /// So long behind its `exp` a token is good, seconds.
+    fn leeway_at_end(&self) -> u64 {
+        match self.on_expiry {
+            OnExpiry::Keep => self.leeway,
+            OnExpiry::Close(grace) => self.leeway.min(grace.as_secs()),
+        }
     }
 
     /// Checks a token at a time.
     ///
     /// `now_unix` is in seconds since 1970. `max_token` bounds the token and `max_account` each
-    /// of account, app and device, all in bytes. A token costs at most one signature check and the parsing of two
-    /// JSON texts that are shorter than itself.
+    /// of account, app and device, all in bytes. A token costs the parsing of two JSON texts that are shorter than itself,
+    /// and one signature check if it names its key or there is but one.
     ///
     /// # Errors
     /// [`TokenError`]: the first check that failed. Nothing of the claims is read before the signature is verified.
@@ -183,24 +126,13 @@ impl Verifier {
         if claims.contains('.') {
             return Err(TokenError::Format);
         }
-        self.check_header(header)?;
-        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, self.algorithm) {
-            Ok(true) => {}
-            Ok(false) => return Err(TokenError::Signature),
-            Err(_) => return Err(TokenError::Format),
-        }
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Format)?;
+        let header: TokenHeader = parse_object(&header).ok_or(TokenError::Format)?;
+        let key = self.keys.verify(&header, message, signature, now_unix)?;
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| TokenError::Format)?;
         let claims: TokenClaims = parse_object(&claims).ok_or(TokenError::Claims)?;
-        self.check_claims(claims, now_unix, max_account)
-    }
-
-    fn check_header(&self, encoded: &str) -> Result<(), TokenError> {
-        let header = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Format)?;
-        let header: TokenHeader = parse_object(&header).ok_or(TokenError::Format)?;
-        if header.alg != self.name || header.crit.is_some() {
-            return Err(TokenError::Algorithm);
-        }
-        Ok(())
+        let claims = self.check_claims(claims, now_unix, max_account)?;
+        if key.speaks_for(&claims.app) { Ok(claims) } else { Err(TokenError::App) }
     }
 
     fn check_claims(
@@ -225,7 +157,7 @@ impl Verifier {
         if !issued || !expected.audience.as_ref().is_none_or(|audience| is_for(&claims.aud, audience)) {
             return Err(TokenError::Claims);
         }
-        if now_unix >= exp.saturating_add(self.leeway) {
+        if now_unix >= exp.saturating_add(self.leeway_at_end()) {
             return Err(TokenError::Expired);
         }
         if nbf.is_some_and(|nbf| now_unix.saturating_add(self.leeway) < nbf) {
@@ -264,11 +196,6 @@ fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     if first == b'{' { serde_json::from_str(json).ok() } else { None }
 }
 
-/// Tells a field that is `null` from one that is absent.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
-}
-
 /// Makes an HS256 token that is valid from now on for `ttl`. For tools and tests: the gateway itself makes none.
 pub fn mint(secret: &[u8], account: &str, app: &str, ttl: Duration) -> String {
     mint_until(secret, account, app, expiry(ttl))
@@ -294,8 +221,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Secret;
-    use jsonwebtoken::EncodingKey;
+    use crate::config::{Secret, VerifyingKey};
+    use jsonwebtoken::{Algorithm, EncodingKey};
 
     const SECRET: &[u8] = b"a secret of the tests, 32 bytes!";
     const NOW: u64 = 1_700_000_000;
@@ -303,7 +230,10 @@ mod tests {
     const MAX_ACCOUNT: usize = 128;
 
     fn verifier() -> Verifier {
-        Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default())
+        Verifier::new(
+            KeySet::new(&[VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()]),
+            &ExpectedClaims::default(),
+        )
     }
 
     /// Without leeway, so that a second decides.
@@ -352,7 +282,7 @@ mod tests {
         assert_eq!(verify(&token), Ok(expected));
         let lasting = mint(SECRET, "alice", "x_im", Duration::from_secs(60));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default());
+        let verifier = verifier();
         let claims = verifier.verify(&lasting, now, MAX_TOKEN, MAX_ACCOUNT).unwrap();
         assert!((59..=60).contains(&(claims.exp - now)), "{}", claims.exp - now);
     }
@@ -423,7 +353,7 @@ mod tests {
 
     #[rstest]
     #[case(r#"{"alg":"HS256","kid":"../../etc/passwd"}"#)]
-    #[case(r#"{"alg":"HS256","kid":7,"jku":"https://example.org/keys","x5u":{"a":1}}"#)]
+    #[case(r#"{"alg":"HS256","kid":null,"jku":"https://example.org/keys","x5u":{"a":1}}"#)]
     #[case(r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AA"},"x5c":"?","typ":null,"other":[1]}"#)]
     fn b11_hints_in_the_header_are_ignored(#[case] header: &str) {
         assert_eq!(verify(&with_header(header)).unwrap().account, "alice");
@@ -631,7 +561,7 @@ mod tests {
         let labels: std::collections::HashSet<_> =
             TokenError::ALL.iter().map(|error| error.reject_label()).collect();
         assert_eq!(labels.len(), TokenError::ALL.len());
-        let verifier = Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default());
+        let verifier = verifier();
         assert!(!format!("{verifier:?}").contains("tests"));
     }
 }

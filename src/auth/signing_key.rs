@@ -6,15 +6,15 @@ use aws_lc_rs::signature::{
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
-use crate::config::{Auth, ExpectedClaims, PublicKey, Secret};
+use crate::config::{ExpectedClaims, PublicKey, Secret, TokenKey, VerifyingKey};
 use crate::keys::pem::{Label, PemError, only_section};
 
 /// A key that signs tokens under one algorithm, with what a gateway needs to verify them.
 #[derive(Clone)]
 pub struct SigningKey {
     key: EncodingKey,
-    algorithm: Algorithm,
-    auth: Auth,
+    header: Header,
+    verifies: VerifyingKey,
 }
 
 /// Why a file of a private key is refused; no text holds any part of it.
@@ -57,8 +57,8 @@ impl SigningKey {
     pub fn from_secret(secret: &[u8]) -> Self {
         Self {
             key: EncodingKey::from_secret(secret),
-            algorithm: Algorithm::HS256,
-            auth: Auth::Hs256(Secret(secret.to_vec())),
+            header: Header::new(Algorithm::HS256),
+            verifies: VerifyingKey::Hs256(Secret(secret.to_vec())),
         }
     }
 
@@ -70,28 +70,36 @@ impl SigningKey {
     pub fn from_pem(pem: &[u8]) -> Result<Self, SigningKeyError> {
         let der = only_section(pem, Label::PrivateKey).map_err(SigningKeyError::Section)?;
         let public = |bits: &[u8]| PublicKey { bits: bits.to_vec() };
-        let (algorithm, key, auth) = if let Ok(pair) = RsaKeyPair::from_pkcs8(&der) {
-            let auth = Auth::Rs256(public(pair.public_key().as_ref()));
-            (Algorithm::RS256, EncodingKey::from_rsa_pem(pem), auth)
+        let (algorithm, key, verifies) = if let Ok(pair) = RsaKeyPair::from_pkcs8(&der) {
+            let verifies = VerifyingKey::Rs256(public(pair.public_key().as_ref()));
+            (Algorithm::RS256, EncodingKey::from_rsa_pem(pem), verifies)
         } else if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der) {
-            let auth = Auth::Es256(public(pair.public_key().as_ref()));
-            (Algorithm::ES256, EncodingKey::from_ec_pem(pem), auth)
+            let verifies = VerifyingKey::Es256(public(pair.public_key().as_ref()));
+            (Algorithm::ES256, EncodingKey::from_ec_pem(pem), verifies)
         } else if let Ok(pair) = Ed25519KeyPair::from_pkcs8(&der) {
-            let auth = Auth::EdDsa(public(pair.public_key().as_ref()));
-            (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem), auth)
+            let verifies = VerifyingKey::EdDsa(public(pair.public_key().as_ref()));
+            (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem), verifies)
         } else {
             return Err(SigningKeyError::Kind);
         };
-        let key = Self { key: key.map_err(|_| SigningKeyError::Kind)?, algorithm, auth };
+        let header = Header::new(algorithm);
+        let key = Self { key: key.map_err(|_| SigningKeyError::Kind)?, header, verifies };
         // Whatever a key can be refused for later is found here, so that signing cannot fail.
         key.sign(&Minted { acc: "", app: "", exp: 0, iss: None, aud: None })
             .map_err(|_| SigningKeyError::Kind)?;
         Ok(key)
     }
 
+    /// The same, but its tokens name it in their header (`kid`).
+    #[must_use]
+    pub fn with_id(mut self, id: Option<String>) -> Self {
+        self.header.kid = id;
+        self
+    }
+
     /// What a gateway must be configured with to accept the tokens.
-    pub fn auth(&self) -> &Auth {
-        &self.auth
+    pub fn token_key(&self) -> TokenKey {
+        TokenKey { id: self.header.kid.clone(), ..self.verifies.clone().into() }
     }
 
     /// A token that is valid until the second `exp` since 1970, with `iss` and `aud` as expected.
@@ -102,7 +110,7 @@ impl SigningKey {
     }
 
     fn sign(&self, claims: &Minted<'_>) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::encode(&Header::new(self.algorithm), claims, &self.key)
+        jsonwebtoken::encode(&self.header, claims, &self.key)
     }
 }
 

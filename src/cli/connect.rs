@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use gateway_client::{Auto, CaError, ConnectOptions, Transport, TrustedCa, default_tls_port};
+use gateway_client::{
+    Auto, CaError, ConnectOptions, Transport, TrustedCa, default_tls_port, default_ws_port, default_wss_port,
+};
 
 /// Which gateway, and who signed its certificate.
 #[derive(Debug, Clone, clap::Args)]
@@ -15,7 +17,19 @@ pub(crate) struct ServerArgs {
     /// Its port for TLS; default: 443 above that of --server, such as 8443 beside 8000.
     #[arg(long, value_name = "P")]
     tls_port: Option<u16>,
-    /// The CA that signed the gateway's certificate (PEM); QUIC and TLS need it.
+    /// Its port for WebSocket; default: 2 above that of --server, such as 8002 beside 8000.
+    #[arg(long, value_name = "P")]
+    ws_port: Option<u16>,
+    /// Its port for WebSocket over TLS; default: 444 above that of --server, such as 8444 beside 8000.
+    #[arg(long, value_name = "P")]
+    wss_port: Option<u16>,
+    /// The path of a WebSocket upgrade.
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    path: String,
+    /// The origin that a WebSocket upgrade names, as a browser does, such as https://chat.example.org; default: none.
+    #[arg(long, value_name = "URL")]
+    origin: Option<String>,
+    /// The CA that signed the gateway's certificate (PEM); QUIC and all that runs over TLS need it.
     #[arg(long, default_value = "certs/dev/ca.pem")]
     ca: PathBuf,
 }
@@ -25,22 +39,45 @@ impl ServerArgs {
         self.tls_port.unwrap_or_else(|| default_tls_port(&self.server))
     }
 
-    /// Where a transport connects: TLS has a port of its own.
+    fn wss_port(&self) -> u16 {
+        self.wss_port.unwrap_or_else(|| default_wss_port(&self.server))
+    }
+
+    /// Where a transport connects: QUIC and plain TCP share a port, the others have their own.
     pub(crate) fn address(&self, transport: Transport) -> String {
-        match (transport, self.server.rsplit_once(':')) {
-            (Transport::Tls, Some((host, _))) => format!("{host}:{}", self.tls_port()),
-            _ => self.server.clone(),
+        let port = match transport {
+            Transport::Quic | Transport::Tcp => return self.server.clone(),
+            Transport::Tls => self.tls_port(),
+            Transport::Ws => self.ws_port.unwrap_or_else(|| default_ws_port(&self.server)),
+            Transport::Wss => self.wss_port(),
+        };
+        match self.server.rsplit_once(':') {
+            Some((host, _)) => format!("{host}:{port}"),
+            None => self.server.clone(),
         }
+    }
+
+    fn trusted_ca(&self) -> Result<TrustedCa, CaError> {
+        TrustedCa::from_pem_file(&self.ca)
     }
 
     /// Options of a connection over one transport.
     pub(crate) fn options(&self, transport: Transport) -> Result<ConnectOptions, CaError> {
         let server = self.address(transport);
-        Ok(match transport {
+        let mut options = match transport {
             Transport::Tcp => ConnectOptions::tcp(server),
-            Transport::Quic => ConnectOptions::quic(server, TrustedCa::from_pem_file(&self.ca)?),
-            Transport::Tls => ConnectOptions::tls(server, TrustedCa::from_pem_file(&self.ca)?),
-        })
+            Transport::Quic => ConnectOptions::quic(server, self.trusted_ca()?),
+            Transport::Tls => ConnectOptions::tls(server, self.trusted_ca()?),
+            Transport::Ws => ConnectOptions::ws(server),
+            Transport::Wss => ConnectOptions::wss(server, self.trusted_ca()?),
+        };
+        self.name_upgrade(&mut options);
+        Ok(options)
+    }
+
+    fn name_upgrade(&self, options: &mut ConnectOptions) {
+        options.path.clone_from(&self.path);
+        options.origin.clone_from(&self.origin);
     }
 
     /// The same gateway settings for another `HOST:PORT`.
@@ -50,8 +87,10 @@ impl ServerArgs {
 
     /// A connection over whatever gets through.
     pub(crate) fn auto(&self, allow_plain: bool) -> Result<Auto, CaError> {
-        let mut auto = Auto::new(self.server.clone(), TrustedCa::from_pem_file(&self.ca)?);
+        let mut auto = Auto::new(self.server.clone(), self.trusted_ca()?);
+        self.name_upgrade(&mut auto.options);
         auto.tls_port = self.tls_port();
+        auto.wss_port = self.wss_port();
         auto.allow_plain = allow_plain;
         Ok(auto)
     }
@@ -82,7 +121,9 @@ impl FromStr for Wanted {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        text.parse().map(Self::Only).map_err(|_| "is none of \"auto\", \"quic\", \"tls\" and \"tcp\"")
+        text.parse()
+            .map(Self::Only)
+            .map_err(|_| "is none of \"auto\", \"quic\", \"tls\", \"wss\", \"ws\" and \"tcp\"")
     }
 }
 
@@ -91,21 +132,27 @@ mod tests {
     use super::*;
 
     fn args(server: &str, tls_port: Option<u16>) -> ServerArgs {
-        ServerArgs { server: server.to_owned(), tls_port, ca: PathBuf::from("ca.pem") }
+        let (server, path, ca) = (server.to_owned(), "/im".to_owned(), PathBuf::from("ca.pem"));
+        ServerArgs { server, tls_port, ws_port: None, wss_port: None, path, origin: None, ca }
     }
 
     #[test]
-    fn tls_has_a_port_of_its_own() {
+    fn each_listener_has_a_port_of_its_own() {
         assert_eq!(args("h:8000", None).address(Transport::Quic), "h:8000");
         assert_eq!(args("h:8000", None).address(Transport::Tcp), "h:8000");
         assert_eq!(args("h:8000", None).address(Transport::Tls), "h:8443");
         assert_eq!(args("[::1]:9000", None).address(Transport::Tls), "[::1]:9443");
         assert_eq!(args("h:443", Some(443)).address(Transport::Tls), "h:443");
+        assert_eq!(args("h:8000", None).address(Transport::Ws), "h:8002");
+        assert_eq!(args("[::1]:9000", None).address(Transport::Wss), "[::1]:9444");
+        let web = ServerArgs { wss_port: Some(443), ..args("h:8000", None) };
+        assert_eq!(web.address(Transport::Wss), "h:443");
+        assert_eq!(args("h:8000", None).options(Transport::Ws).unwrap().path, "/im");
     }
 
     #[test]
     fn what_is_wanted_is_read_as_it_is_written() {
-        for text in ["auto", "quic", "tls", "tcp"] {
+        for text in ["auto", "quic", "tls", "wss", "ws", "tcp"] {
             assert_eq!(text.parse::<Wanted>().unwrap().to_string(), text);
         }
         let message = "udp".parse::<Wanted>().unwrap_err();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use gateway::auth::{self, SigningKey, Verifier};
+use gateway::auth::{self, KeySet, SigningKey, Verifier};
 use gateway::config::ExpectedClaims;
 use gateway::limits::Limits;
 
@@ -21,9 +21,6 @@ pub(crate) struct TokenArgs {
     /// For which app
     #[arg(long, default_value = "x_im")]
     pub(crate) app: String,
-    /// How long it is valid, such as 24h or 10m
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
-    pub(crate) ttl: Duration,
     #[command(flatten)]
     pub(crate) signer: SignerArgs,
 }
@@ -33,8 +30,8 @@ pub(crate) struct TokenArgs {
 /// # Errors
 /// A secret or key that cannot be read or used, or an account or app that no gateway accepts.
 pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<ExitCode> {
-    let Signer { key, expected } = args.signer.signer()?;
-    let token = make(&key, &args.account, &args.app, args.ttl, &expected)?;
+    let Signer { key, expected, .. } = args.signer.signer()?;
+    let token = make(&key, &args.account, &args.app, args.signer.ttl, &expected)?;
     output::print(&format!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -57,7 +54,7 @@ fn make(
     }
     let token = key.mint_until(account, app, auth::expiry(ttl), expected);
     let limits = Limits::default();
-    let verifier = Verifier::new(key.auth(), expected);
+    let verifier = Verifier::new(KeySet::new(&[key.token_key()]), expected);
     // At time 0 nothing has expired: whether a time is a time is checked all the same.
     if let Err(error) = verifier.verify(&token, 0, limits.max_token, limits.max_account) {
         bail!(
@@ -125,7 +122,8 @@ mod tests {
             let key = read_key(&file.0).unwrap();
             let token = make(&key, "alice", "x_im", HOUR, &expected).unwrap();
             let verify = |expected: &ExpectedClaims| {
-                Verifier::new(key.auth(), expected).verify(&token, 0, limits.max_token, limits.max_account)
+                let keys = KeySet::new(&[key.token_key()]);
+                Verifier::new(keys, expected).verify(&token, 0, limits.max_token, limits.max_account)
             };
             assert_eq!(verify(&expected).unwrap().account, "alice");
             let other = ExpectedClaims { issuer: Some("them".into()), ..expected.clone() };

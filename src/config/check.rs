@@ -30,6 +30,7 @@ impl Checker<'_> {
         let tls_listen = self.addresses("tcp.tls_listen", &self.file.tcp.tls_listen)?;
         let monitor = self.monitor()?;
         self.check_listeners(&quic_listen, &tcp, &tls_listen, monitor)?;
+        let tcp_proxy = self.proxy_protocol(&[&tcp[..], &tls_listen].concat())?;
         let login_service = self.login_service(dialect)?;
         let route = self.route()?;
         let (instances, consul) = self.discovery(dialect, &login_service, &route)?;
@@ -38,9 +39,10 @@ impl Checker<'_> {
         bounds::check(&self.file.limits)
             .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
         let (drain_window, drain_hard_stop) = self.drain()?;
-        let auth = self.auth()?;
+        let token_keys = self.token_keys()?;
         let expected_claims = self.expected_claims()?;
         let leeway = self.leeway()?;
+        let on_expiry = self.on_expiry()?;
         let webhook = self.webhook()?;
         let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
         Ok(Config {
@@ -51,10 +53,11 @@ impl Checker<'_> {
             quic,
             tcp,
             tls,
-            auth,
+            tcp_proxy,
+            token_keys,
             expected_claims,
             leeway,
-            close_expired_sessions: self.file.auth.close_expired_sessions,
+            on_expiry,
             login_service,
             signout_after_kick: self.file.login.signout_after_kick,
             route,

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::{Auth, ExpectedClaims};
+use super::auth::{ExpectedClaims, OnExpiry};
 use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::proxy::ProxyProtocol;
+use super::token_keys::TokenKey;
 use crate::keys::QuicKeys;
 use crate::limits::Limits;
 use crate::route::Route;
@@ -33,15 +35,17 @@ pub struct Config {
     pub tcp: Vec<SocketAddr>,
     /// TLS listeners on TCP with their identity; none: off.
     pub tls: Option<Tls>,
-    /// How tokens are verified.
-    pub auth: Auth,
+    /// How balancers name their clients on these two; none: they do not.
+    pub tcp_proxy: Option<Arc<ProxyProtocol>>,
+    /// The keys whose tokens are accepted, at least one; ids are unique.
+    pub token_keys: Vec<TokenKey>,
     /// What tokens must say beside their bearer.
     pub expected_claims: ExpectedClaims,
     /// How long before `nbf` and behind `exp` a token is good: whole seconds, 0 to
     /// [`MAX_TOKEN_LEEWAY`](crate::limits::MAX_TOKEN_LEEWAY).
     pub leeway: Duration,
-    /// A session ends with its token (3507 *token_expired*), and not only when its client likes.
-    pub close_expired_sessions: bool,
+    /// What becomes of a session whose token runs out.
+    pub on_expiry: OnExpiry,
     /// Name of the service that signs users in.
     pub login_service: String,
     /// Write a sign-out after a kick by the login service, too.

@@ -32,7 +32,7 @@ const LONGEST_TEXT: usize = 512;
 /// Shortest of these times.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-const TOKEN_KEYS: SecretKeys = SecretKeys {
+const TOKEN_KEYS: SecretKeys<'static> = SecretKeys {
     inline: "discovery.consul.token",
     file: "discovery.consul.token_file",
     allowed: "allowed is a file with an ACL token of Consul",

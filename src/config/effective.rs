@@ -55,8 +55,9 @@ impl Effective {
         let mut settings = Vec::new();
         for section in SECTIONS {
             let Some(Value::Table(mut table)) = tree.remove(section) else { continue };
-            let lists = match table.remove("instances") {
-                Some(Value::Array(list)) => list,
+            let list = if section == "auth" { "keys" } else { "instances" };
+            let entries = match table.remove(list) {
+                Some(Value::Array(entries)) => entries,
                 _ => Vec::new(),
             };
             let (inner, plain): (Vec<_>, Vec<_>) = table.into_iter().partition(|(_, value)| value.is_table());
@@ -71,10 +72,10 @@ impl Effective {
                     settings.push(Setting::new(section.clone(), key.clone(), value, origin));
                 }
             }
-            for (index, entry) in lists.into_iter().enumerate() {
-                let origin = sources.origin("discovery.instances");
+            for (index, entry) in entries.into_iter().enumerate() {
+                let origin = sources.origin(&format!("{section}.{list}"));
                 for (key, value) in entry.as_table().into_iter().flatten() {
-                    let section = format!("{section}.instances[{index}]");
+                    let section = format!("{section}.{list}[{index}]");
                     settings.push(Setting::new(section, key.clone(), value, origin.clone()));
                 }
             }

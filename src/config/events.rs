@@ -16,7 +16,7 @@ const MAX_URL: usize = 2048;
 /// A webhook that takes less never answers in time; one that takes more holds the next event back for too long.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
-const TOKEN_KEYS: SecretKeys = SecretKeys {
+const TOKEN_KEYS: SecretKeys<'static> = SecretKeys {
     inline: "events.webhook_token",
     file: "events.webhook_token_file",
     allowed: "allowed is a file with the webhook's token",

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::limits::{DRAIN_HARD_STOP, Limits, TOKEN_LEEWAY};
+use super::auth_table::AuthTable;
+use crate::limits::{DRAIN_HARD_STOP, Limits};
 
 /// The whole file.
 #[derive(Debug, Deserialize, Serialize)]
@@ -63,11 +64,14 @@ pub(super) struct QuicTable {
     pub(super) migration: bool,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TcpTable {
     pub(super) listen: Listen,
     pub(super) tls_listen: Listen,
+    pub(super) proxy_protocol: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) trusted: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -75,25 +79,6 @@ pub(super) struct TcpTable {
 pub(super) struct TlsTable {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct AuthTable {
-    pub(super) algorithm: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) secret: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) secret_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) public_key_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) issuer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) audience: Option<String>,
-    #[serde(with = "humantime_serde")]
-    pub(super) leeway: Duration,
-    pub(super) close_expired_sessions: bool,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -252,6 +237,17 @@ impl Default for QuicTable {
     }
 }
 
+impl Default for TcpTable {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            tls_listen: Listen::default(),
+            proxy_protocol: "off".to_owned(),
+            trusted: Vec::new(),
+        }
+    }
+}
+
 impl Default for RouteTable {
     fn default() -> Self {
         Self { file: None, bounded_load: true }
@@ -261,27 +257,6 @@ impl Default for RouteTable {
 impl Default for TlsTable {
     fn default() -> Self {
         Self { cert: "certs/dev/server.pem".into(), key: "certs/dev/server.key".into() }
-    }
-}
-
-impl Default for AuthTable {
-    fn default() -> Self {
-        Self {
-            algorithm: "HS256".to_owned(),
-            secret: None,
-            secret_file: None,
-            public_key_file: None,
-            issuer: None,
-            audience: None,
-            leeway: TOKEN_LEEWAY,
-            close_expired_sessions: false,
-        }
-    }
-}
-
-impl fmt::Debug for AuthTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthTable").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
 
@@ -356,7 +331,9 @@ fn x_im() -> String {
     "x_im".to_owned()
 }
 
-/// Settings whose values are shown nowhere.
+/// Settings whose values are shown nowhere. An entry of `auth.keys` that is no table may be the secret alone.
 pub(super) fn is_secret(key: &str) -> bool {
+    let listed = key.strip_prefix("auth.keys");
     matches!(key, "auth.secret" | "discovery.consul.token" | "events.webhook_token")
+        || listed.is_some_and(|rest| !rest.contains('.') || rest.ends_with(".secret"))
 }

@@ -55,7 +55,7 @@ impl HttpTarget {
 /// What the file says of a target beside its address, and under which keys.
 pub(super) struct TargetParts<'a> {
     pub(super) address_key: &'static str,
-    pub(super) token_keys: &'static SecretKeys,
+    pub(super) token_keys: &'static SecretKeys<'static>,
     pub(super) token: Option<&'a String>,
     pub(super) token_file: Option<&'a PathBuf>,
     pub(super) ca_file_key: &'static str,

@@ -5,6 +5,7 @@
 //! on its sockets.
 
 mod auth;
+mod auth_table;
 mod bounds;
 mod check;
 mod checked;
@@ -17,17 +18,21 @@ mod file;
 mod http_target;
 mod identity;
 mod instances;
+mod jwks;
+mod key_sets;
 mod options;
+mod proxy;
 mod public_key;
 mod read;
 mod secret;
 mod sources;
+mod token_keys;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::auth::{Auth, ExpectedClaims};
+pub use self::auth::{ExpectedClaims, OnExpiry};
 pub use self::checked::{Config, Log, LogFormat, Quic, Tls};
 pub use self::consul::{Advertise, Consul, Register};
 pub use self::effective::{Effective, Setting};
@@ -37,11 +42,15 @@ pub use self::http_target::HttpTarget;
 pub use self::identity::TlsIdentity;
 pub use self::instances::Instance;
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
+pub use self::jwks::{JwkProblem, JwksError, KeyDocument, KeyOrigin};
 pub use self::options::Options;
+pub use self::proxy::{ProxyProtocol, TrustedPeers, TrustedPeersError};
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
 pub use self::secret::{Secret, SecretError, SecretFileError};
+pub use self::token_keys::{TokenKey, VerifyingKey};
 pub use crate::keys::{Label, NoRandomness, PemError, QuicKeys, QuicKeysError};
 
+use self::auth_table::AuthTable;
 use self::checker::Checker;
 use self::sources::Sources;
 use crate::files;
@@ -88,6 +97,10 @@ pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, Config
     let config = checker.config()?;
     let warnings = checker.warnings;
     file.login.service = Some(config.login_service.clone());
+    let auth = &file.auth;
+    if auth.secret.is_some() || auth.secret_file.is_some() || auth.public_key_file.is_some() {
+        file.auth.algorithm.get_or_insert_with(|| "HS256".to_owned());
+    }
     file.drain.window = Some(config.drain_window);
     let effective = Effective::new(&file, &sources);
     Ok(Loaded { config, effective, warnings })
@@ -107,6 +120,21 @@ pub fn load_routing(path: &Path, options: &Options) -> Result<(Arc<Route>, Vec<I
     Ok((route, instances))
 }
 
+/// Only the keys of a configuration file with what tokens must say: what somebody needs who makes tokens for its gateway.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load_token_keys(
+    path: &Path,
+    options: &Options,
+) -> Result<(Vec<TokenKey>, ExpectedClaims), ConfigError> {
+    let sources = Sources::new(&read_file(path)?, &path.display().to_string(), &options.environment)?;
+    let mut file = sources.extract()?;
+    prefer_overriding_key(&mut file.auth, &sources);
+    let mut checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
+    Ok((checker.token_keys()?, checker.expected_claims()?))
+}
+
 /// Only where a configuration file has the monitor listen; none: it is off. Without the file, what the environment says
 /// counts.
 ///
@@ -122,18 +150,24 @@ pub fn load_monitor(path: Option<&Path>, options: &Options) -> Result<Option<Soc
     Checker { file: &file, sources: &sources, options, warnings: Vec::new() }.monitor()
 }
 
-/// `secret`, `secret_file` and `public_key_file` exclude each other, but one in the environment replaces those in the
-/// file.
-fn prefer_overriding_key(auth: &mut file::AuthTable, sources: &Sources) {
+/// The list, or one of `secret`, `secret_file` and `public_key_file`, has the keys; what the environment has of these
+/// replaces those in the file.
+fn prefer_overriding_key(auth: &mut AuthTable, sources: &Sources) {
     let overrides = |key| matches!(sources.origin(key), ConfigOrigin::Variable(_));
-    let [secret, secret_file, public_key_file] =
-        ["auth.secret", "auth.secret_file", "auth.public_key_file"].map(overrides);
-    if !(secret || secret_file || public_key_file) {
+    let [keys, secret, secret_file, public_key_file] =
+        ["auth.keys", "auth.secret", "auth.secret_file", "auth.public_key_file"].map(overrides);
+    if !(keys || secret || secret_file || public_key_file) {
         return;
+    }
+    if !keys {
+        auth.keys.clear();
     }
     auth.secret = auth.secret.take().filter(|_| secret);
     auth.secret_file = auth.secret_file.take().filter(|_| secret_file);
     auth.public_key_file = auth.public_key_file.take().filter(|_| public_key_file);
+    if !(secret || secret_file || public_key_file) {
+        auth.algorithm = auth.algorithm.take().filter(|_| overrides("auth.algorithm"));
+    }
 }
 
 /// The same for a token and its file, under these keys.

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+    VerificationAlgorithm,
 };
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
@@ -99,8 +101,38 @@ impl PublicKey {
     /// [`PublicKeyError`].
     pub fn from_pem(pem: &[u8], wanted: KeyKind) -> Result<Self, PublicKeyError> {
         let der = only_section(pem, Label::PublicKey).map_err(PublicKeyError::Section)?;
-        let (rest, spki) =
-            SubjectPublicKeyInfo::from_der(&der).map_err(|_| PublicKeyError::Broken(wanted))?;
+        Self::from_spki(&der, wanted)
+    }
+
+    /// An RSA key of its modulus and its exponent, big-endian. Zeros in front do not count.
+    ///
+    /// # Errors
+    /// [`PublicKeyError::Size`], [`PublicKeyError::Broken`].
+    pub(super) fn from_rsa(n: &[u8], e: &[u8]) -> Result<Self, PublicKeyError> {
+        let [n, e] = [n, e].map(|number| {
+            let zeros = number.iter().take_while(|byte| **byte == 0).count();
+            &number[zeros..]
+        });
+        // Nothing is computed with numbers that are far too large.
+        if n.len() > MAX_RSA_BITS / 8 || e.len() > n.len() {
+            return Err(PublicKeyError::Size(n.len() * 8));
+        }
+        let spki: Result<PublicKeyX509Der<'_>, _> = RsaPublicKeyComponents { n, e }.as_der();
+        let spki = spki.map_err(|_| PublicKeyError::Broken(KeyKind::Rsa))?;
+        Self::from_spki(spki.as_ref(), KeyKind::Rsa)
+    }
+
+    /// A key as it stands in an SPKI; of P-256 and Ed25519 that is the point.
+    ///
+    /// # Errors
+    /// [`PublicKeyError::Broken`].
+    pub(super) fn from_bits(bits: Vec<u8>, kind: KeyKind) -> Result<Self, PublicKeyError> {
+        ParsedPublicKey::new(kind.algorithm(), &bits).map_err(|_| PublicKeyError::Broken(kind))?;
+        Ok(Self { bits })
+    }
+
+    fn from_spki(der: &[u8], wanted: KeyKind) -> Result<Self, PublicKeyError> {
+        let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|_| PublicKeyError::Broken(wanted))?;
         if !rest.is_empty() {
             return Err(PublicKeyError::Broken(wanted));
         }
@@ -117,9 +149,7 @@ impl PublicKey {
                 return Err(PublicKeyError::Size(bits));
             }
         }
-        let bits = spki.subject_public_key.data.to_vec();
-        ParsedPublicKey::new(wanted.algorithm(), &bits).map_err(|_| PublicKeyError::Broken(wanted))?;
-        Ok(Self { bits })
+        Self::from_bits(spki.subject_public_key.data.to_vec(), wanted)
     }
 }
 

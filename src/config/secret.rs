@@ -90,21 +90,21 @@ impl fmt::Debug for Secret {
 }
 
 /// The two keys of which one may hold a secret, or the path of its file.
-pub(super) struct SecretKeys {
-    pub(super) inline: &'static str,
-    pub(super) file: &'static str,
+pub(super) struct SecretKeys<'a> {
+    pub(super) inline: &'a str,
+    pub(super) file: &'a str,
     /// What to do where there is no such file, behind a semicolon.
-    pub(super) allowed: &'static str,
+    pub(super) allowed: &'a str,
 }
 
 impl Checker<'_> {
     /// The secret of one of two keys, with the key it stands under; none if neither is set. Both are one too many.
-    pub(super) fn secret_of(
+    pub(super) fn secret_of<'k>(
         &mut self,
-        keys: &SecretKeys,
+        keys: &SecretKeys<'k>,
         inline: Option<&String>,
         file: Option<&PathBuf>,
-    ) -> Result<Option<(&'static str, Secret)>, ConfigError> {
+    ) -> Result<Option<(&'k str, Secret)>, ConfigError> {
         let (key, secret) = match (inline, file) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => {
@@ -147,7 +147,7 @@ impl Checker<'_> {
         Ok(bytes)
     }
 
-    fn warn_of_open(&mut self, key: &str, path: &Path) {
+    pub(super) fn warn_of_open(&mut self, key: &str, path: &Path) {
         if read::is_open_to_others(path) {
             self.warnings.push(format!("{key}: other users can read {}; chmod 600 it", path.display()));
         }

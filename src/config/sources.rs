@@ -133,6 +133,9 @@ fn key_text(path: &[String]) -> String {
 /// The value that was found, as it was written, unless it is a secret.
 fn shown(key: &str, actual: &Actual) -> String {
     match actual {
+        _ if key.starts_with("auth.keys") && is_secret(key) && !key.ends_with(".secret") => {
+            "of another kind".to_owned()
+        }
         _ if is_secret(key) => "not a string".to_owned(),
         Actual::Str(text) => format!("{text:?}"),
         Actual::Bool(value) => value.to_string(),
@@ -177,13 +180,15 @@ fn override_layer(variable: &str, text: &str) -> Result<Layer, ConfigError> {
         ValueKind::Boolean => text.trim().parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
         // "[::]:8000" begins like a list and is none.
         ValueKind::Addresses => parse_list(text).unwrap_or_else(|| Value::from(text)),
-        ValueKind::Names => parse_list(text).unwrap_or_else(|| {
-            Value::from(text.split(',').map(str::trim).collect::<Vec<_>>())
-        }),
+        ValueKind::Names => parse_list(text)
+            .unwrap_or_else(|| Value::from(text.split(',').map(str::trim).collect::<Vec<_>>())),
         ValueKind::Tables => parse_list(text).map(scalars_as_text).ok_or_else(|| {
-            let problem = "is no list; allowed is a JSON array or a TOML inline array, \
-                           [{service = \"login\", id = \"login01\", address = \"127.0.0.1:9001\", zone = \"zone_a\"}]";
-            variable_error(variable, problem)
+            let example = match section {
+                "auth" => r#"{id = "2027", algorithm = "HS256", secret_file = "jwt.secret"}"#,
+                _ => r#"{service = "login", id = "login01", address = "127.0.0.1:9001", zone = "zone_a"}"#,
+            };
+            let problem = format!("is no list; allowed is a JSON array or a TOML inline array, [{example}]");
+            variable_error(variable, &problem)
         })?,
     };
     let innermost = Value::from(Dict::from([(key.to_owned(), value)]));
@@ -218,8 +223,8 @@ fn kind_of(section: &str, key: &str) -> ValueKind {
         | ("discovery.consul", "last_resort")
         | ("discovery.register", "enabled") => ValueKind::Boolean,
         ("quic" | "tcp", "listen" | "tls_listen") => ValueKind::Addresses,
-        ("discovery", "services") | ("discovery.register", "tags") => ValueKind::Names,
-        ("discovery", "instances") => ValueKind::Tables,
+        ("discovery", "services") | ("discovery.register", "tags") | ("tcp", "trusted") => ValueKind::Names,
+        ("discovery", "instances") | ("auth", "keys") => ValueKind::Tables,
         ("limits", _) => {
             let defaults = Value::serialize(Limits::default()).ok();
             match defaults.and_then(|limits| limits.find(key)) {

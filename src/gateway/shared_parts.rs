@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::start_error::StartError;
-use crate::auth::Verifier;
+use crate::auth::{KeySet, Verifier};
 use crate::config::{Config, TlsIdentity};
 use crate::handler::Gate;
 use crate::monitor::metrics::Metrics;
@@ -39,8 +39,8 @@ pub(super) fn watch(
 }
 
 pub(super) fn new_verifier(config: &Config) -> Arc<Verifier> {
-    let verifier = Verifier::new(&config.auth, &config.expected_claims);
-    Arc::new(verifier.with_leeway(config.leeway).with_close_expired_sessions(config.close_expired_sessions))
+    let verifier = Verifier::new(KeySet::new(&config.token_keys), &config.expected_claims);
+    Arc::new(verifier.with_leeway(config.leeway).with_on_expiry(config.on_expiry))
 }
 
 pub(super) fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {

@@ -31,6 +31,7 @@ use crate::wire::scanned_header::ScannedHeader;
 pub(crate) use channel_ids::{ChannelIds, Numbers};
 
 mod channel_ids;
+mod renewal;
 
 /// The address that goes into a Session: without port, IPv4 as IPv4.
 pub(crate) fn get_ip(address: IpAddr) -> String {
@@ -187,9 +188,7 @@ impl Handler {
             channel.set_knows_go_away();
         }
         // No end for a token whose end no clock of ours reaches.
-        if let Some(expiry) = lifetime.and_then(|lifetime| arrival.now.checked_add(lifetime)) {
-            channel.set_expiry(expiry);
-        }
+        channel.set_expiry(lifetime.and_then(|lifetime| arrival.now.checked_add(lifetime)));
         let mut guard = self.channels.register(Rc::clone(&channel));
         self.count_forgeries(view, &channel.id);
         match self.dispatch.forward(&channel, view, &ticket, session.encode_to_vec().into()) {
@@ -207,7 +206,8 @@ impl Handler {
         }
     }
 
-    /// Forwards a request of an open channel, or answers it (protocol §4.5). Answers are queued on its stream.
+    /// Forwards a request of an open channel, or answers it (protocol §4.5). Answers are queued on its stream. Only a
+    /// renewal asks for the seconds since 1970.
     ///
     /// # Errors
     /// Why the channel must end.
@@ -217,6 +217,7 @@ impl Handler {
         stream: StreamId,
         packet: &LogicPacket,
         now: Instant,
+        now_unix: impl FnOnce() -> u64,
         strikes: &mut SlidingCount,
     ) -> Result<(), CloseReason> {
         let view = self.scan(&packet.header)?;
@@ -238,6 +239,11 @@ impl Handler {
             refuse(Status::InvalidCommand, "already signed in");
             let abuse = strikes.add(now, STRIKE_WINDOW) >= STRIKES;
             return if abuse { Err(CloseReason::Abuse) } else { Ok(()) };
+        }
+        if view.command == command::LOGIN_RENEW {
+            let (status, text) = self.renew(channel, &packet.body, now, now_unix());
+            refuse(status, text);
+            return Ok(());
         }
         if command::service_of(view.command) == command::LOGIN_SERVICE {
             self.metrics.reject(Reject::BadCommand);

@@ -2,12 +2,36 @@
 
 use std::time::Duration;
 
+use super::KIB;
+
 /// By how much the clock of a token's maker may differ from ours, at both ends of a token's life (rows B12, B13): as far
 /// as machines drift whose time nobody looks after.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
 
 /// A larger leeway would undo what short lives of tokens are for.
 pub const MAX_TOKEN_LEEWAY: Duration = Duration::from_secs(600);
+
+/// How long behind a token's `exp` its session ends with `auth.on_expiry` `"close"`, unless `auth.expiry_grace` says
+/// otherwise: a client that renews late has a second try.
+pub const EXPIRY_GRACE: Duration = Duration::from_secs(30);
+
+/// A longer grace is a token that lives longer.
+pub const MAX_EXPIRY_GRACE: Duration = Duration::from_secs(3600);
+
+/// Keys of `auth.keys`. A token without `kid` is tried with all of its algorithm, and whoever sends one pays nothing for it.
+pub const MAX_TOKEN_KEYS: usize = 16;
+
+/// A JSON Web Key Set, bytes: the largest of well-known identity services, with their certificates, have some 20 KiB.
+pub const MAX_JWKS: usize = 256 * KIB;
+
+/// Keys in a set, those that are of no use here included.
+pub const MAX_JWKS_ENTRIES: usize = 100;
+
+/// Id of a key, bytes: those of identity services have up to some 100.
+pub const MAX_KEY_ID: usize = 256;
+
+/// Apps that one key may speak for.
+pub const MAX_KEY_APPS: usize = 256;
 
 /// TCP connect to Consul or to the webhook, look-up included; what is left of a request's time applies as well. A
 /// question to Consul stays open for minutes, and an address that swallows packets would use them up.

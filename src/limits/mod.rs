@@ -21,7 +21,7 @@ use crate::wire::header::HeaderLimits;
 pub use gateway_net::limits::*;
 pub use gateway_wire::frame::MAX_FRAME_HARD;
 
-pub use self::inputs::{HTTP_CONNECT, MAX_TOKEN_LEEWAY, TOKEN_LEEWAY};
+pub use self::inputs::*;
 
 mod inputs;
 

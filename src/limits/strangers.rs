@@ -15,7 +15,15 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 /// [`LINGER`](super::LINGER); others are told and not waited for.
 pub const TURNED_AWAY: usize = 12;
 
-/// At most one line in this time says that nothing can be accepted, of the process (row D5).
+/// Header of the PROXY protocol, bytes: addresses of 216 at most, and fields of which the largest is a client's certificate.
+pub const PROXY_HEADER: usize = 4 * KIB;
+
+/// From the accept to the end of that header, for a balancer sends it with the first packet; the login deadline, in which it
+/// lies, may be shorter.
+pub const PROXY_HEADER_DEADLINE: Duration = Duration::from_secs(3);
+
+/// At most one line in this time says that nothing can be accepted, of the process (row D5), and one that a
+/// balancer sends no proper header.
 pub const ACCEPT_LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Lines of the log about logins, and about closes of one reason, per second and worker.

@@ -15,11 +15,12 @@ use super::events::Events;
 use super::family::{Family, Spec};
 use super::histogram::Totals;
 use super::labels::{
-    AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState,
-    LoginResult, Memory, PathChange, PushDrop, Reject, Signout, Transport,
+    AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState, Memory,
+    PathChange, PushDrop, Reject, Signout, Transport,
 };
 use super::link::LinkMetrics;
 use super::log_lines;
+use super::login_labels::{LoginResult, RenewalResult};
 use super::worker::{Counters, STATUSES, WorkerMetrics};
 use crate::resolve::{Resolver, ResolverCounts};
 use crate::wire::close::CloseReason;
@@ -104,7 +105,7 @@ impl Workers<'_> {
         family.finish()
     }
 
-    fn connections(&self) -> [MetricFamily; 5] {
+    fn connections(&self) -> [MetricFamily; 6] {
         let mut open = Family::new(&of::CONNECTIONS);
         let mut opened_total = Family::new(&of::OPENED);
         let mut closes = Family::new(&of::CLOSES);
@@ -122,9 +123,11 @@ impl Workers<'_> {
         }
         let logins =
             self.by_label(&of::LOGINS, LoginResult::ALL.iter().map(|l| l.label()), |worker| &worker.logins);
+        let renewals = self
+            .by_label(&of::RENEWALS, RenewalResult::ALL.iter().map(|l| l.label()), |worker| &worker.renewals);
         let heartbeats = self
             .by_label(&of::HEARTBEATS, Heartbeat::ALL.iter().map(|l| l.label()), |worker| &worker.heartbeats);
-        [open.finish(), opened_total.finish(), closes.finish(), logins, heartbeats]
+        [open.finish(), opened_total.finish(), closes.finish(), logins, renewals, heartbeats]
     }
 
     fn traffic(&self) -> [MetricFamily; 2] {

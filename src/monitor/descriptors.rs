@@ -35,6 +35,8 @@ descriptors! {
         "Client connections ended, by the reason that the client, the log and the sign-out name as well.";
     LOGINS: COUNTER "gateway_logins_total" ["result"]
         "Logins by how they ended; only ok opened a session.";
+    RENEWALS: COUNTER "gateway_renewals_total" ["result"]
+        "Tokens that signed-in clients sent in place of theirs, by how it ended; without ok a session ends when its old token does, if auth.on_expiry is close.";
     PACKETS: COUNTER "gateway_packets_total" ["direction", "command"]
         "Packets from (in) and to (out) clients, heartbeats not included; commands not known by name count as other.";
     BYTES: COUNTER "gateway_bytes_total" ["direction", "command"]

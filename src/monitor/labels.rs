@@ -27,6 +27,8 @@ macro_rules! label_set {
     };
 }
 
+pub(super) use label_set;
+
 label_set! {
     /// How a client is connected.
     Transport {
@@ -56,30 +58,6 @@ label_set! {
         Frame = "frame",
         /// BasicPkt ping, code 1.
         Basic = "basic",
-    }
-}
-
-label_set! {
-    /// How an attempt to sign in ended.
-    LoginResult {
-        /// The login service answered 0: the channel is open.
-        Ok = "ok",
-        /// The login service answered another status.
-        Refused = "refused",
-        /// The gateway refused the token (105).
-        Unauthenticated = "unauthenticated",
-        /// No login instance could take the sign-in (300, close 3004).
-        Unavailable = "unavailable",
-        /// The sign-in was handed over and not answered in time, or its link was lost (210, close 3004).
-        Unanswered = "unanswered",
-        /// No login packet arrived within the login deadline (close 3007).
-        Timeout = "timeout",
-        /// Too many logins were waiting, of this account or of all, or the gateway is overloaded (300, close 3003).
-        Overloaded = "overloaded",
-        /// The first packet was something else, or no packet at all.
-        Malformed = "malformed",
-        /// The client left before its login was answered.
-        Abandoned = "abandoned",
     }
 }
 
@@ -259,16 +237,22 @@ label_set! {
         JwtSize = "jwt_size",
         /// Not three base64 parts of JSON (B15).
         JwtFormat = "jwt_format",
-        /// Another algorithm than the configured one, or `crit` (B10, B11).
+        /// Another algorithm than that of its key, or `crit` (B10, B11).
         JwtAlg = "jwt_alg",
+        /// Its `kid` names no key, or its key has ended (B11).
+        JwtKey = "jwt_key",
         /// The signature does not match (B14).
         JwtSignature = "jwt_signature",
         /// A claim is missing or of the wrong type or length (B12, B16, B17).
         JwtClaims = "jwt_claims",
+        /// For an app that its key does not speak for (B16).
+        JwtApp = "jwt_app",
         /// The token has expired (B12).
         JwtExpired = "jwt_expired",
         /// The token is not valid yet (B13).
         JwtNotYet = "jwt_not_yet",
+        /// A renewal with a token of another app or account (B23).
+        RenewForeign = "renew_foreign",
         /// The connection limit is reached.
         Connections = "connections",
         /// QUIC streams opened faster than allowed (C7).
@@ -287,6 +271,10 @@ label_set! {
         Alpn = "alpn",
         /// A TLS or QUIC handshake failed or took too long (B9, C5).
         HandshakeFailed = "handshake_failed",
+        /// A balancer whose PROXY header is broken, missing or late.
+        ProxyHeader = "proxy_header",
+        /// A connection that must come through a balancer, from an address that is none of theirs.
+        ProxyUntrusted = "proxy_untrusted",
         /// The peer was gone before it was accepted (D2).
         AcceptReset = "accept_reset",
         /// Accepting failed for another reason.

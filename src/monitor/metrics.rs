@@ -10,10 +10,11 @@ use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 pub use super::labels::{
-    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, LoginResult, Memory, PathChange, PushDrop,
-    Reject, Signout, Transport,
+    AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, Memory, PathChange, PushDrop, Reject,
+    Signout, Transport,
 };
 pub use super::link::LinkMetrics;
+pub use super::login_labels::{LoginResult, RenewalResult};
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 
@@ -195,6 +196,7 @@ mod tests {
         metrics.certificate_ends(1_900_000_000);
         let worker = metrics.worker(0);
         worker.login(LoginResult::Refused);
+        worker.renewal(RenewalResult::Unauthenticated);
         worker.packet(Direction::In, command::label_index(command::CHAT_USER_TALK), 70);
         worker.packet(Direction::Out, command::label_index("made.up"), 30);
         worker.heartbeat(Heartbeat::Basic);
@@ -224,6 +226,7 @@ mod tests {
         for (series, expected) in [
             ("gateway_cert_not_after_seconds", 1_900_000_000.0),
             ("gateway_logins_total{result=\"refused\"}", 1.0),
+            ("gateway_renewals_total{result=\"unauthenticated\"}", 1.0),
             ("gateway_packets_total{command=\"chat.user.talk\",direction=\"in\"}", 1.0),
             ("gateway_bytes_total{command=\"chat.user.talk\",direction=\"in\"}", 70.0),
             ("gateway_packets_total{command=\"other\",direction=\"out\"}", 1.0),

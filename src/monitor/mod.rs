@@ -16,6 +16,7 @@ pub mod labels;
 pub mod link;
 mod listener;
 pub mod log_lines;
+mod login_labels;
 mod loop_lag;
 pub mod metrics;
 pub mod readiness;

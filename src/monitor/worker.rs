@@ -7,9 +7,9 @@ use super::events::Events;
 use super::events::event::{Event, Subject};
 use super::histogram::Histogram;
 use super::labels::{
-    AnswerOrigin, Direction, Heartbeat, LinkState, LoginResult, PathChange, PushDrop, Reject, Signout,
-    Transport,
+    AnswerOrigin, Direction, Heartbeat, LinkState, PathChange, PushDrop, Reject, Signout, Transport,
 };
+use super::login_labels::{LoginResult, RenewalResult};
 use super::loop_lag::LoopLag;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
@@ -54,6 +54,7 @@ pub struct WorkerMetrics {
     pub(super) opened: Counters<{ Transport::COUNT }>,
     pub(super) closes: [Counters<{ CloseReason::ALL.len() }>; Transport::COUNT],
     pub(super) logins: Counters<{ LoginResult::COUNT }>,
+    pub(super) renewals: Counters<{ RenewalResult::COUNT }>,
     pub(super) packets: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
     pub(super) bytes: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
     pub(super) heartbeats: Counters<{ Heartbeat::COUNT }>,
@@ -99,6 +100,7 @@ impl WorkerMetrics {
             opened: Counters::default(),
             closes: Default::default(),
             logins: Counters::default(),
+            renewals: Counters::default(),
             packets: Default::default(),
             bytes: Default::default(),
             heartbeats: Counters::default(),
@@ -181,6 +183,11 @@ impl WorkerMetrics {
     /// A login ended.
     pub fn login(&self, result: LoginResult) {
         self.logins.add(result.index(), 1);
+    }
+
+    /// A renewal of a token ended.
+    pub fn renewal(&self, result: RenewalResult) {
+        self.renewals.add(result.index(), 1);
     }
 
     /// A LogicPkt of a client went by. `command_label` is that of [`command::label_index`], `bytes` the length of

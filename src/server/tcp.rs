@@ -14,13 +14,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use crate::config::TlsIdentity;
-use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
+use crate::config::{ProxyProtocol, TlsIdentity};
+use crate::limits::{ACCEPT_PAUSE, LINGER, PROXY_HEADER_DEADLINE, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
-use crate::server::admission::{HandshakeShare, Handshaking, NewcomerStage};
+use crate::server::admission::{
+    Complaint, HandshakeShare, Handshaking, Newcomer, NewcomerStage, Seat, TurnedAway,
+};
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
+use crate::server::proxy_protocol::{ProxyFault, client_of};
 use crate::server::reaper::reap;
 use crate::server::tcp_transport::{TcpTransport, linger};
 use crate::server::tls;
@@ -60,6 +63,8 @@ impl Encryption {
 pub(crate) struct Listener {
     socket: TcpListener,
     encryption: Encryption,
+    /// None: it is not spoken.
+    proxy: Option<Arc<ProxyProtocol>>,
 }
 
 impl Listener {
@@ -67,15 +72,18 @@ impl Listener {
     ///
     /// # Errors
     /// The runtime cannot take the socket.
-    pub(crate) fn new(socket: std::net::TcpListener, encryption: Encryption) -> io::Result<Self> {
+    pub(crate) fn new(
+        socket: std::net::TcpListener,
+        encryption: Encryption,
+        proxy: Option<Arc<ProxyProtocol>>,
+    ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpListener::from_std(socket)?, encryption })
+        Ok(Self { socket: TcpListener::from_std(socket)?, encryption, proxy })
     }
 
     /// Serves until it is dropped. At the drain what has connected is accepted and closed 3000, then the socket is
     /// closed.
     pub(crate) async fn serve(self, shared: Rc<ConnectionContext>, drain: CancellationToken) {
-        let Self { socket, encryption } = self;
         let mut connections = JoinSet::new();
         let mut pause = AcceptPause::new(ACCEPT_PAUSE);
         loop {
@@ -83,74 +91,188 @@ impl Listener {
                 biased;
                 () = drain.cancelled() => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => reap(ended, &shared.metrics),
-                accepted = socket.accept() => match accepted {
+                accepted = self.socket.accept() => match accepted {
                     Ok((stream, peer)) => {
                         pause.reset();
-                        admit(stream, peer.ip(), &encryption, &shared, &drain, &mut connections);
+                        self.admit(stream, peer.ip(), &shared, &drain, &mut connections);
                     }
                     Err(error) => accept_failed(&error, &shared, &mut pause).await,
                 },
             }
         }
-        while let Poll::Ready(Ok((stream, peer))) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
+        while let Poll::Ready(Ok((stream, peer))) =
+            poll_fn(|cx| Poll::Ready(self.socket.poll_accept(cx))).await
+        {
             shared.metrics.reject(Reject::Draining);
-            match encryption {
-                Encryption::Plain => admit(stream, peer.ip(), &encryption, &shared, &drain, &mut connections),
+            match self.encryption {
+                Encryption::Plain => self.admit(stream, peer.ip(), &shared, &drain, &mut connections),
                 // The worker may be gone before its handshake is done.
                 Encryption::Tls(_) => {
-                    turn_away(stream, &encryption, CloseReason::Draining, &shared, &mut connections)
+                    turn_away(stream, &self.encryption, CloseReason::Draining, &shared, &mut connections)
                 }
             }
         }
-        drop(socket);
+        drop(self);
         while let Some(ended) = connections.join_next().await {
             reap(ended, &shared.metrics);
         }
         // The worker ends its tasks; none of them ends by itself.
         std::future::pending().await
     }
+
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        shared: &Rc<ConnectionContext>,
+        drain: &CancellationToken,
+        connections: &mut JoinSet<()>,
+    ) {
+        if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
+            // It was gone before it was looked at.
+            debug!(%peer, %error, "connection ended at once");
+            return shared.metrics.reject(Reject::AcceptReset);
+        }
+        let arrival = TcpArrival { peer, at: Instant::now(), seat: None };
+        match &self.proxy {
+            Some(proxy) if proxy.trusted.contains(peer) => {
+                let encryption = self.encryption.clone();
+                let Some(waiting) = ProxiedConnection::arrive(arrival, encryption, proxy, shared) else {
+                    return turn_away(stream, &self.encryption, CloseReason::Overloaded, shared, connections);
+                };
+                connections.spawn_local(waiting.serve(stream, Rc::clone(shared), drain.clone()));
+            }
+            Some(proxy) if proxy.is_required => {
+                debug!(%peer, "connection past the balancers");
+                shared.metrics.reject(Reject::ProxyUntrusted);
+                turn_away(stream, &self.encryption, CloseReason::ProtocolError, shared, connections);
+            }
+            _ => match let_in(arrival, self.encryption.transport(), shared) {
+                Some(entered) => self.spawn(stream, entered, shared, drain, connections),
+                None => turn_away(stream, &self.encryption, CloseReason::Overloaded, shared, connections),
+            },
+        }
+    }
+
+    fn spawn(
+        &self,
+        stream: TcpStream,
+        (accepted, handshake): Entered,
+        shared: &Rc<ConnectionContext>,
+        drain: &CancellationToken,
+        connections: &mut JoinSet<()>,
+    ) {
+        let shared = Rc::clone(shared);
+        match (&self.encryption, handshake) {
+            (Encryption::Tls(config), Some(handshake)) => {
+                let (config, drain) = (Arc::clone(config), drain.clone());
+                connections.spawn_local(serve_tls(stream, config, shared, accepted, handshake, drain));
+            }
+            (Encryption::Plain, _) | (_, None) => {
+                connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
+            }
+        }
+    }
 }
 
-fn admit(
-    stream: TcpStream,
+/// Whose connection it is, and since when it is here.
+struct TcpArrival {
     peer: IpAddr,
-    encryption: &Encryption,
-    shared: &Rc<ConnectionContext>,
-    drain: &CancellationToken,
-    connections: &mut JoinSet<()>,
-) {
-    if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
-        // It was gone before it was looked at.
-        debug!(%peer, %error, "connection ended at once");
-        return shared.metrics.reject(Reject::AcceptReset);
+    at: Instant,
+    /// Its place among the connections of the process, if it has one already.
+    seat: Option<Seat>,
+}
+
+/// A connection that a balancer passes on, before its header has come. It costs the process what any connection does, and no
+/// address anything: the balancer's has a share and a rate for its own alone, and the client's is not known yet.
+struct ProxiedConnection {
+    arrival: TcpArrival,
+    seat: Seat,
+    newcomer: Newcomer,
+    encryption: Encryption,
+    is_required: bool,
+}
+
+impl ProxiedConnection {
+    /// None if there is no room, which is counted.
+    fn arrive(
+        arrival: TcpArrival,
+        encryption: Encryption,
+        proxy: &ProxyProtocol,
+        shared: &ConnectionContext,
+    ) -> Option<Self> {
+        let seat = shared.admission.seat(&shared.metrics)?;
+        // Last: it sends others away.
+        let newcomer = shared.entrance.newcomers.arrive(NewcomerStage::ProxyHeader)?;
+        Some(Self { arrival, seat, newcomer, encryption, is_required: proxy.is_required })
     }
-    let at = Instant::now();
-    let Some((accepted, handshake)) = let_in(peer, at, encryption.transport(), shared) else {
-        return turn_away(stream, encryption, CloseReason::Overloaded, shared, connections);
-    };
-    let shared = Rc::clone(shared);
-    match (encryption, handshake) {
-        (Encryption::Tls(config), Some(handshake)) => {
-            let (config, drain) = (Arc::clone(config), drain.clone());
-            connections.spawn_local(serve_tls(stream, config, shared, accepted, handshake, drain));
+
+    /// Reads the header, then serves the client as if it had come itself.
+    async fn serve(self, stream: TcpStream, shared: Rc<ConnectionContext>, drain: CancellationToken) {
+        let encryption = self.encryption.clone();
+        // Boxed, so that its memory is given back when it is done.
+        let entered = Box::pin(self.enter(stream, &shared)).await;
+        let Some((stream, (accepted, handshake))) = entered else { return };
+        match (encryption, handshake) {
+            (Encryption::Tls(config), Some(handshake)) => {
+                serve_tls(stream, config, shared, accepted, handshake, drain).await;
+            }
+            (Encryption::Plain, _) | (_, None) => {
+                Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
+            }
         }
-        (Encryption::Plain, _) | (_, None) => {
-            connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
-        }
+    }
+
+    async fn enter(self, stream: TcpStream, shared: &ConnectionContext) -> Option<(TcpStream, Entered)> {
+        let Self { arrival, seat, newcomer, encryption, is_required } = self;
+        let balancer = arrival.peer;
+        let deadline = PROXY_HEADER_DEADLINE.min(shared.limits.login_deadline);
+        let client = tokio::select! {
+            biased;
+            client = client_of(&stream, balancer, is_required, deadline) => client,
+            () = newcomer.must_go() => {
+                turn_away_here(stream, &encryption, CloseReason::Overloaded, shared).await;
+                return None;
+            }
+        };
+        drop(newcomer);
+        let reason = match client {
+            Ok(client) => {
+                let arrival = TcpArrival { peer: client, seat: Some(seat), ..arrival };
+                match let_in(arrival, encryption.transport(), shared) {
+                    Some(entered) => return Some((stream, entered)),
+                    None => CloseReason::Overloaded,
+                }
+            }
+            Err(ProxyFault::Unused) => return None,
+            Err(fault) => {
+                report_proxy(&fault, balancer, shared);
+                CloseReason::ProtocolError
+            }
+        };
+        turn_away_here(stream, &encryption, reason, shared).await;
+        None
+    }
+}
+
+/// A balancer is not a stranger, and what it does wrong locks out all its clients: it is worth a line of the log.
+fn report_proxy(fault: &ProxyFault, balancer: IpAddr, shared: &ConnectionContext) {
+    shared.metrics.reject(Reject::ProxyHeader);
+    if let Some(times) = shared.admission.complain(Complaint::ProxyHeader, Instant::now()) {
+        warn!(event = "proxy_header", %balancer, %fault, times, "no client's address in a connection from a balancer");
     }
 }
 
 /// The places of a handshake in progress.
 type InHandshake = (Handshaking, HandshakeShare);
 
+/// A connection that was let in.
+type Entered = (Accepted, Option<InHandshake>);
+
 /// Everything that a connection needs to be let in; none if something of it is not to be had, which is counted.
-fn let_in(
-    peer: IpAddr,
-    at: Instant,
-    transport: Transport,
-    shared: &Rc<ConnectionContext>,
-) -> Option<(Accepted, Option<InHandshake>)> {
-    let ConnectionContext { admission, entrance, metrics, .. } = &**shared;
+fn let_in(arrival: TcpArrival, transport: Transport, shared: &ConnectionContext) -> Option<Entered> {
+    let ConnectionContext { admission, entrance, metrics, .. } = shared;
+    let TcpArrival { peer, at, seat } = arrival;
     let (mut stage, mut handshake) = (NewcomerStage::Login(transport), None);
     if transport == Transport::Tls {
         stage = NewcomerStage::Handshake(transport);
@@ -160,7 +282,10 @@ fn let_in(
         };
         handshake = Some((place, admission.begin_handshake(peer, metrics)?));
     }
-    let admitted = admission.admit(transport, peer, at, metrics)?;
+    let admitted = match seat {
+        Some(seat) => admission.admit_seated(seat, transport, peer, Instant::now(), metrics)?,
+        None => admission.admit(transport, peer, at, metrics)?,
+    };
     // Last: it sends others away.
     let Some(newcomer) = entrance.newcomers.arrive(stage) else {
         admitted.set_reason(CloseReason::Overloaded);
@@ -200,30 +325,55 @@ async fn serve_tls(
     }
 }
 
-/// Says why, in a few bytes for which a fresh socket has room. What the client has sent and still sends is read, or the
-/// close would become a reset that destroys the words (row D9). Under TLS the reason itself could be said only after a
-/// handshake, which is too much for one who is turned away for want of room.
+/// Says why, and waits for the client in a task of its own if there is room for that.
 fn turn_away(
     stream: TcpStream,
     encryption: &Encryption,
     reason: CloseReason,
-    shared: &Rc<ConnectionContext>,
+    shared: &ConnectionContext,
     connections: &mut JoinSet<()>,
 ) {
+    if let Some(place) = say_why(&stream, encryption, reason, shared) {
+        connections.spawn_local(see_off(stream, place));
+    }
+}
+
+/// The same in the connection's own task.
+async fn turn_away_here(
+    stream: TcpStream,
+    encryption: &Encryption,
+    reason: CloseReason,
+    shared: &ConnectionContext,
+) {
+    if let Some(place) = say_why(&stream, encryption, reason, shared) {
+        see_off(stream, place).await;
+    }
+}
+
+/// In a few bytes for which a fresh socket has room. What the client has sent and still sends is read, or the close would
+/// become a reset that destroys the words (row D9); returns the place for that, if there is one. Under TLS the reason itself
+/// could be said only after a handshake, which is too much for one who is turned away.
+fn say_why(
+    stream: &TcpStream,
+    encryption: &Encryption,
+    reason: CloseReason,
+    shared: &ConnectionContext,
+) -> Option<TurnedAway> {
     let _best_effort = match encryption {
         Encryption::Plain => stream.try_write(&frame::encode(Opcode::Close, &reason.payload())),
         Encryption::Tls(_) => stream.try_write(&TURNED_AWAY),
     };
-    let _best_effort = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
-    let Some(place) = shared.admission.turn_away() else {
+    let _best_effort = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
+    let place = shared.admission.turn_away();
+    if place.is_none() {
         let _best_effort = stream.try_read(&mut [0; 2048]);
-        return;
-    };
-    connections.spawn_local(async move {
-        let mut stream = stream;
-        let _best_effort = timeout(LINGER, linger(&mut stream)).await;
-        drop(place);
-    });
+    }
+    place
+}
+
+async fn see_off(mut stream: TcpStream, place: TurnedAway) {
+    let _best_effort = timeout(LINGER, linger(&mut stream)).await;
+    drop(place);
 }
 
 /// A connection that failed is its peer's affair; a process without files or memory pauses (row D5).
@@ -231,7 +381,7 @@ async fn accept_failed(error: &io::Error, shared: &ConnectionContext, pause: &mu
     let Some(pause) = pause.after(error) else {
         return shared.metrics.reject(Reject::AcceptReset);
     };
-    if let Some(times) = shared.admission.complain(Instant::now()) {
+    if let Some(times) = shared.admission.complain(Complaint::Accept, Instant::now()) {
         error!(event = "accept_failed", %error, times, "cannot accept connections; raise the open-file limit?");
     }
     let out_of_files = matches!(error.raw_os_error(), Some(code) if code == EMFILE || code == ENFILE);

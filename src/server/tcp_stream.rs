@@ -55,11 +55,13 @@ impl TcpBased for TlsOverTcp {
 pub(crate) struct CountedSocket {
     pub(super) socket: TcpStream,
     taken: u64,
+    /// Something came.
+    pub(super) was_used: bool,
 }
 
 impl CountedSocket {
     pub(super) const fn new(socket: TcpStream) -> Self {
-        Self { socket, taken: 0 }
+        Self { socket, taken: 0, was_used: false }
     }
 
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -76,7 +78,10 @@ impl AsyncRead for CountedSocket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.was_used |= buffer.filled().len() > before;
+        read
     }
 }
 

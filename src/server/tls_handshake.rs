@@ -57,10 +57,16 @@ pub(crate) async fn shake_hands(
     match outcome {
         Some(Ok(stream)) => return Some(Box::new(stream)),
         Some(Err(TlsFailure::Failed(error, begun))) => {
+            let socket = begun.or_else(|| hello.take_io());
+            if socket.as_ref().is_some_and(|socket| !socket.was_used) {
+                // Somebody who wanted to know whether the port is open: a balancer does every few seconds.
+                admitted.set_reason(CloseReason::PeerClosed);
+                return None;
+            }
             admitted.set_reason(CloseReason::PeerLost);
             report(&error, &shared.metrics);
             // The alert was written if the socket took it.
-            last_words(begun.or_else(|| hello.take_io()), &[]).await;
+            last_words(socket, &[]).await;
         }
         Some(Err(TlsFailure::Draining)) => {
             admitted.set_reason(CloseReason::Draining);

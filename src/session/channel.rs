@@ -125,9 +125,9 @@ impl Channel {
         self.pending.borrow().is_any_with(instance)
     }
 
-    /// The session is to end then, because its token expires.
-    pub(crate) fn set_expiry(&self, at: Instant) {
-        self.expires.set(Some(at));
+    /// The session is to end then, because its token expires; `None`: never.
+    pub(crate) fn set_expiry(&self, at: Option<Instant>) {
+        self.expires.set(at);
     }
 
     /// When the session is to end because its token expires; `None`: never.

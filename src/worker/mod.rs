@@ -137,13 +137,13 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
     for listener in plan.tcp {
-        let listener = Listener::new(listener, Encryption::Plain)?;
+        let listener = Listener::new(listener, Encryption::Plain, plan.config.tcp_proxy.clone())?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
     }
     if let Some(config) = &plan.config.tls {
         let encryption = Encryption::tls(&config.identity)?;
         for listener in plan.tls {
-            let listener = Listener::new(listener, encryption.clone())?;
+            let listener = Listener::new(listener, encryption.clone(), plan.config.tcp_proxy.clone())?;
             tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
         }
     }

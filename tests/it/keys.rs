@@ -82,7 +82,7 @@ async fn b10_b11_b14_b16_a_login_under_a_public_key(
     let keys = Keys::new(&name, kind);
     let config = keys.config(&name).unwrap();
     let harness = TestGateway::with(|harness| {
-        harness.auth = config.auth;
+        harness.token_keys = config.token_keys;
         harness.expected_claims = config.expected_claims;
     })
     .await;

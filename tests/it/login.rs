@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway::config::OnExpiry;
 use gateway::wire::dialect::Dialect;
 use gateway::wire::pb;
 use jsonwebtoken::Algorithm;
@@ -132,7 +133,7 @@ async fn b19_a_session_ends_with_its_token_where_that_is_configured(
 ) {
     let harness = TestGateway::with(|config| {
         config.leeway = Duration::ZERO;
-        config.close_expired_sessions = true;
+        config.on_expiry = OnExpiry::Close(Duration::ZERO);
     })
     .await;
     let (mut other, _) = harness.client(kind, "other").await;

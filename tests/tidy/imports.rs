@@ -97,6 +97,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "monitor",
             "overload",
             "route",
+            "server",
             "session",
             "wire",
         ],

@@ -1,5 +1,7 @@
-//! A connection over whatever gets through: QUIC, else TLS, and plain TCP only where that is allowed.
+//! A connection over whatever gets through: QUIC, else TLS, else WebSocket over TLS, and plain TCP only where that is
+//! allowed.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,29 +27,51 @@ const HEAD_START: Duration = Duration::from_millis(300);
 /// which a lost first packet has been sent again.
 const QUIC_ALONE: Duration = Duration::from_millis(500);
 
+/// The port for QUIC and plain TCP of `gateway dev`.
+const DEV_PORT: u16 = 8000;
+
 /// The port for TLS is so much above that for QUIC and plain TCP: 8443 beside 8000.
 const TLS_DISTANCE: u16 = 443;
 
-/// The port for TLS where none is so much above.
-const TLS_PORT: u16 = 8443;
+/// And that for WebSocket: 8002 beside 8000.
+const WS_DISTANCE: u16 = 2;
+
+/// And that for WebSocket over TLS: 8444 beside 8000.
+const WSS_DISTANCE: u16 = 444;
 
 /// The port for TLS of a `host:port`, unless it is told otherwise: 443 above, as `gateway dev` has it.
 pub fn default_tls_port(server: &str) -> u16 {
+    above(server, TLS_DISTANCE)
+}
+
+/// The port for WebSocket of a `host:port`, unless it is told otherwise: 2 above, as `gateway dev` has it.
+pub fn default_ws_port(server: &str) -> u16 {
+    above(server, WS_DISTANCE)
+}
+
+/// The port for WebSocket over TLS of a `host:port`, unless it is told otherwise: 444 above, as `gateway dev` has it.
+pub fn default_wss_port(server: &str) -> u16 {
+    above(server, WSS_DISTANCE)
+}
+
+/// The port so much above that of a `host:port`, or above 8000 where there is none.
+fn above(server: &str, distance: u16) -> u16 {
     let port = server.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    port.and_then(|port| port.checked_add(TLS_DISTANCE)).unwrap_or(TLS_PORT)
+    port.and_then(|port| port.checked_add(distance)).unwrap_or(DEV_PORT + distance)
 }
 
 /// Connects over the transport that gets through. Make one per program, so that it remembers.
 ///
-/// * QUIC is tried first. When it has not connected after 300 ms, or has failed, TLS is tried beside it. The first whose
-///   handshake is done is used and the other one dropped; only then comes the login, so there is one.
-/// * Where TLS won, it is first for 10 minutes, and QUIC is tried only if TLS fails or takes more than 300 ms. The
-///   first connection after that time is still made over TLS without delay, and QUIC is tried in the background: if
-///   its handshake is done, the next connection begins with QUIC; else TLS is first for 10 more minutes.
-/// * Plain TCP shows the token to everyone on the way. It is tried last, when neither got through, and only to addresses
+/// * QUIC is tried first. When it has not connected after 300 ms, or has failed, TLS is tried beside it, and 300 ms later
+///   WebSocket over TLS, which passes where only the web does. The first whose handshake is done is used and the others
+///   dropped; only then comes the login, so there is one.
+/// * What won instead of QUIC is first for 10 minutes, and the others are tried only if it fails or takes more than 300 ms.
+///   The first connection after that time is still made over it without delay, and what comes before it is tried in the
+///   background: what gets through is first from then on; else it stays as it is for 10 more minutes.
+/// * Plain TCP shows the token to everyone on the way. It is tried last, when nothing got through, and only to addresses
 ///   of this machine, or with [`allow_plain`](Self::allow_plain). A server that was reached and not believed, or that
 ///   refused, is not tried over plain TCP. On this machine a half of the time to connect is kept for it; towards another
-///   one QUIC and TLS have all of the time, and plain TCP as much again: a slow way must not show the token.
+///   one the others have all of the time, and plain TCP as much again: a slow way must not show the token.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Auto {
@@ -55,9 +79,11 @@ pub struct Auto {
     pub options: ConnectOptions,
     /// The port for TLS on the same host. Default: [`default_tls_port`].
     pub tls_port: u16,
+    /// The port for WebSocket over TLS on the same host, often 443. Default: [`default_wss_port`].
+    pub wss_port: u16,
     /// Whether the token may travel in clear to another machine. Default: no.
     pub allow_plain: bool,
-    /// Where TLS won. Share one among several of these.
+    /// What won instead of QUIC. Share one among several of these.
     pub memory: TransportCache,
 }
 
@@ -65,8 +91,8 @@ impl Auto {
     /// To `host:port`, whose certificate was signed by `ca`.
     pub fn new(server: impl Into<String>, ca: TrustedCa) -> Self {
         let options = ConnectOptions::quic(server, ca);
-        let tls_port = default_tls_port(&options.server);
-        Self { options, tls_port, allow_plain: false, memory: TransportCache::new() }
+        let (tls_port, wss_port) = (default_tls_port(&options.server), default_wss_port(&options.server));
+        Self { options, tls_port, wss_port, allow_plain: false, memory: TransportCache::new() }
     }
 
     /// Connects. Dropped halfway, nothing is left behind.
@@ -88,10 +114,10 @@ impl Auto {
             (false, false) => (deadline, deadline + self.options.connect_timeout),
         };
         let mut failed = match self.encrypted(&addresses, encrypted_until, is_near).await {
-            Ok((won, failed)) => return Ok(self.connected(won, failed.into_iter().collect())),
-            Err(failed) => Vec::from(failed),
+            Ok((won, failed)) => return Ok(self.connected(won, failed)),
+            Err(failed) => failed,
         };
-        let plain_follows = match failed.iter().all(|(transport, error)| is_not_reached(*transport, error)) {
+        let plain_follows = match are_not_reached(&failed) {
             false => Plain::Withheld,
             true if plain.is_empty() => Plain::NotAllowed,
             true => Plain::Tried,
@@ -102,8 +128,9 @@ impl Auto {
                 Err(error) => failed.push((Transport::Tcp, error)),
             }
         }
-        let (server, tls_port) = (self.options.server.clone(), self.tls_port);
-        Err(ConnectError::NoTransport(NoTransport { server, tls_port, tried: failed, plain: plain_follows }))
+        let (server, tls_port, wss_port) = (self.options.server.clone(), self.tls_port, self.wss_port);
+        let (tried, plain) = (failed, plain_follows);
+        Err(ConnectError::NoTransport(NoTransport { server, tls_port, wss_port, tried, plain }))
     }
 
     fn connected(&self, won: Established, failed: Vec<Failed>) -> Connected {
@@ -119,76 +146,119 @@ impl Auto {
     /// The options of one attempt.
     fn over(&self, transport: Transport) -> ConnectOptions {
         let mut options = ConnectOptions { transport, ..self.options.clone() };
-        if let (Transport::Tls, Some((host, _))) = (transport, options.server.rsplit_once(':')) {
-            options.server = format!("{host}:{}", self.tls_port);
+        if let (Some(port), Some((host, _))) = (self.own_port(transport), options.server.rsplit_once(':')) {
+            options.server = format!("{host}:{port}");
         }
         options
     }
 
-    /// QUIC and TLS, in the order the memory suggests.
-    async fn encrypted(
-        &self,
-        addresses: &[SocketAddr],
-        deadline: Instant,
-        plain_is_near: bool,
-    ) -> Result<(Established, Option<Failed>), [Failed; 2]> {
+    /// The port of a transport that does not share that of `server`.
+    const fn own_port(&self, transport: Transport) -> Option<u16> {
+        match transport {
+            Transport::Tls => Some(self.tls_port),
+            Transport::Wss => Some(self.wss_port),
+            Transport::Quic | Transport::Tcp | Transport::Ws => None,
+        }
+    }
+
+    /// One attempt over a transport.
+    async fn attempt(&self, transport: Transport, addresses: &[SocketAddr], deadline: Instant) -> Done {
+        let mut addresses = addresses.to_vec();
+        if let Some(port) = self.own_port(transport) {
+            addresses.iter_mut().for_each(|address| address.set_port(port));
+        }
+        // Boxed: three of them stand side by side in one future.
+        match Box::pin(establish(&self.over(transport), &addresses, deadline)).await {
+            Ok(won) => Ok((won, Vec::new())),
+            Err(error) => Err(vec![(transport, error)]),
+        }
+    }
+
+    /// What is encrypted, in the order the memory suggests.
+    async fn encrypted(&self, addresses: &[SocketAddr], deadline: Instant, plain_is_near: bool) -> Done {
         let server = &self.options.server;
-        let (over_quic, over_tls) = (self.over(Transport::Quic), self.over(Transport::Tls));
-        let mut at_tls = addresses.to_vec();
-        at_tls.iter_mut().for_each(|address| address.set_port(self.tls_port));
         let no_tls = Notify::new();
         let quic = async {
             let cut = async {
                 no_tls.notified().await;
                 sleep(QUIC_ALONE).await;
             };
-            let done = tokio::select! {
+            tokio::select! {
                 biased;
-                done = establish(&over_quic, addresses, deadline) => done,
-                () = cut => Err(timed_out(&over_quic)),
-            };
-            done.map_err(|error| (Transport::Quic, error))
+                done = self.attempt(Transport::Quic, addresses, deadline) => done,
+                () = cut => Err(vec![(Transport::Quic, timed_out(&self.over(Transport::Quic)))]),
+            }
         };
         let tls = async {
-            let done = establish(&over_tls, &at_tls, deadline).await;
-            if plain_is_near && done.as_ref().is_err_and(|error| is_not_reached(Transport::Tls, error)) {
+            let done = self.attempt(Transport::Tls, addresses, deadline).await;
+            if plain_is_near && done.as_ref().is_err_and(|failed| are_not_reached(failed)) {
                 no_tls.notify_one();
             }
-            done.map_err(|error| (Transport::Tls, error))
+            done
         };
-        let tls_first = self.memory.remembered(server).is_some();
-        let raced = if tls_first {
-            race(tls, quic, sleep(HEAD_START)).await.map_err(|(tls, quic)| [quic, tls])
-        } else {
-            race(quic, tls, sleep(HEAD_START)).await.map_err(<[Failed; 2]>::from)
+        let wss = self.attempt(Transport::Wss, addresses, deadline);
+        let remembered = self.memory.remembered(server);
+        let mut raced = match remembered {
+            Some(Transport::Tls) => in_turn(tls, in_turn(quic, wss)).await,
+            Some(Transport::Wss) => in_turn(wss, in_turn(quic, tls)).await,
+            _ => in_turn(quic, in_turn(tls, wss)).await,
         };
         match &raced {
             Ok((Established::Quic(_), _)) => self.memory.quic_won(server),
-            Ok(_) if tls_first => self.probe(addresses),
-            Ok(_) => self.memory.tls_won(server),
+            Ok((won, _)) if remembered == Some(won.transport()) => self.probe(addresses, won.transport()),
+            Ok((won, _)) => self.memory.won(server, won.transport()),
             Err(_) => {}
         }
+        let (Ok((_, failed)) | Err(failed)) = &mut raced;
+        failed.sort_by_key(|(transport, _)| ORDER.iter().position(|other| other == transport));
         raced
     }
 
-    /// Tries QUIC in the background if that is due.
-    fn probe(&self, addresses: &[SocketAddr]) {
+    /// Tries what comes before this transport in the background, if that is due.
+    fn probe(&self, addresses: &[SocketAddr], before: Transport) {
         self.memory.probe(&self.options.server, || {
-            let (options, addresses) = (self.over(Transport::Quic), addresses.to_vec());
+            let (auto, addresses) = (self.clone(), addresses.to_vec());
             async move {
-                let deadline = Instant::now() + options.connect_timeout;
-                let done = establish(&options, &addresses, deadline).await;
-                match done {
-                    Ok(Established::Quic(quic)) => {
-                        // Before the streams are dropped, which would finish them one by one.
-                        quic::close(&quic.connection, CloseReason::Bye);
-                        true
-                    }
-                    done => done.is_ok(),
+                let deadline = Instant::now() + auto.options.connect_timeout;
+                let quic = auto.attempt(Transport::Quic, &addresses, deadline);
+                let won = match before {
+                    Transport::Wss => in_turn(quic, auto.attempt(Transport::Tls, &addresses, deadline)).await,
+                    _ => quic.await,
+                };
+                let (won, _) = won.ok()?;
+                if let Established::Quic(quic) = &won {
+                    // Before the streams are dropped, which would finish them one by one.
+                    quic::close(&quic.connection, CloseReason::Bye);
                 }
+                Some(won.transport())
             }
         });
     }
+}
+
+/// What is encrypted, in the order in which it is tried where nothing is remembered.
+const ORDER: [Transport; 3] = [Transport::Quic, Transport::Tls, Transport::Wss];
+
+/// What came of attempts: the first that succeeded, and those that had failed before; or all of them.
+type Done = Result<(Established, Vec<Failed>), Vec<Failed>>;
+
+/// One after the other, the second when the first has failed or its head start is over.
+async fn in_turn(first: impl Future<Output = Done>, second: impl Future<Output = Done>) -> Done {
+    match race(first, second, sleep(HEAD_START)).await {
+        Ok(((won, mut failed), others)) => {
+            failed.extend(others.into_iter().flatten());
+            Ok((won, failed))
+        }
+        Err((mut failed, others)) => {
+            failed.extend(others);
+            Err(failed)
+        }
+    }
+}
+
+/// Returns `true` if no attempt reached anybody.
+fn are_not_reached(failed: &[Failed]) -> bool {
+    failed.iter().all(|(transport, error)| is_not_reached(*transport, error))
 }
 
 /// An attempt that failed.
@@ -224,15 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn the_port_for_tls_is_443_above_unless_it_is_told() {
-        for (server, port) in [
-            ("127.0.0.1:8000", 8443),
-            ("[::1]:9000", 9443),
-            ("gate:65092", 65535),
-            ("gate:65093", 8443),
-            ("gate", 8443),
+    fn each_listener_has_a_port_above_that_of_quic_unless_it_is_told() {
+        for (server, ports) in [
+            ("127.0.0.1:8000", [8002, 8443, 8444]),
+            ("[::1]:9000", [9002, 9443, 9444]),
+            ("gate:65092", [65094, 65535, 8444]),
+            ("gate:65093", [65095, 8443, 8444]),
+            ("gate", [8002, 8443, 8444]),
         ] {
-            assert_eq!(default_tls_port(server), port, "{server}");
+            let found = [default_ws_port(server), default_tls_port(server), default_wss_port(server)];
+            assert_eq!(found, ports, "{server}");
         }
     }
 }

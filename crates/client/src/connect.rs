@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::byte_stream::{ByteSink, ByteSource};
 use crate::connect_error::ConnectError;
 #[cfg(feature = "quic")]
 use crate::driver::Arrived;
@@ -19,7 +20,9 @@ use crate::pushes::{self, PushSender, Pushes};
 #[cfg(feature = "quic")]
 use crate::quic::QuicConnection;
 use crate::state::ConnectionState;
-use crate::stream::{self, WRITE_QUEUE};
+use crate::stream::{self, FrameSink, FrameSource, WRITE_QUEUE};
+#[cfg(feature = "websocket")]
+use crate::websocket::WebSocket;
 use crate::wire::Wire;
 
 impl Client {
@@ -37,6 +40,7 @@ impl Client {
 
 /// Starts the tasks of a connection. Must be called on a tokio runtime.
 pub(super) fn start(options: &ConnectOptions, established: Established) -> (Client, Pushes) {
+    let transport = established.transport();
     match established {
         #[cfg(feature = "quic")]
         Established::Quic(QuicConnection { connection, own, streams }) => {
@@ -46,22 +50,29 @@ pub(super) fn start(options: &ConnectOptions, established: Established) -> (Clie
                 let stopped = to.stopped();
                 let arrived: Arrived = Box::pin(async move { drop(stopped.await) });
                 assembly.driver.arrived.push(arrived);
-                assembly.add_stream(from, to);
+                assembly.add_stream(ByteSource::new(from), ByteSink::new(to));
             }
-            assembly.start(options, Transport::Quic)
+            assembly.start(options, transport)
         }
         Established::Tcp(socket) => {
             let (from, to) = socket.into_split();
             let mut assembly = Assembly::new(options, Wire::Tcp);
-            assembly.add_stream(from, to);
-            assembly.start(options, Transport::Tcp)
+            assembly.add_stream(ByteSource::new(from), ByteSink::new(to));
+            assembly.start(options, transport)
         }
         #[cfg(feature = "tls")]
         Established::Tls(stream) => {
             let (from, to) = tokio::io::split(*stream);
             let mut assembly = Assembly::new(options, Wire::Tcp);
+            assembly.add_stream(ByteSource::new(from), ByteSink::new(to));
+            assembly.start(options, transport)
+        }
+        #[cfg(feature = "websocket")]
+        Established::WebSocket(socket) => {
+            let WebSocket { from, to, .. } = *socket;
+            let mut assembly = Assembly::new(options, Wire::WebSocket);
             assembly.add_stream(from, to);
-            assembly.start(options, Transport::Tls)
+            assembly.start(options, transport)
         }
     }
 }
@@ -81,7 +92,7 @@ impl Assembly {
     fn new(options: &ConnectOptions, wire: Wire) -> Self {
         let state = Arc::new(ConnectionState::new(options.dialect));
         let (push_sender, pushes) = pushes::channel(Arc::clone(&state));
-        let accepts = !wire.is_tcp() && options.push_stream;
+        let accepts = !wire.is_one_stream() && options.push_stream;
         let driver = Driver {
             wire,
             state: Arc::clone(&state),
@@ -105,11 +116,7 @@ impl Assembly {
         }
     }
 
-    fn add_stream<R, W>(&mut self, from: R, to: W)
-    where
-        R: tokio::io::AsyncRead + Unpin + Send + 'static,
-        W: tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
+    fn add_stream(&mut self, from: impl FrameSource + 'static, to: impl FrameSink + 'static) {
         let index = self.queues.0.len();
         let (sender, queue) = mpsc::channel(WRITE_QUEUE);
         let reader =

@@ -59,10 +59,41 @@ pub enum ConnectError {
         reason: String,
     },
     /// The server speaks QUIC or TLS, but not this protocol.
-    #[error("{server} does not speak x-im/1: it is no gateway")]
+    #[error("{server} does not speak {}", other_protocol(*.transport))]
     NotAGateway {
         /// As it was given.
         server: String,
+        /// What was tried.
+        transport: Transport,
+    },
+    /// The server was asked for WebSocket and did not answer in HTTP.
+    #[error(
+        "{server} does not answer in HTTP; is it the port of websocket.{}?{}",
+        listen_key(*.transport), plain_hint(*.transport)
+    )]
+    NotHttp {
+        /// As it was given.
+        server: String,
+        /// What was tried.
+        transport: Transport,
+    },
+    /// The server answered the upgrade to WebSocket with another status than 101.
+    #[error("{server} answers {status} to the WebSocket upgrade{}; {}", quoted(.said.as_deref()), advice(*.status))]
+    UpgradeRefused {
+        /// As it was given.
+        server: String,
+        /// HTTP's (RFC 9110 section 15).
+        status: u16,
+        /// The first line of what it said, if that is plain text.
+        said: Option<String>,
+    },
+    /// The server agreed to an upgrade, but not to this one.
+    #[error("the upgrade with {server} went wrong: {reason}; something on the way answers in its place")]
+    NotWebSocket {
+        /// As it was given.
+        server: String,
+        /// What is wrong.
+        reason: &'static str,
     },
     /// The gateway closed the connection at once.
     #[error("{server} closed the connection at once: {reason}")]
@@ -83,10 +114,12 @@ pub enum ConnectError {
     },
     #[cfg(feature = "tls")]
     /// Another fault of the TLS handshake.
-    #[error("no TLS connection to {server}: {error}; is it the port for TLS (--tls-port)?")]
+    #[error("no TLS connection to {server}: {error}; {}", tls_hint(*.transport))]
     Tls {
         /// As it was given.
         server: String,
+        /// What was tried.
+        transport: Transport,
         /// What TLS or the system said.
         error: io::Error,
     },
@@ -94,7 +127,7 @@ pub enum ConnectError {
     #[error(transparent)]
     NoTransport(NoTransport),
     /// This program was built without the transport.
-    #[error("{transport} is not compiled in: build gateway-client with its feature {:?}", transport.as_str())]
+    #[error("{transport} is not compiled in: build gateway-client with its {}", transport.features())]
     NotCompiledIn {
         /// What was asked for.
         transport: Transport,
@@ -114,7 +147,8 @@ impl ConnectError {
                 format!("the certificate of {server} is not believed: {reason}")
             }
             #[cfg(feature = "tls")]
-            Self::Tls { server, error } => format!("no TLS with {server}: {error}"),
+            Self::Tls { server, error, .. } => format!("no TLS with {server}: {error}"),
+            Self::NotHttp { server, .. } => format!("{server} does not answer in HTTP"),
             other => other.to_string(),
         }
     }
@@ -123,7 +157,63 @@ impl ConnectError {
 const fn hint(transport: Transport) -> &'static str {
     match transport {
         Transport::Quic => " If UDP is blocked on the way, try --transport tls, or auto",
-        Transport::Tcp | Transport::Tls => "",
+        Transport::Tls => " If only the web gets through, try --transport wss, or auto",
+        Transport::Tcp | Transport::Ws | Transport::Wss => "",
+    }
+}
+
+const fn other_protocol(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Ws | Transport::Wss => {
+            "HTTP over TLS: it is not the port of websocket.tls_listen, or no gateway (--wss-port)"
+        }
+        _ => "x-im/1: it is no gateway",
+    }
+}
+
+/// The key of the listener that belongs to a transport of WebSocket.
+const fn listen_key(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Wss => "tls_listen",
+        _ => "listen",
+    }
+}
+
+const fn plain_hint(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Wss => "",
+        _ => " A port for TLS needs --transport wss",
+    }
+}
+
+#[cfg(feature = "tls")]
+const fn tls_hint(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Wss => {
+            "is it the port of websocket.tls_listen (--wss-port)? One without TLS needs --transport ws"
+        }
+        _ => "is it the port for TLS (--tls-port)?",
+    }
+}
+
+fn quoted(said: Option<&str>) -> String {
+    said.map(|said| format!(" ({said:?})")).unwrap_or_default()
+}
+
+/// What to do when an upgrade is answered with this status.
+const fn advice(status: u16) -> &'static str {
+    match status {
+        200..=399 => {
+            "a web server is there and no gateway: is it the port of websocket.listen or tls_listen?"
+        }
+        400 => "it does not understand the request: a port for TLS needs --transport wss",
+        401 | 407 => "a proxy on the way wants to know who asks",
+        403 => "this origin is none of websocket.allowed_origins (--origin)",
+        404 => "this path is none of websocket.paths (--path)",
+        426 => "a proxy on the way removes the upgrade: let it pass the headers Upgrade and Connection",
+        429 => "it is asked too often; try again later",
+        502 | 504 => "the balancer there reaches no gateway; is one running?",
+        _ => "is it the port of websocket.listen or tls_listen?",
     }
 }
 
@@ -147,6 +237,8 @@ pub struct NoTransport {
     pub server: String,
     /// The port for TLS.
     pub tls_port: u16,
+    /// The port for WebSocket over TLS.
+    pub wss_port: u16,
     /// What was tried, and why it failed.
     pub tried: Vec<(Transport, ConnectError)>,
     /// What became of plain TCP.
@@ -162,7 +254,10 @@ impl fmt::Display for NoTransport {
             write!(f, "{} {transport}: {}", if at == 0 { ":" } else { ";" }, error.cause())?;
         }
         let forged = self.tried.iter().any(|(_, error)| matches!(error, ConnectError::Certificate { .. }));
-        let port = self.tls_port;
+        let here = || {
+            let (tls, wss) = (self.tls_port, self.wss_port);
+            format!("with TLS on port {tls} (--tls-port) or WebSocket over TLS on port {wss} (--wss-port)")
+        };
         match self.plain {
             Plain::Withheld if forged => f.write_str(
                 ". Either another CA signed the certificate (--ca), or somebody on the way pretends to be the gateway: \
@@ -171,10 +266,11 @@ impl fmt::Display for NoTransport {
             Plain::Withheld => f.write_str(". Plain TCP was not tried: it only follows where nothing answers"),
             Plain::NotAllowed => write!(
                 f,
-                ". Is the gateway running there, with TLS on port {port} (--tls-port)? Plain TCP was not tried: it shows the \
-                 token to everyone on the way (--allow-plain)"
+                ". Is the gateway running there, {}? Plain TCP was not tried: it shows the token to everyone on the way \
+                 (--allow-plain)",
+                here()
             ),
-            Plain::Tried => write!(f, ". Is the gateway running there, with TLS on port {port} (--tls-port)?"),
+            Plain::Tried => write!(f, ". Is the gateway running there, {}?", here()),
         }
     }
 }
@@ -201,6 +297,9 @@ pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool
         ConnectError::Local(_) => transport == Transport::Quic,
         ConnectError::Certificate { .. }
         | ConnectError::NotAGateway { .. }
+        | ConnectError::NotHttp { .. }
+        | ConnectError::UpgradeRefused { .. }
+        | ConnectError::NotWebSocket { .. }
         | ConnectError::Refused { .. }
         | ConnectError::Closed { .. }
         | ConnectError::NoCa
@@ -212,7 +311,7 @@ pub(super) fn is_not_reached(transport: Transport, error: &ConnectError) -> bool
 }
 
 #[cfg(test)]
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 mod tests {
     use super::*;
     use crate::CaError;
@@ -220,7 +319,7 @@ mod tests {
     #[test]
     fn whoever_speaks_tls_or_quic_was_reached_and_is_not_given_the_token_in_clear() {
         let server = || "gate:8443".to_owned();
-        let tls = |error| ConnectError::Tls { server: server(), error };
+        let tls = |error| ConnectError::Tls { server: server(), transport: Transport::Tls, error };
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
         let quic = |error| ConnectError::Quic { server: server(), error };
         let closed = quinn::ConnectionClose {
@@ -252,14 +351,16 @@ mod tests {
             let error = io::Error::from(io::ErrorKind::ConnectionRefused);
             (transport, ConnectError::Tcp { server: server.to_owned(), error })
         };
-        let text = |tried, plain| NoTransport { server: server(), tls_port: 8443, tried, plain }.to_string();
+        let text = |tried, plain| {
+            NoTransport { server: server(), tls_port: 8443, wss_port: 8444, tried, plain }.to_string()
+        };
 
         let without_plain = text(vec![silent(), refused(Transport::Tls, "gate:8443")], Plain::NotAllowed);
         assert_eq!(
             without_plain,
             "no connection to gate:8000: quic: no answer in time; tls: cannot connect to gate:8443: connection refused. \
-             Is the gateway running there, with TLS on port 8443 (--tls-port)? Plain TCP was not tried: it shows the \
-             token to everyone on the way (--allow-plain)"
+             Is the gateway running there, with TLS on port 8443 (--tls-port) or WebSocket over TLS on port 8444 \
+             (--wss-port)? Plain TCP was not tried: it shows the token to everyone on the way (--allow-plain)"
         );
         let all = [silent(), refused(Transport::Tls, "gate:8443"), refused(Transport::Tcp, "gate:8000")];
         let all = text(all.into(), Plain::Tried);

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
+use crate::byte_stream::ByteSource;
 use crate::handle::{ClientStream, StreamQueues, heartbeats};
 use crate::options::Heartbeat;
 use crate::pushes::{PushRoom, PushSender};
@@ -136,7 +137,7 @@ impl Driver {
 
     fn add_pushes(&mut self, stream: PushStream) {
         if let Some(pushes) = self.pushes.take() {
-            let reader = stream::read(stream, Arc::clone(&self.state), None, pushes);
+            let reader = stream::read(ByteSource::new(stream), Arc::clone(&self.state), None, pushes);
             self.readers.spawn(async move { (Source::Pushes, reader.await) });
         }
     }
@@ -149,10 +150,10 @@ impl Driver {
         match (source, ended) {
             (_, StreamEnd::Violated) => Some(ConnectionEnd::Violated),
             (_, StreamEnd::Closed(reason)) => Some(ConnectionEnd::Peer(reason)),
-            (_, StreamEnd::Finished) if self.wire.is_tcp() => {
+            (_, StreamEnd::Finished) if self.wire.is_one_stream() => {
                 Some(ConnectionEnd::Peer(CloseReason::PeerClosed))
             }
-            (_, StreamEnd::Failed(error)) if self.wire.is_tcp() => {
+            (_, StreamEnd::Failed(error)) if self.wire.is_one_stream() => {
                 Some(ConnectionEnd::Peer(reason_of_io(&error)))
             }
             // The session is over with its login stream, and a gateway that closes ends the other streams as well: if
@@ -184,16 +185,20 @@ impl Driver {
         self.push_room.lift();
         let _ = timeout(LINGER, async { while self.readers.join_next().await.is_some() {} }).await;
         self.state.end(reason);
+        if self.wire.answers_close() {
+            let answer = frame::encode(Opcode::Close, &reason.payload());
+            let _ = timeout(LINGER, flush(&self.queues, answer, &mut self.arrived)).await;
+        }
     }
 
     /// Writes what is queued, says why, and waits a little for the peer.
     async fn leave(&mut self, reason: CloseReason) {
         // A gateway that broke the protocol is told so by the code alone.
-        if self.wire.is_tcp() || reason == CloseReason::Bye {
+        if self.wire.is_one_stream() || reason == CloseReason::Bye {
             let last = frame::encode(Opcode::Close, &reason.payload());
             let _ = timeout(LINGER, flush(&self.queues, last, &mut self.arrived)).await;
         }
-        if self.wire.is_tcp() {
+        if self.wire.is_one_stream() {
             let _ = timeout(LINGER, self.readers.join_next()).await;
         } else {
             self.wire.close(reason);

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::answer::{Login, LoginError, RequestError};
+use crate::answer::{CallError, Login, LoginError, RequestError};
 use crate::go_away::{GO_AWAY_TAG, GoAway};
 use crate::options::{Heartbeat, Transport};
 use crate::pending::Refusal;
@@ -119,6 +119,20 @@ impl Client {
     pub async fn send_login(&self, request: &pb::LoginReq) -> Result<PendingAnswer, RequestError> {
         let header = pb::Header { command: command::LOGIN_SIGNIN.to_owned(), ..Default::default() };
         self.send_header(ClientStream::Login, header, request.encode_to_vec()).await
+    }
+
+    /// Gives the session another token of the same app and account, so that it lasts as long as that one.
+    ///
+    /// # Errors
+    /// [`CallError`]: refused with 105, and nothing changed; with 300, to be tried again later; with 103, by a gateway that
+    /// does not know how; or not answered.
+    pub async fn renew(&self, token: &str) -> Result<(), CallError> {
+        let request = pb::LoginReq { token: token.to_owned(), ..Default::default() };
+        let answer = self.request(command::LOGIN_RENEW, "", request.encode_to_vec()).await?;
+        if answer.is_success() {
+            return Ok(());
+        }
+        Err(CallError::Refused { status: answer.status, message: answer.message() })
     }
 
     /// Sends a request with any header on any stream. Sequence 0 is replaced by the next one.

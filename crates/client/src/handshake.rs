@@ -14,6 +14,8 @@ use crate::quic::{self, QuicConnection};
 use crate::tcp;
 #[cfg(feature = "tls")]
 use crate::tls;
+#[cfg(feature = "websocket")]
+use crate::websocket::{self, WebSocket};
 use gateway_net::resolve::{attempt_delay, first_of, host_and_port};
 
 /// A connection before any frame. Dropped, it is closed.
@@ -24,6 +26,23 @@ pub(super) enum Established {
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(feature = "websocket")]
+    WebSocket(Box<WebSocket>),
+}
+
+impl Established {
+    /// What carries it.
+    pub(super) const fn transport(&self) -> Transport {
+        match self {
+            #[cfg(feature = "quic")]
+            Self::Quic(_) => Transport::Quic,
+            Self::Tcp(_) => Transport::Tcp,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Transport::Tls,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(socket) => socket.transport,
+        }
+    }
 }
 
 /// The addresses of the server, in the order in which they are to be tried.
@@ -69,7 +88,11 @@ async fn shake_hands(options: &ConnectOptions, address: SocketAddr) -> Result<Es
         Transport::Tcp => Ok(Established::Tcp(tcp::connect(options, address).await?)),
         #[cfg(feature = "tls")]
         Transport::Tls => Ok(Established::Tls(Box::new(tls::connect(options, address).await?))),
-        #[cfg(not(all(feature = "quic", feature = "tls")))]
+        #[cfg(feature = "websocket")]
+        Transport::Ws => Ok(Established::WebSocket(Box::new(websocket::connect(options, address).await?))),
+        #[cfg(all(feature = "websocket", feature = "tls"))]
+        Transport::Wss => Ok(Established::WebSocket(Box::new(websocket::connect(options, address).await?))),
+        #[cfg(not(all(feature = "quic", feature = "tls", feature = "websocket")))]
         transport => Err(ConnectError::NotCompiledIn { transport }),
     }
 }

@@ -1,16 +1,17 @@
 #![doc = include_str!("../README.md")]
 //!
-//! In reading order: `options` and `trust` (what to connect to), `tcp`, `tls`, `quic`, `handshake` and `connect` (how), `connect_error` (why
+//! In reading order: `options` and `trust` (what to connect to), `tcp`, `tls`, `quic`, `websocket` and `upgrade`, `handshake` and `connect` (how), `connect_error` (why
 //! not), `auto`, `race` and `transport_cache` (over which transport, when nobody names one), `handle` (what a program
 //! holds), `requests` (what may be asked, typed), `answer` and `pending_answer` (what it gets, and the wait for it),
 //! `pending` (requests in flight), `pushes` (what arrives unasked), `state` (what handle and tasks share), `stream` (one
-//! byte stream), `wire` (what carries them), `driver` (the task that owns them all).
+//! stream of frames), `byte_stream` and `messages` (what it is made of), `wire` (what carries them), `driver` (the task that owns them all).
 
 #![deny(missing_docs)]
 
 mod answer;
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 mod auto;
+mod byte_stream;
 mod connect;
 mod connect_error;
 mod connected;
@@ -19,13 +20,15 @@ mod go_away;
 mod handle;
 mod handover;
 mod handshake;
+#[cfg(feature = "websocket")]
+mod messages;
 mod options;
 mod pending;
 mod pending_answer;
 mod pushes;
 #[cfg(feature = "quic")]
 mod quic;
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 mod race;
 mod requests;
 mod resilient;
@@ -33,19 +36,23 @@ mod state;
 mod stream;
 mod tcp;
 #[cfg(test)]
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 mod tests;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 mod transport_cache;
 #[cfg(any(feature = "quic", feature = "tls"))]
 mod trust;
+#[cfg(feature = "websocket")]
+mod upgrade;
+#[cfg(feature = "websocket")]
+mod websocket;
 mod wire;
 
 pub use answer::{Answer, CallError, Login, LoginError, NotSent, RequestError};
-#[cfg(all(feature = "quic", feature = "tls"))]
-pub use auto::{Auto, default_tls_port};
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
+pub use auto::{Auto, default_tls_port, default_ws_port, default_wss_port};
 pub use connect_error::{ConnectError, NoTransport, Plain};
 pub use connected::Connected;
 pub use go_away::{GO_AWAY_TAG, GoAway};
@@ -61,7 +68,7 @@ pub use resilient::{
     ResilientPushes, Server, Tokens,
 };
 pub use state::Counts;
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 pub use transport_cache::TransportCache;
 #[cfg(any(feature = "quic", feature = "tls"))]
 pub use trust::{CaError, TrustedCa};

@@ -47,6 +47,10 @@ pub enum Transport {
     Tcp,
     /// TLS over TCP, always encrypted. Feature `tls`.
     Tls,
+    /// WebSocket over plain TCP: the token travels in clear. Feature `websocket`.
+    Ws,
+    /// WebSocket over TLS, always encrypted; it passes where only the web does. Features `websocket` and `tls`.
+    Wss,
 }
 
 impl Transport {
@@ -56,6 +60,19 @@ impl Transport {
             Self::Quic => "quic",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// The features of this crate that compile it in, for people.
+    pub(super) const fn features(self) -> &'static str {
+        match self {
+            Self::Quic => "feature \"quic\"",
+            Self::Tcp => "no feature",
+            Self::Tls => "feature \"tls\"",
+            Self::Ws => "feature \"websocket\"",
+            Self::Wss => "features \"websocket\" and \"tls\"",
         }
     }
 }
@@ -68,7 +85,7 @@ impl fmt::Display for Transport {
 
 /// The text names no transport.
 #[derive(Debug, thiserror::Error)]
-#[error("is none of \"quic\", \"tcp\" and \"tls\"")]
+#[error("is none of \"quic\", \"tls\", \"wss\", \"ws\" and \"tcp\"")]
 pub struct UnknownTransport;
 
 impl FromStr for Transport {
@@ -79,6 +96,8 @@ impl FromStr for Transport {
             "quic" => Ok(Self::Quic),
             "tcp" => Ok(Self::Tcp),
             "tls" => Ok(Self::Tls),
+            "ws" => Ok(Self::Ws),
+            "wss" => Ok(Self::Wss),
             _ => Err(UnknownTransport),
         }
     }
@@ -106,8 +125,7 @@ pub enum Heartbeat {
     Both,
 }
 
-/// Where and how to connect. Make one with `quic`, `tls` or [`tcp`](Self::tcp) and change
-/// what differs.
+/// Where and how to connect. Make one with `quic`, `tls`, `wss`, `ws` or [`tcp`](Self::tcp) and change what differs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectOptions {
@@ -117,7 +135,7 @@ pub struct ConnectOptions {
     pub transport: Transport,
     /// The name the server's certificate must carry; default: the host of `server`.
     pub server_name: Option<String>,
-    /// Who signed the server's certificate. QUIC and TLS need it, plain TCP does not look at it.
+    /// Who signed the server's certificate. QUIC and all that runs over TLS need it, the others do not look at it.
     #[cfg(any(feature = "quic", feature = "tls"))]
     pub ca: Option<TrustedCa>,
     /// Which magics the client speaks.
@@ -126,6 +144,13 @@ pub struct ConnectOptions {
     pub streams: Streams,
     /// Whether the gateway may open its stream for pushes (QUIC). Without it pushes come on the login stream.
     pub push_stream: bool,
+    /// Path of a WebSocket upgrade, with its query if it has one. Default `/`.
+    #[cfg(feature = "websocket")]
+    pub path: String,
+    /// `Origin` of a WebSocket upgrade, such as `https://chat.example.org`: a gateway may be told whose pages it serves.
+    /// Default: none is sent.
+    #[cfg(feature = "websocket")]
+    pub origin: Option<String>,
     /// A UDP endpoint shared with others, or kept by the caller who wants to rebind it; default: one of its own.
     #[cfg(feature = "quic")]
     pub endpoint: Option<quinn::Endpoint>,
@@ -164,6 +189,18 @@ impl ConnectOptions {
         Self { ca: Some(ca), ..Self::new(server.into(), Transport::Tls) }
     }
 
+    #[cfg(feature = "websocket")]
+    /// WebSocket over plain TCP to `host:port`.
+    pub fn ws(server: impl Into<String>) -> Self {
+        Self::new(server.into(), Transport::Ws)
+    }
+
+    #[cfg(all(feature = "websocket", feature = "tls"))]
+    /// WebSocket over TLS to `host:port`, whose certificate was signed by `ca`.
+    pub fn wss(server: impl Into<String>, ca: TrustedCa) -> Self {
+        Self { ca: Some(ca), ..Self::new(server.into(), Transport::Wss) }
+    }
+
     /// Plain TCP to `host:port`.
     pub fn tcp(server: impl Into<String>) -> Self {
         Self::new(server.into(), Transport::Tcp)
@@ -179,6 +216,10 @@ impl ConnectOptions {
             dialect: Dialect::default(),
             streams: Streams::default(),
             push_stream: true,
+            #[cfg(feature = "websocket")]
+            path: "/".to_owned(),
+            #[cfg(feature = "websocket")]
+            origin: None,
             #[cfg(feature = "quic")]
             endpoint: None,
             resolver: Resolver::default(),

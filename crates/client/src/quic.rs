@@ -122,7 +122,7 @@ fn quic_error(options: &ConnectOptions, error: ConnectionError) -> ConnectError 
         }
         ConnectionError::ConnectionClosed(ref close) => match u64::from(close.error_code) {
             CONNECTION_REFUSED => ConnectError::Refused { server },
-            ALERT_NO_ALPN => ConnectError::NotAGateway { server },
+            ALERT_NO_ALPN => ConnectError::NotAGateway { server, transport: options.transport },
             _ => ConnectError::Quic { server, error },
         },
         ConnectionError::ApplicationClosed(close) => {

@@ -1,11 +1,11 @@
-//! One byte stream, TCP or QUIC: frames in, frames out.
+//! One stream of frames, whatever carries them: what each asks for is done, and what is queued is written.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message as _;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::answer::Answer;
@@ -13,9 +13,9 @@ use crate::go_away::GoAway;
 use crate::handover::Handover;
 use crate::pushes::{Push, PushSender};
 use crate::state::ConnectionState;
-use gateway_net::limits::{KIB, READ_CHUNK};
+use gateway_net::limits::KIB;
 use gateway_wire::close::CloseReason;
-use gateway_wire::frame::{self, Frame, FrameDecoder, Opcode};
+use gateway_wire::frame::{self, Frame, Opcode};
 use gateway_wire::packet::{self, BASIC_GO_AWAY, BASIC_PING, BASIC_PONG, Encoded, LogicPacket, Packet};
 use gateway_wire::pb;
 
@@ -27,9 +27,6 @@ pub(super) const WRITE_QUEUE: usize = 256;
 
 /// Frames taken from the queue at once.
 const WRITE_BATCH: usize = 64;
-
-/// Bytes gathered for one write; a larger body is written by itself.
-const WRITE_GATHER: usize = 16 * KIB;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -55,32 +52,41 @@ pub(super) enum Write {
     Last { bytes: Bytes, done: oneshot::Sender<()> },
 }
 
+/// Where frames come from.
+pub(super) trait FrameSource: Send {
+    /// The next frame, or how the stream ended. What arrives is noted in `state`. Not cancel safe.
+    fn next_frame(
+        &mut self,
+        state: &ConnectionState,
+    ) -> impl Future<Output = Result<Frame, StreamEnd>> + Send;
+}
+
+/// Where frames go.
+pub(super) trait FrameSink: Send {
+    /// Takes a frame; it may wait for others until [`flush`](Self::flush). Not cancel safe, as all of these.
+    fn put(&mut self, frame: Encoded) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Hands everything that was taken to the transport.
+    fn flush(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Ends the stream: nothing follows.
+    fn finish(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
 /// Reads frames until the stream ends.
 pub(super) async fn read(
-    mut from: impl AsyncRead + Unpin,
+    mut from: impl FrameSource,
     state: Arc<ConnectionState>,
     replies: Option<mpsc::Sender<Write>>,
     pushes: PushSender,
 ) -> StreamEnd {
-    let mut decoder = FrameDecoder::new(MAX_FRAME);
-    let mut chunk = BytesMut::new();
     loop {
-        chunk.reserve(READ_CHUNK);
-        match from.read_buf(&mut chunk).await {
-            Ok(0) => return StreamEnd::Finished,
-            Ok(_) => state.note_read(),
-            Err(error) => return StreamEnd::Failed(error),
-        }
-        decoder.push(chunk.split().freeze());
-        loop {
-            let frame = match decoder.next_frame() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(_) => return StreamEnd::Violated,
-            };
-            if let Some(ended) = take(frame, &state, replies.as_ref(), &pushes).await {
-                return ended;
-            }
+        let frame = match from.next_frame(&state).await {
+            Ok(frame) => frame,
+            Err(ended) => return ended,
+        };
+        if let Some(ended) = take(frame, &state, replies.as_ref(), &pushes).await {
+            return ended;
         }
     }
 }
@@ -147,54 +153,27 @@ fn pong(frame: Bytes, state: &ConnectionState, replies: Option<&mpsc::Sender<Wri
 
 /// Writes what is queued, several frames at once, until the stream breaks or the last bytes are out; it then finishes
 /// the stream.
-pub(super) async fn write(
-    mut to: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Write>,
-) -> io::Result<()> {
+pub(super) async fn write(mut to: impl FrameSink, mut queue: mpsc::Receiver<Write>) -> io::Result<()> {
     let mut batch = Vec::with_capacity(WRITE_BATCH);
-    let mut gathered = Vec::with_capacity(WRITE_GATHER);
     while queue.recv_many(&mut batch, WRITE_BATCH).await > 0 {
         for order in batch.drain(..) {
             match order {
-                Write::Packet(frame) => gather(&mut to, &mut gathered, frame).await?,
+                Write::Packet(frame) => to.put(frame).await?,
                 Write::Request { frame, handover } => {
                     if handover.hand_over() {
-                        gather(&mut to, &mut gathered, frame).await?;
+                        to.put(frame).await?;
                     }
                 }
                 Write::Last { bytes, done } => {
-                    gathered.extend_from_slice(&bytes);
-                    to.write_all(&gathered).await?;
+                    to.put(Encoded::whole(bytes)).await?;
                     to.flush().await?;
-                    to.shutdown().await?;
+                    to.finish().await?;
                     let _ = done.send(());
                     return Ok(());
                 }
             }
         }
-        to.write_all(&gathered).await?;
         to.flush().await?;
-        gathered.clear();
-    }
-    Ok(())
-}
-
-/// Puts a frame behind what is gathered, which is written when there is no room for it.
-async fn gather(
-    to: &mut (impl AsyncWrite + Unpin),
-    gathered: &mut Vec<u8>,
-    frame: Encoded,
-) -> io::Result<()> {
-    for piece in [frame.head, frame.body] {
-        if gathered.len() + piece.len() > WRITE_GATHER {
-            to.write_all(gathered).await?;
-            gathered.clear();
-        }
-        if piece.len() > WRITE_GATHER {
-            to.write_all(&piece).await?;
-        } else {
-            gathered.extend_from_slice(&piece);
-        }
     }
     Ok(())
 }

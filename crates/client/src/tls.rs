@@ -10,10 +10,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::connect_error::ConnectError;
-use crate::options::ConnectOptions;
+use crate::options::{ConnectOptions, Transport};
 use crate::tcp;
 
-/// Connects and shakes hands.
+/// Connects and shakes hands, for WebSocket if that is the transport.
 pub(super) async fn connect(
     options: &ConnectOptions,
     address: SocketAddr,
@@ -22,7 +22,12 @@ pub(super) async fn connect(
     let name = options.certificate_name().to_owned();
     let name = ServerName::try_from(name).map_err(|error| ConnectError::Local(error.to_string()))?;
     let socket = tcp::connect(options, address).await?;
-    let connector = TlsConnector::from(Arc::clone(&ca.config));
+    let config = match options.transport {
+        #[cfg(feature = "websocket")]
+        Transport::Wss => &ca.http,
+        _ => &ca.config,
+    };
+    let connector = TlsConnector::from(Arc::clone(config));
     connector.connect(name, socket).await.map_err(|error| tls_error(options, error))
 }
 
@@ -33,13 +38,14 @@ fn tls_error(options: &ConnectOptions, error: io::Error) -> ConnectError {
             ConnectError::Certificate { server, reason: fault.to_string() }
         }
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
-            ConnectError::NotAGateway { server }
+            let transport = options.transport;
+            ConnectError::NotAGateway { server, transport }
         }
         // What a gateway answers that is full, or that drains: it could not say 3003 or 3000 before a handshake.
         Some(rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)) => {
             ConnectError::Refused { server }
         }
-        _ => ConnectError::Tls { server, error },
+        _ => ConnectError::Tls { server, transport: options.transport, error },
     }
 }
 

@@ -11,15 +11,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::options::Transport;
 
-/// How long TLS is used without a look at whether QUIC works by now: a network is seldom changed more often, and a
-/// person who was in a hotel shall not be without QUIC for the rest of the day.
+/// How long what won instead of QUIC is used without a look at whether QUIC works by now: a network is seldom changed more
+/// often, and a person who was in a hotel shall not be without QUIC for the rest of the day.
 const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// Servers remembered; far more than a program connects to. The oldest makes room.
 const MAX_SERVERS: usize = 256;
 
-/// The servers to which TLS won. Clones share it. It lives in this process: a program that starts anew tries QUIC
-/// first again.
+/// The servers to which TLS, or WebSocket over TLS, won. Clones share it. It lives in this process: a program that starts
+/// anew tries QUIC first again.
 ///
 /// That QUIC won needs no memory, because it is what is tried first anyway; plain TCP is never remembered, so that one
 /// bad moment is not ten minutes in clear.
@@ -31,11 +31,12 @@ struct TransportCacheInner {
     servers: Mutex<HashMap<String, CachedTransport>>,
 }
 
-/// A server to which TLS won.
+/// A server to which something else than QUIC won.
 struct CachedTransport {
-    /// When QUIC was last tried in vain.
+    won: Transport,
+    /// When what comes before it was last tried in vain.
     since: Instant,
-    /// Owns the task that tries QUIC in the background.
+    /// Owns the task that tries it in the background.
     _probe: Option<AbortOnDropHandle<()>>,
 }
 
@@ -55,6 +56,19 @@ impl TransportCacheInner {
     fn servers(&self) -> MutexGuard<'_, HashMap<String, CachedTransport>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A probe got through over this one. Its task may end with the entry: this is the last it does.
+    fn improve(&self, server: &str, better: Transport) {
+        let mut servers = self.servers();
+        match better {
+            Transport::Quic => drop(servers.remove(server)),
+            _ => {
+                if let Some(entry) = servers.get_mut(server) {
+                    entry.won = better;
+                }
+            }
+        }
+    }
 }
 
 impl TransportCache {
@@ -71,11 +85,11 @@ impl TransportCache {
     /// The transport that is tried first with this server (`host:port` as it was given) because it won; `None` when
     /// nothing is remembered, and QUIC is first.
     pub fn remembered(&self, server: &str) -> Option<Transport> {
-        self.0.servers().contains_key(server).then_some(Transport::Tls)
+        self.0.servers().get(server).map(|entry| entry.won)
     }
 
-    /// TLS won a race that QUIC had begun.
-    pub(super) fn tls_won(&self, server: &str) {
+    /// This one won a race that another one had begun.
+    pub(super) fn won(&self, server: &str, won: Transport) {
         let since = (self.0.clock)();
         let mut servers = self.0.servers();
         if servers.len() >= MAX_SERVERS && !servers.contains_key(server) {
@@ -84,7 +98,7 @@ impl TransportCache {
                 servers.remove(&oldest);
             }
         }
-        servers.insert(server.to_owned(), CachedTransport { since, _probe: None });
+        servers.insert(server.to_owned(), CachedTransport { won, since, _probe: None });
     }
 
     /// QUIC got through.
@@ -92,12 +106,13 @@ impl TransportCache {
         self.0.servers().remove(server);
     }
 
-    /// Tries QUIC in the background if that is due: ten minutes after it was last tried in vain. `true` from `quic`
-    /// puts it first again, anything else leaves it for another ten minutes. The memory owns the task.
-    pub(super) fn probe<F, Q>(&self, server: &str, quic: F)
+    /// Tries what comes before the transport that won in the background if that is due: ten minutes after it was last
+    /// tried in vain. What `better` gives is first from then on, and nothing leaves it as it is for another ten minutes.
+    /// The memory owns the task.
+    pub(super) fn probe<F, B>(&self, server: &str, better: F)
     where
-        F: FnOnce() -> Q,
-        Q: Future<Output = bool> + Send + 'static,
+        F: FnOnce() -> B,
+        B: Future<Output = Option<Transport>> + Send + 'static,
     {
         let now = (self.0.clock)();
         let mut servers = self.0.servers();
@@ -105,16 +120,16 @@ impl TransportCache {
         if now.saturating_duration_since(entry.since) < KEPT {
             return;
         }
-        let (memory, server, quic) = (Arc::downgrade(&self.0), server.to_owned(), quic());
+        let (memory, server, better) = (Arc::downgrade(&self.0), server.to_owned(), better());
         let task = tokio::spawn(async move {
-            if quic.await
+            if let Some(better) = better.await
                 && let Some(memory) = memory.upgrade()
             {
-                memory.servers().remove(&server);
+                memory.improve(&server, better);
             }
         });
         // From now on, so that connections made meanwhile begin none of their own.
-        *entry = CachedTransport { since: now, _probe: Some(AbortOnDropHandle::new(task)) };
+        (entry.since, entry._probe) = (now, Some(AbortOnDropHandle::new(task)));
     }
 }
 
@@ -134,7 +149,7 @@ mod tests {
             let clock = Arc::clone(&clock);
             move || *clock.lock().unwrap()
         });
-        memory.tls_won(SERVER);
+        memory.won(SERVER, Transport::Tls);
         (memory, clock)
     }
 
@@ -143,11 +158,14 @@ mod tests {
     }
 
     /// Returns `true` if a probe was begun.
-    fn begins(memory: &TransportCache, quic: impl Future<Output = bool> + Send + 'static) -> bool {
+    fn begins(
+        memory: &TransportCache,
+        better: impl Future<Output = Option<Transport>> + Send + 'static,
+    ) -> bool {
         let mut begun = false;
         memory.probe(SERVER, || {
             begun = true;
-            quic
+            better
         });
         begun
     }
@@ -157,22 +175,38 @@ mod tests {
         let (memory, clock) = memory();
         assert_eq!(memory.remembered(SERVER), Some(Transport::Tls));
         pass(&clock, 10 * MINUTE - MS);
-        assert!(!begins(&memory, async { true }));
+        assert!(!begins(&memory, async { Some(Transport::Quic) }));
         pass(&clock, MS);
-        let (fails, failed) = oneshot::channel::<bool>();
+        let (fails, failed) = oneshot::channel::<Option<Transport>>();
         assert!(begins(&memory, async { failed.await.unwrap() }));
-        assert!(!begins(&memory, async { true }), "one is under way");
-        fails.send(false).unwrap();
+        assert!(!begins(&memory, async { Some(Transport::Quic) }), "one is under way");
+        fails.send(None).unwrap();
         tokio::task::yield_now().await;
         assert_eq!(memory.remembered(SERVER), Some(Transport::Tls));
         pass(&clock, 10 * MINUTE - MS);
-        assert!(!begins(&memory, async { true }), "it failed: another ten minutes");
+        assert!(!begins(&memory, async { Some(Transport::Quic) }), "it failed: another ten minutes");
         pass(&clock, MS);
-        assert!(begins(&memory, async { true }));
+        assert!(begins(&memory, async { Some(Transport::Quic) }));
         tokio::task::yield_now().await;
         assert_eq!(memory.remembered(SERVER), None, "it works: QUIC is first again");
         pass(&clock, 10 * MINUTE);
-        assert!(!begins(&memory, async { true }), "and needs no probe");
+        assert!(!begins(&memory, async { Some(Transport::Quic) }), "and needs no probe");
+    }
+
+    #[tokio::test]
+    async fn tls_that_works_again_takes_the_place_of_websocket_and_quic_that_of_both() {
+        let (memory, clock) = memory();
+        memory.won(SERVER, Transport::Wss);
+        for (better, first) in [(None, Transport::Wss), (Some(Transport::Tls), Transport::Tls)] {
+            pass(&clock, 10 * MINUTE);
+            assert!(begins(&memory, async move { better }));
+            tokio::task::yield_now().await;
+            assert_eq!(memory.remembered(SERVER), Some(first));
+        }
+        pass(&clock, 10 * MINUTE);
+        assert!(begins(&memory, async { Some(Transport::Quic) }));
+        tokio::task::yield_now().await;
+        assert_eq!(memory.remembered(SERVER), None);
     }
 
     #[tokio::test]
@@ -193,12 +227,12 @@ mod tests {
         let (memory, clock) = memory();
         for n in 0..MAX_SERVERS {
             pass(&clock, MS);
-            memory.tls_won(&format!("gate{n}:8000"));
+            memory.won(&format!("gate{n}:8000"), Transport::Tls);
         }
         assert_eq!(memory.0.servers().len(), MAX_SERVERS);
         assert_eq!(memory.remembered(SERVER), None);
         assert_eq!(memory.remembered("gate0:8000"), Some(Transport::Tls));
-        memory.tls_won("gate0:8000");
+        memory.won("gate0:8000", Transport::Tls);
         assert_eq!(memory.0.servers().len(), MAX_SERVERS, "one that is known needs no room");
         assert_eq!(memory.remembered("gate1:8000"), Some(Transport::Tls));
         memory.quic_won("gate1:8000");

@@ -10,13 +10,20 @@ use rustls::pki_types::pem::PemObject as _;
 use gateway_net::files::{self, FileError};
 
 /// The ALPN protocol of this wire (protocol §7).
-pub(super) const ALPN: &[u8] = b"x-im/1";
+const ALPN: &[u8] = b"x-im/1";
+
+/// The ALPN protocol of what is upgraded to WebSocket (RFC 7301 section 6).
+#[cfg(all(feature = "websocket", feature = "tls"))]
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// Certificate authorities a server's certificate must descend from. Cheap to clone; read once, used for any
 /// number of connections.
 #[derive(Clone)]
 pub struct TrustedCa {
     pub(super) config: Arc<rustls::ClientConfig>,
+    /// The same for WebSocket.
+    #[cfg(all(feature = "websocket", feature = "tls"))]
+    pub(super) http: Arc<rustls::ClientConfig>,
 }
 
 impl fmt::Debug for TrustedCa {
@@ -80,6 +87,16 @@ impl TrustedCa {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { config: Arc::new(config) })
+        #[cfg(all(feature = "websocket", feature = "tls"))]
+        let http = {
+            let mut http = config.clone();
+            http.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+            http
+        };
+        Ok(Self {
+            config: Arc::new(config),
+            #[cfg(all(feature = "websocket", feature = "tls"))]
+            http: Arc::new(http),
+        })
     }
 }

@@ -22,6 +22,9 @@ pub(super) type PushStream = Box<dyn AsyncRead + Unpin + Send>;
 pub(super) enum Wire {
     /// Plain or under TLS.
     Tcp,
+    /// The same.
+    #[cfg(feature = "websocket")]
+    WebSocket,
     #[cfg(feature = "quic")]
     Quic {
         connection: quinn::Connection,
@@ -31,34 +34,55 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// Returns `true` if the connection is one byte stream, which ends with it.
-    pub(super) const fn is_tcp(&self) -> bool {
-        matches!(self, Self::Tcp)
+    /// Returns `true` if the connection is one stream, which ends with it.
+    pub(super) const fn is_one_stream(&self) -> bool {
+        match self {
+            Self::Tcp => true,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket => true,
+            #[cfg(feature = "quic")]
+            Self::Quic { .. } => false,
+        }
     }
 
-    /// Why a QUIC connection is over, once it is. On TCP the reader finds out.
+    /// Returns `true` if a close frame is answered with another one (RFC 6455 section 5.5.1).
+    pub(super) const fn answers_close(&self) -> bool {
+        match self {
+            #[cfg(feature = "websocket")]
+            Self::WebSocket => true,
+            _ => false,
+        }
+    }
+
+    /// Why a QUIC connection is over, once it is. Elsewhere the reader finds out.
     pub(super) async fn closed(&self) -> CloseReason {
         match self {
             Self::Tcp => pending().await,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket => pending().await,
             #[cfg(feature = "quic")]
             Self::Quic { connection, .. } => reason_of(&connection.closed().await),
         }
     }
 
-    /// `None` once the connection is over. On TCP it never comes.
+    /// `None` once the connection is over. It comes on QUIC alone.
     pub(super) async fn accept_push_stream(&self) -> Option<PushStream> {
         match self {
             Self::Tcp => pending().await,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket => pending().await,
             #[cfg(feature = "quic")]
             Self::Quic { connection, .. } => Some(Box::new(connection.accept_uni().await.ok()?)),
         }
     }
 
-    /// Closes a QUIC connection at once. On TCP a frame says so, and then the streams are dropped.
+    /// Closes a QUIC connection at once. Elsewhere a frame says so, and then the streams are dropped.
     #[cfg_attr(not(feature = "quic"), expect(unused_variables, reason = "TCP has no code"))]
     pub(super) fn close(&self, reason: CloseReason) {
         match self {
             Self::Tcp => {}
+            #[cfg(feature = "websocket")]
+            Self::WebSocket => {}
             #[cfg(feature = "quic")]
             Self::Quic { connection, .. } => quic::close(connection, reason),
         }

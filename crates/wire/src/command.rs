@@ -2,10 +2,12 @@
 
 /// Signs a user in; the first packet of every connection.
 pub const LOGIN_SIGNIN: &str = "login.signin";
-/// The service of the two commands below, whatever service is configured to sign users in.
+/// The service of this and the next two, whatever service is configured to sign users in.
 pub const LOGIN_SERVICE: &str = "login";
 /// Tells the login service that a channel ended.
 pub const LOGIN_SIGNOUT: &str = "login.signout";
+/// Gives an open channel a new token; never forwarded.
+pub const LOGIN_RENEW: &str = "login.renew";
 /// A message to one account.
 pub const CHAT_USER_TALK: &str = "chat.user.talk";
 /// A message to a group.
@@ -28,9 +30,10 @@ pub const CHAT_GROUP_MEMBERS: &str = "chat.group.members";
 pub const CHAT_GROUP_DETAIL: &str = "chat.group.detail";
 
 /// The closed set of command labels (protocol §3); everything else is counted as [`OTHER`].
-pub const KNOWN: [&str; 13] = [
+pub const KNOWN: [&str; 14] = [
     LOGIN_SIGNIN,
     LOGIN_SIGNOUT,
+    LOGIN_RENEW,
     CHAT_USER_TALK,
     CHAT_GROUP_TALK,
     CHAT_TALK_ACK,

@@ -1,4 +1,4 @@
-//! `gateway bench talk`: clients over QUIC, TCP and TLS; pairs over different transports talk to each other.
+//! `gateway bench talk`: clients over QUIC, TCP, TLS and WebSocket; pairs over different transports talk to each other.
 //!
 //! The load is an open loop: a message has a time at which it is due, and one that is sent late is sent at once.
 //! Both latencies are counted from the time it was due, so that a stall cannot hide.
@@ -62,6 +62,8 @@ enum Mix {
     Quic,
     Tcp,
     Tls,
+    Ws,
+    Wss,
 }
 
 impl Mix {
@@ -73,6 +75,8 @@ impl Mix {
             Self::Quic => &[Transport::Quic],
             Self::Tcp => &[Transport::Tcp],
             Self::Tls => &[Transport::Tls],
+            Self::Ws => &[Transport::Ws],
+            Self::Wss => &[Transport::Wss],
         }
     }
 

@@ -69,10 +69,11 @@ pub(crate) struct ChatArgs {
     /// Whom every line goes to; without it a line begins with the name.
     #[arg(long)]
     pub(crate) to: Option<String>,
-    /// What carries the connection: auto, quic, tls or tcp. auto takes QUIC, else TLS, else plain TCP where that is allowed.
+    /// What carries the connection: auto, quic, tls, wss, ws or tcp. auto takes QUIC, else TLS, else WebSocket over TLS,
+    /// else plain TCP where that is allowed.
     #[arg(long, default_value_t = Wanted::Auto)]
     pub(crate) transport: Wanted,
-    /// With auto: the token may travel in clear to another machine, when neither QUIC nor TLS gets through.
+    /// With auto: the token may travel in clear to another machine, when nothing that is encrypted gets through.
     #[arg(long)]
     pub(crate) allow_plain: bool,
     #[command(flatten)]

@@ -17,6 +17,7 @@ pub(super) fn detour(failed: &[(Transport, ConnectError)], taken: Transport) -> 
     }
     let causes: Vec<String> =
         failed.iter().map(|(transport, error)| format!("{transport}: {}", error.cause())).collect();
-    let clear = if taken == Transport::Tcp { ", and the token travels in clear" } else { "" };
+    let clear =
+        if matches!(taken, Transport::Tcp | Transport::Ws) { ", and the token travels in clear" } else { "" };
     Some(format!("{}. Connected over {taken}{clear}.", causes.join("; ")))
 }

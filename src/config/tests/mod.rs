@@ -15,7 +15,9 @@ mod consul;
 mod events;
 mod files;
 mod identity;
+mod proxy;
 mod public_keys;
+mod token_keys;
 
 /// A directory of its own with everything a configuration names, removed at the end.
 struct Home(PathBuf);
@@ -50,6 +52,17 @@ impl Drop for Home {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// The key of a configuration that has one.
+fn only_key(loaded: Loaded) -> VerifyingKey {
+    let [key] = <[_; 1]>::try_from(loaded.config.token_keys).unwrap();
+    key.key
+}
+
+fn only_secret(loaded: Loaded) -> Secret {
+    let VerifyingKey::Hs256(secret) = only_key(loaded) else { panic!("HS256") };
+    secret
 }
 
 fn shipped_dir() -> PathBuf {
@@ -467,7 +480,7 @@ fn b14_weak_and_published_secrets_are_refused_but_in_dev() {
         assert!(message.starts_with(&format!("auth.secret_file: {problem}")), "{message}");
 
         let dev = Options { dev: true, ..home.options(&[]) };
-        let Auth::Hs256(read) = parse(&inline, "dev", &dev).unwrap().config.auth else { panic!("HS256") };
+        let read = only_secret(parse(&inline, "dev", &dev).unwrap());
         assert_eq!(read.0, secret.as_bytes());
     }
     let long_enough =
@@ -486,7 +499,7 @@ fn a_secret_file_is_the_same_for_the_gateway_and_for_who_makes_tokens() {
         ("0123456789abcdef\n\n", "0123456789abcdef"),
     ] {
         fs::write(&path, written).unwrap();
-        let Auth::Hs256(read) = home.parse(&minimal(""), &[]).unwrap().config.auth else { panic!("HS256") };
+        let read = only_secret(home.parse(&minimal(""), &[]).unwrap());
         assert_eq!(read.0, secret.as_bytes());
         assert_eq!(Secret::from_file(&path).unwrap(), read);
     }
@@ -534,9 +547,8 @@ fn a_secret_in_the_environment_replaces_the_file_of_the_configuration() {
     let home = Home::new("secret-override");
     let environment = [("GATEWAY__AUTH__SECRET", "0123456789abcdef")];
     let loaded = home.parse(&minimal(""), &environment).unwrap();
-    let Auth::Hs256(secret) = &loaded.config.auth else { panic!("HS256") };
-    assert_eq!(secret.0, b"0123456789abcdef");
     let shown = loaded.effective.to_string();
+    assert_eq!(only_secret(loaded).0, b"0123456789abcdef");
     assert!(!shown.contains("secret_file") && !shown.contains("0123456789abcdef"), "{shown}");
     let both = [environment[0], ("GATEWAY__AUTH__SECRET_FILE", "certs/dev/jwt.secret")];
     assert!(home.refused(&minimal(""), &both).contains("allowed is one of them"));

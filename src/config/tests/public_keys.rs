@@ -42,10 +42,10 @@ fn b11_each_algorithm_takes_a_key_of_its_own_kind_and_no_other() {
             if configured == own {
                 let loaded = home.parse(&with_key(own), &[]).unwrap();
                 assert!(!loaded.warnings.iter().any(|warning| warning.contains("auth")), "it is no secret");
-                let key = match (own, loaded.config.auth) {
-                    ("RS256", Auth::Rs256(key))
-                    | ("ES256", Auth::Es256(key))
-                    | ("EdDSA", Auth::EdDsa(key)) => key,
+                let key = match (own, only_key(loaded)) {
+                    ("RS256", VerifyingKey::Rs256(key))
+                    | ("ES256", VerifyingKey::Es256(key))
+                    | ("EdDSA", VerifyingKey::EdDsa(key)) => key,
                     (_, other) => panic!("{own} became {other:?}"),
                 };
                 assert_eq!(key.bits, pair.public_key_raw());
@@ -132,11 +132,11 @@ fn a_public_key_in_the_environment_replaces_the_secret_of_the_file() {
         ("GATEWAY__AUTH__AUDIENCE", "im"),
     ];
     let loaded = home.parse(&shipped("gateway.toml"), &environment).unwrap();
-    assert!(matches!(loaded.config.auth, Auth::EdDsa(_)));
     let expected = ExpectedClaims { issuer: Some("007".into()), audience: Some("im".into()) };
     assert_eq!(loaded.config.expected_claims, expected);
+    assert!(matches!(only_key(loaded), VerifyingKey::EdDsa(_)));
     let back = [("GATEWAY__AUTH__ALGORITHM", "HS256"), ("GATEWAY__AUTH__SECRET", "0123456789abcdef")];
-    assert!(matches!(home.parse(&with_key("EdDSA"), &back).unwrap().config.auth, Auth::Hs256(_)));
+    assert!(matches!(only_key(home.parse(&with_key("EdDSA"), &back).unwrap()), VerifyingKey::Hs256(_)));
 }
 
 #[test]

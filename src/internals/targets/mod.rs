@@ -10,6 +10,7 @@ pub mod frame;
 pub mod header;
 mod input;
 pub mod packet;
+pub mod proxy_header;
 pub mod request;
 pub mod rewrite;
 pub mod route;
@@ -54,6 +55,7 @@ mod tests {
     #[case::frame("frame", frame::target)]
     #[case::header("header", header::target)]
     #[case::packet("packet", packet::target)]
+    #[case::proxy_header("proxy_header", proxy_header::target)]
     #[case::request("request", request::target)]
     #[case::rewrite("rewrite", rewrite::target)]
     #[case::route("route", route::target)]

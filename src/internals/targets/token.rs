@@ -6,8 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::input::{halves, text};
-use crate::auth::{Claims, TokenError, Verifier};
-use crate::config::{Auth, ExpectedClaims, Secret};
+use crate::auth::{Claims, KeySet, TokenError, Verifier};
+use crate::config::{ExpectedClaims, Secret, VerifyingKey};
 use crate::limits::Limits;
 
 /// Of the tokens that were made by hand for the corpus, too.
@@ -54,12 +54,8 @@ fn check_signed(header: &[u8], claims: &[u8]) {
 
 fn verify(secret: &[u8], token: &str) -> Result<Claims, TokenError> {
     let limits = Limits::default();
-    Verifier::new(&Auth::Hs256(Secret(secret.to_vec())), &ExpectedClaims::default()).verify(
-        token,
-        NOW,
-        limits.max_token,
-        limits.max_account,
-    )
+    let keys = KeySet::new(&[VerifyingKey::Hs256(Secret(secret.to_vec())).into()]);
+    Verifier::new(keys, &ExpectedClaims::default()).verify(token, NOW, limits.max_token, limits.max_account)
 }
 
 /// The signature is that of the secret, by the library of cryptography itself.

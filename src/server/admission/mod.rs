@@ -35,7 +35,8 @@ pub(crate) struct Admission {
     budget: Arc<NewcomerBudget>,
     /// Refused clients that are being told so.
     turned_away: AtomicUsize,
-    complaints: Mutex<Complaints>,
+    /// Of each [`Complaint`].
+    complaints: [Mutex<Complaints>; 2],
 }
 
 /// A worker's side of it: who is on the way in.
@@ -48,7 +49,16 @@ pub(crate) struct Entrance {
     pub(crate) tls: Rc<Handshakes>,
 }
 
-/// When it is said that nothing can be accepted.
+/// What is said now and then only, however often it happens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Complaint {
+    /// Nothing can be accepted.
+    Accept = 0,
+    /// A balancer sends no proper PROXY header.
+    ProxyHeader = 1,
+}
+
+/// When something was said.
 #[derive(Debug, Default)]
 struct Complaints {
     said: Option<Instant>,
@@ -70,7 +80,7 @@ impl Admission {
             networks: Networks::new(max, limits),
             budget: Arc::new(NewcomerBudget::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
             turned_away: AtomicUsize::new(0),
-            complaints: Mutex::default(),
+            complaints: Default::default(),
         }
     }
 
@@ -93,9 +103,9 @@ impl Admission {
         }
     }
 
-    /// Nothing can be accepted. Returns how often that happened since the last line of the log, if it is worth one now.
-    pub(crate) fn complain(&self, now: Instant) -> Option<u64> {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+    /// It happened. Returns how often since the last line of the log about it, if it is worth one now.
+    pub(crate) fn complain(&self, of: Complaint, now: Instant) -> Option<u64> {
+        let mut complaints = self.complaints[of as usize].lock().unwrap_or_else(PoisonError::into_inner);
         complaints.unsaid += 1;
         if complaints.said.is_some_and(|said| now.saturating_duration_since(said) < ACCEPT_LINE_EVERY) {
             return None;
@@ -113,20 +123,31 @@ impl Admission {
         now: Instant,
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Admitted> {
-        let network = Network::of(peer);
-        if let Err(reason) = self.take(network, now) {
-            metrics.reject(reason);
+        let network = self.take(Network::of(peer), now, metrics)?;
+        Some(Admitted::new(self.seat(metrics)?, network, transport, metrics))
+    }
+
+    /// A place for one more connection, whose client is not known yet; none when the process is full.
+    pub(crate) fn seat(self: &Arc<Self>, metrics: &WorkerMetrics) -> Option<Seat> {
+        let seat = Seat(Arc::clone(self));
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+            metrics.reject(Reject::Connections);
             return None;
         }
-        metrics.connection_opened(transport);
-        let (admission, metrics) = (Arc::clone(self), Arc::clone(metrics));
-        Some(Admitted {
-            admission,
-            metrics,
-            transport,
-            network,
-            reason: Cell::new(CloseReason::InternalError),
-        })
+        Some(seat)
+    }
+
+    /// The same as [`Admission::admit`] for a connection that has its place.
+    pub(crate) fn admit_seated(
+        self: &Arc<Self>,
+        seat: Seat,
+        transport: Transport,
+        peer: IpAddr,
+        now: Instant,
+        metrics: &Arc<WorkerMetrics>,
+    ) -> Option<Admitted> {
+        let network = self.take(Network::of(peer), now, metrics)?;
+        Some(Admitted::new(seat, network, transport, metrics))
     }
 
     /// A handshake of a peer whose address is proven begins; none when its network has its share of those in progress.
@@ -153,29 +174,51 @@ impl Admission {
     }
 
     /// The address first: what one sends too much of must not use up what all may send.
-    fn take(&self, network: Option<Network>, now: Instant) -> Result<(), Reject> {
+    fn take(
+        self: &Arc<Self>,
+        network: Option<Network>,
+        now: Instant,
+        metrics: &WorkerMetrics,
+    ) -> Option<ConnectionShare> {
         if network.is_some_and(|network| !self.addresses.take(&network, now)) {
-            return Err(Reject::AddressRate);
+            metrics.reject(Reject::AddressRate);
+            return None;
         }
         if let Some((gcra, arrival)) = &self.overall
             && !gcra.take(&mut arrival.lock().unwrap_or_else(PoisonError::into_inner), now)
         {
-            return Err(Reject::ConnectionRate);
+            metrics.reject(Reject::ConnectionRate);
+            return None;
         }
         if network.is_some_and(|network| !self.networks.take(network, Good::Connections)) {
-            return Err(Reject::AddressConnections);
+            metrics.reject(Reject::AddressConnections);
+            return None;
         }
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
-            self.give_back(network);
-            return Err(Reject::Connections);
-        }
-        Ok(())
+        Some(ConnectionShare { admission: Arc::clone(self), network })
     }
+}
 
-    fn give_back(&self, network: Option<Network>) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(network) = network {
-            self.networks.give_back(network, Good::Connections);
+/// A place among the connections of the process.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Admission>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An open connection, as its network's share of them counts it.
+#[derive(Debug)]
+struct ConnectionShare {
+    admission: Arc<Admission>,
+    network: Option<Network>,
+}
+
+impl Drop for ConnectionShare {
+    fn drop(&mut self) {
+        if let Some(network) = self.network {
+            self.admission.networks.give_back(network, Good::Connections);
         }
     }
 }
@@ -183,14 +226,20 @@ impl Admission {
 /// One connection's place. Its drop counts the close, on every path.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    admission: Arc<Admission>,
     metrics: Arc<WorkerMetrics>,
     transport: Transport,
-    network: Option<Network>,
     reason: Cell<CloseReason>,
+    _seat: Seat,
+    _share: ConnectionShare,
 }
 
 impl Admitted {
+    fn new(seat: Seat, share: ConnectionShare, transport: Transport, metrics: &Arc<WorkerMetrics>) -> Self {
+        metrics.connection_opened(transport);
+        let (metrics, reason) = (Arc::clone(metrics), Cell::new(CloseReason::InternalError));
+        Self { metrics, transport, reason, _seat: seat, _share: share }
+    }
+
     /// Why the connection ends.
     pub(crate) fn set_reason(&self, reason: CloseReason) {
         self.reason.set(reason);
@@ -199,7 +248,6 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.admission.give_back(self.network);
         self.metrics.connection_closed(self.transport, self.reason.get());
     }
 }
@@ -382,7 +430,8 @@ mod tests {
     #[test]
     fn d5_that_nothing_can_be_accepted_is_said_once_in_ten_seconds_with_how_often_it_was_not() {
         let (admission, start) = (admission(1), Instant::now());
-        let at = |seconds| admission.complain(start + std::time::Duration::from_secs(seconds));
+        let at =
+            |seconds| admission.complain(Complaint::Accept, start + std::time::Duration::from_secs(seconds));
         assert_eq!([0, 0, 1, 9].map(at), [Some(1), None, None, None]);
         assert_eq!([10, 11, 60].map(at), [Some(4), None, Some(2)]);
     }

@@ -53,6 +53,8 @@ impl NewcomerBudget {
 /// How far somebody has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewcomerStage {
+    /// It comes through a balancer that has yet to say for whom.
+    ProxyHeader,
     /// A handshake of [`Transport::Quic`] or [`Transport::Tls`] is in progress.
     Handshake(Transport),
     /// Its sign-in is awaited.
@@ -66,7 +68,7 @@ impl NewcomerStage {
             Self::Handshake(Transport::Tls) => NEWCOMER_TLS_HANDSHAKE,
             Self::Login(Transport::Quic) => NEWCOMER_QUIC,
             Self::Login(Transport::Tls) => NEWCOMER_TLS,
-            Self::Handshake(Transport::Tcp) | Self::Login(Transport::Tcp) => NEWCOMER_TCP,
+            Self::ProxyHeader | Self::Handshake(Transport::Tcp) | Self::Login(Transport::Tcp) => NEWCOMER_TCP,
         }
     }
 }

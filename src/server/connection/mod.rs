@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::handler::{Handler, get_ip};
 use crate::limits::Limits;
@@ -43,6 +43,13 @@ pub(crate) struct ConnectionContext {
     pub(crate) limits: Limits,
     /// For tokens alone: nothing else may care when somebody sets the clock (row F7).
     pub(crate) wall_clock: fn() -> SystemTime,
+}
+
+impl ConnectionContext {
+    /// Seconds since 1970.
+    fn now_unix(&self) -> u64 {
+        (self.wall_clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
 }
 
 /// How far the connection has come.

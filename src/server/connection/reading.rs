@@ -1,7 +1,7 @@
 //! The reading half of a turn: streams, frames, packets.
 
 use std::task::{Context, Poll};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::{Again, Connection, ConnectionPhase};
 use crate::handler::Arrival;
@@ -268,7 +268,8 @@ impl<T: Transport> Connection<T> {
         match (packet, &self.guard) {
             (Packet::Logic(packet), Some(guard)) => {
                 let (handler, channel) = (&self.shared.handler, &guard.channel);
-                handler.receive(channel, stream, &packet, self.now, &mut self.strikes)
+                let now_unix = || self.shared.now_unix();
+                handler.receive(channel, stream, &packet, self.now, now_unix, &mut self.strikes)
             }
             (Packet::Logic(packet), None) => self.sign_in(packet),
             (Packet::Basic { .. }, None) => {
@@ -289,7 +290,7 @@ impl<T: Transport> Connection<T> {
     }
 
     fn sign_in(&mut self, packet: packet::LogicPacket) -> Result<(), CloseReason> {
-        let now_unix = (self.shared.wall_clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now_unix = self.shared.now_unix();
         let (outgoing, peer, now) = (&self.outgoing, self.peer, self.now);
         let guard = self.shared.handler.accept(Arrival { packet, peer, outgoing, now, now_unix })?;
         #[cfg(feature = "faults")]

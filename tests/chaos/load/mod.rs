@@ -103,6 +103,7 @@ impl LoadContext {
             Transport::Quic => ConnectOptions::quic(&self.clients, self.ca.clone()),
             Transport::Tls => ConnectOptions::tls(&self.tls, self.ca.clone()),
             Transport::Tcp => ConnectOptions::tcp(&self.clients),
+            Transport::Ws | Transport::Wss => unreachable!("none of TRANSPORTS"),
         };
         options.request_timeout = GIVE_UP;
         options.heartbeat = Some(self.heartbeat);

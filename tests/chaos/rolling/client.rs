@@ -85,6 +85,7 @@ impl ClientContext {
                 Transport::Quic => ConnectOptions::quic(clients, self.ca.clone()),
                 Transport::Tls => ConnectOptions::tls(tls, self.ca.clone()),
                 Transport::Tcp => ConnectOptions::tcp(clients),
+                Transport::Ws | Transport::Wss => unreachable!("none of TRANSPORTS"),
             }
         });
         let first = servers.next().expect("there is a gateway");

@@ -29,6 +29,7 @@ mod logic;
 mod memory_group;
 mod pressure;
 mod readme;
+mod renewal;
 mod resets;
 mod restart;
 mod signals;

@@ -19,8 +19,13 @@ use crate::support::soon;
 const MIB: usize = 1 << 20;
 
 /// A client that cannot keep anything for a user who does not read.
-const NARROW: Options =
-    Options { dialect: Dialect::XIm, receive_buffer: Some(16 * 1024), refuses_push_stream: false };
+const NARROW: Options = Options {
+    dialect: Dialect::XIm,
+    receive_buffer: Some(16 * 1024),
+    refuses_push_stream: false,
+    preface: b"",
+    from: None,
+};
 
 /// Signs in a client that does not read from then on.
 async fn deaf(kind: Kind, target: &Target, account: &str) -> (Raw, String) {

@@ -48,7 +48,13 @@ async fn h16_sigint_twice_waits_for_nothing_but_close_frames_and_sign_outs(
     let (mut asking, asking_id) = sign_in(kind, &target, "alice", &login).await;
     let _never_answered = asking.request("chat.user.talk", "bob", b"").await;
     chat.packet("chat.user.talk", 0).await;
-    let narrow = Options { dialect: Dialect::XIm, receive_buffer: Some(4096), refuses_push_stream: false };
+    let narrow = Options {
+        dialect: Dialect::XIm,
+        receive_buffer: Some(4096),
+        refuses_push_stream: false,
+        preface: b"",
+        from: None,
+    };
     let mut deaf = Raw::connect_with(kind, &target, narrow).await;
     let deaf_id = deaf.login("bob").await;
     deaf.stop_reading();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::config::{
-    Auth, Config, ExpectedClaims, Instance, Log, LogFormat, Quic, QuicKeys, Secret, Tls, TlsIdentity,
+    Config, ExpectedClaims, Instance, Log, LogFormat, OnExpiry, Quic, QuicKeys, Secret, Tls, TlsIdentity,
+    VerifyingKey,
 };
 use gateway::discovery::Snapshot;
 use gateway::gateway::{Gateway, Parts};
@@ -45,10 +46,11 @@ pub(crate) fn config() -> Config {
         quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys, migration: true }),
         tcp: vec![any_port()],
         tls: Some(Tls { listen: vec![any_port()], identity }),
-        auth: Auth::Hs256(Secret(SECRET.to_vec())),
+        tcp_proxy: None,
+        token_keys: vec![VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()],
         expected_claims: ExpectedClaims::default(),
         leeway: gateway::limits::TOKEN_LEEWAY,
-        close_expired_sessions: false,
+        on_expiry: OnExpiry::Keep,
         login_service: "login".into(),
         signout_after_kick: false,
         route: Arc::new(route(&["zone_a"])),

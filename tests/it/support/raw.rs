@@ -1,7 +1,7 @@
 //! [`Raw`]: a client that writes the bytes it is told to, over TCP, TLS or QUIC, and sees everything that comes back.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use bytes::Bytes;
@@ -60,6 +60,10 @@ pub(crate) struct Options {
     pub(crate) receive_buffer: Option<u32>,
     /// A QUIC client that grants the gateway no stream for pushes.
     pub(crate) refuses_push_stream: bool,
+    /// What a TCP client sends ahead of everything else, TLS included.
+    pub(crate) preface: &'static [u8],
+    /// Where a TCP client comes from; none: from anywhere.
+    pub(crate) from: Option<Ipv4Addr>,
 }
 
 /// What a client does beside signing in: on a stream of its own, or on stream 0.
@@ -522,8 +526,12 @@ async fn tcp_connect(address: SocketAddr, options: Options) -> TcpStream {
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes).unwrap();
     }
-    let stream = soon("a TCP connection", socket.connect(address)).await.expect("the gateway listens");
+    if let Some(from) = options.from {
+        socket.bind((from, 0).into()).unwrap();
+    }
+    let mut stream = soon("a TCP connection", socket.connect(address)).await.expect("the gateway listens");
     stream.set_nodelay(true).unwrap();
+    stream.write_all(options.preface).await.unwrap();
     stream
 }
 

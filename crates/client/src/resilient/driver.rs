@@ -17,18 +17,16 @@ use crate::handle::{Client, ClientStream, Room};
 use crate::resilient::events::{End, Event, EventSender, Online};
 use crate::resilient::options::ResilientOptions;
 use crate::resilient::pushes::PushBuffer;
+use crate::resilient::renewal::TokenRenewal;
 use crate::resilient::request_queue::{QueuedRequest, RequestQueue};
 use crate::resilient::retry_policy::{Retry, of_connect, of_login};
 use crate::resilient::state_machine::StateMachine;
 use crate::resilient::step::{Act, Input, Why};
-use crate::resilient::tokens::{Need, NoToken, Tokens};
+use crate::resilient::tokens::{Need, NoToken, TOKEN_TIMEOUT, Tokens};
 use gateway_net::backoff::Backoff;
 use gateway_net::rng::Rng;
 use gateway_wire::close::CloseReason;
 use gateway_wire::pb::{self, Status};
-
-/// What a token may take.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between an answer 300 and the next try: an instance that comes back is up within seconds.
 const REFUSED: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
@@ -80,6 +78,7 @@ enum Wake {
 pub(super) struct SessionDriver<T> {
     options: Arc<ResilientOptions>,
     tokens: Arc<T>,
+    renewal: TokenRenewal<T>,
     machine: StateMachine,
     rng: Rng,
     requests: mpsc::Receiver<QueuedRequest>,
@@ -117,9 +116,11 @@ impl<T: Tokens> SessionDriver<T> {
         args: DriverArgs,
     ) -> Self {
         let DriverArgs { requests, stop, event_sender, pushes, account } = args;
+        let tokens = Arc::new(tokens);
         Self {
+            renewal: TokenRenewal::new(Arc::clone(&tokens), &options),
             options,
-            tokens: Arc::new(tokens),
+            tokens,
             machine,
             rng,
             requests,
@@ -192,6 +193,7 @@ impl<T: Tokens> SessionDriver<T> {
                 pending().await
             }
         };
+        let renewal = self.renewal.run(current);
         // Leaving, the close is our own.
         let is_watched = !self.machine.is_leaving();
         tokio::select! {
@@ -203,6 +205,7 @@ impl<T: Tokens> SessionDriver<T> {
             told = going, if !self.is_told => Wake::GoAway(told),
             room = room, if sends => Wake::Room(room),
             () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Wake::Alarm,
+            never = renewal => match never {},
         }
     }
 
@@ -302,9 +305,10 @@ impl<T: Tokens> SessionDriver<T> {
     }
 
     fn signed_in(&mut self, login: Login) {
-        let Some(Made { connected: Connected { client, pushes, failed }, .. }) = self.made.take() else {
+        let Some(Made { connected: Connected { client, pushes, failed }, token }) = self.made.take() else {
             return;
         };
+        self.renewal.begin(&token);
         let transport = client.transport();
         let server = self.options.server(self.machine.server()).address(transport);
         self.input(Input::SignedIn);

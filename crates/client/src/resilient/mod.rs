@@ -2,7 +2,7 @@
 //!
 //! In reading order: `options` and `tokens` (what a program gives), `events` (what it is told), `retry_policy` (which end
 //! invites back), `servers` (where), `quiet_period` (when nothing is sent), `step` and `state_machine` (all decisions, without I/O),
-//! `request_queue` (requests that wait), `driver` (the task that does it), `handle` (what a program holds), `pushes` (what arrives unasked).
+//! `request_queue` (requests that wait), `token_end` and `renewal` (a new token in time), `driver` (the task that does it), `handle` (what a program holds), `pushes` (what arrives unasked).
 
 mod driver;
 mod events;
@@ -10,11 +10,13 @@ mod handle;
 mod options;
 mod pushes;
 mod quiet_period;
+mod renewal;
 mod request_queue;
 mod retry_policy;
 mod servers;
 mod state_machine;
 mod step;
+mod token_end;
 mod tokens;
 
 pub use events::{End, Event, Events, Online, Phase};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 use crate::auto::Auto;
 use crate::connect_error::ConnectError;
 use crate::connected::Connected;
@@ -14,18 +14,21 @@ use gateway_wire::pb;
 /// From the acceptance of a request to its end: room for a reconnect or two, and an answer of at most 5 s.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
+/// Time for several tries: the gateway may be away, or whoever gives the tokens.
+const RENEW_BEFORE: Duration = Duration::from_secs(60);
+
 /// One gateway, or several behind one name.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Server {
-    #[cfg(all(feature = "quic", feature = "tls"))]
+    #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
     /// Over whatever gets through. It remembers what did, so servers of one program may share its memory.
     Auto(Box<Auto>),
     /// Over one transport.
     Only(Box<ConnectOptions>),
 }
 
-#[cfg(all(feature = "quic", feature = "tls"))]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
 impl From<Auto> for Server {
     fn from(auto: Auto) -> Self {
         Self::Auto(Box::new(auto))
@@ -42,20 +45,20 @@ impl Server {
     /// `host:port` as it was given.
     pub fn name(&self) -> &str {
         match self {
-            #[cfg(all(feature = "quic", feature = "tls"))]
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
             Self::Auto(auto) => &auto.options.server,
             Self::Only(options) => &options.server,
         }
     }
 
-    /// Where a connection over this transport goes: TLS has a port of its own with `Auto`.
+    /// Where a connection over this transport goes: each listener has a port of its own with `Auto`.
     #[cfg_attr(
-        not(all(feature = "quic", feature = "tls")),
+        not(all(feature = "quic", feature = "tls", feature = "websocket")),
         expect(unused_variables, reason = "one server, one port")
     )]
     pub(super) fn address(&self, transport: Transport) -> String {
         match self {
-            #[cfg(all(feature = "quic", feature = "tls"))]
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
             Self::Auto(auto) => auto.address(transport),
             Self::Only(options) => options.server.clone(),
         }
@@ -63,7 +66,7 @@ impl Server {
 
     pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
         match self {
-            #[cfg(all(feature = "quic", feature = "tls"))]
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
             Self::Auto(auto) => auto.connect().await,
             Self::Only(options) => {
                 let (client, pushes) = Client::connect(options.as_ref().clone()).await?;
@@ -84,7 +87,7 @@ pub struct ResilientOptions {
     pub others: Vec<Server>,
     /// isp, zone and tags of every login. The token is that of the moment, and the tag `goaway` is added.
     pub login: pb::LoginReq,
-    /// Between tries to come back. Default: from 500 ms to 30 s, doubled each time, with full jitter.
+    /// Between tries to come back, and to renew a token. Default: from 500 ms to 30 s, doubled each time, with full jitter.
     pub backoff: Backoff,
     /// How long a request may take in all: wait for a connection, be refused and tried again, be answered. Default 15 s.
     pub request_deadline: Duration,
@@ -94,6 +97,13 @@ pub struct ResilientOptions {
     ///
     /// A request that is sent again may be overtaken by later ones.
     pub retry_refused: bool,
+    /// So long before a token runs out it is replaced by another one of the program's [`Tokens`](crate::Tokens), without
+    /// leaving the connection; one that does not live twice as long, when half of its time is over. The end is that of its
+    /// `exp`. Nothing is done for a token without. Zero: never. Default: a minute.
+    pub renew_before: Duration,
+    /// How long tokens live whose end cannot be read, from the moment they are signed in or renewed with. Default: unknown,
+    /// so they are not renewed.
+    pub token_lifetime: Option<Duration>,
     /// Whether the first loss ends the session. Then only the queue and the events are left of this type. Default: no.
     pub once: bool,
 }
@@ -108,6 +118,8 @@ impl ResilientOptions {
             backoff: Backoff::default(),
             request_deadline: REQUEST_DEADLINE,
             retry_refused: true,
+            renew_before: RENEW_BEFORE,
+            token_lifetime: None,
             once: false,
         }
     }

@@ -1,6 +1,10 @@
 //! Where tokens come from.
 
 use std::future::Future;
+use std::time::Duration;
+
+/// What a token may take.
+pub(super) const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a token is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +14,8 @@ pub enum Need {
     Login,
     /// A login after the last token was refused or had run out: another one.
     Renewed,
+    /// The token of the session will run out soon: another one of the same app and account, to go on with.
+    Renewal,
 }
 
 /// There is no token.
@@ -23,8 +29,8 @@ pub enum NoToken {
     Never(String),
 }
 
-/// Gives a token for every login. A `String` is a token that is never renewed; a closure that takes the [`Need`] and
-/// returns a future makes one.
+/// Gives a token for every login, and for every renewal within a session. A `String` is a token that is never renewed; a
+/// closure that takes the [`Need`] and returns a future makes one.
 pub trait Tokens: Send + Sync + 'static {
     /// A token. Dropped when it takes more than 10 s, and asked again after a pause.
     ///
@@ -38,6 +44,7 @@ impl Tokens for String {
         match need {
             Need::Login => Ok(self.clone()),
             Need::Renewed => Err(NoToken::Never("the only one was refused".to_owned())),
+            Need::Renewal => Err(NoToken::Never("there is only one".to_owned())),
         }
     }
 }

@@ -25,6 +25,8 @@ struct Street {
     /// Plain TCP at the same port.
     tcp: StdListener,
     identity: (rustls::ServerConfig, TrustedCa),
+    /// Nobody speaks WebSocket here.
+    no_web: (u16, tokio::net::TcpSocket),
 }
 
 impl Street {
@@ -38,7 +40,7 @@ impl Street {
             .expect("a port that is free for both");
         udp.set_nonblocking(true).unwrap();
         tcp.set_nonblocking(true).unwrap();
-        Self { udp: Some(udp), tcp, identity: server_tls(b"x-im/1") }
+        Self { udp: Some(udp), tcp, identity: server_tls(b"x-im/1"), no_web: closed_port() }
     }
 
     fn port(&self) -> u16 {
@@ -55,6 +57,25 @@ impl Street {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 accepted.push(acceptor.accept(socket).await);
+            }
+        });
+        (port, AbortOnDropHandle::new(task))
+    }
+
+    /// Takes every upgrade over TLS. Dropped, it is closed.
+    async fn web(&self) -> (u16, AbortOnDropHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut tls = self.identity.0.clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let task = tokio::spawn(async move {
+            let mut accepted = Vec::new();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                if let Ok(stream) = acceptor.accept(socket).await {
+                    accepted.push(web::accept(stream).await);
+                }
             }
         });
         (port, AbortOnDropHandle::new(task))
@@ -83,7 +104,7 @@ impl Street {
 
     fn auto(&self, tls_port: u16) -> Auto {
         let auto = Auto::new(format!("127.0.0.1:{}", self.port()), self.identity.1.clone());
-        Auto { tls_port, ..auto }
+        Auto { tls_port, wss_port: self.no_web.0, ..auto }
     }
 
     /// Who was heard over UDP since the last look. Every attempt has a socket of its own.
@@ -192,6 +213,44 @@ async fn where_the_remembered_tls_is_gone_quic_is_tried_at_once() {
     assert_eq!(auto.memory.remembered(&auto.options.server), None);
 }
 
+/// A network that lets the web through and nothing else.
+#[tokio::test]
+async fn c22_where_only_the_web_gets_through_wss_is_there_within_a_second_and_first_the_next_time() {
+    let now = Arc::new(Mutex::new(Instant::now()));
+    let clock = Arc::clone(&now);
+    let street = Street::new();
+    let (port, _closed) = closed_port();
+    let (wss_port, _web) = street.web().await;
+    let memory = TransportCache::with_clock(move || *clock.lock().unwrap());
+    let auto = Auto { wss_port, memory, ..street.auto(port) };
+    let begun = Clock::now();
+    let connected = soon(auto.connect()).await.unwrap();
+    assert!(begun.elapsed() < PROMISED, "{:?}", begun.elapsed());
+    assert_eq!(connected.client.transport(), Transport::Wss);
+    assert!(matches!(&connected.failed[..], [(Transport::Tls, ConnectError::Tcp { .. })]), "{connected:?}");
+    assert_eq!(auto.memory.remembered(&auto.options.server), Some(Transport::Wss));
+
+    let connected = soon(auto.connect()).await.unwrap();
+    assert_eq!(connected.client.transport(), Transport::Wss);
+    assert!(connected.failed.is_empty(), "others were tried: {connected:?}");
+
+    // TLS works by now: it is found in the background, and used the next time.
+    let (tls_port, _tls) = street.tls().await;
+    let auto = Auto { tls_port, ..auto };
+    *now.lock().unwrap() += Duration::from_secs(600);
+    let connected = soon(auto.connect()).await.unwrap();
+    assert_eq!(connected.client.transport(), Transport::Wss, "nobody waits for TLS");
+    soon(async {
+        while auto.memory.remembered(&auto.options.server) == Some(Transport::Wss) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let connected = soon(auto.connect()).await.unwrap();
+    assert_eq!(connected.client.transport(), Transport::Tls);
+    assert!(!street.plain());
+}
+
 #[tokio::test]
 async fn c22_plain_tcp_comes_last_on_this_machine_and_is_not_remembered() {
     let street = Street::new();
@@ -203,7 +262,7 @@ async fn c22_plain_tcp_comes_last_on_this_machine_and_is_not_remembered() {
     assert!(begun.elapsed() < auto.options.connect_timeout * 2 / 5, "{:?}", begun.elapsed());
     assert_eq!(connected.client.transport(), Transport::Tcp);
     let failed: Vec<Transport> = connected.failed.iter().map(|(transport, _)| *transport).collect();
-    assert_eq!(failed, [Transport::Quic, Transport::Tls]);
+    assert_eq!(failed, [Transport::Quic, Transport::Tls, Transport::Wss]);
     assert!(!street.heard().is_empty() && street.plain());
     assert_eq!(auto.memory.remembered(&auto.options.server), None);
 }
@@ -221,7 +280,7 @@ async fn c22_plain_tcp_to_another_machine_needs_a_word() {
     let ConnectError::NoTransport(tried) = &error else { panic!("{error:?}") };
     assert_eq!(tried.plain, Plain::NotAllowed);
     let transports: Vec<Transport> = tried.tried.iter().map(|(transport, _)| *transport).collect();
-    assert_eq!(transports, [Transport::Quic, Transport::Tls]);
+    assert_eq!(transports, [Transport::Quic, Transport::Tls, Transport::Wss]);
     assert!(error.to_string().contains("--allow-plain"), "{error}");
     assert!(!street.plain());
 

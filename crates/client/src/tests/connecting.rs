@@ -8,7 +8,7 @@ use rstest::rstest;
 #[rstest]
 #[tokio::test]
 async fn every_close_code_arrives_as_its_reason_and_fails_what_is_in_flight(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicMany)] kind: Kind,
 ) {
     for reason in CloseReason::ALL.into_iter().filter(|reason| reason.code().is_some()) {
         let mut pair = Pair::signed_in(kind, |_| {}).await;
@@ -25,7 +25,7 @@ async fn every_close_code_arrives_as_its_reason_and_fails_what_is_in_flight(
 #[rstest]
 #[tokio::test]
 async fn codes_that_are_not_known_keep_what_their_range_says(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicMany)] kind: Kind,
 ) {
     for (code, reason) in [(3499, CloseReason::PeerClosed), (3999, CloseReason::ProtocolError)] {
         let mut pair = Pair::signed_in(kind, |_| {}).await;
@@ -45,7 +45,7 @@ async fn codes_that_are_not_known_keep_what_their_range_says(
 #[rstest]
 #[tokio::test]
 async fn h3_a_close_frame_is_the_reason_whatever_stands_around_it(
-    #[values(Kind::Tcp, Kind::Tls)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss)] kind: Kind,
     #[values(true, false)] resets: bool,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
@@ -86,12 +86,12 @@ async fn a_gateway_that_vanishes_is_told_apart_from_one_that_hangs_up() {
 #[rstest]
 #[tokio::test]
 async fn a7_what_is_not_this_protocol_ends_the_connection_3503(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     pair.login.write(&frame::encode(Opcode::Binary, b"HTTP/1.1 200 OK")).await;
     assert_eq!(soon(pair.client.closed()).await, CloseReason::ProtocolError);
-    if matches!(kind, Kind::Tcp | Kind::Tls) {
+    if matches!(kind, Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss) {
         let close = pair.login.frame().await.unwrap();
         assert_eq!(CloseReason::from_payload(&close.payload), Some(CloseReason::ProtocolError));
     }
@@ -123,7 +123,7 @@ async fn a_change_of_address_keeps_the_session() {
 #[rstest]
 #[tokio::test]
 async fn dropping_the_last_handle_closes_the_connection(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let pair = Pair::signed_in(kind, |_| {}).await;
     let Pair { client, mut pushes, mut login, quic } = pair;
@@ -277,8 +277,10 @@ impl TwoAddresses {
             return;
         }
         let (socket, _) = self.tcp.accept().await.unwrap();
-        if transport == Transport::Tls {
-            self.acceptor.accept(socket).await.unwrap();
+        match transport {
+            Transport::Tls => drop(self.acceptor.accept(socket).await.unwrap()),
+            Transport::Ws => drop(web::accept(socket).await),
+            _ => {}
         }
     }
 }
@@ -286,7 +288,7 @@ impl TwoAddresses {
 #[rstest]
 #[tokio::test]
 async fn h14_a_client_connects_over_the_second_address_when_the_first_is_silent(
-    #[values(Transport::Quic, Transport::Tcp, Transport::Tls)] transport: Transport,
+    #[values(Transport::Quic, Transport::Tcp, Transport::Tls, Transport::Ws)] transport: Transport,
 ) {
     let gate = TwoAddresses::new();
     let options = gate.options(transport);

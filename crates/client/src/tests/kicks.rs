@@ -28,7 +28,7 @@ enum Then {
 #[case::nothing(Then::Nothing)]
 #[tokio::test]
 async fn h3_who_was_told_of_its_kick_is_kicked_however_the_connection_ends(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
     #[case] then: Then,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;

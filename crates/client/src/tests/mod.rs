@@ -31,6 +31,8 @@ mod pushes;
 mod relay;
 mod resilient;
 mod session;
+mod upgrades;
+mod web;
 
 /// Far above what anything here takes; a test that needs it has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -244,10 +246,36 @@ impl Pair {
         Self { client, pushes, login, quic: Some((gate, connection)) }
     }
 
+    async fn ws(change: impl FnOnce(&mut ConnectOptions)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut options = ConnectOptions::ws(listener.local_addr().unwrap().to_string());
+        change(&mut options);
+        let (connected, login) = tokio::join!(Client::connect(options), async {
+            let (socket, _) = listener.accept().await.unwrap();
+            // A reset takes with it what the system still holds back.
+            socket.set_nodelay(true).unwrap();
+            web::accept(socket).await
+        });
+        let (client, pushes) = connected.unwrap();
+        Self { client, pushes, login, quic: None }
+    }
+
+    async fn wss(change: impl FnOnce(&mut ConnectOptions)) -> Self {
+        let gate = TlsGate::new(b"http/1.1").await;
+        let mut options = ConnectOptions { transport: Transport::Wss, ..gate.options() };
+        change(&mut options);
+        let (connected, login) =
+            tokio::join!(Client::connect(options), async { web::accept(gate.accept().await.unwrap()).await });
+        let (client, pushes) = connected.unwrap();
+        Self { client, pushes, login, quic: None }
+    }
+
     async fn of(kind: Kind, change: impl FnOnce(&mut ConnectOptions)) -> Self {
         match kind {
             Kind::Tcp => Self::tcp(change).await,
             Kind::Tls => Self::tls(change).await,
+            Kind::Ws => Self::ws(change).await,
+            Kind::Wss => Self::wss(change).await,
             Kind::QuicOne => Self::quic(Streams::Single, change).await,
             Kind::QuicMany => Self::quic(Streams::Separate, change).await,
         }
@@ -297,6 +325,8 @@ impl Pair {
 enum Kind {
     Tcp,
     Tls,
+    Ws,
+    Wss,
     QuicOne,
     QuicMany,
 }

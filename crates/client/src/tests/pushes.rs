@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, yield_now};
 #[rstest]
 #[tokio::test]
 async fn a_kick_is_read_before_the_close(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     let notify = pb::KickOutNotify { channel_id: "gate01_alice_1".to_owned() };

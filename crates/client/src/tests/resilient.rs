@@ -346,7 +346,7 @@ async fn f1_who_finds_no_other_gateway_in_time_has_nothing_under_way_when_the_cl
 #[rstest]
 #[tokio::test]
 async fn go_away_is_understood_over_every_transport(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     pair.login.write(&go_away(20, 3000)).await;
@@ -498,4 +498,109 @@ async fn a_stream_that_the_gateway_reset_is_no_place_to_stay() {
     let mut login = accept_pipe(&second).await;
     login.sign_in().await;
     assert!(first.close_reason().is_some());
+}
+
+/// A token that says when it ends, and nothing else.
+fn ending(exp: std::time::SystemTime) -> String {
+    use base64::Engine as _;
+    let exp = exp.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let claims = format!("{{\"exp\":{exp}}}");
+    format!("e30.{}.x", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// Takes the next packet, which must be a renewal, and returns its token.
+async fn renewal(pipe: &mut Pipe) -> (pb::Header, String) {
+    let (header, body) = pipe.request().await;
+    assert_eq!(header.command, command::LOGIN_RENEW);
+    (header, pb::LoginReq::decode(body).unwrap().token)
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_in_place_before_it_ends_and_so_is_the_next_one() {
+    let gate = Gate::new().await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let needs = Arc::clone(&asked);
+    let tokens = move |need| {
+        needs.lock().unwrap().push(need);
+        // Half of the time of each is a second, which is the least there is between two renewals.
+        let token = ending(std::time::SystemTime::now() + Duration::from_secs(2));
+        async move { Ok(token) }
+    };
+    let (_client, _pushes, _events) = ResilientClient::start(options(&gate), tokens);
+    let mut pipe = gate.accept().await;
+    let (header, body) = pipe.request().await;
+    let mut last = pb::LoginReq::decode(body).unwrap().token;
+    pipe.answer(&header, 0, login_resp()).await;
+    for _ in 0..2 {
+        let (header, token) = renewal(&mut pipe).await;
+        assert_ne!(token, last, "another token");
+        last = token;
+        pipe.answer(&header, 0, Vec::new()).await;
+    }
+    assert_eq!(asked.lock().unwrap()[..3], [Need::Login, Need::Renewal, Need::Renewal]);
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_refused_is_tried_again_and_the_session_goes_on() {
+    let gate = Gate::new().await;
+    let options = ResilientOptions { token_lifetime: Some(Duration::from_secs(2)), ..options(&gate) };
+    let (client, _pushes, _events) = ResilientClient::start(options, |_| async { Ok("token".to_owned()) });
+    let mut pipe = gate.signed_in().await;
+    for status in [105, 300, 105] {
+        let (header, _) = renewal(&mut pipe).await;
+        pipe.answer(&header, status, Vec::new()).await;
+    }
+    let (talk, _) = tokio::join!(client.talk("bob", "hello"), async {
+        loop {
+            let (header, _) = pipe.request().await;
+            let body = pb::MessageResp::default().encode_to_vec();
+            pipe.answer(&header, 0, body).await;
+            if header.command == command::CHAT_USER_TALK {
+                return;
+            }
+        }
+    });
+    talk.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_renewed_without_an_end_a_source_or_a_wish() {
+    let long = ending(std::time::SystemTime::now() + Duration::from_secs(2));
+    let unknown = (None, Some("token".to_owned()));
+    let never = (Some(Duration::ZERO), Some(long.clone()));
+    // A string is the only token there is.
+    let only = (None, None);
+    for (change, closure) in [unknown, never, only] {
+        let gate = Gate::new().await;
+        let mut options = options(&gate);
+        options.renew_before = change.unwrap_or(options.renew_before);
+        let (client, _pushes, _events) = match closure {
+            Some(token) => ResilientClient::start(options, move |_| {
+                let token = token.clone();
+                async move { Ok(token) }
+            }),
+            None => ResilientClient::start(options, long.clone()),
+        };
+        let mut pipe = gate.accept().await;
+        let (header, _) = pipe.request().await;
+        pipe.answer(&header, 0, login_resp()).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let (_, (header, _)) = tokio::join!(client.send_talk("bob", "first"), pipe.request());
+        assert_eq!(header.command, command::CHAT_USER_TALK, "nothing else came before");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_knows_no_renewal_is_not_asked_again() {
+    let gate = Gate::new().await;
+    let tokens = |_| async { Ok(ending(std::time::SystemTime::now() + Duration::from_secs(2))) };
+    let (client, _pushes, _events) = ResilientClient::start(options(&gate), tokens);
+    let mut pipe = gate.accept().await;
+    let (header, _) = pipe.request().await;
+    pipe.answer(&header, 0, login_resp()).await;
+    let (header, _) = renewal(&mut pipe).await;
+    pipe.answer(&header, 103, Vec::new()).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (_, (header, _)) = tokio::join!(client.send_talk("bob", "next"), pipe.request());
+    assert_eq!(header.command, command::CHAT_USER_TALK);
 }

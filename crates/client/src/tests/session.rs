@@ -5,7 +5,9 @@ use rstest::rstest;
 
 #[rstest]
 #[tokio::test]
-async fn login_talk_push_and_bye(#[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind) {
+async fn login_talk_push_and_bye(
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     let client = pair.client.clone();
     let talk = tokio::spawn(async move { client.talk("bob", "hello").await });
@@ -47,7 +49,7 @@ async fn login_talk_push_and_bye(#[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, K
 #[rstest]
 #[tokio::test]
 async fn a_refused_login_tells_status_and_text_and_then_the_close_code(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::of(kind, |_| {}).await;
     let client = pair.client.clone();
@@ -68,7 +70,7 @@ async fn a_refused_login_tells_status_and_text_and_then_the_close_code(
 #[rstest]
 #[tokio::test]
 async fn requests_are_pipelined_behind_the_login_and_answered_in_any_order(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne)] kind: Kind,
 ) {
     let mut pair = Pair::of(kind, |_| {}).await;
     let login = pb::LoginReq { token: "token".to_owned(), ..Default::default() };
@@ -106,7 +108,9 @@ async fn requests_are_pipelined_behind_the_login_and_answered_in_any_order(
 
 #[rstest]
 #[tokio::test]
-async fn a_session_delivered_byte_by_byte(#[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind) {
+async fn a_session_delivered_byte_by_byte(
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicMany)] kind: Kind,
+) {
     let mut pair = Pair::of(kind, |_| {}).await;
     let client = pair.client.clone();
     let login = tokio::spawn(async move { client.login("token").await });
@@ -130,7 +134,7 @@ async fn a_session_delivered_byte_by_byte(#[values(Kind::Tcp, Kind::Tls, Kind::Q
 #[rstest]
 #[tokio::test]
 async fn both_heartbeats_of_the_gateway_are_answered_on_their_stream(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::signed_in(kind, |_| {}).await;
     pair.login.write(&frame::encode(Opcode::Ping, &[])).await;
@@ -144,7 +148,7 @@ async fn both_heartbeats_of_the_gateway_are_answered_on_their_stream(
 #[rstest]
 #[tokio::test]
 async fn heartbeats_are_sent_by_themselves_and_a_silent_gateway_is_lost(
-    #[values(Kind::Tcp, Kind::Tls, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicMany)] kind: Kind,
 ) {
     let mut pair = Pair::signed_in(kind, |options| {
         options.heartbeat = Some(Duration::from_millis(100));
@@ -153,7 +157,7 @@ async fn heartbeats_are_sent_by_themselves_and_a_silent_gateway_is_lost(
     .await;
     let mut own = match kind {
         Kind::QuicMany => Some(accept_pipe(pair.connection()).await),
-        Kind::Tcp | Kind::Tls | Kind::QuicOne => None,
+        Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss | Kind::QuicOne => None,
     };
     let pipe = own.as_mut().unwrap_or(&mut pair.login);
     for _ in 0..3 {

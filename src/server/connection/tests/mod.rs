@@ -13,8 +13,9 @@ use tokio::task::{JoinError, JoinSet, yield_now};
 
 use self::fake::{Client, Event, Step};
 use super::*;
+use crate::auth::KeySet;
 use crate::auth::{Verifier, mint};
-use crate::config::{Auth, ExpectedClaims, Secret};
+use crate::config::{ExpectedClaims, Secret, VerifyingKey};
 use crate::dispatch::fixtures::{GATE, TestDispatch, harness};
 use crate::handler::{ChannelIds, Gate, Handler};
 use crate::monitor::metrics::{PushDrop, Reject, Signout, Transport as TransportLabel};
@@ -72,8 +73,10 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let instances = [("login", "l1", Dialect::XIm), ("chat", "c1", Dialect::XIm)];
         let harness = harness(limits.clone(), false, &instances);
         harness.up(&["l1", "c1"]);
-        let verifier =
-            Arc::new(Verifier::new(&Auth::Hs256(Secret(SECRET.to_vec())), &ExpectedClaims::default()));
+        let verifier = Arc::new(Verifier::new(
+            KeySet::new(&[VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()]),
+            &ExpectedClaims::default(),
+        ));
         let ids = ChannelIds::new(GATE, 1 << 57);
         let pressure = Pressure::none();
         let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(RateLimiter::new(0, 1)) };

@@ -1,0 +1,116 @@
+//! Behind the real thing: the `haproxy` of the path. Without one these tests say so and pass.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rstest::rstest;
+
+use super::{HERE, proxied};
+use crate::support::harness::TestGateway;
+use crate::support::raw::Kind::{self, Tcp, Tls};
+use crate::support::raw::{Options, Raw, Target};
+
+/// HAProxy in front of a gateway, killed at the end. Clients that come from different addresses are passed on in different
+/// ways.
+struct Haproxy {
+    process: Child,
+    directory: PathBuf,
+    address: SocketAddr,
+}
+
+impl Haproxy {
+    /// None where there is no HAProxy.
+    fn start(gateway: SocketAddr) -> Option<Self> {
+        // It has no port to be told: it listens on its standard input.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let directory = std::env::temp_dir().join(format!("gateway-haproxy-{}", address.port()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("haproxy.cfg");
+        fs::write(&file, configuration(gateway)).unwrap();
+        let process = Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(&file)
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        match process {
+            Ok(process) => Some(Self { process, directory, address }),
+            Err(error) => {
+                eprintln!("skipped: no HAProxy ({error}); Debian has it as haproxy");
+                let _left_behind = fs::remove_dir_all(&directory);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+        let _left_behind = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Checks of every kind go on all the while: with a header, with one that says LOCAL, and without a byte.
+fn configuration(gateway: SocketAddr) -> String {
+    let SocketAddr::V4(gateway) = gateway else { panic!("{gateway} is no IPv4 address") };
+    let port = gateway.port();
+    format!(
+        "global
+    maxconn 200
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+frontend clients
+    bind fd@0
+    use_backend v1 if {{ src 127.0.0.11 }}
+    use_backend v2 if {{ src 127.0.0.12 }}
+    default_backend v2_with_fields
+backend v1
+    server gateway {gateway} send-proxy check check-send-proxy inter 50ms fall 1
+backend v2
+    server gateway {gateway} send-proxy-v2 check check-send-proxy inter 50ms fall 1
+backend v2_with_fields
+    server gateway {gateway} send-proxy-v2 proxy-v2-options crc32c,unique-id check port {port} inter 50ms fall 1
+"
+    )
+}
+
+#[rstest]
+#[tokio::test]
+async fn d6_d12_clients_behind_haproxy_have_their_own_addresses_and_its_checks_disturb_nobody(
+    #[values(Tcp, Tls)] kind: Kind,
+) {
+    let harness = TestGateway::with(proxied(true, HERE)).await;
+    let gateway = super::listener(&harness, kind);
+    let Some(haproxy) = Haproxy::start(gateway) else { return };
+    let target = Target { tcp: haproxy.address, tls: haproxy.address, ..harness.target };
+    let mut clients = Vec::new();
+    for host in [11, 12, 13] {
+        let from = Ipv4Addr::new(127, 0, 0, host);
+        let options = Options { from: Some(from), ..Options::default() };
+        let mut client = Raw::connect_with(kind, &target, options).await;
+        let account = format!("account{host}");
+        client.login(&account).await;
+        assert_eq!(harness.login.signin(&account).await.session().remote_ip, from.to_string());
+        clients.push(client);
+    }
+    // Ten checks of each kind at least are over when as many connections with LOCAL have come and gone.
+    while harness.metric("gateway_closes_total", &["peer_closed"]).await < 20.0 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(harness.metric("gateway_reject_total", &[]).await, 0.0);
+    for client in &mut clients {
+        let sequence = client.talk("somebody", "hello").await;
+        assert_eq!(client.response(sequence).await.header.status, 0);
+    }
+    harness.metric_is("gateway_connections", &[], 3.0).await;
+}
