@@ -44,6 +44,7 @@ impl Checker<'_> {
         let leeway = self.leeway()?;
         let webhook = self.webhook()?;
         let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
+        let ticket_keys = self.ticket_keys(quic.is_some() || tls.is_some())?;
         Ok(Config {
             id: self.file.gateway.id.clone(),
             workers,
@@ -53,6 +54,7 @@ impl Checker<'_> {
             tcp,
             tls,
             tcp_proxy,
+            ticket_keys,
             auth,
             expected_claims,
             leeway,

@@ -12,7 +12,7 @@ use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
 use super::proxy::ProxyProtocol;
-use crate::keys::QuicKeys;
+use crate::keys::{QuicKeys, TicketKeys};
 use crate::limits::Limits;
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
@@ -36,6 +36,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// How balancers name their clients on these two; none: they do not.
     pub tcp_proxy: Option<Arc<ProxyProtocol>>,
+    /// Keys of TLS tickets that other gateways have as well; none: this process makes its own.
+    pub ticket_keys: Option<TicketKeys>,
     /// How tokens are verified.
     pub auth: Auth,
     /// What tokens must say beside their bearer.

@@ -77,6 +77,8 @@ pub(super) struct TcpTable {
 pub(super) struct TlsTable {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ticket_key_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -273,7 +275,11 @@ impl Default for RouteTable {
 
 impl Default for TlsTable {
     fn default() -> Self {
-        Self { cert: "certs/dev/server.pem".into(), key: "certs/dev/server.key".into() }
+        Self {
+            cert: "certs/dev/server.pem".into(),
+            key: "certs/dev/server.key".into(),
+            ticket_key_file: None,
+        }
     }
 }
 

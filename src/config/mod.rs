@@ -42,7 +42,7 @@ pub use self::options::Options;
 pub use self::proxy::{ProxyProtocol, TrustedPeers, TrustedPeersError};
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
 pub use self::secret::{Secret, SecretError, SecretFileError};
-pub use crate::keys::{Label, NoRandomness, PemError, QuicKeys, QuicKeysError};
+pub use crate::keys::{Label, NoRandomness, PemError, QuicKeys, QuicKeysError, TicketKeys, TicketKeysError};
 
 use self::checker::Checker;
 use self::sources::Sources;

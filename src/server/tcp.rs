@@ -26,6 +26,7 @@ use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::proxy_protocol::{ProxyFault, client_of};
 use crate::server::reaper::reap;
 use crate::server::tcp_transport::{TcpTransport, linger};
+use crate::server::tickets::Tickets;
 use crate::server::tls;
 use crate::server::tls_handshake::{TURNED_AWAY, shake_hands};
 use crate::wire::close::CloseReason;
@@ -47,8 +48,8 @@ impl Encryption {
     ///
     /// # Errors
     /// Certificate and key do not belong together, or rustls cannot use them.
-    pub(crate) fn tls(identity: &TlsIdentity) -> Result<Self, rustls::Error> {
-        Ok(Self::Tls(Arc::new(tls::server_config(identity)?)))
+    pub(crate) fn tls(identity: &TlsIdentity, tickets: &Arc<Tickets>) -> Result<Self, rustls::Error> {
+        Ok(Self::Tls(Arc::new(tls::server_config(identity, tickets)?)))
     }
 
     const fn transport(&self) -> Transport {

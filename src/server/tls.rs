@@ -4,26 +4,33 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
 
 use crate::config::TlsIdentity;
+use crate::limits::TICKETS;
+use crate::server::tickets::Tickets;
 
 /// The protocol's name in the TLS handshake (protocol §7).
 pub(crate) const ALPN: &[u8] = b"x-im/1";
 
-/// TLS 1.3 only, ALPN ours, early data off (rows C16, C20).
+/// TLS 1.3 only, ALPN ours, early data off (rows C16, C20), with tickets.
 ///
 /// # Errors
 /// Certificate and key do not belong together, or rustls cannot use them.
-pub(crate) fn server_config(identity: &TlsIdentity) -> Result<ServerConfig, rustls::Error> {
+pub(crate) fn server_config(
+    identity: &TlsIdentity,
+    tickets: &Arc<Tickets>,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.max_early_data_size = 0;
-    // Resumption is not offered: a client that comes back shows its token again, and a ticket costs each login two
-    // packets.
-    config.send_tls13_tickets = 0;
+    config.ticketer = Arc::clone(tickets) as _;
+    config.send_tls13_tickets = TICKETS;
+    // Tickets hold what is to be remembered, so the server remembers nothing.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

@@ -22,7 +22,7 @@ pub(super) async fn connect(
     let name = options.certificate_name().to_owned();
     let name = ServerName::try_from(name).map_err(|error| ConnectError::Local(error.to_string()))?;
     let socket = tcp::connect(options, address).await?;
-    let connector = TlsConnector::from(Arc::clone(&ca.config));
+    let connector = TlsConnector::from(Arc::clone(&ca.tls));
     connector.connect(name, socket).await.map_err(|error| tls_error(options, error))
 }
 

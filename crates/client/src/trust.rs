@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -12,11 +13,19 @@ use gateway_net::files::{self, FileError};
 /// The ALPN protocol of this wire (protocol §7).
 pub(super) const ALPN: &[u8] = b"x-im/1";
 
+/// Tickets that are kept: eight of each server name, of eight names.
+const TICKETS: usize = 64;
+
 /// Certificate authorities a server's certificate must descend from. Cheap to clone; read once, used for any
-/// number of connections.
+/// number of connections. Clones share the tickets by which a client that comes back to a server is spared most of the
+/// handshake.
 #[derive(Clone)]
 pub struct TrustedCa {
-    pub(super) config: Arc<rustls::ClientConfig>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    /// A ticket of one transport says nothing of the parameters of the other, so each has its own.
+    #[cfg(feature = "quic")]
+    pub(super) quic: Arc<rustls::ClientConfig>,
 }
 
 impl fmt::Debug for TrustedCa {
@@ -80,6 +89,16 @@ impl TrustedCa {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { config: Arc::new(config) })
+        let with_tickets = || {
+            let mut config = config.clone();
+            config.resumption = Resumption::in_memory_sessions(TICKETS);
+            Arc::new(config)
+        };
+        Ok(Self {
+            #[cfg(feature = "tls")]
+            tls: with_tickets(),
+            #[cfg(feature = "quic")]
+            quic: with_tickets(),
+        })
     }
 }

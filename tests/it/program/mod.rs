@@ -30,6 +30,7 @@ mod memory_group;
 mod pressure;
 mod readme;
 mod restart;
+mod resumption;
 mod signals;
 mod slow_link;
 mod storms;

@@ -46,6 +46,7 @@ pub(crate) fn config() -> Config {
         tcp: vec![any_port()],
         tls: Some(Tls { listen: vec![any_port()], identity }),
         tcp_proxy: None,
+        ticket_keys: None,
         auth: Auth::Hs256(Secret(SECRET.to_vec())),
         expected_claims: ExpectedClaims::default(),
         leeway: gateway::limits::TOKEN_LEEWAY,
