@@ -46,5 +46,7 @@ if (!stay) {
   console.log("pong");
   socket.close(1000);
 }
-const [kind, code, reason] = await next();
+// In front of a kick comes its notice.
+let kind, code, reason;
+do [kind, code, reason] = await next(); while (kind == "binary");
 console.log(`${kind} ${code} ${reason}`);
