@@ -5,6 +5,7 @@ pub(crate) mod certs;
 pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod connect;
+pub(crate) mod ctl;
 pub(crate) mod dev;
 pub(crate) mod health;
 pub(crate) mod log;

@@ -11,6 +11,7 @@ use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::reload::KeysAgain;
 use super::token_keys::TokenKey;
 use crate::keys::QuicKeys;
 use crate::limits::Limits;
@@ -18,7 +19,7 @@ use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
 /// A gateway's whole configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The gateway's name: 1–64 of `[A-Za-z0-9._-]`. [`Config::gate_id`] is what logic services see.
     pub id: String,
@@ -60,6 +61,8 @@ pub struct Config {
     pub monitor: Option<SocketAddr>,
     /// Whether a gateway is still ready when as many clients are connected as may be.
     pub ready_when_full: bool,
+    /// Where the administrator is served, on a Unix socket; none: nowhere.
+    pub admin_socket: Option<PathBuf>,
     /// Where events are posted, beside the log; none: nowhere.
     pub webhook: Option<Webhook>,
     /// Time over which a drain spreads its closes; zero: all at once.
@@ -77,6 +80,24 @@ impl Config {
     /// several workers `-` and the worker's index, from 0 (ARCHITECTURE §5).
     pub fn gate_id(&self, worker: usize) -> String {
         if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
+    }
+
+    /// What encrypted listeners show their clients; none without them.
+    pub fn certificate(&self) -> Option<&TlsIdentity> {
+        let quic = self.quic.as_ref().map(|quic| &quic.identity);
+        quic.or(self.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
+    }
+
+    /// The same with other certificates and keys.
+    #[must_use]
+    pub fn with_keys(mut self, keys: KeysAgain) -> Self {
+        let KeysAgain { identity, token_keys } = keys;
+        self.token_keys = token_keys;
+        if let Some(identity) = identity.map(Arc::new) {
+            self.quic.iter_mut().for_each(|quic| quic.identity = Arc::clone(&identity));
+            self.tls.iter_mut().for_each(|tls| tls.identity = Arc::clone(&identity));
+        }
+        self
     }
 
     /// The names of the services that requests may be for, in their order: those of the list or those that are watched,
@@ -107,7 +128,7 @@ pub enum LogFormat {
 }
 
 /// QUIC listeners.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Quic {
     /// UDP addresses, at least one.
     pub listen: Vec<SocketAddr>,
@@ -120,7 +141,7 @@ pub struct Quic {
 }
 
 /// TLS listeners on TCP.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tls {
     /// TCP addresses, at least one.
     pub listen: Vec<SocketAddr>,

@@ -46,6 +46,18 @@ pub struct TokenKey {
     pub not_after: Option<u64>,
 }
 
+impl VerifyingKey {
+    /// Its name in the header of tokens.
+    pub const fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Hs256(_) => "HS256",
+            Self::Rs256(_) => "RS256",
+            Self::Es256(_) => "ES256",
+            Self::EdDsa(_) => "EdDSA",
+        }
+    }
+}
+
 impl From<VerifyingKey> for TokenKey {
     /// A key without an id, for all apps and for good.
     fn from(key: VerifyingKey) -> Self {

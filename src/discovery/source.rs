@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
 
+use super::change::SourceChange;
 use super::context::DiscoveryContext;
 use super::feed::Feed;
 
@@ -23,6 +24,7 @@ pub enum DiscoveryStartError {
 #[derive(Debug)]
 pub(crate) struct Discovery {
     pub(super) feed: Feed,
+    pub(super) change: SourceChange,
     pub(super) leave: CancellationToken,
     pub(super) stop: CancellationToken,
     pub(super) thread: Option<JoinHandle<()>>,
@@ -31,12 +33,23 @@ pub(crate) struct Discovery {
 impl Discovery {
     /// Instead of the configured source: nobody is told of the gateway.
     pub(crate) fn given(feed: Feed, context: DiscoveryContext) -> Self {
-        Self { feed, leave: context.drain, stop: CancellationToken::new(), thread: None }
+        Self {
+            feed,
+            change: SourceChange::none(),
+            leave: context.drain,
+            stop: CancellationToken::new(),
+            thread: None,
+        }
     }
 
     /// What the source knows.
     pub(crate) fn feed(&self) -> Feed {
         self.feed.clone()
+    }
+
+    /// Takes other configurations to it.
+    pub(crate) fn change(&self) -> SourceChange {
+        self.change.clone()
     }
 
     /// Cancelled, it begins the drain: the source takes this gateway's entry out first, if there is one, and has about

@@ -24,11 +24,13 @@ pub(crate) mod services;
 mod zones;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
@@ -37,20 +39,21 @@ use crate::dispatch::link::Link;
 use crate::dispatch::links::LinkTable;
 use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Payload, Progress, QueueBounds};
-use crate::dispatch::selector::ZoneIndex;
+use crate::dispatch::selector::{RouteSelector, ZoneIndex};
 use crate::dispatch::services::{Chosen, NoChoice, Purpose, Services};
-use crate::limits::{Limits, SLICES_PER_WRITE};
+use crate::limits::{LiveLimits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
 };
 use crate::monitor::readiness::Readiness;
 use crate::overload::pressure::Pressure;
+use crate::route::Route;
 use crate::session::channel::{Channel, ChannelState, Ticket};
 use crate::session::channels::Channels;
 use crate::session::outgoing::Full;
 use crate::session::pending::RequestStage;
 use crate::session::signout::SignOut;
-use crate::session::signouts::{Placed, SignOuts};
+use crate::session::signouts::{Placed, SignOutBounds, SignOuts};
 use crate::session::signouts_by_identity::{Relogin, UnderWay};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
@@ -85,15 +88,15 @@ impl Drop for SignInWrite {
     }
 }
 
-/// What a worker knows about its gateway, fixed for its life.
+/// What a worker knows about its gateway. What may change is in cells.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// Its index, from 0.
     pub(crate) worker: usize,
     pub(crate) gate_id: String,
     pub(crate) login_service: String,
-    pub(crate) signout_after_kick: bool,
-    pub(crate) limits: Limits,
+    pub(crate) signout_after_kick: Cell<bool>,
+    pub(crate) limits: Rc<LiveLimits>,
     /// Whether logic services may be read (row E19).
     pub(crate) pressure: Pressure,
 }
@@ -108,9 +111,10 @@ pub(crate) struct Dispatch {
     services: Services,
     links: LinkTable,
     lost: Lost,
-    rule: Rule,
+    rule: Cell<Rule>,
     readiness: Arc<Readiness>,
     serial: Cell<u64>,
+    rerouted: Notify,
 }
 
 /// The parts of a [`Dispatch`].
@@ -129,10 +133,8 @@ impl Dispatch {
     pub(crate) fn new(parts: DispatchParts) -> Rc<Self> {
         let DispatchParts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
         services.report_to(&metrics);
-        let limits = &settings.limits;
-        let bounds =
-            QueueBounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
-        let (links, rule) = (LinkTable::new(bounds, cells), Rule::of(limits));
+        let limits = settings.limits.now();
+        let (links, rule) = (LinkTable::new(QueueBounds::of(&limits), cells), Rule::of(&limits));
         Rc::new(Self {
             settings,
             channels,
@@ -141,10 +143,30 @@ impl Dispatch {
             services,
             links,
             lost: Lost::default(),
-            rule,
+            rule: Cell::new(rule),
             readiness,
             serial: Cell::new(0),
+            rerouted: Notify::new(),
         })
+    }
+
+    /// Chooses by this route and among these services from now on; see [`Services::reroute`].
+    pub(crate) fn reroute(&self, route: &Route, services: BTreeSet<String>, is_bounded: bool) {
+        self.services.reroute(RouteSelector::new(route), services, is_bounded);
+        self.rerouted.notify_one();
+    }
+
+    /// The services may be other ones than before. For one task; cancel safe.
+    pub(crate) async fn rerouted(&self) {
+        self.rerouted.notified().await;
+    }
+
+    /// What follows from the limits of now, after they changed.
+    pub(crate) fn follow_limits(&self, max_channels: usize) {
+        let limits = self.settings.limits.now();
+        self.rule.set(Rule::of(&limits));
+        self.links.set_bounds(QueueBounds::of(&limits));
+        self.signouts.set_bounds(SignOutBounds::of(max_channels, &limits));
     }
 
     /// A number for the next push, never 0.
@@ -199,7 +221,7 @@ impl Dispatch {
             }
             Err(NoChoice::UnknownService) => Err(self.refuse(Refused::UnknownService)),
             Err(NoChoice::NoInstance(zone)) => {
-                self.metrics.no_instance(zone.index());
+                self.metrics.no_instance(self.services.selector().zone_name(zone));
                 Err(self.refuse(Refused::NoInstance))
             }
         }
@@ -207,7 +229,9 @@ impl Dispatch {
 
     fn count_fallback(&self, service: &str, of: Option<ZoneIndex>) {
         if let Some(zone) = of {
-            self.metrics.zone_fallback(zone.index());
+            let selector = self.services.selector();
+            let zone = selector.zone_name(zone);
+            self.metrics.zone_fallback(zone);
             self.services.fell_back(service, zone);
         }
     }
@@ -362,7 +386,7 @@ impl Dispatch {
                 return Placed::NotOwed;
             }
         }
-        if signout.reason == CloseReason::Kicked && !self.settings.signout_after_kick {
+        if signout.reason == CloseReason::Kicked && !self.settings.signout_after_kick.get() {
             self.metrics.signout(Signout::AfterKick);
             return Placed::NotOwed;
         }

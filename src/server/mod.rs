@@ -5,7 +5,7 @@
 pub(crate) mod access_log;
 pub(crate) mod admission;
 pub(crate) mod connection;
-mod path;
+pub(crate) mod path;
 pub(crate) mod quic;
 mod quic_transport;
 mod rate;

@@ -12,11 +12,12 @@ use quinn::{
     BloomTokenLog, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
     TokioRuntime, TransportConfig, ValidationTokenConfig, VarInt,
 };
+use rustls::server::ResolvesServerCert;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::config::{Quic, QuicKeys};
+use crate::config::{Config, Quic, QuicKeys};
 use crate::congestion;
 use crate::limits::{
     INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL, NEW_TOKEN_LIFETIME,
@@ -57,11 +58,12 @@ pub(crate) fn endpoint(
     socket: UdpSocket,
     gateway_id: &str,
     quic: &Quic,
+    certificate: Arc<dyn ResolvesServerCert>,
     limits: &Limits,
     slot: WorkerSlot,
     metrics: &Arc<WorkerMetrics>,
 ) -> Result<(Endpoint, Arc<Paths>), QuicEndpointError> {
-    let server = server_config(quic, limits)?;
+    let server = server_config(quic, certificate, limits)?;
     let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?);
     let config = endpoint_config(&keys, slot, metrics);
     let paths = Paths::new(server.clone(), Arc::clone(metrics), limits.write_stall);
@@ -108,8 +110,12 @@ fn endpoint_config(keys: &AddressKeys, slot: WorkerSlot, metrics: &Arc<WorkerMet
     config
 }
 
-fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, QuicEndpointError> {
-    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity)?))
+fn server_config(
+    quic: &Quic,
+    certificate: Arc<dyn ResolvesServerCert>,
+    limits: &Limits,
+) -> Result<ServerConfig, QuicEndpointError> {
+    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(certificate)?))
         .map_err(|_| QuicEndpointError::CipherSuite)?;
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));
@@ -123,6 +129,18 @@ fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, QuicEndpo
     tokens.lifetime(NEW_TOKEN_LIFETIME).sent(NEW_TOKENS).log(Arc::new(log));
     config.validation_token_config(tokens);
     Ok(config)
+}
+
+/// Connections that begin from now on are as this configuration says; those there are stay as they are. What TLS keeps,
+/// tickets among it, stays.
+pub(crate) fn follow(endpoint: &Endpoint, paths: &Paths, config: &Config) {
+    let Some(quic) = &config.quic else { return };
+    // A time that QUIC cannot express is refused with the configuration.
+    let Ok(transport) = transport_config(&config.limits) else { return };
+    let mut server = paths.server();
+    server.transport_config(Arc::new(transport)).migration(quic.migration);
+    endpoint.set_server_config(Some(server.clone()));
+    paths.follow(server, config.limits.write_stall);
 }
 
 fn transport_config(limits: &Limits) -> Result<TransportConfig, QuicEndpointError> {

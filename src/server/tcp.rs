@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
 use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -16,7 +17,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::config::TlsIdentity;
 use crate::limits::{ACCEPT_PAUSE, LINGER, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
 use crate::server::admission::{HandshakeShare, Handshaking, NewcomerStage};
@@ -40,12 +40,12 @@ pub(crate) enum Encryption {
 }
 
 impl Encryption {
-    /// TLS with this certificate.
+    /// TLS with the certificate that is in effect when a client comes.
     ///
     /// # Errors
-    /// Certificate and key do not belong together, or rustls cannot use them.
-    pub(crate) fn tls(identity: &TlsIdentity) -> Result<Self, rustls::Error> {
-        Ok(Self::Tls(Arc::new(tls::server_config(identity)?)))
+    /// rustls was built without TLS 1.3.
+    pub(crate) fn tls(certificate: Arc<dyn ResolvesServerCert>) -> Result<Self, rustls::Error> {
+        Ok(Self::Tls(Arc::new(tls::server_config(certificate)?)))
     }
 
     const fn transport(&self) -> Transport {
@@ -119,7 +119,7 @@ fn admit(
     drain: &CancellationToken,
     connections: &mut JoinSet<()>,
 ) {
-    if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
+    if let Err(error) = prepare(&stream, shared.limits.now().tcp_user_timeout) {
         // It was gone before it was looked at.
         debug!(%peer, %error, "connection ended at once");
         return shared.metrics.reject(Reject::AcceptReset);

@@ -211,7 +211,8 @@ mod tests {
         };
         let ours = async {
             let socket = CountedSocket::new(listener.accept().await.unwrap().0);
-            TlsAcceptor::from(Arc::new(server_config(&identity).unwrap()))
+            let certificate = rustls::sign::SingleCertAndKey::from(identity.certified_key().unwrap());
+            TlsAcceptor::from(Arc::new(server_config(Arc::new(certificate)).unwrap()))
                 .accept_with(socket, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
                 .await
                 .unwrap()
