@@ -30,6 +30,12 @@ pub(super) struct AuthTable {
     pub(super) on_expiry: String,
     #[serde(with = "humantime_serde")]
     pub(super) expiry_grace: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_ca_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) keys: Vec<KeyTable>,
 }
@@ -84,6 +90,14 @@ impl<'de> Visitor<'de> for TimeVisitor {
     }
 }
 
+impl AuthTable {
+    /// Returns `true` if a key stands in `[auth]` itself, or a part of one.
+    pub(super) fn has_single_key(&self) -> bool {
+        let files = self.secret_file.is_some() || self.public_key_file.is_some();
+        files || self.secret.is_some() || self.algorithm.is_some()
+    }
+}
+
 impl Default for AuthTable {
     fn default() -> Self {
         Self {
@@ -96,6 +110,9 @@ impl Default for AuthTable {
             leeway: TOKEN_LEEWAY,
             on_expiry: "keep".to_owned(),
             expiry_grace: EXPIRY_GRACE,
+            jwks_file: None,
+            jwks_url: None,
+            jwks_ca_file: None,
             keys: Vec::new(),
         }
     }

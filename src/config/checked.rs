@@ -11,6 +11,7 @@ use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::key_sets::JwksUrl;
 use super::reload::KeysAgain;
 use super::token_keys::TokenKey;
 use crate::keys::QuicKeys;
@@ -35,8 +36,10 @@ pub struct Config {
     pub tcp: Vec<SocketAddr>,
     /// TLS listeners on TCP with their identity; none: off.
     pub tls: Option<Tls>,
-    /// The keys whose tokens are accepted, at least one; ids are unique.
+    /// The keys whose tokens are accepted, at least one unless keys are fetched; ids are unique.
     pub token_keys: Vec<TokenKey>,
+    /// Where more keys are fetched; none: nowhere.
+    pub jwks: Option<JwksUrl>,
     /// What tokens must say beside their bearer.
     pub expected_claims: ExpectedClaims,
     /// How long before `nbf` and behind `exp` a token is good: whole seconds, 0 to

@@ -19,6 +19,7 @@ mod http_target;
 mod identity;
 mod instances;
 mod jwks;
+mod key_sets;
 mod options;
 mod public_key;
 mod reach;
@@ -44,6 +45,7 @@ pub use self::identity::TlsIdentity;
 pub use self::instances::Instance;
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::jwks::{JwkProblem, JwksError, KeyDocument, KeyOrigin};
+pub use self::key_sets::JwksUrl;
 pub use self::options::Options;
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
 pub use self::reload::{ConfigFile, KeysAgain, KeysDigest, LoadedAgain};
@@ -110,7 +112,8 @@ fn check(mut file: file::File, sources: &Sources, options: &Options) -> Result<L
     let config = checker.config()?;
     let warnings = checker.warnings;
     file.login.service = Some(config.login_service.clone());
-    if file.auth.keys.is_empty() {
+    let auth = &file.auth;
+    if auth.secret.is_some() || auth.secret_file.is_some() || auth.public_key_file.is_some() {
         file.auth.algorithm.get_or_insert_with(|| "HS256".to_owned());
     }
     file.drain.window = Some(config.drain_window);

@@ -147,7 +147,7 @@ impl Checker<'_> {
         Ok(bytes)
     }
 
-    fn warn_of_open(&mut self, key: &str, path: &Path) {
+    pub(super) fn warn_of_open(&mut self, key: &str, path: &Path) {
         if read::is_open_to_others(path) {
             self.warnings.push(format!("{key}: other users can read {}; chmod 600 it", path.display()));
         }

@@ -83,8 +83,20 @@ impl KeySettings<'_> {
 }
 
 impl Checker<'_> {
-    /// Every key, in the order in which they are written.
+    /// Every key that is not fetched: those of the configuration in their order, then those of `auth.jwks_file`.
     pub(super) fn token_keys(&mut self) -> Result<Vec<TokenKey>, ConfigError> {
+        let auth = &self.file.auth;
+        let mut keys = if auth.keys.is_empty() && !auth.has_single_key() && self.has_key_set() {
+            Vec::new()
+        } else {
+            self.written_keys()?
+        };
+        let more = self.jwks_file(&keys)?;
+        keys.extend(more);
+        Ok(keys)
+    }
+
+    fn written_keys(&mut self) -> Result<Vec<TokenKey>, ConfigError> {
         let auth = &self.file.auth;
         if auth.keys.is_empty() {
             let settings = KeySettings {

@@ -7,6 +7,7 @@ use super::state::StateError;
 use crate::admin::AdminStartError;
 use crate::discovery::DiscoveryStartError;
 use crate::http_client::EndpointError as WebhookError;
+use crate::jwks::JwksStartError;
 use crate::monitor::events::sender::SenderStartError;
 use crate::monitor::http::MonitorStartError;
 
@@ -41,6 +42,9 @@ pub enum StartError {
     /// The source of instances could not start.
     #[error(transparent)]
     Discovery(#[from] DiscoveryStartError),
+    /// Keys cannot be fetched.
+    #[error(transparent)]
+    Jwks(#[from] JwksStartError),
     /// Nobody would look after events.
     #[error(transparent)]
     Events(#[from] SenderStartError),

@@ -137,7 +137,7 @@ impl Reloader {
         let Checked { mut report, written, live, prepared } = self.check(&self.file, &running.written)?;
         // Nothing below can fail.
         self.process.apply_shared(&live.config);
-        self.live.change(|_| live);
+        self.live.change(|last| live.with_fetched(Arc::clone(&last.fetched)));
         // They are read once more, in case they were replaced just now.
         *running = Running { written, keys: None };
         report.is_pending = !self.live.wait_taken(RELOAD_TAKEN);
@@ -174,7 +174,7 @@ impl Reloader {
         if !changed.is_empty() {
             let prepared = self.process.prepare(&config)?;
             let live = Live::new(config)?;
-            self.live.change(|_| live);
+            self.live.change(|last| live.with_fetched(Arc::clone(&last.fetched)));
             self.process.apply_threads(prepared);
         }
         Ok(changed)

@@ -32,6 +32,7 @@ mod readme;
 mod reload;
 #[cfg(target_os = "linux")]
 mod reload_storm;
+mod renewal;
 mod restart;
 mod signals;
 mod slow_link;

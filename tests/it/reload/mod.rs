@@ -17,6 +17,7 @@ use crate::support::raw::Raw;
 use crate::support::webhook::Webhook;
 
 mod home;
+mod rotation;
 
 const SYSTEM_EXCEPTION: i32 = pb::Status::SystemException as i32;
 const UNAUTHENTICATED: i32 = pb::Status::Unauthenticated as i32;

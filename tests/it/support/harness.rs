@@ -46,6 +46,7 @@ pub(crate) fn config() -> Config {
         quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys, migration: true }),
         tcp: vec![any_port()],
         tls: Some(Tls { listen: vec![any_port()], identity }),
+        jwks: None,
         token_keys: vec![VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()],
         expected_claims: ExpectedClaims::default(),
         leeway: gateway::limits::TOKEN_LEEWAY,
