@@ -176,3 +176,99 @@ fn b19_sessions_end_with_their_tokens_only_where_that_is_configured() {
         "{message}"
     );
 }
+
+/// A set with an Ed25519 key of this id, and a secret.
+fn key_set(home: &Home, id: &str, secret: &str) {
+    use base64::Engine as _;
+    use rcgen::PublicKeyData as _;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let x = encode(KeyPair::generate_for(&PKCS_ED25519).unwrap().public_key_raw());
+    let k = encode(secret.as_bytes());
+    let text = format!(
+        r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"{x}"}},{{"kty":"oct","kid":"s","k":"{k}"}}]}}"#
+    );
+    fs::write(home.0.join("jwks.json"), text).unwrap();
+    fs::set_permissions(home.0.join("jwks.json"), fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+#[test]
+fn a_key_set_stands_beside_the_keys_of_the_file_or_instead_of_them() {
+    let home = home("jwks-file");
+    key_set(&home, "published", "0123456789abcdef");
+    for (auth, keys) in [
+        ("jwks_file = \"jwks.json\"".to_owned(), 2),
+        ("secret_file = \"certs/dev/jwt.secret\"\njwks_file = \"jwks.json\"".to_owned(), 3),
+        (format!("jwks_file = \"jwks.json\"\n{NEW}{OLD}"), 4),
+    ] {
+        let loaded = home.parse(&with_keys(&auth), &[]).unwrap();
+        assert_eq!(loaded.config.token_keys.len(), keys, "{auth}");
+        assert!(loaded.config.jwks.is_none());
+        let told = "auth.jwks_file: other users can read";
+        assert!(loaded.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", loaded.warnings);
+        let shown = loaded.effective.to_string();
+        assert_eq!(shown.contains("algorithm = "), keys > 2, "{shown}");
+        let again = shown.replace("***", "0123456789abcdef");
+        assert_eq!(home.parse(&again, &[]).unwrap().config.token_keys.len(), keys, "{shown}");
+    }
+    key_set(&home, "new", "0123456789abcdef");
+    let message = home.refused(&with_keys(&format!("jwks_file = \"jwks.json\"\n{NEW}")), &[]);
+    assert!(
+        message.contains("jwks.json has a key with the id of auth.keys[0]; allowed is each id once"),
+        "{message}"
+    );
+    key_set(&home, "new", "short");
+    let loaded = home.parse(&with_keys("jwks_file = \"jwks.json\""), &[]).unwrap();
+    let told = "auth.jwks_file: key 1 is left out: it is a secret that is too short, or published";
+    assert!(loaded.warnings.iter().any(|warning| warning == told), "{:?}", loaded.warnings);
+    fs::write(home.0.join("jwks.json"), "{}").unwrap();
+    let message = home.refused(&with_keys("jwks_file = \"jwks.json\""), &[]);
+    assert!(message.contains("jwks.json is no JSON Web Key Set; allowed is a JSON object"), "{message}");
+    let message = home.refused(&with_keys("jwks_file = \"none\""), &[]);
+    assert!(message.contains("none does not exist; allowed is a file with a JSON Web Key Set"), "{message}");
+}
+
+#[test]
+fn keys_are_fetched_over_tls_or_from_this_machine() {
+    let home = home("jwks-url");
+    let url = |lines: &str| home.parse(&with_keys(lines), &[]);
+    let found =
+        url("jwks_url = \"https://id.example/keys?v=2\"\njwks_ca_file = \"certs/dev/ca.pem\"").unwrap();
+    let JwksUrl { target, path } = found.config.jwks.unwrap();
+    assert_eq!(
+        (target.tls, target.host.as_str(), target.port, path.as_str()),
+        (true, "id.example", 443, "/keys?v=2")
+    );
+    assert_eq!((target.roots.len(), found.config.token_keys.len()), (1, 0));
+    let local = url(&format!("jwks_url = \"http://127.0.0.1:9/keys\"\n{OLD}")).unwrap();
+    assert_eq!((local.config.jwks.unwrap().target.tls, local.config.token_keys.len()), (false, 1));
+    let off = url("jwks_url = \"\"\nsecret_file = \"certs/dev/jwt.secret\"").unwrap();
+    assert!(off.config.jwks.is_none());
+    for (lines, expected) in [
+        (
+            "jwks_url = \"http://id.example/keys\"",
+            "auth.jwks_url: is no URL keys can be fetched from; allowed is https://",
+        ),
+        (
+            "jwks_url = \"https://user:hidden@id.example/\"",
+            "auth.jwks_url: is no URL keys can be fetched from",
+        ),
+        ("jwks_url = \"id.example\"", "auth.jwks_url: is no URL keys can be fetched from"),
+        (
+            "jwks_ca_file = \"certs/dev/ca.pem\"\nsecret_file = \"certs/dev/jwt.secret\"",
+            "auth.jwks_ca_file: is set without auth.jwks_url; allowed is both or neither",
+        ),
+        (
+            "jwks_url = \"http://127.0.0.1/\"\njwks_ca_file = \"certs/dev/ca.pem\"",
+            "auth.jwks_ca_file: is set, but auth.jwks_url",
+        ),
+        (
+            "jwks_url = \"https://h/\"\njwks_file = \"jwks.json\"",
+            "auth.jwks_file: stands beside auth.jwks_url; allowed is one",
+        ),
+        ("jwks_url = \"\"", "auth.secret_file: is missing"),
+        ("jwks_url = \"https://h/\"\nalgorithm = \"HS256\"", "auth.secret_file: is missing"),
+    ] {
+        let message = home.refused(&with_keys(lines), &[]);
+        assert!(message.starts_with(expected) && !message.contains("hidden"), "{message}");
+    }
+}

@@ -1,5 +1,7 @@
 //! `gateway chat` replaces its token before it runs out.
 
+use std::io::Read as _;
+
 use super::*;
 use crate::support::harness::TestGateway;
 use crate::support::identity::SECRET;
@@ -33,7 +35,7 @@ async fn b23_a_chat_renews_its_token_and_stays_where_sessions_end_with_theirs() 
     harness.metric_is("gateway_renewals_total", &["\"ok\""], 4.0).await;
     assert_eq!(harness.metric("gateway_logins_total", &["\"ok\""]).await, 1.0, "it never had to come back");
     drop(child.stdin.take());
-    finish(child);
+    tokio::task::spawn_blocking(move || finish(child)).await.unwrap();
     let mut lines = String::new();
     stdout.read_to_string(&mut lines).unwrap();
     assert!(lines.contains("online account=bob") && !lines.contains("token_expired"), "{lines}");
