@@ -9,9 +9,12 @@ use crate::config::Config;
 /// Puts what was checked into effect.
 pub(crate) type Apply = Box<dyn FnOnce() + Send>;
 
+/// Checks a configuration.
+type Prepare = dyn Fn(&Arc<Config>) -> Result<Apply, DiscoveryStartError> + Send + Sync;
+
 /// Takes other configurations to a source. Clones share it.
 #[derive(Clone)]
-pub(crate) struct SourceChange(Arc<dyn Fn(&Arc<Config>) -> Result<Apply, DiscoveryStartError> + Send + Sync>);
+pub(crate) struct SourceChange(Arc<Prepare>);
 
 impl fmt::Debug for SourceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

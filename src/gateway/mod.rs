@@ -130,7 +130,6 @@ impl Gateway {
         let metrics = new_metrics(&config, &resolver);
         let readiness = Arc::new(Readiness::new(config.workers, config.services()));
         let sender = start_courier(&config, &metrics, &readiness, &resolver)?;
-        let retarget = sender.retarget();
         let monitor = bound.serve_monitor(&metrics, &readiness)?;
         let drain = CancellationToken::new();
         let discovery = discover(
@@ -162,7 +161,7 @@ impl Gateway {
             told: Arc::default(),
             hurried_by: OnceLock::new(),
             config: Arc::clone(&config),
-            live: live.clone(),
+            live,
             reloader: None,
             sender: Some(sender),
             _udp: bound.udp.handles(),
@@ -175,23 +174,6 @@ impl Gateway {
         };
         let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
         let (admission, accounts) = (Arc::new(admission), account_rate(limits));
-        let process = ProcessParts {
-            metrics: metrics.clone(),
-            readiness: Arc::clone(&readiness),
-            admission: Arc::clone(&admission),
-            accounts: Arc::clone(&accounts),
-            watchdog: gateway.watchdog.bounds(),
-            events: retarget,
-            source: gateway.discovery.change(),
-            resolver: resolver.clone(),
-            log_level,
-        };
-        gateway.reloader = reloads.map(|reloads| Arc::new(Reloader::new(reloads, live, process)));
-        let files = gateway.reloader.clone().map(FilesWatch::start).transpose();
-        gateway.files = files.map_err(StartError::Thread)?;
-        let answerer = answerer(gateway.reloader.clone());
-        let admin = config.admin_socket.as_deref().map(|path| AdminServer::start(path, answerer));
-        gateway.admin = admin.transpose()?;
         let shared = SharedParts {
             admission,
             by_identity: Arc::default(),
@@ -199,6 +181,7 @@ impl Gateway {
             first_channel: numbers.first,
             resolver,
         };
+        gateway.administer(reloads, log_level, &shared)?;
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
         for (index, at_work) in AtWork::barrier(config.workers).into_iter().enumerate() {
@@ -206,6 +189,35 @@ impl Gateway {
             gateway.spawn_worker(plan, Arc::clone(&ended))?;
         }
         Ok(gateway)
+    }
+
+    /// What may be changed while it runs, and who may ask for it.
+    fn administer(
+        &mut self,
+        reloads: Option<Reloads>,
+        log_level: Option<LogLevel>,
+        shared: &SharedParts,
+    ) -> Result<(), StartError> {
+        if let (Some(reloads), Some(sender)) = (reloads, &self.sender) {
+            let process = ProcessParts {
+                metrics: self.metrics.clone(),
+                readiness: Arc::clone(&self.readiness),
+                admission: Arc::clone(&shared.admission),
+                accounts: Arc::clone(&shared.gate.accounts),
+                watchdog: self.watchdog.bounds(),
+                events: sender.retarget(),
+                source: self.discovery.change(),
+                resolver: shared.resolver.clone(),
+                log_level,
+            };
+            let reloader = Arc::new(Reloader::new(reloads, self.live.clone(), process));
+            self.files = Some(FilesWatch::start(Arc::clone(&reloader)).map_err(StartError::Thread)?);
+            self.reloader = Some(reloader);
+        }
+        let answerer = answerer(self.reloader.clone());
+        let socket = self.config.admin_socket.as_deref();
+        self.admin = socket.map(|path| AdminServer::start(path, answerer)).transpose()?;
+        Ok(())
     }
 
     fn plan(

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::Hash;
 
 use super::{Route, RouteBy, Zone};
 
@@ -26,11 +27,9 @@ impl MovedShare {
         let (old_slots, new_slots) = (slots(before), slots(after));
         let common = gcd(old_slots.len() as u64, new_slots.len() as u64);
         // By the Chinese remainder theorem each pair of slots with the same remainder is met by as many hashes as any other.
-        let (old, of_old) = by_remainder(&old_slots, common);
-        let (new, of_new) = by_remainder(&new_slots, common);
-        let of: u64 =
-            of_old.iter().map(|(remainder, count)| count * of_new.get(remainder).unwrap_or(&0)).sum();
-        let stay: u64 = old.iter().map(|(place, count)| count * new.get(place).unwrap_or(&0)).sum();
+        let [old, new] = [&old_slots, &new_slots].map(|slots| by_remainder(slots, common));
+        let of: u64 = met(&old.alone, &new.alone);
+        let stay: u64 = met(&old.by_zone, &new.by_zone);
         Self { moved: of - stay, of }
     }
 
@@ -60,14 +59,26 @@ fn slots(route: &Route) -> Vec<&str> {
         .collect()
 }
 
-/// How many slots there are by remainder and zone, and by remainder alone.
-fn by_remainder<'a>(slots: &[&'a str], common: u64) -> (HashMap<(u64, &'a str), u64>, HashMap<u64, u64>) {
-    let (mut places, mut all) = (HashMap::new(), HashMap::new());
+/// How many slots there are by remainder.
+#[derive(Default)]
+struct ByRemainder<'a> {
+    by_zone: HashMap<(u64, &'a str), u64>,
+    /// Of whatever zone.
+    alone: HashMap<u64, u64>,
+}
+
+fn by_remainder<'a>(slots: &[&'a str], common: u64) -> ByRemainder<'a> {
+    let mut counts = ByRemainder::default();
     for (slot, zone) in (0_u64..).zip(slots) {
-        *places.entry((slot % common, *zone)).or_default() += 1;
-        *all.entry(slot % common).or_default() += 1;
+        *counts.by_zone.entry((slot % common, *zone)).or_default() += 1;
+        *counts.alone.entry(slot % common).or_default() += 1;
     }
-    (places, all)
+    counts
+}
+
+/// Pairs of slots, one of each route, that agree in their keys.
+fn met<K: Eq + Hash>(old: &HashMap<K, u64>, new: &HashMap<K, u64>) -> u64 {
+    old.iter().map(|(key, count)| count * new.get(key).unwrap_or(&0)).sum()
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

@@ -93,7 +93,7 @@ impl Files {
 
     fn route(&self, weight: u64) {
         let zones = format!(r#"[{{"id":"zone_a","weight":1}},{{"id":"zone_b","weight":{weight}}}]"#);
-        let app = if weight % 2 == 0 { r#"{"key":"another","value":"zone_a"}"# } else { "" };
+        let app = if weight.is_multiple_of(2) { r#"{"key":"another","value":"zone_a"}"# } else { "" };
         self.write("route.json", format!(r#"{{"zones":{zones},"whitelist":[{app}]}}"#));
     }
 
@@ -141,7 +141,7 @@ impl Files {
             return false;
         }
         let turn = number / 5 * 4 + number % 5;
-        self.identity(if turn % 3 == 0 { "one" } else { "two" });
+        self.identity(if turn.is_multiple_of(3) { "one" } else { "two" });
         self.secret(if turn % 4 < 2 { "one" } else { "two" });
         self.route(1 + turn % 7);
         match turn % 8 {
@@ -254,7 +254,7 @@ async fn f17_under_load_200_reloads_lose_nobody_and_nothing_and_cost_no_time() {
     let (mut logic, addresses) = tokio::task::block_in_place(services);
     let files = tokio::task::block_in_place(|| Files::new(addresses));
     let mut serve = Serve::start(&files.place, "gateway.toml", 1, &[]).await;
-    let tls = super::storms::address(&mut serve, "tls").await;
+    let tls = storms::address(&mut serve, "tls").await;
     // Its log is read, or it would stand still here.
     let monitor = serve.monitor;
     let quiet = finished(files.bench(tls, &scale)).await;
