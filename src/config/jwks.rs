@@ -216,10 +216,7 @@ fn coordinate(field: &Option<String>) -> Result<Vec<u8>, JwkProblem> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{
-        KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
-        PublicKeyData as _,
-    };
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
     use rstest::rstest;
     use serde_json::json;
 

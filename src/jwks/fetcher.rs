@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::Method;
-use hyper::header::{ACCEPT, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
@@ -103,9 +103,8 @@ impl<P: FnMut(&[TokenKey])> Fetcher<P> {
     }
 
     async fn fetch(&self) -> Result<(KeyDocument, Duration), FetchError> {
-        let accept: (HeaderName, HeaderValue) = (ACCEPT, HeaderValue::from_static("application/json"));
-        let path = &self.path;
-        let asked = self.endpoint.send(Method::GET, path, &[accept], Vec::new(), MAX_JWKS, JWKS_ANSWER);
+        let accept = [(ACCEPT, HeaderValue::from_static("application/json"))];
+        let asked = self.endpoint.send(Method::GET, &self.path, &accept, Vec::new(), MAX_JWKS, JWKS_ANSWER);
         let answer = asked.await?;
         if answer.status != 200 {
             return Err(FetchError::Status(answer.status));

@@ -180,7 +180,6 @@ fn b19_sessions_end_with_their_tokens_only_where_that_is_configured() {
 /// A set with an Ed25519 key of this id, and a secret.
 fn key_set(home: &Home, id: &str, secret: &str) {
     use base64::Engine as _;
-    use rcgen::PublicKeyData as _;
     let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
     let x = encode(KeyPair::generate_for(&PKCS_ED25519).unwrap().public_key_raw());
     let k = encode(secret.as_bytes());
