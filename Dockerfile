@@ -20,8 +20,8 @@ COPY config /srv/gateway/config
 # Paths in the configuration, and the defaults of every command, are relative to this.
 WORKDIR /srv/gateway
 USER 10001:10001
-# QUIC and plain TCP, TLS, and the monitor, which is not for clients.
-EXPOSE 8000/udp 8000/tcp 8443/tcp 8001/tcp
+# QUIC and plain TCP, TLS, WebSocket without and with TLS, and the monitor, which is not for clients.
+EXPOSE 8000/udp 8000/tcp 8443/tcp 8002/tcp 8444/tcp 8001/tcp
 # Which configuration, for `serve` as for the health check: set this, and not --config, to use another one.
 ENV GATEWAY_CONFIG=config/compose.toml
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["gateway", "health"]

@@ -44,6 +44,10 @@ const MONITOR_PORT: u16 = 1;
 /// Distance of the TLS port: 8443 beside 8000.
 const TLS_PORT: u16 = 443;
 
+/// Distances of the WebSocket ports, plain and TLS: 8002 and 8444 beside 8000.
+const WS_PORT: u16 = 2;
+const WSS_PORT: u16 = TLS_PORT + 1;
+
 /// How long the start page waits for the links.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
@@ -56,8 +60,8 @@ const FREE_PORT_TRIES: usize = 16;
 /// Arguments of `gateway dev`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevArgs {
-    /// Clients connect here (QUIC and TCP); the monitor has the next port, TLS the one 443 above, the services those
-    /// 1001 to 1003 above. 0 picks free ones
+    /// Clients connect here (QUIC and TCP); the monitor has the next port, WebSocket the one behind it, TLS and WebSocket
+    /// over TLS those 443 and 444 above, the services those 1001 to 1003 above. 0 picks free ones
     #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(..=64_000))]
     pub(crate) port: u16,
 }
@@ -175,12 +179,14 @@ fn configuration(
     services: &[TcpListener],
     route: &Arc<Route>,
 ) -> anyhow::Result<Result<Loaded, ConfigError>> {
-    let monitor = if port == 0 { 0 } else { port + MONITOR_PORT };
-    let tls = if port == 0 { 0 } else { port + TLS_PORT };
+    let [monitor, tls, ws, wss] = [MONITOR_PORT, TLS_PORT, WS_PORT, WSS_PORT]
+        .map(|distance| if port == 0 { 0 } else { port + distance });
     let port = if port == 0 { free_port()? } else { port };
     let mut text = format!(
         "[gateway]\nid = \"gate01\"\n[quic]\nlisten = \"127.0.0.1:{port}\"\nkey_file = \"{DEV_DIR}/quic.keys\"\n\
-         [tcp]\nlisten = \"127.0.0.1:{port}\"\ntls_listen = \"127.0.0.1:{tls}\"\n[tls]\ncert = \"{DEV_DIR}/server.pem\"\nkey = \"{DEV_DIR}/server.key\"\n\
+         [tcp]\nlisten = \"127.0.0.1:{port}\"\ntls_listen = \"127.0.0.1:{tls}\"\n\
+         [websocket]\nlisten = \"127.0.0.1:{ws}\"\ntls_listen = \"127.0.0.1:{wss}\"\n\
+         [tls]\ncert = \"{DEV_DIR}/server.pem\"\nkey = \"{DEV_DIR}/server.key\"\n\
          [auth]\nsecret_file = \"{DEV_DIR}/jwt.secret\"\n[monitor]\nlisten = \"127.0.0.1:{monitor}\"\n"
     );
     // Scripts that try things out sign the same few accounts in again and again.
@@ -224,14 +230,10 @@ fn start_page(
     }
     let line =
         |page: &mut String, what: &str, address: &SocketAddr| writeln!(page, "listening {what} {address}");
-    for address in &addresses.quic {
-        line(&mut page, "quic", address)?;
-    }
-    for address in &addresses.tcp {
-        line(&mut page, "tcp", address)?;
-    }
-    for address in &addresses.tls {
-        line(&mut page, "tls", address)?;
+    for (what, bound) in addresses.for_clients() {
+        for address in bound {
+            line(&mut page, what, address)?;
+        }
     }
     if let Some(address) = &addresses.monitor {
         line(&mut page, "monitor", address)?;

@@ -48,8 +48,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         version = env!("CARGO_PKG_VERSION"),
         commit = env!("GATEWAY_COMMIT")
     );
-    let bound = [("quic", &addresses.quic), ("tcp", &addresses.tcp), ("tls", &addresses.tls)];
-    for (what, bound) in bound {
+    for (what, bound) in addresses.for_clients() {
         for address in bound {
             info!(event = "listening", what, %address);
         }

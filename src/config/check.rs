@@ -28,8 +28,16 @@ impl Checker<'_> {
         let quic_listen = self.addresses("quic.listen", &self.file.quic.listen)?;
         let tcp = self.addresses("tcp.listen", &self.file.tcp.listen)?;
         let tls_listen = self.addresses("tcp.tls_listen", &self.file.tcp.tls_listen)?;
+        let [ws_listen, wss_listen] = self.websocket_addresses()?;
         let monitor = self.monitor()?;
-        self.check_listeners(&quic_listen, &tcp, &tls_listen, monitor)?;
+        let on_tcp: [(&str, &[SocketAddr]); 5] = [
+            ("tcp.listen", &tcp),
+            ("tcp.tls_listen", &tls_listen),
+            ("websocket.listen", &ws_listen),
+            ("websocket.tls_listen", &wss_listen),
+            ("monitor.listen", monitor.as_slice()),
+        ];
+        self.check_listeners(&quic_listen, on_tcp)?;
         let tcp_proxy = self.proxy_protocol(&[&tcp[..], &tls_listen].concat())?;
         let login_service = self.login_service(dialect)?;
         let route = self.route()?;
@@ -44,7 +52,8 @@ impl Checker<'_> {
         let leeway = self.leeway()?;
         let on_expiry = self.on_expiry()?;
         let webhook = self.webhook()?;
-        let (quic, tls) = self.encrypted(quic_listen, tls_listen)?;
+        let (quic, [tls, wss]) = self.encrypted(quic_listen, [tls_listen, wss_listen])?;
+        let websocket = self.websocket(ws_listen, wss)?;
         Ok(Config {
             id: self.file.gateway.id.clone(),
             workers,
@@ -54,6 +63,7 @@ impl Checker<'_> {
             tcp,
             tls,
             tcp_proxy,
+            websocket,
             token_keys,
             expected_claims,
             leeway,
@@ -164,7 +174,7 @@ impl Checker<'_> {
         text.parse().map_err(|_| self.error(key, format!("is {text:?}; allowed are \"x_im\" and \"kim\"")))
     }
 
-    fn addresses(&self, key: &str, listen: &file::Listen) -> Result<Vec<SocketAddr>, ConfigError> {
+    pub(super) fn addresses(&self, key: &str, listen: &file::Listen) -> Result<Vec<SocketAddr>, ConfigError> {
         listen.0.iter().map(|text| self.address(key, text)).collect()
     }
 
@@ -184,25 +194,28 @@ impl Checker<'_> {
         }
     }
 
+    /// The last of those on TCP is the monitor, which is not for clients.
     fn check_listeners(
         &mut self,
         quic: &[SocketAddr],
-        tcp: &[SocketAddr],
-        tls: &[SocketAddr],
-        monitor: Option<SocketAddr>,
+        on_tcp: [(&str, &[SocketAddr]); 5],
     ) -> Result<(), ConfigError> {
-        if quic.is_empty() && tcp.is_empty() && tls.is_empty() {
-            let problem = "is not set, nor is tcp.listen or tcp.tls_listen; allowed is at least one of them";
+        if quic.is_empty() && on_tcp[..4].iter().all(|(_, listen)| listen.is_empty()) {
+            let problem = "is not set, nor is tcp.listen, tcp.tls_listen, websocket.listen or websocket.tls_listen; allowed is \
+                           at least one of them";
             return Err(self.error("quic.listen", problem));
         }
         self.check_distinct("quic.listen", quic)?;
-        self.check_distinct("tcp.listen", tcp)?;
-        self.check_distinct("tcp.tls_listen", tls)?;
-        self.check_apart("tcp.tls_listen", tls, "tcp.listen", tcp)?;
-        self.check_apart("monitor.listen", monitor.as_slice(), "tcp.listen", tcp)?;
-        self.check_apart("monitor.listen", monitor.as_slice(), "tcp.tls_listen", tls)?;
-        if let Some(open) = tcp.iter().find(|address| !address.ip().is_loopback()) {
-            self.warnings.push(format!("tcp.listen: on {open} tokens travel in clear"));
+        for (index, (key, listen)) in on_tcp.iter().enumerate() {
+            self.check_distinct(key, listen)?;
+            for (other_key, others) in &on_tcp[..index] {
+                self.check_apart(key, listen, other_key, others)?;
+            }
+        }
+        for (key, listen) in [on_tcp[0], on_tcp[2]] {
+            if let Some(open) = listen.iter().find(|address| !address.ip().is_loopback()) {
+                self.warnings.push(format!("{key}: on {open} tokens travel in clear"));
+            }
         }
         Ok(())
     }
@@ -306,17 +319,18 @@ impl Checker<'_> {
         })
     }
 
-    /// The listeners that need the certificate. Without any it is not read.
+    /// The listeners that need the certificate: QUIC, and those of TLS. Without any it is not read.
     fn encrypted(
         &mut self,
         quic: Vec<SocketAddr>,
-        tls: Vec<SocketAddr>,
-    ) -> Result<(Option<Quic>, Option<Tls>), ConfigError> {
-        if quic.is_empty() && tls.is_empty() {
-            return Ok((None, None));
+        tls: [Vec<SocketAddr>; 2],
+    ) -> Result<(Option<Quic>, [Option<Tls>; 2]), ConfigError> {
+        if quic.is_empty() && tls.iter().all(Vec::is_empty) {
+            return Ok((None, [None, None]));
         }
         let identity = Arc::new(self.identity()?);
-        let tls = (!tls.is_empty()).then(|| Tls { listen: tls, identity: Arc::clone(&identity) });
+        let tls =
+            tls.map(|listen| (!listen.is_empty()).then(|| Tls { listen, identity: Arc::clone(&identity) }));
         if quic.is_empty() {
             return Ok((None, tls));
         }

@@ -14,7 +14,7 @@ use super::instances::Instance;
 use super::proxy::ProxyProtocol;
 use super::token_keys::TokenKey;
 use crate::keys::QuicKeys;
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// How balancers name their clients on these two; none: they do not.
     pub tcp_proxy: Option<Arc<ProxyProtocol>>,
+    /// WebSocket listeners, plain and TLS; none: off.
+    pub websocket: Option<WebSocket>,
     /// The keys whose tokens are accepted, at least one; ids are unique.
     pub token_keys: Vec<TokenKey>,
     /// What tokens must say beside their bearer.
@@ -129,4 +131,40 @@ pub struct Tls {
     pub listen: Vec<SocketAddr>,
     /// Certificate chain and key, the same as for QUIC.
     pub identity: Arc<TlsIdentity>,
+}
+
+/// WebSocket listeners.
+#[derive(Debug)]
+pub struct WebSocket {
+    /// TCP addresses without TLS; empty: off.
+    pub listen: Vec<SocketAddr>,
+    /// TCP addresses with TLS; none: off.
+    pub tls: Option<Tls>,
+    /// What an upgrade must be.
+    pub upgrade: Arc<UpgradePolicy>,
+}
+
+/// What an HTTP request must be to become a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradePolicy {
+    /// Paths that are served, without a query; empty: any.
+    pub paths: Vec<String>,
+    /// Origins of the web pages that may connect, in lower case; empty: any. Who sends no origin is no web page.
+    pub allowed_origins: Vec<String>,
+    /// Bytes of the request's head.
+    pub max_head: usize,
+    /// From accept, or the end of the TLS handshake, to the end of the head.
+    pub head_deadline: Duration,
+}
+
+impl Default for UpgradePolicy {
+    /// Any path, any origin, and the bounds of [`limits`](crate::limits).
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            allowed_origins: Vec::new(),
+            max_head: MAX_UPGRADE_HEAD,
+            head_deadline: UPGRADE_DEADLINE,
+        }
+    }
 }

@@ -14,10 +14,11 @@ use super::sources::Sources;
 const SOURCE_COLUMN: usize = 44;
 
 /// The order in which the sections are shown.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "gateway",
     "quic",
     "tcp",
+    "websocket",
     "tls",
     "auth",
     "login",

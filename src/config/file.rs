@@ -9,7 +9,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth_table::AuthTable;
-use crate::limits::{DRAIN_HARD_STOP, Limits};
+use crate::limits::{DRAIN_HARD_STOP, Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 
 /// The whole file.
 #[derive(Debug, Deserialize, Serialize)]
@@ -20,6 +20,8 @@ pub(super) struct File {
     pub(super) quic: QuicTable,
     #[serde(default)]
     pub(super) tcp: TcpTable,
+    #[serde(default)]
+    pub(super) websocket: WebSocketTable,
     #[serde(default)]
     pub(super) tls: TlsTable,
     #[serde(default)]
@@ -72,6 +74,20 @@ pub(super) struct TcpTable {
     pub(super) proxy_protocol: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WebSocketTable {
+    pub(super) listen: Listen,
+    pub(super) tls_listen: Listen,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) paths: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) allowed_origins: Vec<String>,
+    pub(super) max_head: usize,
+    #[serde(with = "humantime_serde")]
+    pub(super) head_deadline: Duration,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -244,6 +260,19 @@ impl Default for TcpTable {
             tls_listen: Listen::default(),
             proxy_protocol: "off".to_owned(),
             trusted: Vec::new(),
+        }
+    }
+}
+
+impl Default for WebSocketTable {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            tls_listen: Listen::default(),
+            paths: Vec::new(),
+            allowed_origins: Vec::new(),
+            max_head: MAX_UPGRADE_HEAD,
+            head_deadline: UPGRADE_DEADLINE,
         }
     }
 }

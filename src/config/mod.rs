@@ -27,13 +27,14 @@ mod read;
 mod secret;
 mod sources;
 mod token_keys;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::auth::{ExpectedClaims, OnExpiry};
-pub use self::checked::{Config, Log, LogFormat, Quic, Tls};
+pub use self::checked::{Config, Log, LogFormat, Quic, Tls, UpgradePolicy, WebSocket};
 pub use self::consul::{Advertise, Consul, Register};
 pub use self::effective::{Effective, Setting};
 pub use self::error::{ConfigError, ConfigOrigin};

@@ -222,8 +222,12 @@ fn kind_of(section: &str, key: &str) -> ValueKind {
         | ("route", "bounded_load")
         | ("discovery.consul", "last_resort")
         | ("discovery.register", "enabled") => ValueKind::Boolean,
-        ("quic" | "tcp", "listen" | "tls_listen") => ValueKind::Addresses,
-        ("discovery", "services") | ("discovery.register", "tags") | ("tcp", "trusted") => ValueKind::Names,
+        ("quic" | "tcp" | "websocket", "listen" | "tls_listen") => ValueKind::Addresses,
+        ("websocket", "max_head") => ValueKind::Number,
+        ("discovery", "services")
+        | ("tcp", "trusted")
+        | ("discovery.register", "tags")
+        | ("websocket", "paths" | "allowed_origins") => ValueKind::Names,
         ("discovery", "instances") | ("auth", "keys") => ValueKind::Tables,
         ("limits", _) => {
             let defaults = Value::serialize(Limits::default()).ok();

@@ -26,6 +26,8 @@ pub(crate) struct DiscoveryContext {
 pub(crate) struct BoundPorts {
     pub(crate) tcp: Option<u16>,
     pub(crate) tls: Option<u16>,
+    pub(crate) ws: Option<u16>,
+    pub(crate) wss: Option<u16>,
     pub(crate) quic: Option<u16>,
     pub(crate) monitor: Option<SocketAddr>,
 }

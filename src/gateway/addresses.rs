@@ -13,14 +13,24 @@ pub struct Addresses {
     pub tcp: Vec<SocketAddr>,
     /// TLS on TCP.
     pub tls: Vec<SocketAddr>,
+    /// WebSocket on plain TCP.
+    pub ws: Vec<SocketAddr>,
+    /// WebSocket over TLS.
+    pub wss: Vec<SocketAddr>,
     /// HTTP: `/health`, `/ready`, `/metrics`.
     pub monitor: Option<SocketAddr>,
 }
 
 impl Addresses {
+    /// Those for clients, each kind with its name.
+    pub fn for_clients(&self) -> [(&'static str, &[SocketAddr]); 5] {
+        [("quic", &self.quic), ("tcp", &self.tcp), ("tls", &self.tls), ("ws", &self.ws), ("wss", &self.wss)]
+    }
+
     pub(super) fn listening(&self) -> BoundPorts {
         let port = |bound: &[SocketAddr]| bound.first().map(SocketAddr::port);
-        let [tcp, tls, quic] = [&self.tcp, &self.tls, &self.quic].map(|bound| port(bound));
-        BoundPorts { tcp, tls, quic, monitor: self.monitor }
+        let [tcp, tls, ws, wss, quic] =
+            [&self.tcp, &self.tls, &self.ws, &self.wss, &self.quic].map(|bound| port(bound));
+        BoundPorts { tcp, tls, ws, wss, quic, monitor: self.monitor }
     }
 }

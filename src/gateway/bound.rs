@@ -18,6 +18,8 @@ pub(super) struct BoundSockets {
     pub(super) quic_workers: usize,
     pub(super) tcp: SocketGroups<TcpListener>,
     pub(super) tls: SocketGroups<TcpListener>,
+    pub(super) ws: SocketGroups<TcpListener>,
+    pub(super) wss: SocketGroups<TcpListener>,
     monitor: SocketGroups<TcpListener>,
 }
 
@@ -30,8 +32,13 @@ impl BoundSockets {
         let tcp = SocketGroups::bind("tcp.listen", &config.tcp, workers)?;
         let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);
         let tls = SocketGroups::bind("tcp.tls_listen", tls, workers)?;
+        let websocket = config.websocket.as_ref();
+        let ws = websocket.map_or(&[][..], |websocket| &websocket.listen);
+        let ws = SocketGroups::bind("websocket.listen", ws, workers)?;
+        let wss = websocket.and_then(|websocket| websocket.tls.as_ref()).map_or(&[][..], |tls| &tls.listen);
+        let wss = SocketGroups::bind("websocket.tls_listen", wss, workers)?;
         let monitor = SocketGroups::bind("monitor.listen", config.monitor.as_slice(), 1)?;
-        Ok(Self { udp, quic_workers, tcp, tls, monitor })
+        Ok(Self { udp, quic_workers, tcp, tls, ws, wss, monitor })
     }
 
     pub(super) fn serve_monitor(
@@ -49,6 +56,8 @@ impl BoundSockets {
             quic: self.udp.addresses(),
             tcp: self.tcp.addresses(),
             tls: self.tls.addresses(),
+            ws: self.ws.addresses(),
+            wss: self.wss.addresses(),
             monitor: self.monitor.addresses().pop(),
         }
     }

@@ -184,6 +184,8 @@ impl Gateway {
             first_channel: shared.first_channel,
             tcp: bound.tcp.next_worker(),
             tls: bound.tls.next_worker(),
+            ws: bound.ws.next_worker(),
+            wss: bound.wss.next_worker(),
             udp: bound.udp.next_worker(),
             slot: WorkerSlot { index, of: bound.quic_workers },
             drain: self.drain.clone(),

@@ -11,6 +11,9 @@ use crate::limits::{
 fn workers_files(config: &Config) -> u64 {
     let listeners = config.tcp.len()
         + config.tls.as_ref().map_or(0, |tls| tls.listen.len())
+        + config.websocket.as_ref().map_or(0, |websocket| {
+            websocket.listen.len() + websocket.tls.as_ref().map_or(0, |tls| tls.listen.len())
+        })
         + config.quic.as_ref().map_or(0, |quic| quic.listen.len());
     let instances = if config.consul.is_some() { DISCOVERED_INSTANCES } else { config.instances.len() };
     let of_worker = WORKER_FILES + (listeners + instances) as u64;

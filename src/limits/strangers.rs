@@ -47,6 +47,20 @@ pub const NEWCOMER_QUIC_HANDSHAKE: usize = 60 * KIB;
 /// And behind it.
 pub const NEWCOMER_QUIC: usize = 36 * KIB;
 
+/// The head of a WebSocket upgrade, bytes, unless `websocket.max_head` says otherwise: browsers send about 500, and as much
+/// as some kilobytes of cookies.
+pub const MAX_UPGRADE_HEAD: usize = 8 * KIB;
+
+/// Bytes of it that are taken from the socket at once.
+pub const UPGRADE_READ: usize = KIB;
+
+/// Headers of a WebSocket upgrade: browsers send some twenty, proxies add a few.
+pub const UPGRADE_HEADERS: usize = 64;
+
+/// From the end of the TLS handshake, or from accept, to the end of that head, unless `websocket.head_deadline` says
+/// otherwise.
+pub const UPGRADE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Percent of the memory of those who have not signed in from which on those who came first are closed: so most of the
 /// time there is room for the next.
 pub const NEWCOMERS_LEAVE_AT: usize = 80;

@@ -38,6 +38,10 @@ label_set! {
         Tcp = "tcp",
         /// The same over TLS.
         Tls = "tls",
+        /// WebSocket on plain TCP.
+        Ws = "ws",
+        /// The same over TLS.
+        Wss = "wss",
     }
 }
 
@@ -209,6 +213,12 @@ label_set! {
         Truncated = "truncated",
         /// Unknown opcode (A6).
         BadOpcode = "bad_opcode",
+        /// What no WebSocket client may send: unmasked, fragmented against the rules, a reserved bit (RFC 6455).
+        BadWebSocketFrame = "bad_websocket_frame",
+        /// An HTTP request on a WebSocket port that is none to upgrade, or is malformed; answered 4xx.
+        UpgradeRefused = "upgrade_refused",
+        /// An upgrade from a web page that `websocket.allowed_origins` does not name; answered 403.
+        OriginRefused = "origin_refused",
         /// Magic of neither dialect, or a change of dialect (A7).
         BadMagic = "bad_magic",
         /// Inner lengths that do not fit the frame (A8).

@@ -189,12 +189,8 @@ mod tests {
         assert_eq!(value(&text, "gateway_closes_total{reason=\"kicked\",transport=\"quic\"}"), 1.0);
     }
 
-    #[test]
-    fn every_method_moves_its_own_series() {
-        let metrics = metrics();
-        assert!(!metrics.render().contains("gateway_cert_not_after_seconds"));
-        metrics.certificate_ends(1_900_000_000);
-        let worker = metrics.worker(0);
+    /// Calls each method of a worker's metrics that `every_method_moves_its_own_series` reads back.
+    fn move_every_series(worker: &WorkerMetrics) {
         worker.login(LoginResult::Refused);
         worker.renewal(RenewalResult::Unauthenticated);
         worker.packet(Direction::In, command::label_index(command::CHAT_USER_TALK), 70);
@@ -222,6 +218,14 @@ mod tests {
         worker.no_instance(99);
         worker.link_transition(LinkState::Ejected);
         worker.spilled();
+    }
+
+    #[test]
+    fn every_method_moves_its_own_series() {
+        let metrics = metrics();
+        assert!(!metrics.render().contains("gateway_cert_not_after_seconds"));
+        metrics.certificate_ends(1_900_000_000);
+        move_every_series(&metrics.worker(0));
         let text = metrics.render();
         for (series, expected) in [
             ("gateway_cert_not_after_seconds", 1_900_000_000.0),

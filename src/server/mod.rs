@@ -1,4 +1,4 @@
-//! Bytes in: listeners for TCP, TLS and QUIC, and the one driver that serves a connection of any.
+//! Bytes in: listeners for TCP, TLS, WebSocket and QUIC, and the one driver that serves a connection of any.
 //!
 //! Accept loops never await a peer; each connection is a task of its own.
 
@@ -11,6 +11,7 @@ pub(crate) mod quic;
 mod quic_transport;
 mod rate;
 mod reaper;
+pub(crate) mod spoken;
 pub(crate) mod steering;
 mod stream;
 pub(crate) mod tcp;
@@ -19,3 +20,4 @@ mod tcp_transport;
 mod tls;
 mod tls_handshake;
 mod transport;
+mod websocket;

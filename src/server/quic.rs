@@ -109,7 +109,7 @@ fn endpoint_config(keys: &AddressKeys, slot: WorkerSlot, metrics: &Arc<WorkerMet
 }
 
 fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, QuicEndpointError> {
-    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity)?))
+    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity, tls::ALPN)?))
         .map_err(|_| QuicEndpointError::CipherSuite)?;
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));

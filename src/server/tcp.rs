@@ -1,4 +1,4 @@
-//! Accepts TCP connections, plain or for TLS, and gives each a task of its own.
+//! Accepts TCP connections, plain or for TLS, for frames or for WebSocket, and gives each a task of its own.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
 use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -16,53 +15,29 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use crate::config::{ProxyProtocol, TlsIdentity};
+use crate::config::ProxyProtocol;
 use crate::limits::{ACCEPT_PAUSE, LINGER, PROXY_HEADER_DEADLINE, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
 use crate::server::admission::{
-    Complaint, HandshakeShare, Handshaking, Newcomer, NewcomerStage, Seat, TurnedAway,
+    Complaint, HandshakeShare, Handshakes, Handshaking, Newcomer, NewcomerStage, Seat, TurnedAway,
 };
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::proxy_protocol::{ProxyFault, client_of};
 use crate::server::reaper::reap;
+use crate::server::spoken::Spoken;
 use crate::server::tcp_transport::{TcpTransport, linger};
-use crate::server::tls;
-use crate::server::tls_handshake::{TURNED_AWAY, shake_hands};
+use crate::server::tls_handshake::shake_hands;
+use crate::server::websocket;
 use crate::wire::close::CloseReason;
-use crate::wire::frame::{self, Opcode};
 use gateway_net::accept_pause::AcceptPause;
 
 const EMFILE: i32 = nix::errno::Errno::EMFILE as i32;
 const ENFILE: i32 = nix::errno::Errno::ENFILE as i32;
 
-/// What lies between the socket and the frames.
-#[derive(Clone)]
-pub(crate) enum Encryption {
-    Plain,
-    Tls(Arc<ServerConfig>),
-}
-
-impl Encryption {
-    /// TLS with this certificate.
-    ///
-    /// # Errors
-    /// Certificate and key do not belong together, or rustls cannot use them.
-    pub(crate) fn tls(identity: &TlsIdentity) -> Result<Self, rustls::Error> {
-        Ok(Self::Tls(Arc::new(tls::server_config(identity)?)))
-    }
-
-    const fn transport(&self) -> Transport {
-        match self {
-            Self::Plain => Transport::Tcp,
-            Self::Tls(_) => Transport::Tls,
-        }
-    }
-}
-
 /// A bound socket and what is spoken on it.
 pub(crate) struct Listener {
     socket: TcpListener,
-    encryption: Encryption,
+    spoken: Spoken,
     /// None: it is not spoken.
     proxy: Option<Arc<ProxyProtocol>>,
 }
@@ -74,11 +49,11 @@ impl Listener {
     /// The runtime cannot take the socket.
     pub(crate) fn new(
         socket: std::net::TcpListener,
-        encryption: Encryption,
+        spoken: Spoken,
         proxy: Option<Arc<ProxyProtocol>>,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpListener::from_std(socket)?, encryption, proxy })
+        Ok(Self { socket: TcpListener::from_std(socket)?, spoken, proxy })
     }
 
     /// Serves until it is dropped. At the drain what has connected is accepted and closed 3000, then the socket is
@@ -104,12 +79,11 @@ impl Listener {
             poll_fn(|cx| Poll::Ready(self.socket.poll_accept(cx))).await
         {
             shared.metrics.reject(Reject::Draining);
-            match self.encryption {
-                Encryption::Plain => self.admit(stream, peer.ip(), &shared, &drain, &mut connections),
+            if self.spoken.transport() == Transport::Tcp {
+                self.admit(stream, peer.ip(), &shared, &drain, &mut connections);
+            } else {
                 // The worker may be gone before its handshake is done.
-                Encryption::Tls(_) => {
-                    turn_away(stream, &self.encryption, CloseReason::Draining, &shared, &mut connections)
-                }
+                turn_away(stream, &self.spoken, CloseReason::Draining, &shared, &mut connections);
             }
         }
         drop(self);
@@ -136,20 +110,20 @@ impl Listener {
         let arrival = TcpArrival { peer, at: Instant::now(), seat: None };
         match &self.proxy {
             Some(proxy) if proxy.trusted.contains(peer) => {
-                let encryption = self.encryption.clone();
-                let Some(waiting) = ProxiedConnection::arrive(arrival, encryption, proxy, shared) else {
-                    return turn_away(stream, &self.encryption, CloseReason::Overloaded, shared, connections);
+                let spoken = self.spoken.clone();
+                let Some(waiting) = ProxiedConnection::arrive(arrival, spoken, proxy, shared) else {
+                    return turn_away(stream, &self.spoken, CloseReason::Overloaded, shared, connections);
                 };
                 connections.spawn_local(waiting.serve(stream, Rc::clone(shared), drain.clone()));
             }
             Some(proxy) if proxy.is_required => {
                 debug!(%peer, "connection past the balancers");
                 shared.metrics.reject(Reject::ProxyUntrusted);
-                turn_away(stream, &self.encryption, CloseReason::ProtocolError, shared, connections);
+                turn_away(stream, &self.spoken, CloseReason::ProtocolError, shared, connections);
             }
-            _ => match let_in(arrival, self.encryption.transport(), shared) {
+            _ => match let_in(arrival, &self.spoken, shared) {
                 Some(entered) => self.spawn(stream, entered, shared, drain, connections),
-                None => turn_away(stream, &self.encryption, CloseReason::Overloaded, shared, connections),
+                None => turn_away(stream, &self.spoken, CloseReason::Overloaded, shared, connections),
             },
         }
     }
@@ -163,12 +137,13 @@ impl Listener {
         connections: &mut JoinSet<()>,
     ) {
         let shared = Rc::clone(shared);
-        match (&self.encryption, handshake) {
-            (Encryption::Tls(config), Some(handshake)) => {
-                let (config, drain) = (Arc::clone(config), drain.clone());
-                connections.spawn_local(serve_tls(stream, config, shared, accepted, handshake, drain));
+        match handshake {
+            Some(handshake) => {
+                let (spoken, drain) = (self.spoken.clone(), drain.clone());
+                connections
+                    .spawn_local(serve_after_handshake(stream, spoken, shared, accepted, handshake, drain));
             }
-            (Encryption::Plain, _) | (_, None) => {
+            None => {
                 connections.spawn_local(Connection::new(TcpTransport::new(stream), shared, accepted).run());
             }
         }
@@ -189,7 +164,7 @@ struct ProxiedConnection {
     arrival: TcpArrival,
     seat: Seat,
     newcomer: Newcomer,
-    encryption: Encryption,
+    spoken: Spoken,
     is_required: bool,
 }
 
@@ -197,41 +172,39 @@ impl ProxiedConnection {
     /// None if there is no room, which is counted.
     fn arrive(
         arrival: TcpArrival,
-        encryption: Encryption,
+        spoken: Spoken,
         proxy: &ProxyProtocol,
         shared: &ConnectionContext,
     ) -> Option<Self> {
         let seat = shared.admission.seat(&shared.metrics)?;
         // Last: it sends others away.
         let newcomer = shared.entrance.newcomers.arrive(NewcomerStage::ProxyHeader)?;
-        Some(Self { arrival, seat, newcomer, encryption, is_required: proxy.is_required })
+        Some(Self { arrival, seat, newcomer, spoken, is_required: proxy.is_required })
     }
 
     /// Reads the header, then serves the client as if it had come itself.
     async fn serve(self, stream: TcpStream, shared: Rc<ConnectionContext>, drain: CancellationToken) {
-        let encryption = self.encryption.clone();
+        let spoken = self.spoken.clone();
         // Boxed, so that its memory is given back when it is done.
         let entered = Box::pin(self.enter(stream, &shared)).await;
         let Some((stream, (accepted, handshake))) = entered else { return };
-        match (encryption, handshake) {
-            (Encryption::Tls(config), Some(handshake)) => {
-                serve_tls(stream, config, shared, accepted, handshake, drain).await;
+        match handshake {
+            Some(handshake) => {
+                serve_after_handshake(stream, spoken, shared, accepted, handshake, drain).await;
             }
-            (Encryption::Plain, _) | (_, None) => {
-                Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
-            }
+            None => Connection::new(TcpTransport::new(stream), shared, accepted).run().await,
         }
     }
 
     async fn enter(self, stream: TcpStream, shared: &ConnectionContext) -> Option<(TcpStream, Entered)> {
-        let Self { arrival, seat, newcomer, encryption, is_required } = self;
+        let Self { arrival, seat, newcomer, spoken, is_required } = self;
         let balancer = arrival.peer;
         let deadline = PROXY_HEADER_DEADLINE.min(shared.limits.login_deadline);
         let client = tokio::select! {
             biased;
             client = client_of(&stream, balancer, is_required, deadline) => client,
             () = newcomer.must_go() => {
-                turn_away_here(stream, &encryption, CloseReason::Overloaded, shared).await;
+                turn_away_here(stream, &spoken, CloseReason::Overloaded, shared).await;
                 return None;
             }
         };
@@ -239,7 +212,7 @@ impl ProxiedConnection {
         let reason = match client {
             Ok(client) => {
                 let arrival = TcpArrival { peer: client, seat: Some(seat), ..arrival };
-                match let_in(arrival, encryption.transport(), shared) {
+                match let_in(arrival, &spoken, shared) {
                     Some(entered) => return Some((stream, entered)),
                     None => CloseReason::Overloaded,
                 }
@@ -250,7 +223,7 @@ impl ProxiedConnection {
                 CloseReason::ProtocolError
             }
         };
-        turn_away_here(stream, &encryption, reason, shared).await;
+        turn_away_here(stream, &spoken, reason, shared).await;
         None
     }
 }
@@ -264,30 +237,34 @@ fn report_proxy(fault: &ProxyFault, balancer: IpAddr, shared: &ConnectionContext
 }
 
 /// The places of a handshake in progress.
-type InHandshake = (Handshaking, HandshakeShare);
+struct InHandshake {
+    handshakes: Rc<Handshakes>,
+    _place: Handshaking,
+    _share: HandshakeShare,
+}
 
 /// A connection that was let in.
 type Entered = (Accepted, Option<InHandshake>);
 
 /// Everything that a connection needs to be let in; none if something of it is not to be had, which is counted.
-fn let_in(arrival: TcpArrival, transport: Transport, shared: &ConnectionContext) -> Option<Entered> {
+fn let_in(arrival: TcpArrival, spoken: &Spoken, shared: &ConnectionContext) -> Option<Entered> {
     let ConnectionContext { admission, entrance, metrics, .. } = shared;
     let TcpArrival { peer, at, seat } = arrival;
-    let (mut stage, mut handshake) = (NewcomerStage::Login(transport), None);
-    if transport == Transport::Tls {
-        stage = NewcomerStage::Handshake(transport);
-        let Some(place) = entrance.tls.begin() else {
+    let mut handshake = None;
+    if let Some(handshakes) = spoken.handshakes(entrance) {
+        let Some(place) = handshakes.begin() else {
             metrics.reject(Reject::Handshakes);
             return None;
         };
-        handshake = Some((place, admission.begin_handshake(peer, metrics)?));
+        let share = admission.begin_handshake(peer, metrics)?;
+        handshake = Some(InHandshake { handshakes: Rc::clone(handshakes), _place: place, _share: share });
     }
     let admitted = match seat {
-        Some(seat) => admission.admit_seated(seat, transport, peer, Instant::now(), metrics)?,
-        None => admission.admit(transport, peer, at, metrics)?,
+        Some(seat) => admission.admit_seated(seat, spoken.transport(), peer, Instant::now(), metrics)?,
+        None => admission.admit(spoken.transport(), peer, at, metrics)?,
     };
     // Last: it sends others away.
-    let Some(newcomer) = entrance.newcomers.arrive(stage) else {
+    let Some(newcomer) = entrance.newcomers.arrive(spoken.newcomer_stage()) else {
         admitted.set_reason(CloseReason::Overloaded);
         return None;
     };
@@ -308,44 +285,54 @@ fn prepare(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// The handshake is awaited here, in the connection's own task.
-async fn serve_tls(
+/// The handshakes are awaited here, in the connection's own task.
+async fn serve_after_handshake(
     stream: TcpStream,
-    config: Arc<ServerConfig>,
+    spoken: Spoken,
     shared: Rc<ConnectionContext>,
     accepted: Accepted,
     handshake: InHandshake,
     drain: CancellationToken,
 ) {
+    let Spoken { tls, websocket } = spoken;
+    let Some(config) = tls else {
+        if let Some(policy) = websocket {
+            websocket::serve(stream, policy, shared, accepted, handshake, drain).await;
+        }
+        return;
+    };
     // Boxed, so that its memory is given back when it is done.
-    let stream = Box::pin(shake_hands(stream, &config, &accepted, &shared, &drain)).await;
-    drop((config, handshake, drain));
-    if let Some(stream) = stream {
-        Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
+    let shaking = shake_hands(stream, &config, &handshake.handshakes, &accepted, &shared, &drain);
+    let stream = Box::pin(shaking).await;
+    drop(config);
+    match (stream, websocket) {
+        (Some(stream), Some(policy)) => {
+            websocket::serve(stream, policy, shared, accepted, handshake, drain).await;
+        }
+        (Some(stream), None) => {
+            drop((handshake, drain));
+            Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
+        }
+        (None, _) => {}
     }
 }
 
 /// Says why, and waits for the client in a task of its own if there is room for that.
 fn turn_away(
     stream: TcpStream,
-    encryption: &Encryption,
+    spoken: &Spoken,
     reason: CloseReason,
     shared: &ConnectionContext,
     connections: &mut JoinSet<()>,
 ) {
-    if let Some(place) = say_why(&stream, encryption, reason, shared) {
+    if let Some(place) = say_why(&stream, spoken, reason, shared) {
         connections.spawn_local(see_off(stream, place));
     }
 }
 
 /// The same in the connection's own task.
-async fn turn_away_here(
-    stream: TcpStream,
-    encryption: &Encryption,
-    reason: CloseReason,
-    shared: &ConnectionContext,
-) {
-    if let Some(place) = say_why(&stream, encryption, reason, shared) {
+async fn turn_away_here(stream: TcpStream, spoken: &Spoken, reason: CloseReason, shared: &ConnectionContext) {
+    if let Some(place) = say_why(&stream, spoken, reason, shared) {
         see_off(stream, place).await;
     }
 }
@@ -355,14 +342,11 @@ async fn turn_away_here(
 /// could be said only after a handshake, which is too much for one who is turned away.
 fn say_why(
     stream: &TcpStream,
-    encryption: &Encryption,
+    spoken: &Spoken,
     reason: CloseReason,
     shared: &ConnectionContext,
 ) -> Option<TurnedAway> {
-    let _best_effort = match encryption {
-        Encryption::Plain => stream.try_write(&frame::encode(Opcode::Close, &reason.payload())),
-        Encryption::Tls(_) => stream.try_write(&TURNED_AWAY),
-    };
+    let _best_effort = stream.try_write(&spoken.refusal(reason));
     let _best_effort = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
     let place = shared.admission.turn_away();
     if place.is_none() {

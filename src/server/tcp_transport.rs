@@ -54,6 +54,49 @@ impl<S: TcpBased> TcpTransport<S> {
     }
 }
 
+impl<S: TcpBased> TcpTransport<S> {
+    /// Writes some of what the slices hold; returns how many bytes, at least one.
+    pub(super) fn poll_write_slices(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, CloseReason>> {
+        // What TLS holds back goes first: more is taken only once the socket took that, so it holds one write at most.
+        if self.stream.taken().is_some() && !self.poll_flushed(cx)? {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+            Poll::Pending => Poll::Pending,
+            // Something was offered, so this is no empty write: the socket takes nothing any more.
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(CloseReason::PeerClosed)),
+            Poll::Ready(Ok(written)) => Poll::Ready(Ok(written)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(end_of(&error))),
+        }
+    }
+
+    /// Ends the connection behind these words.
+    pub(super) async fn close_with(mut self, words: Bytes, details: CloseDetails) {
+        if details.reason == CloseReason::SlowConsumer {
+            // A peer that takes nothing would hold the socket until the kernel gives up (row D4).
+            let _best_effort =
+                socket2::SockRef::from(&*self.stream.socket()).set_linger(Some(Duration::ZERO));
+            return;
+        }
+        let last_words = async {
+            // Behind all that was queued: `say_why` holds only if no frame was cut off.
+            self.stream.write_all(&words).await?;
+            // Under TLS this is its own details first, then the FIN.
+            self.stream.shutdown().await?;
+            if details.lingers {
+                linger(self.stream.socket()).await;
+            }
+            io::Result::Ok(())
+        };
+        // Whatever fails here, the peer is gone or does not listen.
+        let _best_effort = timeout(LINGER, last_words).await;
+    }
+}
+
 /// Row D9: without reading what is still coming, closing would send a reset that destroys what was written.
 pub(crate) async fn linger(socket: &mut TcpStream) {
     let mut sink = vec![0; SINK];
@@ -116,20 +159,10 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
         frames: &mut dyn Iterator<Item = &Encoded>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Wrote, CloseReason>> {
-        // What TLS holds back goes first: more is taken only once the socket took that, so it holds one write at most.
-        if self.stream.taken().is_some() && !self.poll_flushed(cx)? {
-            return Poll::Pending;
-        }
         // On the stack: a write allocates nothing.
         let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
         let slices = gather(&mut slots, frames.flat_map(Encoded::pieces));
-        match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
-            Poll::Pending => Poll::Pending,
-            // Something was offered, so this is no empty write: the socket takes nothing any more.
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(CloseReason::PeerClosed)),
-            Poll::Ready(Ok(written)) => Poll::Ready(Ok(Wrote::Bytes(written))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(end_of(&error))),
-        }
+        self.poll_write_slices(slices, cx).map_ok(Wrote::Bytes)
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flushed, CloseReason> {
@@ -149,28 +182,10 @@ impl<S: TcpBased> Transport for TcpTransport<S> {
 
     fn reset(&mut self, _stream: StreamId, _reason: CloseReason) {}
 
-    async fn close(mut self, details: CloseDetails) {
-        let reason = details.reason;
-        if reason == CloseReason::SlowConsumer {
-            // A peer that takes nothing would hold the socket until the kernel gives up (row D4).
-            let _best_effort =
-                socket2::SockRef::from(&*self.stream.socket()).set_linger(Some(Duration::ZERO));
-            return;
-        }
-        let last_words = async {
-            if details.say_why && !reason.payload().is_empty() {
-                // Behind all that was queued: `say_why` holds only if no frame was cut off.
-                self.stream.write_all(&frame::encode(Opcode::Close, &reason.payload())).await?;
-            }
-            // Under TLS this is its own details first, then the FIN.
-            self.stream.shutdown().await?;
-            if details.lingers {
-                linger(self.stream.socket()).await;
-            }
-            io::Result::Ok(())
-        };
-        // Whatever fails here, the peer is gone or does not listen.
-        let _best_effort = timeout(LINGER, last_words).await;
+    async fn close(self, details: CloseDetails) {
+        let says = details.say_why && !details.reason.payload().is_empty();
+        let words = says.then(|| frame::encode(Opcode::Close, &details.reason.payload()));
+        self.close_with(words.unwrap_or_default(), details).await;
     }
 }
 
@@ -211,7 +226,7 @@ mod tests {
         };
         let ours = async {
             let socket = CountedSocket::new(listener.accept().await.unwrap().0);
-            TlsAcceptor::from(Arc::new(server_config(&identity).unwrap()))
+            TlsAcceptor::from(Arc::new(server_config(&identity, ALPN).unwrap()))
                 .accept_with(socket, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
                 .await
                 .unwrap()

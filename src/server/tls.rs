@@ -11,16 +11,19 @@ use crate::config::TlsIdentity;
 /// The protocol's name in the TLS handshake (protocol §7).
 pub(crate) const ALPN: &[u8] = b"x-im/1";
 
-/// TLS 1.3 only, ALPN ours, early data off (rows C16, C20).
+/// That of HTTP, as which WebSocket begins.
+pub(crate) const HTTP_ALPN: &[u8] = b"http/1.1";
+
+/// TLS 1.3 only, this ALPN if the client offers any, early data off (rows C16, C20).
 ///
 /// # Errors
 /// Certificate and key do not belong together, or rustls cannot use them.
-pub(crate) fn server_config(identity: &TlsIdentity) -> Result<ServerConfig, rustls::Error> {
+pub(crate) fn server_config(identity: &TlsIdentity, alpn: &[u8]) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.max_early_data_size = 0;
     // Resumption is not offered: a client that comes back shows its token again, and a ticket costs each login two
     // packets.

@@ -15,6 +15,7 @@ use tracing::debug;
 
 use crate::limits::{LINGER, TLS_BUFFER};
 use crate::monitor::metrics::{Reject, WorkerMetrics};
+use crate::server::admission::Handshakes;
 use crate::server::connection::{Accepted, ConnectionContext};
 use crate::server::tcp_stream::{CountedSocket, TlsOverTcp};
 use crate::server::tcp_transport::linger;
@@ -32,11 +33,12 @@ enum TlsFailure {
     Draining,
 }
 
-/// Shakes hands within the deadline, if there is room for so long. A failure is counted, and the client is told by TLS's
-/// alert.
+/// Shakes hands within the deadline of those in progress (`handshakes`), if there is room for so long. A failure is counted,
+/// and the client is told by TLS's alert.
 pub(crate) async fn shake_hands(
     socket: TcpStream,
     config: &Arc<ServerConfig>,
+    handshakes: &Handshakes,
     accepted: &Accepted,
     shared: &ConnectionContext,
     drain: &CancellationToken,
@@ -46,7 +48,7 @@ pub(crate) async fn shake_hands(
     let Accepted { admitted, newcomer, .. } = accepted;
     let outcome = tokio::select! {
         biased;
-        outcome = shared.entrance.tls.in_time(handshake(&mut hello, config, drain)) => outcome,
+        outcome = handshakes.in_time(handshake(&mut hello, config, drain)) => outcome,
         () = newcomer.must_go() => {
             admitted.set_reason(CloseReason::Overloaded);
             // Who makes room for others is not waited for.

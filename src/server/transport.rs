@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::monitor::metrics;
+use crate::server::stream::Framing;
 use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::Encoded;
@@ -55,11 +56,16 @@ pub(crate) struct CloseDetails {
     pub(crate) lingers: bool,
 }
 
-/// One client connection: TCP, plain or under TLS, with its single stream, or QUIC with many. An error is the end of the connection
+/// One client connection: TCP, plain or under TLS, or WebSocket on it, with its single stream, or QUIC with many. An error is the end of the connection
 /// and says why.
 pub(crate) trait Transport {
     /// Its label.
     fn kind(&self) -> metrics::Transport;
+
+    /// How frames lie in the bytes it reads. Those it is given to write lie one behind the other, whatever this says.
+    fn framing(&self) -> Framing {
+        Framing::Frames
+    }
 
     /// The next stream the client opened. TCP's only one is there from the beginning.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<StreamId, CloseReason>>;

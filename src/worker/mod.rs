@@ -15,7 +15,7 @@ use tracing::info;
 
 use self::drain::{DrainTimes, Orders, drained};
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{Config, ProxyProtocol};
 use crate::discovery::Feed;
 use crate::dispatch::dialer::TcpDialer;
 use crate::dispatch::reconciler::Reconciler;
@@ -31,8 +31,9 @@ use crate::server::access_log::AccessLog;
 use crate::server::admission::Admission;
 use crate::server::connection::ConnectionContext;
 use crate::server::quic::{self, QuicEndpointError};
+use crate::server::spoken::Spoken;
 use crate::server::steering::WorkerSlot;
-use crate::server::tcp::{Encryption, Listener};
+use crate::server::tcp::Listener;
 use crate::session::channels::Channels;
 use crate::session::signouts::{self, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
@@ -66,6 +67,10 @@ pub(crate) struct WorkerPlan {
     pub(crate) tcp: Vec<TcpListener>,
     /// Bound, not yet served.
     pub(crate) tls: Vec<TcpListener>,
+    /// Bound, not yet served.
+    pub(crate) ws: Vec<TcpListener>,
+    /// Bound, not yet served.
+    pub(crate) wss: Vec<TcpListener>,
     /// Bound, not yet served. Empty where packets cannot be steered and QUIC belongs to another worker.
     pub(crate) udp: Vec<UdpSocket>,
     /// Which packets of the UDP ports are this worker's.
@@ -132,20 +137,13 @@ pub(crate) fn run(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     ended
 }
 
-async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
+async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
-    for listener in plan.tcp {
-        let listener = Listener::new(listener, Encryption::Plain, plan.config.tcp_proxy.clone())?;
+    for (listener, (spoken, proxy)) in tcp_listeners(&mut plan)? {
+        let listener = Listener::new(listener, spoken, proxy)?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
-    }
-    if let Some(config) = &plan.config.tls {
-        let encryption = Encryption::tls(&config.identity)?;
-        for listener in plan.tls {
-            let listener = Listener::new(listener, encryption.clone(), plan.config.tcp_proxy.clone())?;
-            tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
-        }
     }
     let endpoints = listen_quic(plan.udp, &plan.config, plan.slot, &plan.drain, &shared, &mut tasks)?;
     let limits = &plan.config.limits;
@@ -172,7 +170,9 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
             let orders = Orders { begin: &plan.drain, told: &plan.told, hurry: &plan.hurry };
             drained(orders, &dispatch, DrainTimes::new(&plan.config)).await;
             // Who has not been told yet why there is no handshake.
-            let _bounded = timeout(ENDPOINT_FLUSH, shared.entrance.tls.all_ended()).await;
+            let entrance = &shared.entrance;
+            let all_told = async { tokio::join!(entrance.tls.all_ended(), entrance.websocket.all_ended()) };
+            let _bounded = timeout(ENDPOINT_FLUSH, all_told).await;
             // A UDP socket that closed sooner would have the kernel renumber the others, and their packets go astray.
             plan.at_work.finish().await;
         } => None,
@@ -189,6 +189,29 @@ async fn serve(plan: WorkerPlan) -> Result<(), QuicEndpointError> {
         Some(panic) => std::panic::resume_unwind(panic),
         None => Ok(()),
     }
+}
+
+/// The listeners on TCP, and what each of them speaks.
+/// What is spoken on a listener, and how balancers name their clients there.
+type SpokenBehind = (Spoken, Option<Arc<ProxyProtocol>>);
+
+fn tcp_listeners(plan: &mut WorkerPlan) -> Result<Vec<(TcpListener, SpokenBehind)>, rustls::Error> {
+    let config = &plan.config;
+    let websocket = config.websocket.as_ref();
+    let upgrade = websocket.map(|websocket| &websocket.upgrade);
+    let tls = config.tls.as_ref().map(|tls| &*tls.identity);
+    let wss = websocket.and_then(|websocket| websocket.tls.as_ref()).map(|tls| &*tls.identity);
+    let mut listeners = Vec::new();
+    for (sockets, identity, upgrade, proxy) in [
+        (&mut plan.tcp, None, None, config.tcp_proxy.as_ref()),
+        (&mut plan.tls, tls, None, config.tcp_proxy.as_ref()),
+        (&mut plan.ws, None, upgrade, None),
+        (&mut plan.wss, wss, upgrade, None),
+    ] {
+        let spoken = (Spoken::new(identity, upgrade)?, proxy.cloned());
+        listeners.extend(sockets.drain(..).map(|socket| (socket, spoken.clone())));
+    }
+    Ok(listeners)
 }
 
 async fn close_endpoints(endpoints: &[Endpoint], reason: CloseReason) {

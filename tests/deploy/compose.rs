@@ -27,7 +27,15 @@ pub fn listeners(config: &Config) -> Vec<String> {
     let quic = config.quic.iter().flat_map(|quic| &quic.listen).map(|address| (address, "udp"));
     let tls = config.tls.iter().flat_map(|tls| &tls.listen).map(|address| (address, "tcp"));
     let tcp = config.tcp.iter().map(|address| (address, "tcp"));
-    quic.chain(tcp).chain(tls).map(|(address, kind)| format!("{}/{kind}", address.port())).collect()
+    let websocket = config.websocket.iter().flat_map(|websocket| {
+        websocket.listen.iter().chain(websocket.tls.iter().flat_map(|tls| &tls.listen))
+    });
+    let websocket = websocket.map(|address| (address, "tcp"));
+    quic.chain(tcp)
+        .chain(tls)
+        .chain(websocket)
+        .map(|(address, kind)| format!("{}/{kind}", address.port()))
+        .collect()
 }
 
 fn texts(value: &Value) -> Vec<&str> {
@@ -56,12 +64,13 @@ fn gateway(compose: &Value, config: &Config, fail: &mut impl FnMut(String)) {
     if inside.contains(&format!("{monitor}/tcp").as_str()) {
         fail("the monitor is published".to_owned());
     }
-    for address in &config.tcp {
+    let websocket = config.websocket.iter().flat_map(|websocket| &websocket.listen);
+    for address in config.tcp.iter().chain(websocket) {
         let open = published
             .iter()
             .find(|port| port.ends_with(&format!(":{}/tcp", address.port())) && !port.starts_with("127."));
         if let Some(open) = open {
-            fail(format!("{open} publishes plain TCP beyond this machine"));
+            fail(format!("{open} publishes a plain listener beyond this machine"));
         }
     }
     if texts(&gateway["healthcheck"]["test"]) != ["CMD", "gateway", "health", "--ready"] {

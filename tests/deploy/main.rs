@@ -33,7 +33,7 @@ fn the_files_agree() {
 }
 
 #[rstest]
-#[case::published_port("docker-compose.yml", "\"8443:8443/tcp\"", "\"8443:8444/tcp\"", "8444/tcp")]
+#[case::published_port("docker-compose.yml", "\"8443:8443/tcp\"", "\"8443:8445/tcp\"", "8445/tcp")]
 #[case::port_not_published("docker-compose.yml", "- \"8000:8000/udp\"", "- \"8000:8000/tcp\"", "8000/udp")]
 #[case::monitor_published("docker-compose.yml", "\"8443:8443/tcp\"", "\"8001:8001/tcp\"", "monitor")]
 #[case::plain_tcp_published("docker-compose.yml", "127.0.0.1:8000:8000/tcp", "8000:8000/tcp", "plain")]
@@ -77,7 +77,7 @@ fn the_files_agree() {
     "CMD [\"serve\", \"--config\", \"a.toml\"]",
     "GATEWAY_CONFIG"
 )]
-#[case::exposed("Dockerfile", "8443/tcp", "8444/tcp", "EXPOSE")]
+#[case::exposed("Dockerfile", "8443/tcp", "8445/tcp", "EXPOSE")]
 #[case::ignored(".dockerignore", "!crates", "# crates", "crates")]
 #[case::datasource(
     "grafana/provisioning/datasources/prometheus.yml",

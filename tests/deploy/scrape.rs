@@ -43,6 +43,8 @@ fn render() -> String {
         ("GATEWAY__QUIC__LISTEN", anywhere),
         ("GATEWAY__TCP__LISTEN", anywhere),
         ("GATEWAY__TCP__TLS_LISTEN", anywhere),
+        ("GATEWAY__WEBSOCKET__LISTEN", anywhere),
+        ("GATEWAY__WEBSOCKET__TLS_LISTEN", anywhere),
         ("GATEWAY__MONITOR__LISTEN", anywhere),
         ("GATEWAY__DISCOVERY__INSTANCES", &instances),
     ];

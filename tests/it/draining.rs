@@ -11,7 +11,7 @@ use rstest::rstest;
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::TestGateway;
 use crate::support::identity;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::soon;
 
 #[rstest]
@@ -129,6 +129,8 @@ async fn the_monitor_counts_what_happens(#[values(Tcp, Tls, QuicOne, QuicMany)] 
     let transport = match kind {
         Tcp => "transport=\"tcp\"",
         Tls => "transport=\"tls\"",
+        Ws => "transport=\"ws\"",
+        Wss => "transport=\"wss\"",
         QuicOne | QuicMany => "transport=\"quic\"",
     };
     let (mut alice, channel) = harness.client(kind, "alice").await;

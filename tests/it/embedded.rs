@@ -11,7 +11,7 @@ use gateway_messenger::{Embedded, EmbeddedInstance};
 use rstest::rstest;
 
 use crate::support::identity::{CERTIFICATES, token};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::{harness, soon};
 
 /// Between two looks at the gateway's readiness.
@@ -57,6 +57,7 @@ impl Town {
         let mut options = match kind {
             Tcp => ConnectOptions::tcp(addresses.tcp[0].to_string()),
             Tls => ConnectOptions::tls(addresses.tls[0].to_string(), ca()),
+            Ws | Wss => panic!("the client library does not speak WebSocket"),
             QuicOne | QuicMany => ConnectOptions::quic(addresses.quic[0].to_string(), ca()),
         };
         options.streams = if kind == QuicOne { Streams::Single } else { Streams::Separate };

@@ -44,4 +44,5 @@ mod tls;
 mod tokens;
 mod vanishing;
 mod vectors;
+mod websocket;
 mod workers;

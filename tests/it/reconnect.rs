@@ -16,7 +16,7 @@ use rstest::rstest;
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::TestGateway;
 use crate::support::identity::{CERTIFICATES, token};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Target;
 use crate::support::shaped::{Shape, ShapedLink};
 use crate::support::soon;
@@ -29,6 +29,7 @@ fn server(kind: Kind, target: &Target) -> ConnectOptions {
     let mut options = match kind {
         Tcp => ConnectOptions::tcp(target.tcp.to_string()),
         Tls => ConnectOptions::tls(target.tls.to_string(), ca()),
+        Ws | Wss => panic!("the client library does not speak WebSocket"),
         QuicOne | QuicMany => ConnectOptions::quic(target.quic.to_string(), ca()),
     };
     options.streams = if kind == QuicOne { Streams::Single } else { Streams::Separate };
@@ -163,7 +164,7 @@ async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_w
     harness.chat.hold(CHAT_USER_TALK);
     let lost = client.send(CHAT_USER_TALK, "bob", "lost").await.unwrap();
     harness.chat.packet(CHAT_USER_TALK, 0).await;
-    let Target { tcp, tls, quic } = harness.target;
+    let Target { tcp, tls, quic, .. } = harness.target;
     drop(harness);
     event(&mut events, |event| matches!(event, Event::Lost(_)).then_some(())).await;
     let error = soon("its end", lost).await.unwrap_err();

@@ -214,7 +214,7 @@ fn h10_idle_connections_and_handshakes_of_one_network_leave_places_for_others() 
             limits.login_deadline = Duration::from_secs(60);
         })
         .await;
-        let Target { tcp, tls, quic } = harness.target;
+        let Target { tcp, tls, quic, .. } = harness.target;
         let mut idle = Vec::new();
         for host in 1..=10 {
             idle.push(connect_from([198, 51, 100, host], tcp).await);

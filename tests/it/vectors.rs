@@ -293,7 +293,7 @@ fn verdict(bytes: &[u8], max_frame: usize) -> Option<u16> {
             return None;
         }
         Err(FrameError::TooBig { .. }) => return Some(3504),
-        Err(FrameError::BadOpcode(_)) => return Some(3503),
+        Err(FrameError::BadOpcode(_) | FrameError::Malformed(_)) => return Some(3503),
     };
     let header = match Packet::decode(&frame.payload) {
         Ok(Packet::Logic(packet)) => packet.header,

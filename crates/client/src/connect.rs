@@ -22,7 +22,7 @@ use crate::quic::QuicConnection;
 use crate::state::ConnectionState;
 use crate::stream::{self, FrameSink, FrameSource, WRITE_QUEUE};
 #[cfg(feature = "websocket")]
-use crate::websocket::WebSocket;
+use crate::websocket::WebSocketHalves;
 use crate::wire::Wire;
 
 impl Client {
@@ -69,7 +69,7 @@ pub(super) fn start(options: &ConnectOptions, established: Established) -> (Clie
         }
         #[cfg(feature = "websocket")]
         Established::WebSocket(socket) => {
-            let WebSocket { from, to, .. } = *socket;
+            let WebSocketHalves { from, to, .. } = *socket;
             let mut assembly = Assembly::new(options, Wire::WebSocket);
             assembly.add_stream(from, to);
             assembly.start(options, transport)

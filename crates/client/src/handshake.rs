@@ -15,7 +15,7 @@ use crate::tcp;
 #[cfg(feature = "tls")]
 use crate::tls;
 #[cfg(feature = "websocket")]
-use crate::websocket::{self, WebSocket};
+use crate::websocket::{self, WebSocketHalves};
 use gateway_net::resolve::{attempt_delay, first_of, host_and_port};
 
 /// A connection before any frame. Dropped, it is closed.
@@ -27,7 +27,7 @@ pub(super) enum Established {
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream<TcpStream>>),
     #[cfg(feature = "websocket")]
-    WebSocket(Box<WebSocket>),
+    WebSocket(Box<WebSocketHalves>),
 }
 
 impl Established {

@@ -34,14 +34,14 @@ type WriteSide = Join<Empty, WriteHalf<Box<dyn Carrier>>>;
 
 /// A connection before any message. Each half has a state of its own, so that a write that fails takes nothing away
 /// from what is still to be read, the close code among it (row H3).
-pub(super) struct WebSocket {
+pub(super) struct WebSocketHalves {
     /// One of the two for WebSocket.
     pub(super) transport: Transport,
     pub(super) from: MessageSource<ReadSide>,
     pub(super) to: MessageSink<WriteSide>,
 }
 
-impl fmt::Debug for WebSocket {
+impl fmt::Debug for WebSocketHalves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WebSocket")
     }
@@ -51,7 +51,7 @@ impl fmt::Debug for WebSocket {
 pub(super) async fn connect(
     options: &ConnectOptions,
     address: SocketAddr,
-) -> Result<WebSocket, ConnectError> {
+) -> Result<WebSocketHalves, ConnectError> {
     let mut carrier: Box<dyn Carrier> = match options.transport {
         #[cfg(feature = "tls")]
         Transport::Wss => Box::new(tls::connect(options, address).await?),
@@ -70,5 +70,5 @@ pub(super) async fn connect(
     let from = WebSocketStream::from_raw_socket(from, Role::Client, Some(config(READ_CHUNK))).await;
     let to = WebSocketStream::from_raw_socket(join(empty(), to), Role::Client, Some(config(0))).await;
     let transport = options.transport;
-    Ok(WebSocket { transport, from: MessageSource(from), to: MessageSink::new(to) })
+    Ok(WebSocketHalves { transport, from: MessageSource(from), to: MessageSink::new(to) })
 }

@@ -35,6 +35,11 @@ pub enum Opcode {
 }
 
 impl Opcode {
+    /// Returns `true` if it may stand between the fragments of a message.
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+
     /// The opcode of a byte; reserved bits and unknown values have none (row A6).
     pub const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
@@ -72,6 +77,9 @@ pub enum FrameError {
         /// The limit in force, bytes.
         max: usize,
     },
+    /// It is no frame of WebSocket that a client may send (RFC 6455).
+    #[error("malformed WebSocket frame: {0}")]
+    Malformed(&'static str),
 }
 
 /// The first five bytes of a frame with a payload of `len` bytes.
@@ -208,16 +216,22 @@ impl FrameDecoder {
         if wanted == 0 {
             return;
         }
-        let free = self.partial.capacity() - self.partial.len();
-        if free < wanted {
-            let step = wanted.max(GROWTH_STEP).max(self.partial.len() / 8);
-            self.partial.reserve_exact(step.min(target - self.partial.len()));
-        }
+        let most = target - self.partial.len();
+        make_room(&mut self.partial, wanted, most);
         self.partial.extend_from_slice(&self.chunk[..wanted]);
         self.chunk.advance(wanted);
         if self.chunk.is_empty() {
             // An empty slice would keep the whole read alive until the next one.
             self.chunk = Bytes::new();
         }
+    }
+}
+
+/// Room for so many bytes more in the beginning of a frame of which at most `most` are still to come. It grows in steps: what
+/// a head claims reserves nothing.
+pub(crate) fn make_room(partial: &mut Vec<u8>, wanted: usize, most: usize) {
+    if partial.capacity() - partial.len() < wanted {
+        let step = wanted.max(GROWTH_STEP).max(partial.len() / 8);
+        partial.reserve_exact(step.min(most));
     }
 }

@@ -9,6 +9,8 @@ pub mod header;
 pub mod packet;
 pub mod rewrite;
 pub mod scanned_header;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 #[allow(unreachable_pub, clippy::use_self, clippy::enum_variant_names)]
 #[rustfmt::skip]

@@ -144,7 +144,8 @@ fn the_shipped_configuration_is_the_default_in_every_limit_and_names_every_key()
     assert_eq!((config.login_service.as_str(), config.instances.len()), ("login", 3));
     assert_eq!(config.log, Log { format: LogFormat::Text, level: tracing::Level::INFO });
     assert_eq!((config.drain_window, config.drain_hard_stop), (DRAIN_WINDOW, DRAIN_HARD_STOP));
-    assert_eq!(loaded.warnings, ["tcp.listen: on [::]:8000 tokens travel in clear"]);
+    let in_clear = ["tcp.listen: on [::]:8000", "websocket.listen: on [::]:8002"];
+    assert_eq!(loaded.warnings, in_clear.map(|listener| format!("{listener} tokens travel in clear")));
     let unset: Vec<_> = loaded
         .effective
         .settings()
@@ -191,7 +192,7 @@ fn f6_a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
         assert!(message.ends_with("(from gateway.toml)"), "{message}");
         planted += 1;
     }
-    assert_eq!(planted, 18);
+    assert_eq!(planted, 19);
     let message = home.refused(&format!("{text}\n[bogus]\na = 1\n"), &[]);
     assert!(message.starts_with("bogus: is not a known key; allowed are gateway, quic,"), "{message}");
     let message = home.refused(&format!("{text}\n[\"bo\\ngus\"]\na = 1\n"), &[]);
@@ -333,7 +334,7 @@ fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[c
 #[case(
     "\"127.0.0.1:0\"",
     "\"\"",
-    "quic.listen: is not set, nor is tcp.listen or tcp.tls_listen; allowed is at least one"
+    "quic.listen: is not set, nor is tcp.listen, tcp.tls_listen, websocket.listen or websocket.tls_listen; allowed is"
 )]
 #[case(
     "\"127.0.0.1:0\"",

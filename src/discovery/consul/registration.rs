@@ -156,20 +156,21 @@ fn bracketed(host: &str) -> String {
 struct Ports {
     protocol: &'static str,
     main: u16,
-    quic: Option<u16>,
-    tls: Option<u16>,
+    /// Those of the other transports, by the key under which they are registered.
+    others: [(&'static str, Option<u16>); 4],
 }
 
-/// The advertised port stands for the one that is listened on: that of TCP, without it TLS, without it QUIC; and for
-/// others of the same number.
+/// The advertised port stands for the one that is listened on: that of TCP, without it TLS, then WebSocket, WebSocket on TLS
+/// and QUIC; and for others of the same number.
 fn ports(advertise: &Advertise, listening: &BoundPorts) -> Ports {
-    let BoundPorts { tcp, tls, quic, .. } = *listening;
-    let (protocol, main) = [("tcp", tcp), ("tls", tls), ("quic", quic)]
+    let BoundPorts { tcp, tls, ws, wss, quic, .. } = *listening;
+    let (protocol, main) = [("tcp", tcp), ("tls", tls), ("ws", ws), ("wss", wss), ("quic", quic)]
         .into_iter()
         .find_map(|(protocol, port)| Some((protocol, port?)))
         .unwrap_or(("tcp", 0));
     let seen = |port: u16| advertise.port.filter(|_| port == main).unwrap_or(port);
-    Ports { protocol, main: seen(main), quic: quic.map(seen), tls: tls.map(seen) }
+    let others = [("quic_port", quic), ("tls_port", tls), ("ws_port", ws), ("wss_port", wss)];
+    Ports { protocol, main: seen(main), others: others.map(|(key, port)| (key, port.map(seen))) }
 }
 
 fn definition(config: &Config, register: &Register, listening: &BoundPorts, check: &Check) -> Value {
@@ -181,7 +182,7 @@ fn definition(config: &Config, register: &Register, listening: &BoundPorts, chec
         "domain": register.domain.clone().unwrap_or_else(own_domain),
         "workers": config.workers.to_string(),
     });
-    for (key, port) in [("quic_port", ports.quic), ("tls_port", ports.tls)] {
+    for (key, port) in ports.others {
         if let Some(port) = port {
             meta[key] = port.to_string().into();
         }
@@ -225,7 +226,7 @@ mod tests {
 
     fn monitor(address: Option<&str>) -> BoundPorts {
         let monitor = address.map(|address| address.parse().unwrap());
-        BoundPorts { tcp: Some(8000), tls: None, quic: None, monitor }
+        BoundPorts { tcp: Some(8000), tls: None, ws: None, wss: None, quic: None, monitor }
     }
 
     #[test]
@@ -250,14 +251,16 @@ mod tests {
     fn the_advertised_port_stands_for_the_first_and_for_those_of_its_number() {
         let seen = |tcp, tls, quic, port| {
             let advertise = Advertise { host: "h".to_owned(), port };
-            let ports = ports(&advertise, &BoundPorts { tcp, tls, quic, monitor: None });
-            (ports.protocol, ports.main, ports.tls, ports.quic)
+            let listening = BoundPorts { tcp, tls, ws: Some(8444), wss: None, quic, monitor: None };
+            let ports = ports(&advertise, &listening);
+            let [(_, quic), (_, tls), ..] = ports.others;
+            (ports.protocol, ports.main, tls, quic)
         };
         let (tcp, tls) = (Some(8000), Some(8443));
         assert_eq!(seen(tcp, tls, tcp, None), ("tcp", 8000, tls, tcp));
         assert_eq!(seen(tcp, tls, tcp, Some(80)), ("tcp", 80, tls, Some(80)));
         assert_eq!(seen(tcp, tls, Some(9000), Some(80)), ("tcp", 80, tls, Some(9000)));
         assert_eq!(seen(None, tls, tcp, Some(443)), ("tls", 443, Some(443), tcp));
-        assert_eq!(seen(None, None, tcp, None), ("quic", 8000, None, tcp));
+        assert_eq!(seen(None, None, tcp, Some(80)), ("ws", 80, None, tcp));
     }
 }

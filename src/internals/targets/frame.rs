@@ -77,6 +77,7 @@ fn check_against_stream(
         Some(FrameError::BadOpcode(byte)) => {
             assert!(rest.first() == Some(byte) && Opcode::from_byte(*byte).is_none());
         }
+        Some(FrameError::Malformed(_)) => panic!("only WebSocket has such frames"),
         Some(FrameError::TooBig { len, max }) => {
             assert!(claimed == Some(*len) && *max == max_payload && *len as usize > max_payload);
         }

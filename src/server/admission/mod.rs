@@ -47,6 +47,8 @@ pub(crate) struct Entrance {
     pub(crate) quic: Rc<Handshakes>,
     /// And of TLS on TCP.
     pub(crate) tls: Rc<Handshakes>,
+    /// And of WebSocket, that of TLS under it included.
+    pub(crate) websocket: Rc<Handshakes>,
 }
 
 /// What is said now and then only, however often it happens.
@@ -100,6 +102,7 @@ impl Admission {
             newcomers: Newcomers::new(Arc::clone(&self.budget), Arc::clone(metrics)),
             quic: Handshakes::new(limits, now),
             tls: Handshakes::new(limits, now),
+            websocket: Handshakes::new(limits, now),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Those who have not signed in: the memory they may have together, and who of them goes when that is used up (row H11).
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::cmp::max;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,18 +58,25 @@ pub(crate) enum NewcomerStage {
     ProxyHeader,
     /// A handshake of [`Transport::Quic`] or [`Transport::Tls`] is in progress.
     Handshake(Transport),
+    /// An upgrade to WebSocket is in progress, whose head may have so many bytes.
+    Upgrade(Transport, usize),
     /// Its sign-in is awaited.
     Login(Transport),
 }
 
 impl NewcomerStage {
-    const fn cost(self) -> usize {
+    fn cost(self) -> usize {
         match self {
             Self::Handshake(Transport::Quic) => NEWCOMER_QUIC_HANDSHAKE,
-            Self::Handshake(Transport::Tls) => NEWCOMER_TLS_HANDSHAKE,
+            Self::Handshake(Transport::Tls | Transport::Wss) => NEWCOMER_TLS_HANDSHAKE,
+            // Its head is read when the handshake of TLS is done.
+            Self::Upgrade(Transport::Wss, head) => max(NEWCOMER_TLS_HANDSHAKE, NEWCOMER_TLS + head),
+            Self::Upgrade(_, head) => NEWCOMER_TCP + head,
             Self::Login(Transport::Quic) => NEWCOMER_QUIC,
-            Self::Login(Transport::Tls) => NEWCOMER_TLS,
-            Self::ProxyHeader | Self::Handshake(Transport::Tcp) | Self::Login(Transport::Tcp) => NEWCOMER_TCP,
+            Self::Login(Transport::Tls | Transport::Wss) => NEWCOMER_TLS,
+            Self::ProxyHeader
+            | Self::Handshake(Transport::Tcp | Transport::Ws)
+            | Self::Login(Transport::Tcp | Transport::Ws) => NEWCOMER_TCP,
         }
     }
 }

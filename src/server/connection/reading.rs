@@ -30,7 +30,7 @@ impl<T: Transport> Connection<T> {
             let limits = &self.shared.limits;
             let is_open = matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::Draining);
             let max = if is_open { limits.max_frame } else { limits.max_frame_before_login };
-            self.streams.push(InboundStream::new(id, max));
+            self.streams.push(InboundStream::new(id, self.transport.framing(), max));
         }
         Ok(())
     }
@@ -148,9 +148,12 @@ impl<T: Transport> Connection<T> {
             match stream.decoder.next_frame() {
                 Ok(Some(frame)) => {
                     *budget -= 1;
-                    // Reset per frame and not per read: bytes that drip must not move a frame's deadline (row D11).
-                    stream.mid_frame_since = None;
-                    self.take_frame(id, frame)?;
+                    // Reset per frame and not per read: bytes that drip must not move a frame's deadline (row D11). Nor
+                    // must what comes between the fragments of a message.
+                    if !stream.decoder.is_mid_message() {
+                        stream.mid_frame_since = None;
+                    }
+                    self.take_frame(position, frame)?;
                     continue;
                 }
                 // What is incomplete stays so, and no clock runs for it.
@@ -216,14 +219,17 @@ impl<T: Transport> Connection<T> {
         let (reject, reason) = match error {
             FrameError::BadOpcode(_) => (Reject::BadOpcode, CloseReason::ProtocolError),
             FrameError::TooBig { .. } => (Reject::FrameTooBig, CloseReason::FrameTooBig),
+            FrameError::Malformed(_) => (Reject::BadWebSocketFrame, CloseReason::ProtocolError),
         };
         self.shared.metrics.reject(reject);
         reason
     }
 
-    fn take_frame(&mut self, stream: StreamId, frame: Frame) -> Result<(), CloseReason> {
+    fn take_frame(&mut self, position: usize, frame: Frame) -> Result<(), CloseReason> {
+        let InboundStream { id: stream, decoder, .. } = &self.streams[position];
+        let stream = *stream;
         self.last_read = self.now;
-        self.rate.charge(frame::HEAD_LEN + frame.payload.len(), self.now);
+        self.rate.charge(decoder.overhead() + frame.payload.len(), self.now);
         let metrics = &self.shared.metrics;
         match frame.opcode {
             Opcode::Binary if frame.payload.is_empty() => metrics.reject(Reject::EmptyFrame),
@@ -237,7 +243,7 @@ impl<T: Transport> Connection<T> {
             Opcode::Close => {
                 // A close frame in return would say nothing new (protocol §8).
                 self.said_goodbye = true;
-                return Err(CloseReason::Bye);
+                return Err(decoder.reason_of_close(&frame.payload));
             }
             Opcode::Text | Opcode::Continuation | Opcode::Unknown => {
                 metrics.reject(Reject::BadOpcode);

@@ -148,7 +148,14 @@ fn serve_command(place: &Place, id: &str, instances: &[Instance]) -> Command {
     let mut command = place.gateway(&["serve"]);
     command.env("GATEWAY__GATEWAY__ID", id);
     command.env("GATEWAY__DISCOVERY__INSTANCES", list.to_string());
-    for setting in ["QUIC__LISTEN", "TCP__LISTEN", "TCP__TLS_LISTEN", "MONITOR__LISTEN"] {
+    for setting in [
+        "QUIC__LISTEN",
+        "TCP__LISTEN",
+        "TCP__TLS_LISTEN",
+        "WEBSOCKET__LISTEN",
+        "WEBSOCKET__TLS_LISTEN",
+        "MONITOR__LISTEN",
+    ] {
         command.env(format!("GATEWAY__{setting}"), "127.0.0.1:0");
     }
     command

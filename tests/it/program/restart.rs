@@ -94,7 +94,7 @@ impl Serve {
     }
 
     pub(super) fn target(&self) -> Target {
-        Target { tcp: self.tcp, tls: self.tcp, quic: self.quic }
+        Target { tcp: self.tcp, tls: self.tcp, ws: self.tcp, wss: self.tcp, quic: self.quic }
     }
 }
 

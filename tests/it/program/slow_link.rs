@@ -33,7 +33,7 @@ async fn h1_two_hundred_missed_messages_arrive_behind_a_slow_link_while_two_line
     writing.join().unwrap();
     assert_eq!(sent.status.code(), Some(0), "{}", String::from_utf8_lossy(&sent.stderr));
 
-    let link = ShapedLink::to(&Target { tcp, tls, quic }, SHAPE).await;
+    let link = ShapedLink::to(&Target { tcp, tls, ws: tcp, wss: tls, quic }, SHAPE).await;
     let slow = if transport == "quic" { link.target().quic } else { link.target().tcp }.to_string();
     let mut writer = place.gateway(&alice).spawn().unwrap();
     let talking = std::thread::spawn(move || {

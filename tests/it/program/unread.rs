@@ -218,7 +218,7 @@ async fn f8_h15_a_log_that_nobody_reads_costs_lines_and_nothing_else() {
         }
     }
     let (quic, monitor) = (quic.unwrap(), monitor.unwrap());
-    let target = Target { tcp: quic, tls: quic, quic };
+    let target = Target { tcp: quic, tls: quic, ws: quic, wss: quic, quic };
     let mut client = Raw::connect(Kind::QuicOne, &target).await;
     let channel = client.login("alice").await;
     assert_eq!(dropped_lines(monitor), 0);

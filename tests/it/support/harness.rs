@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway::config::{
     Config, ExpectedClaims, Instance, Log, LogFormat, OnExpiry, Quic, QuicKeys, Secret, Tls, TlsIdentity,
-    VerifyingKey,
+    VerifyingKey, WebSocket,
 };
 use gateway::discovery::Snapshot;
 use gateway::gateway::{Gateway, Parts};
@@ -45,7 +45,12 @@ pub(crate) fn config() -> Config {
         dialect: Dialect::XIm,
         quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys, migration: true }),
         tcp: vec![any_port()],
-        tls: Some(Tls { listen: vec![any_port()], identity }),
+        tls: Some(Tls { listen: vec![any_port()], identity: Arc::clone(&identity) }),
+        websocket: Some(WebSocket {
+            listen: vec![any_port()],
+            tls: Some(Tls { listen: vec![any_port()], identity }),
+            upgrade: Arc::default(),
+        }),
         tcp_proxy: None,
         token_keys: vec![VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()],
         expected_claims: ExpectedClaims::default(),
@@ -174,6 +179,8 @@ impl TestGateway {
         let target = Target {
             tcp: local(addresses.tcp[0]),
             tls: local(addresses.tls[0]),
+            ws: local(addresses.ws[0]),
+            wss: local(addresses.wss[0]),
             quic: local(addresses.quic[0]),
         };
         let monitor = addresses.monitor.expect("the monitor is on");

@@ -22,6 +22,9 @@ pub(crate) const APP: &str = "x_im";
 /// ALPN of this protocol (protocol §7).
 pub(crate) const ALPN: &[u8] = b"x-im/1";
 
+/// ALPN of WebSocket, which begins as HTTP.
+pub(crate) const HTTP_ALPN: &[u8] = b"http/1.1";
+
 /// The test CA and what it signed, made once per process.
 pub(crate) struct Certificates {
     pub(crate) ca: CertificateDer<'static>,

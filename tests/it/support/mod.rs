@@ -16,6 +16,7 @@ pub(crate) mod shaped;
 pub(crate) mod stream;
 pub(crate) mod unlocked;
 pub(crate) mod webhook;
+pub(crate) mod websocket;
 
 /// How long a test waits for something that must happen; far above anything a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

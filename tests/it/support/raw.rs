@@ -1,4 +1,4 @@
-//! [`Raw`]: a client that writes the bytes it is told to, over TCP, TLS or QUIC, and sees everything that comes back.
+//! [`Raw`]: a client that writes the bytes it is told to, over TCP, TLS, WebSocket or QUIC, and sees everything that comes back.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,16 +20,21 @@ use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
 use super::identity;
-use super::stream::{self, Message, Reading, Seen, StreamEnd, StreamOf};
+use super::stream::{self, Framed, Message, Reading, Seen, StreamEnd, StreamOf};
+use super::websocket::{self, ToMessages};
 use super::{PATIENCE, soon};
 
-/// The four ways of speaking to the gateway; every end-to-end case is run over all of them.
+/// The six ways of speaking to the gateway; every end-to-end case is run over all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Plain TCP.
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// WebSocket on plain TCP: what is written is translated on the way.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
     /// QUIC with everything on stream 0.
     QuicOne,
     /// QUIC with login, heartbeat and messages on streams of their own.
@@ -37,9 +42,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Returns `true` if frames travel as messages of WebSocket.
+    pub(crate) fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+
     /// Returns `true` if everything goes over one byte stream that is the connection itself.
     pub(crate) fn is_tcp(self) -> bool {
-        matches!(self, Self::Tcp | Self::Tls)
+        matches!(self, Self::Tcp | Self::Tls | Self::Ws | Self::Wss)
     }
 }
 
@@ -48,6 +58,8 @@ impl Kind {
 pub(crate) struct Target {
     pub(crate) tcp: SocketAddr,
     pub(crate) tls: SocketAddr,
+    pub(crate) ws: SocketAddr,
+    pub(crate) wss: SocketAddr,
     pub(crate) quic: SocketAddr,
 }
 
@@ -90,6 +102,8 @@ pub(crate) struct Raw {
     /// Of everything this client encodes.
     pub(crate) dialect: Dialect,
     wire: Wire,
+    /// Between the bytes that are written and a WebSocket.
+    messages: Option<ToMessages>,
     seen: mpsc::Receiver<Seen>,
     /// Upgrades while the QUIC connection lives, so that `seen` ends with the last stream.
     seen_by: mpsc::WeakSender<Seen>,
@@ -141,8 +155,19 @@ impl Raw {
         tasks.spawn(accept_pushes(connection.clone(), sender, reading.subscribe()));
         let wire = Wire::Quic { endpoint, connection, streams: Vec::new() };
         let (kind, dialect) = (Kind::QuicMany, Dialect::default());
-        let (stash, sequence, refuses_push_stream) = (VecDeque::new(), 0, false);
-        Self { kind, dialect, wire, seen, seen_by, stash, reading, tasks, sequence, refuses_push_stream }
+        Self {
+            kind,
+            dialect,
+            wire,
+            messages: None,
+            seen,
+            seen_by,
+            stash: VecDeque::new(),
+            reading,
+            tasks,
+            sequence: 0,
+            refuses_push_stream: false,
+        }
     }
 
     /// Connects; nothing is written yet, so that on QUIC no stream exists for the gateway either.
@@ -151,18 +176,31 @@ impl Raw {
         let seen_by = sender.downgrade();
         let (reading, _) = watch::channel(Reading::All);
         let mut tasks = JoinSet::new();
+        let framed = Framed::new(kind.is_websocket());
         let wire = match kind {
-            Kind::Tcp => {
-                let (read, write) = tcp_connect(target.tcp, options).await.into_split();
-                tasks.spawn(stream::read(StreamOf::Own(0), read, sender, reading.subscribe()));
+            Kind::Tcp | Kind::Ws => {
+                let address = if kind == Kind::Ws { target.ws } else { target.tcp };
+                let mut socket = tcp_connect(address, options).await;
+                if kind == Kind::Ws {
+                    websocket::upgrade(&mut socket).await;
+                }
+                let (read, write) = socket.into_split();
+                tasks.spawn(stream::read(StreamOf::Own(0), framed, read, sender, reading.subscribe()));
                 Wire::Tcp(Some(write))
             }
-            Kind::Tls => {
-                let socket = tcp_connect(target.tls, options).await;
+            Kind::Tls | Kind::Wss => {
+                let (address, alpn) = match kind {
+                    Kind::Wss => (target.wss, identity::HTTP_ALPN),
+                    _ => (target.tls, identity::ALPN),
+                };
+                let socket = tcp_connect(address, options).await;
                 let handle = socket.as_fd().try_clone_to_owned().unwrap();
-                let stream = identity::tls_connect(socket, &[identity::ALPN]).await.expect("a TLS handshake");
+                let mut stream = identity::tls_connect(socket, &[alpn]).await.expect("a TLS handshake");
+                if kind == Kind::Wss {
+                    websocket::upgrade(&mut stream).await;
+                }
                 let (read, write) = tokio::io::split(stream);
-                tasks.spawn(stream::read(StreamOf::Own(0), read, sender, reading.subscribe()));
+                tasks.spawn(stream::read(StreamOf::Own(0), framed, read, sender, reading.subscribe()));
                 Wire::Tls(Some((write, handle)))
             }
             Kind::QuicOne | Kind::QuicMany => {
@@ -173,8 +211,19 @@ impl Raw {
             }
         };
         let Options { dialect, refuses_push_stream, .. } = options;
-        let stash = VecDeque::new();
-        Self { kind, dialect, wire, seen, seen_by, stash, reading, tasks, sequence: 0, refuses_push_stream }
+        Self {
+            kind,
+            dialect,
+            wire,
+            messages: kind.is_websocket().then(ToMessages::default),
+            seen,
+            seen_by,
+            stash: VecDeque::new(),
+            reading,
+            tasks,
+            sequence: 0,
+            refuses_push_stream,
+        }
     }
 
     // --- Writing ---------------------------------------------------------------------------------------------
@@ -182,7 +231,7 @@ impl Raw {
     /// The stream this kind of client uses for something.
     pub(crate) fn stream_for(&self, purpose: Purpose) -> usize {
         match (self.kind, purpose) {
-            (Kind::Tcp | Kind::Tls | Kind::QuicOne, _) => 0,
+            (Kind::Tcp | Kind::Tls | Kind::Ws | Kind::Wss | Kind::QuicOne, _) => 0,
             (Kind::QuicMany, Purpose::Heartbeat) => 1,
             (Kind::QuicMany, Purpose::Messages) => 2,
         }
@@ -199,6 +248,7 @@ impl Raw {
             let seen_by = self.seen_by.upgrade().expect("the connection lives");
             self.tasks.spawn(stream::read(
                 StreamOf::Own(streams.len()),
+                Framed::new(false),
                 recv,
                 seen_by,
                 self.reading.subscribe(),
@@ -209,8 +259,20 @@ impl Raw {
 
     /// Writes bytes on a stream; errors are left to the reading side.
     pub(crate) async fn write_on(&mut self, stream: usize, bytes: impl AsRef<[u8]>) {
+        let bytes = self.translated(bytes.as_ref());
+        self.write_as_is(stream, &bytes).await;
+    }
+
+    fn translated(&mut self, bytes: &[u8]) -> Vec<u8> {
+        match &mut self.messages {
+            Some(messages) => messages.translate(bytes),
+            None => bytes.to_vec(),
+        }
+    }
+
+    /// The same, but what a WebSocket is to carry is frames of its own already.
+    pub(crate) async fn write_as_is(&mut self, stream: usize, bytes: &[u8]) {
         self.open(stream).await;
-        let bytes = bytes.as_ref();
         let _ = match &mut self.wire {
             Wire::Tcp(write) => {
                 soon("room to write", write.as_mut().expect("still open").write_all(bytes)).await.is_ok()
@@ -236,8 +298,8 @@ impl Raw {
 
     /// Writes bytes one by one, each in a packet of its own as far as the transport allows.
     pub(crate) async fn drip(&mut self, stream: usize, bytes: impl AsRef<[u8]>) {
-        for byte in bytes.as_ref() {
-            self.write_on(stream, [*byte]).await;
+        for byte in self.translated(bytes.as_ref()) {
+            self.write_as_is(stream, &[byte]).await;
             tokio::task::yield_now().await;
         }
     }
@@ -481,7 +543,7 @@ impl Raw {
         }
         let code = match &self.wire {
             Wire::Quic { connection, .. } => quic_code(&soon("the close", connection.closed()).await),
-            Wire::Tcp(_) | Wire::Tls(_) => tcp_code(&all),
+            Wire::Tcp(_) | Wire::Tls(_) => tcp_code(&all, self.messages.as_ref()),
         };
         CloseDetails { code, messages: all.iter().filter_map(Seen::message).collect() }
     }
@@ -509,15 +571,19 @@ fn quic_code(error: &ConnectionError) -> Option<u16> {
 }
 
 /// On TCP the close frame is the last thing before the FIN, which a reset must not overtake (row D9).
-fn tcp_code(all: &[Seen]) -> Option<u16> {
+fn tcp_code(all: &[Seen], messages: Option<&ToMessages>) -> Option<u16> {
     let close = all.iter().position(|seen| matches!(seen, Seen::Frame(_, f) if f.opcode == Opcode::Close))?;
     let Seen::Frame(_, frame) = &all[close] else { unreachable!() };
     assert!(
         matches!(all[close + 1..], [Seen::End(StreamOf::Own(0), StreamEnd::Finished)]),
         "behind the close frame there is a FIN and nothing else: {all:?}"
     );
-    let reason = CloseReason::from_payload(&frame.payload).expect("a code of the protocol");
-    assert_eq!(frame.payload, reason.payload(), "code and token");
+    let payload = match messages {
+        Some(messages) => websocket::close_payload(&frame.payload, messages.said_goodbye)?,
+        None => frame.payload.clone(),
+    };
+    let reason = CloseReason::from_payload(&payload).expect("a code of the protocol");
+    assert_eq!(payload, reason.payload(), "code and token");
     reason.code()
 }
 
@@ -559,7 +625,13 @@ async fn accept_pushes(
     let mut streams = JoinSet::new();
     for number in 0.. {
         let Ok(stream) = connection.accept_uni().await else { break };
-        streams.spawn(stream::read(StreamOf::Push(number), stream, seen_by.clone(), reading.clone()));
+        streams.spawn(stream::read(
+            StreamOf::Push(number),
+            Framed::new(false),
+            stream,
+            seen_by.clone(),
+            reading.clone(),
+        ));
     }
     streams.join_all().await;
 }

@@ -58,6 +58,8 @@ impl ShapedLink {
         let target = Target {
             tcp: relay_tcp(gateway.tcp, line.clone(), &mut tasks).await,
             tls: relay_tcp(gateway.tls, line.clone(), &mut tasks).await,
+            ws: relay_tcp(gateway.ws, line.clone(), &mut tasks).await,
+            wss: relay_tcp(gateway.wss, line.clone(), &mut tasks).await,
             quic: relay_udp(gateway.quic, line, &mut tasks).await,
         };
         Self { target, rate, _tasks: tasks }

@@ -11,6 +11,8 @@ use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{mpsc, watch};
 
+use super::websocket::ServerMessages;
+
 /// Where something was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamOf {
@@ -105,14 +107,51 @@ impl Seen {
     }
 }
 
+/// How frames lie in what the gateway sends.
+pub(crate) enum Framed {
+    Frames(FrameDecoder),
+    Messages(ServerMessages),
+}
+
+impl Framed {
+    pub(crate) fn new(is_websocket: bool) -> Self {
+        if is_websocket {
+            Self::Messages(ServerMessages::default())
+        } else {
+            Self::Frames(FrameDecoder::new(1 << 30))
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        match self {
+            Self::Frames(frames) => frames.push(Bytes::copy_from_slice(chunk)),
+            Self::Messages(messages) => messages.push(chunk),
+        }
+    }
+
+    fn next_frame(&mut self) -> Option<Frame> {
+        match self {
+            Self::Frames(frames) => frames.next_frame().expect("the gateway sends whole frames"),
+            Self::Messages(messages) => messages.next_frame(),
+        }
+    }
+
+    fn is_mid_frame(&self) -> bool {
+        match self {
+            Self::Frames(frames) => frames.is_mid_frame(),
+            Self::Messages(messages) => messages.is_mid_frame(),
+        }
+    }
+}
+
 /// Reads one stream to its end, frame by frame, while `reading` includes it.
 pub(crate) async fn read(
     stream: StreamOf,
+    mut decoder: Framed,
     mut from: impl AsyncRead + Unpin,
     seen: mpsc::Sender<Seen>,
     mut reading: watch::Receiver<Reading>,
 ) {
-    let mut decoder = FrameDecoder::new(1 << 30);
     let mut buffer = vec![0; 16 * 1024];
     let end = loop {
         if reading.wait_for(|now| now.includes(stream)).await.is_err() {
@@ -124,10 +163,10 @@ pub(crate) async fn read(
         };
         match read {
             Ok(0) => break StreamEnd::Finished,
-            Ok(len) => decoder.push(Bytes::copy_from_slice(&buffer[..len])),
+            Ok(len) => decoder.push(&buffer[..len]),
             Err(error) => break end_of(&error),
         }
-        while let Some(frame) = decoder.next_frame().expect("the gateway sends whole frames") {
+        while let Some(frame) = decoder.next_frame() {
             if seen.send(Seen::Frame(stream, frame)).await.is_err() {
                 return;
             }

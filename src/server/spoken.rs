@@ -1,0 +1,76 @@
+//! What is spoken on a listener of TCP: frames or WebSocket, in clear or under TLS.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustls::ServerConfig;
+
+use crate::config::{TlsIdentity, UpgradePolicy};
+use crate::monitor::metrics::Transport;
+use crate::server::admission::{Entrance, Handshakes, NewcomerStage};
+use crate::server::tls;
+use crate::server::tls_handshake::TURNED_AWAY;
+use crate::server::websocket;
+use crate::wire::close::CloseReason;
+use crate::wire::frame::{self, Opcode};
+
+/// What is spoken on a socket.
+#[derive(Clone)]
+pub(crate) struct Spoken {
+    /// None: in clear.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// None: frames as they are.
+    pub(super) websocket: Option<Arc<UpgradePolicy>>,
+}
+
+impl Spoken {
+    /// Frames, or WebSocket where there is a policy for it; under TLS where there is a certificate.
+    ///
+    /// # Errors
+    /// Certificate and key do not belong together, or rustls cannot use them.
+    pub(crate) fn new(
+        identity: Option<&TlsIdentity>,
+        websocket: Option<&Arc<UpgradePolicy>>,
+    ) -> Result<Self, rustls::Error> {
+        let alpn = if websocket.is_some() { tls::HTTP_ALPN } else { tls::ALPN };
+        let tls = identity.map(|identity| tls::server_config(identity, alpn)).transpose()?;
+        Ok(Self { tls: tls.map(Arc::new), websocket: websocket.map(Arc::clone) })
+    }
+
+    pub(super) const fn transport(&self) -> Transport {
+        match (&self.tls, &self.websocket) {
+            (None, None) => Transport::Tcp,
+            (Some(_), None) => Transport::Tls,
+            (None, Some(_)) => Transport::Ws,
+            (Some(_), Some(_)) => Transport::Wss,
+        }
+    }
+
+    /// The places of handshakes in progress; none where there is no handshake.
+    pub(super) fn handshakes<'a>(&self, entrance: &'a Entrance) -> Option<&'a Rc<Handshakes>> {
+        match self.transport() {
+            Transport::Tls => Some(&entrance.tls),
+            Transport::Ws | Transport::Wss => Some(&entrance.websocket),
+            Transport::Tcp | Transport::Quic => None,
+        }
+    }
+
+    pub(super) fn newcomer_stage(&self) -> NewcomerStage {
+        match (self.transport(), &self.websocket) {
+            (transport, Some(policy)) => NewcomerStage::Upgrade(transport, policy.max_head),
+            (Transport::Tls, None) => NewcomerStage::Handshake(Transport::Tls),
+            (transport, None) => NewcomerStage::Login(transport),
+        }
+    }
+
+    /// What is said to a client that is turned away, in a few bytes for which a fresh socket has room. Under TLS the reason
+    /// could be said only after a handshake, which is too much for one who is turned away for want of room.
+    pub(super) fn refusal(&self, reason: CloseReason) -> Bytes {
+        match (&self.tls, &self.websocket) {
+            (Some(_), _) => Bytes::from_static(&TURNED_AWAY),
+            (None, Some(_)) => Bytes::from_static(websocket::TURNED_AWAY),
+            (None, None) => frame::encode(Opcode::Close, &reason.payload()),
+        }
+    }
+}
