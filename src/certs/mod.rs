@@ -28,7 +28,7 @@ pub use self::chain::{ChainError, ChainWarning, inspect, not_after};
 pub use self::error::CertsError;
 use self::new_file::NewFile;
 use crate::keys::pem::{self, Label, PemError};
-use crate::keys::{NoRandomness, QuicKeys};
+use crate::keys::{NoRandomness, QuicKeys, QuicLbKey};
 use crate::{clock, files};
 
 /// [`ensure`] remakes a certificate that has less than this left.
@@ -83,6 +83,21 @@ pub fn ensure(dir: &Path) -> Result<Report, CertsError> {
     let server = ca && job.is_fresh(name::SERVER, name::SERVER_KEY) && job.is_signed();
     job.keep_or_make(ca, server, subject_names(&[])?)?;
     job.make_secrets(false)?;
+    Ok(job.report)
+}
+
+/// Makes the key that the gateways behind a QUIC-LB balancer share with it, and nothing else; one that is there stays,
+/// unless `force` is set.
+///
+/// # Errors
+/// [`CertsError`].
+pub fn generate_quic_lb_key(dir: &Path, force: bool) -> Result<Report, CertsError> {
+    let mut job = Job::start(dir)?;
+    if !force && job.path(name::QUIC_LB_KEY).exists() {
+        job.keep(&[name::QUIC_LB_KEY]);
+    } else {
+        job.write(vec![NewFile::secret(name::QUIC_LB_KEY, QuicLbKey::generate()?.to_text())])?;
+    }
     Ok(job.report)
 }
 
@@ -549,5 +564,24 @@ mod tests {
         });
         assert!(is_trusted(&dir, "localhost"));
         assert_eq!(dir.files().len(), ALL.len());
+    }
+
+    #[test]
+    fn the_key_for_a_balancer_is_made_alone_and_kept() {
+        let dir = Dir::new("quic-lb");
+        let report = generate_quic_lb_key(&dir.0, false).unwrap();
+        assert_eq!(names(&report.made), [name::QUIC_LB_KEY]);
+        let path = dir.path(name::QUIC_LB_KEY);
+        let key = QuicLbKey::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(names(&generate_quic_lb_key(&dir.0, false).unwrap().kept), [name::QUIC_LB_KEY]);
+        let read = || QuicLbKey::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(read(), key);
+        generate_quic_lb_key(&dir.0, true).unwrap();
+        assert_ne!(read(), key);
     }
 }

@@ -12,3 +12,5 @@ pub const SERVER_KEY: &str = "server.key";
 pub const JWT_SECRET: &str = "jwt.secret";
 /// See [`QuicKeys`](crate::config::QuicKeys).
 pub const QUIC_KEYS: &str = "quic.keys";
+/// See [`QuicLbKey`](crate::config::QuicLbKey). The only one that gateways share.
+pub const QUIC_LB_KEY: &str = "quic-lb.key";

@@ -20,6 +20,9 @@ pub(crate) struct CertsArgs {
     /// Makes everything anew, over what is there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Makes only the key that gateways share with a balancer (quic.lb.key_file)
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) quic_lb_key: bool,
 }
 
 /// Makes the files and says which.
@@ -27,7 +30,10 @@ pub(crate) struct CertsArgs {
 /// # Errors
 /// [`certs::CertsError`], or stdout that cannot be written.
 pub(crate) fn run(args: &CertsArgs) -> anyhow::Result<ExitCode> {
-    let report = certs::generate(&args.dir, &args.names, args.force)?;
+    let report = match args.quic_lb_key {
+        true => certs::generate_quic_lb_key(&args.dir, args.force)?,
+        false => certs::generate(&args.dir, &args.names, args.force)?,
+    };
     let mut out = String::new();
     for path in &report.made {
         writeln!(out, "made {}", path.display())?;

@@ -335,7 +335,9 @@ impl Checker<'_> {
             return Ok((None, tls));
         }
         let keys = self.quic_keys()?;
-        Ok((Some(Quic { listen: quic, identity, keys, migration: self.file.quic.migration }), tls))
+        let lb = self.quic_lb()?;
+        let migration = self.file.quic.migration;
+        Ok((Some(Quic { listen: quic, identity, keys, migration, lb }), tls))
     }
 
     fn quic_keys(&mut self) -> Result<QuicKeys, ConfigError> {

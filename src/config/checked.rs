@@ -12,6 +12,7 @@ use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
 use super::proxy::ProxyProtocol;
+use super::quic_lb::QuicLb;
 use super::token_keys::TokenKey;
 use crate::keys::QuicKeys;
 use crate::limits::{Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
@@ -122,6 +123,8 @@ pub struct Quic {
     pub keys: QuicKeys,
     /// A client may go on at another address (RFC 9000 section 9). Without it, packets from elsewhere are dropped.
     pub migration: bool,
+    /// What connection ids say to a balancer; none: they lead to workers only.
+    pub lb: Option<QuicLb>,
 }
 
 /// TLS listeners on TCP.

@@ -5,9 +5,11 @@
 pub(crate) mod access_log;
 pub(crate) mod admission;
 pub(crate) mod connection;
+mod lb_ids;
 mod path;
 pub(crate) mod proxy_protocol;
 pub(crate) mod quic;
+mod quic_lb;
 mod quic_transport;
 mod rate;
 mod reaper;

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod auto;
+mod balanced;
 mod codec;
 mod consul;
 mod contested;

@@ -43,7 +43,13 @@ pub(crate) fn config() -> Config {
         workers: 1,
         state_file: None,
         dialect: Dialect::XIm,
-        quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys, migration: true }),
+        quic: Some(Quic {
+            listen: vec![any_port()],
+            identity: Arc::clone(&identity),
+            keys,
+            migration: true,
+            lb: None,
+        }),
         tcp: vec![any_port()],
         tls: Some(Tls { listen: vec![any_port()], identity: Arc::clone(&identity) }),
         websocket: Some(WebSocket {
