@@ -3,6 +3,7 @@
 //! leads.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -67,11 +68,11 @@ async fn relay(
             if named.is_some() { routed.0 += 1 } else { routed.1 += 1 }
         }
         let server = named.unwrap_or_else(|| by_address(client, servers.len()));
-        if !ways.contains_key(&(client, server)) {
+        if let Entry::Vacant(way) = ways.entry((client, server)) {
             let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
             far.connect(servers[server].0).await.unwrap();
             ways_back.spawn(back(Arc::clone(&far), Arc::clone(&near), client));
-            ways.insert((client, server), far);
+            way.insert(far);
         }
         let _lost = ways[&(client, server)].send(&buffer[..read]).await;
     }
