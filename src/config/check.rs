@@ -53,6 +53,7 @@ impl Checker<'_> {
         let on_expiry = self.on_expiry()?;
         let webhook = self.webhook()?;
         let (quic, [tls, wss]) = self.encrypted(quic_listen, [tls_listen, wss_listen])?;
+        let ticket_keys = self.ticket_keys(quic.is_some() || tls.is_some() || wss.is_some())?;
         let websocket = self.websocket(ws_listen, wss)?;
         Ok(Config {
             id: self.file.gateway.id.clone(),
@@ -64,6 +65,7 @@ impl Checker<'_> {
             tls,
             tcp_proxy,
             websocket,
+            ticket_keys,
             token_keys,
             expected_claims,
             leeway,

@@ -14,7 +14,7 @@ use super::instances::Instance;
 use super::proxy::ProxyProtocol;
 use super::quic_lb::QuicLb;
 use super::token_keys::TokenKey;
-use crate::keys::QuicKeys;
+use crate::keys::{QuicKeys, TicketKeys};
 use crate::limits::{Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
@@ -40,6 +40,8 @@ pub struct Config {
     pub tcp_proxy: Option<Arc<ProxyProtocol>>,
     /// WebSocket listeners, plain and TLS; none: off.
     pub websocket: Option<WebSocket>,
+    /// Keys of TLS tickets that other gateways have as well; none: this process makes its own.
+    pub ticket_keys: Option<TicketKeys>,
     /// The keys whose tokens are accepted, at least one; ids are unique.
     pub token_keys: Vec<TokenKey>,
     /// What tokens must say beside their bearer.

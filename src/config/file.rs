@@ -98,6 +98,8 @@ pub(super) struct WebSocketTable {
 pub(super) struct TlsTable {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ticket_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -288,7 +290,11 @@ impl Default for RouteTable {
 
 impl Default for TlsTable {
     fn default() -> Self {
-        Self { cert: "certs/dev/server.pem".into(), key: "certs/dev/server.key".into() }
+        Self {
+            cert: "certs/dev/server.pem".into(),
+            key: "certs/dev/server.key".into(),
+            ticket_key_file: None,
+        }
     }
 }
 

@@ -52,7 +52,10 @@ pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
 pub use self::quic_lb::QuicLb;
 pub use self::secret::{Secret, SecretError, SecretFileError};
 pub use self::token_keys::{TokenKey, VerifyingKey};
-pub use crate::keys::{Label, NoRandomness, PemError, QuicKeys, QuicKeysError, QuicLbKey, QuicLbKeyError};
+pub use crate::keys::{
+    Label, NoRandomness, PemError, QuicKeys, QuicKeysError, QuicLbKey, QuicLbKeyError, TicketKeys,
+    TicketKeysError,
+};
 
 use self::auth_table::AuthTable;
 use self::checker::Checker;

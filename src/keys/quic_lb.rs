@@ -4,7 +4,8 @@ use std::fmt;
 
 use aws_lc_rs::rand;
 
-use super::quic::{NoRandomness, hex, parse_hex};
+use super::hex::{hex, parse_hex};
+use super::quic::NoRandomness;
 
 /// A file does not hold the key of QUIC-LB; the text does not hold it either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

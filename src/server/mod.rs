@@ -19,6 +19,7 @@ mod stream;
 pub(crate) mod tcp;
 mod tcp_stream;
 mod tcp_transport;
+pub(crate) mod tickets;
 mod tls;
 mod tls_handshake;
 mod transport;

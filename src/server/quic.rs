@@ -33,6 +33,7 @@ use crate::server::path::Paths;
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
 use crate::server::steering::{WorkerIds, WorkerSlot};
+use crate::server::tickets::Tickets;
 use crate::server::tls;
 use crate::udp::{QUIC_VERSION, unmarked};
 use crate::wire::close::CloseReason;
@@ -62,11 +63,12 @@ pub(crate) fn endpoint(
     socket: UdpSocket,
     gateway_id: &str,
     quic: &Quic,
+    tickets: &Arc<Tickets>,
     limits: &Limits,
     slot: WorkerSlot,
     metrics: &Arc<WorkerMetrics>,
 ) -> Result<(Endpoint, Arc<Paths>), QuicEndpointError> {
-    let server = server_config(quic, limits)?;
+    let server = server_config(quic, tickets, limits)?;
     let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?, quic.lb.as_ref());
     let ids = id_generator(quic, &keys, slot, metrics)?;
     let config = endpoint_config(&keys, ids);
@@ -145,8 +147,12 @@ fn endpoint_config(keys: &AddressKeys, ids: IdGenerator) -> EndpointConfig {
     config
 }
 
-fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, QuicEndpointError> {
-    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity, tls::ALPN)?))
+fn server_config(
+    quic: &Quic,
+    tickets: &Arc<Tickets>,
+    limits: &Limits,
+) -> Result<ServerConfig, QuicEndpointError> {
+    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity, tls::ALPN, tickets)?))
         .map_err(|_| QuicEndpointError::CipherSuite)?;
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));

@@ -36,6 +36,7 @@ mod reconnect;
 mod refusals;
 mod requests;
 mod resolving;
+mod resumption;
 mod shaped_link;
 mod slow_clients;
 mod strangers;

@@ -58,6 +58,7 @@ pub(crate) fn config() -> Config {
             upgrade: Arc::default(),
         }),
         tcp_proxy: None,
+        ticket_keys: None,
         token_keys: vec![VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()],
         expected_claims: ExpectedClaims::default(),
         leeway: gateway::limits::TOKEN_LEEWAY,
