@@ -17,7 +17,7 @@ use crate::support::soon;
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Where it listens for something.
-async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
+pub(super) async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
     let what = format!("what=\"{what}\"");
     let early = serve.early.lines().find(|line| line.contains(&what)).map(str::to_owned);
     let line = match early {
