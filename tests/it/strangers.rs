@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::support::harness::TestGateway;
 use crate::support::identity::{self, ALPN, CERTIFICATES};
-use crate::support::raw::Kind::{self, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Target;
 use crate::support::soon;
 
@@ -301,7 +301,7 @@ async fn h20_a_full_gateway_stays_ready_where_that_is_wanted() {
 #[rstest]
 #[tokio::test]
 async fn h11_the_one_that_waits_longest_for_its_sign_in_is_closed_3003_and_nobody_signed_in(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| {
         limits.before_login_bytes = 256 * KIB;

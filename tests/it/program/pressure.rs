@@ -166,7 +166,7 @@ async fn e19_a_flood_stops_the_reading_of_services_which_are_not_lost_for_it_and
         leaving.push(deaf(Kind::QuicOne, &target, &format!("leaving{n}")).await);
     }
     for n in 0..SLOW {
-        slow.push(deaf([Kind::Tcp, Kind::QuicMany][n % 2], &target, &format!("slow{n}")).await);
+        slow.push(deaf(Kind::ALL[n % Kind::ALL.len()], &target, &format!("slow{n}")).await);
     }
     // The newest are closed while it is at its worst: these are there for it.
     let mut newest = Vec::new();
@@ -273,7 +273,7 @@ impl Attack {
             slow.push(deaf(Kind::QuicOne, target, &format!("slow{n}")).await);
         }
         for n in 0..Self::FRAMES {
-            let mut client = Raw::connect(Kind::Tcp, target).await;
+            let mut client = Raw::connect([Kind::Tcp, Kind::Ws][n % 2], target).await;
             client.login(&format!("frame{n}")).await;
             frames.push(client);
         }
