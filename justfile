@@ -51,3 +51,7 @@ fuzz:
 # A minute of a flood, and storms, with how long answers take beside them; on an idle machine
 flood:
     cargo test --locked --test it -- c17_ c24_ d2_ --ignored --nocapture --test-threads 1
+
+# 500 clients that change their address behind a balancer
+balancer:
+    cargo test --locked --test it c15_five_hundred -- --ignored --nocapture

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::clock::ClockError;
 use crate::files::FileError;
-use crate::keys::NoRandomness;
+use crate::keys::{NoRandomness, TicketKeysError};
 
 /// Why the files could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,14 @@ pub enum CertsError {
         path: PathBuf,
         /// Why not.
         error: rcgen::Error,
+    },
+    /// What is there is no file of ticket keys, so it is not written over.
+    #[error("{}: {error}; move it away, and one with a new key is made", path.display())]
+    TicketKeys {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: TicketKeysError,
     },
     /// A password would be needed.
     #[error("{} holds an encrypted key; allowed is one without a password, as `openssl pkey` writes", .0.display())]

@@ -28,7 +28,7 @@ pub use self::chain::{ChainError, ChainWarning, inspect, not_after};
 pub use self::error::CertsError;
 use self::new_file::NewFile;
 use crate::keys::pem::{self, Label, PemError};
-use crate::keys::{NoRandomness, QuicKeys};
+use crate::keys::{NoRandomness, QuicKeys, QuicLbKey, TicketKeys};
 use crate::{clock, files};
 
 /// [`ensure`] remakes a certificate that has less than this left.
@@ -83,6 +83,41 @@ pub fn ensure(dir: &Path) -> Result<Report, CertsError> {
     let server = ca && job.is_fresh(name::SERVER, name::SERVER_KEY) && job.is_signed();
     job.keep_or_make(ca, server, subject_names(&[])?)?;
     job.make_secrets(false)?;
+    Ok(job.report)
+}
+
+/// Makes the key that the gateways behind a QUIC-LB balancer share with it, and nothing else; one that is there stays,
+/// unless `force` is set.
+///
+/// # Errors
+/// [`CertsError`].
+pub fn generate_quic_lb_key(dir: &Path, force: bool) -> Result<Report, CertsError> {
+    let mut job = Job::start(dir)?;
+    if !force && job.path(name::QUIC_LB_KEY).exists() {
+        job.keep(&[name::QUIC_LB_KEY]);
+    } else {
+        job.write(vec![NewFile::secret(name::QUIC_LB_KEY, QuicLbKey::generate()?.to_text())])?;
+    }
+    Ok(job.report)
+}
+
+/// Puts a new key of TLS tickets ahead of those in the directory, of which the oldest goes; makes the file if there is none.
+/// Nothing else is touched.
+///
+/// # Errors
+/// [`CertsError`]; then the file is as it was.
+pub fn rotate_tickets(dir: &Path) -> Result<Report, CertsError> {
+    let mut job = Job::start(dir)?;
+    let path = job.path(name::TICKET_KEYS);
+    let keys = if path.exists() {
+        match TicketKeys::parse(&files::text(&path)?) {
+            Ok(keys) => keys.rotated()?,
+            Err(error) => return Err(CertsError::TicketKeys { path, error }),
+        }
+    } else {
+        TicketKeys::generate()?
+    };
+    job.write(vec![NewFile::secret(name::TICKET_KEYS, keys.to_text())])?;
     Ok(job.report)
 }
 
@@ -549,5 +584,49 @@ mod tests {
         });
         assert!(is_trusted(&dir, "localhost"));
         assert_eq!(dir.files().len(), ALL.len());
+    }
+
+    #[test]
+    fn the_key_for_a_balancer_is_made_alone_and_kept() {
+        let dir = Dir::new("quic-lb");
+        let report = generate_quic_lb_key(&dir.0, false).unwrap();
+        assert_eq!(names(&report.made), [name::QUIC_LB_KEY]);
+        let path = dir.path(name::QUIC_LB_KEY);
+        let key = QuicLbKey::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(names(&generate_quic_lb_key(&dir.0, false).unwrap().kept), [name::QUIC_LB_KEY]);
+        let read = || QuicLbKey::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(read(), key);
+        generate_quic_lb_key(&dir.0, true).unwrap();
+        assert_ne!(read(), key);
+    }
+
+    #[test]
+    fn c28_keys_of_tickets_are_rotated_and_nothing_else_is_touched() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = Dir::new("tickets");
+        let read = || TicketKeys::parse(&fs::read_to_string(dir.path(name::TICKET_KEYS)).unwrap()).unwrap();
+        let mut counts = Vec::new();
+        let mut last = None;
+        for _ in 0..4 {
+            let report = rotate_tickets(&dir.0).unwrap();
+            assert_eq!(report.made, [dir.path(name::TICKET_KEYS)]);
+            let keys = read();
+            counts.push(keys.iter().count());
+            assert_ne!(last.as_ref(), keys.iter().next());
+            last = keys.iter().next().copied();
+        }
+        assert_eq!(counts, [1, 2, 3, 3]);
+        let mode = fs::metadata(dir.path(name::TICKET_KEYS)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!dir.path(name::CA).exists());
+        fs::write(dir.path(name::TICKET_KEYS), "of somebody else\n").unwrap();
+        let refused = rotate_tickets(&dir.0).unwrap_err().to_string();
+        assert!(refused.contains("line 1 is not: key and 64 hex digits; move it away"), "{refused}");
+        assert_eq!(fs::read_to_string(dir.path(name::TICKET_KEYS)).unwrap(), "of somebody else\n");
     }
 }

@@ -12,3 +12,7 @@ pub const SERVER_KEY: &str = "server.key";
 pub const JWT_SECRET: &str = "jwt.secret";
 /// See [`QuicKeys`](crate::config::QuicKeys).
 pub const QUIC_KEYS: &str = "quic.keys";
+/// See [`QuicLbKey`](crate::config::QuicLbKey). Gateways share it with their balancer.
+pub const QUIC_LB_KEY: &str = "quic-lb.key";
+/// See [`TicketKeys`](crate::config::TicketKeys). Gateways of one name share it.
+pub const TICKET_KEYS: &str = "ticket.keys";

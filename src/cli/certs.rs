@@ -1,4 +1,4 @@
-//! `gateway certs`: makes the CA, the server certificate, the JWT secret and the QUIC keys.
+//! `gateway certs`: makes the CA, the server certificate, the JWT secret and the QUIC keys; rotates the keys of TLS tickets.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -20,6 +20,12 @@ pub(crate) struct CertsArgs {
     /// Makes everything anew, over what is there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Makes only the key that gateways share with a balancer (quic.lb.key_file)
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) quic_lb_key: bool,
+    /// Puts a new key into ticket.keys, where the newest three stand, and makes nothing else
+    #[arg(long, conflicts_with_all = ["force", "names", "quic_lb_key"])]
+    pub(crate) rotate_tickets: bool,
 }
 
 /// Makes the files and says which.
@@ -27,7 +33,11 @@ pub(crate) struct CertsArgs {
 /// # Errors
 /// [`certs::CertsError`], or stdout that cannot be written.
 pub(crate) fn run(args: &CertsArgs) -> anyhow::Result<ExitCode> {
-    let report = certs::generate(&args.dir, &args.names, args.force)?;
+    let report = match (args.quic_lb_key, args.rotate_tickets) {
+        (true, _) => certs::generate_quic_lb_key(&args.dir, args.force)?,
+        (_, true) => certs::rotate_tickets(&args.dir)?,
+        _ => certs::generate(&args.dir, &args.names, args.force)?,
+    };
     let mut out = String::new();
     for path in &report.made {
         writeln!(out, "made {}", path.display())?;

@@ -53,6 +53,7 @@ impl Checker<'_> {
         let on_expiry = self.on_expiry()?;
         let webhook = self.webhook()?;
         let (quic, [tls, wss]) = self.encrypted(quic_listen, [tls_listen, wss_listen])?;
+        let ticket_keys = self.ticket_keys(quic.is_some() || tls.is_some() || wss.is_some())?;
         let websocket = self.websocket(ws_listen, wss)?;
         Ok(Config {
             id: self.file.gateway.id.clone(),
@@ -64,6 +65,7 @@ impl Checker<'_> {
             tls,
             tcp_proxy,
             websocket,
+            ticket_keys,
             token_keys,
             expected_claims,
             leeway,
@@ -335,7 +337,9 @@ impl Checker<'_> {
             return Ok((None, tls));
         }
         let keys = self.quic_keys()?;
-        Ok((Some(Quic { listen: quic, identity, keys, migration: self.file.quic.migration }), tls))
+        let lb = self.quic_lb()?;
+        let migration = self.file.quic.migration;
+        Ok((Some(Quic { listen: quic, identity, keys, migration, lb }), tls))
     }
 
     fn quic_keys(&mut self) -> Result<QuicKeys, ConfigError> {

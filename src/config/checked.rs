@@ -12,8 +12,9 @@ use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
 use super::proxy::ProxyProtocol;
+use super::quic_lb::QuicLb;
 use super::token_keys::TokenKey;
-use crate::keys::QuicKeys;
+use crate::keys::{QuicKeys, TicketKeys};
 use crate::limits::{Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
@@ -39,6 +40,8 @@ pub struct Config {
     pub tcp_proxy: Option<Arc<ProxyProtocol>>,
     /// WebSocket listeners, plain and TLS; none: off.
     pub websocket: Option<WebSocket>,
+    /// Keys of TLS tickets that other gateways have as well; none: this process makes its own.
+    pub ticket_keys: Option<TicketKeys>,
     /// The keys whose tokens are accepted, at least one; ids are unique.
     pub token_keys: Vec<TokenKey>,
     /// What tokens must say beside their bearer.
@@ -122,6 +125,8 @@ pub struct Quic {
     pub keys: QuicKeys,
     /// A client may go on at another address (RFC 9000 section 9). Without it, packets from elsewhere are dropped.
     pub migration: bool,
+    /// What connection ids say to a balancer; none: they lead to workers only.
+    pub lb: Option<QuicLb>,
 }
 
 /// TLS listeners on TCP.

@@ -9,6 +9,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth_table::AuthTable;
+use super::quic_lb_table::QuicLbTable;
 use crate::limits::{DRAIN_HARD_STOP, Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 
 /// The whole file.
@@ -64,6 +65,8 @@ pub(super) struct QuicTable {
     pub(super) listen: Listen,
     pub(super) key_file: PathBuf,
     pub(super) migration: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lb: Option<QuicLbTable>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -95,6 +98,8 @@ pub(super) struct WebSocketTable {
 pub(super) struct TlsTable {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ticket_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -249,7 +254,7 @@ impl<'de> Visitor<'de> for ListenVisitor {
 
 impl Default for QuicTable {
     fn default() -> Self {
-        Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true }
+        Self { listen: Listen::default(), key_file: "certs/dev/quic.keys".into(), migration: true, lb: None }
     }
 }
 
@@ -285,7 +290,11 @@ impl Default for RouteTable {
 
 impl Default for TlsTable {
     fn default() -> Self {
-        Self { cert: "certs/dev/server.pem".into(), key: "certs/dev/server.key".into() }
+        Self {
+            cert: "certs/dev/server.pem".into(),
+            key: "certs/dev/server.key".into(),
+            ticket_key_file: None,
+        }
     }
 }
 

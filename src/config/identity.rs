@@ -10,12 +10,15 @@ use rustls::sign::CertifiedKey;
 use super::checker::Checker;
 use super::error::ConfigError;
 use super::read;
+use crate::keys::TicketKeys;
 use crate::keys::pem::{self, Label, PemError};
 use crate::{certs, files};
 
 const CERT: &str = "tls.cert";
 
 const KEY: &str = "tls.key";
+
+const TICKETS: &str = "tls.ticket_key_file";
 
 const CHAIN: &str = "allowed is a PEM chain, leaf first";
 
@@ -63,6 +66,19 @@ impl Checker<'_> {
         let shown = file.cert.display();
         self.warnings.extend(told.iter().map(|told| format!("tls.cert: {shown}: {told}")));
         Ok(identity)
+    }
+
+    /// Reads the keys of TLS tickets, where there is a use for them.
+    pub(super) fn ticket_keys(&mut self, is_used: bool) -> Result<Option<TicketKeys>, ConfigError> {
+        const ALLOWED: &str = "allowed is the file that `gateway certs --rotate-tickets` makes";
+        let Some(path) = self.file.tls.ticket_key_file.as_ref().filter(|_| is_used) else { return Ok(None) };
+        let text = String::from_utf8(self.read_private(TICKETS, path, ALLOWED)?);
+        let problem = match text.as_ref().map(|text| TicketKeys::parse(text)) {
+            Ok(Ok(keys)) => return Ok(Some(keys)),
+            Ok(Err(problem)) => problem.to_string(),
+            Err(_) => "is not text".to_owned(),
+        };
+        Err(self.error(TICKETS, format!("{}: {problem}; {ALLOWED}", path.display())))
     }
 
     /// An error for one of the two files, by its key.

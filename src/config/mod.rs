@@ -23,6 +23,8 @@ mod key_sets;
 mod options;
 mod proxy;
 mod public_key;
+mod quic_lb;
+mod quic_lb_table;
 mod read;
 mod secret;
 mod sources;
@@ -47,9 +49,13 @@ pub use self::jwks::{JwkProblem, JwksError, KeyDocument, KeyOrigin};
 pub use self::options::Options;
 pub use self::proxy::{ProxyProtocol, TrustedPeers, TrustedPeersError};
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
+pub use self::quic_lb::QuicLb;
 pub use self::secret::{Secret, SecretError, SecretFileError};
 pub use self::token_keys::{TokenKey, VerifyingKey};
-pub use crate::keys::{Label, NoRandomness, PemError, QuicKeys, QuicKeysError};
+pub use crate::keys::{
+    Label, NoRandomness, PemError, QuicKeys, QuicKeysError, QuicLbKey, QuicLbKeyError, TicketKeys,
+    TicketKeysError,
+};
 
 use self::auth_table::AuthTable;
 use self::checker::Checker;

@@ -27,12 +27,15 @@ pub(super) fn or_remake(path: &Path) -> String {
 
 /// The command that makes the file, if one does.
 fn certs_of(path: &Path) -> Option<String> {
-    const MADE: [&str; 4] = [name::SERVER, name::SERVER_KEY, name::JWT_SECRET, name::QUIC_KEYS];
-    let file = path.file_name()?.to_str()?;
+    let option = match path.file_name()?.to_str()? {
+        name::SERVER | name::SERVER_KEY | name::JWT_SECRET | name::QUIC_KEYS => "",
+        name::TICKET_KEYS => " --rotate-tickets",
+        _ => return None,
+    };
     let dir = path.parent()?;
-    MADE.contains(&file).then(|| match dir.ends_with(USUAL_DIR) {
-        true => "gateway certs".to_owned(),
-        false => format!("gateway certs --dir {}", dir.display()),
+    Some(match dir.ends_with(USUAL_DIR) {
+        true => format!("gateway certs{option}"),
+        false => format!("gateway certs{option} --dir {}", dir.display()),
     })
 }
 

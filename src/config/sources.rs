@@ -15,7 +15,7 @@ use crate::limits::Limits;
 const PREFIX: &str = "GATEWAY__";
 
 /// Sections within sections: their keys are written `SECTION__TABLE__KEY`.
-const NESTED: [&str; 2] = ["discovery.consul", "discovery.register"];
+const NESTED: [&str; 3] = ["quic.lb", "discovery.consul", "discovery.register"];
 
 /// Marks the metadata of variables, which otherwise are told from files by nothing but their name.
 const VARIABLE: &str = "environment variable ";
@@ -217,9 +217,12 @@ enum ValueKind {
 
 fn kind_of(section: &str, key: &str) -> ValueKind {
     match (section, key) {
-        ("gateway", "workers") => ValueKind::Number,
-        ("login", "signout_after_kick")
+        ("gateway", "workers") | ("quic.lb", "nonce_length" | "config_id") => ValueKind::Number,
+        ("quic", "migration")
+        | ("monitor", "ready_when_full")
+        | ("login", "signout_after_kick")
         | ("route", "bounded_load")
+        | ("quic.lb", "encode_length")
         | ("discovery.consul", "last_resort")
         | ("discovery.register", "enabled") => ValueKind::Boolean,
         ("quic" | "tcp" | "websocket", "listen" | "tls_listen") => ValueKind::Addresses,

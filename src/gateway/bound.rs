@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::monitor::http::MonitorServer;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
-use crate::server::steering;
+use crate::server::steering::{self, SteeringByte};
 
 /// Every listening socket.
 pub(super) struct BoundSockets {
@@ -27,7 +27,10 @@ impl BoundSockets {
     pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
         let workers = config.workers;
         let quic = config.quic.as_ref().map_or(&[][..], |quic| &quic.listen);
-        let (udp, quic_workers) = sockets::bind_udp("quic.listen", quic, workers, steering::steer)?;
+        let lb = config.quic.as_ref().and_then(|quic| quic.lb.as_ref());
+        let byte = SteeringByte::of(lb);
+        let steer = |first: &UdpSocket, workers| steering::steer(first, workers, byte);
+        let (udp, quic_workers) = sockets::bind_udp("quic.listen", quic, workers, steer)?;
         sockets::warn_of_small_buffers(&udp);
         let tcp = SocketGroups::bind("tcp.listen", &config.tcp, workers)?;
         let tls = config.tls.as_ref().map_or(&[][..], |tls| &tls.listen);

@@ -34,7 +34,7 @@ pub use self::addresses::Addresses;
 use self::bound::BoundSockets;
 use self::events::start_courier;
 use self::open_files::open_file_limit;
-use self::shared_parts::{SharedParts, new_metrics, new_verifier, watch};
+use self::shared_parts::{SharedParts, new_metrics, new_tickets, new_verifier, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
 
@@ -150,6 +150,7 @@ impl Gateway {
         let accounts = RateLimiter::new(limits.account_logins_per_second, limits.account_login_burst);
         let shared = SharedParts {
             verifier: new_verifier(&config),
+            tickets: new_tickets(&config)?,
             admission: Arc::new(admission),
             by_identity: Arc::default(),
             gate: Gate { pressure, accounts: Arc::new(accounts) },
@@ -176,6 +177,7 @@ impl Gateway {
             identity: worker::WorkerIdentity { index, gate_id: self.config.gate_id(index) },
             config: Arc::clone(&self.config),
             verifier: Arc::clone(&shared.verifier),
+            tickets: Arc::clone(&shared.tickets),
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
             admission: Arc::clone(&shared.admission),

@@ -1,10 +1,11 @@
 //! What all workers of a process share, and how it is made from the configuration.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::start_error::StartError;
 use crate::auth::{KeySet, Verifier};
-use crate::config::{Config, TlsIdentity};
+use crate::config::{Config, NoRandomness, TlsIdentity};
 use crate::handler::Gate;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
@@ -13,11 +14,13 @@ use crate::overload::pressure::Pressure;
 use crate::overload::watchdog::{ConnectionCapacity, Watchdog};
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
+use crate::server::tickets::Tickets;
 use crate::session::signouts_by_identity::SignOutsByIdentity;
 
 /// Shared by all workers, beside what the gateway itself holds.
 pub(super) struct SharedParts {
     pub(super) verifier: Arc<Verifier>,
+    pub(super) tickets: Arc<Tickets>,
     pub(super) admission: Arc<Admission>,
     pub(super) by_identity: Arc<SignOutsByIdentity>,
     pub(super) gate: Gate,
@@ -41,6 +44,11 @@ pub(super) fn watch(
 pub(super) fn new_verifier(config: &Config) -> Arc<Verifier> {
     let verifier = Verifier::new(KeySet::new(&config.token_keys), &config.expected_claims);
     Arc::new(verifier.with_leeway(config.leeway).with_on_expiry(config.on_expiry))
+}
+
+/// With the keys of the configuration, or with some of its own.
+pub(super) fn new_tickets(config: &Config) -> Result<Arc<Tickets>, NoRandomness> {
+    Tickets::new(config.ticket_keys.as_ref(), Instant::now()).map(Arc::new)
 }
 
 pub(super) fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {

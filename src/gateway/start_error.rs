@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::state::StateError;
+use crate::config::NoRandomness;
 use crate::discovery::DiscoveryStartError;
 use crate::http_client::EndpointError as WebhookError;
 use crate::monitor::events::sender::SenderStartError;
@@ -22,6 +23,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// There are no keys for TLS tickets.
+    #[error("no keys for TLS tickets can be made: {0}")]
+    Tickets(#[from] NoRandomness),
     /// The machine gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),

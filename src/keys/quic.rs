@@ -1,8 +1,10 @@
 //! The file of the QUIC keys: three lines of `name hex`, made by `gateway certs`.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use aws_lc_rs::rand;
+
+use super::hex::{hex, parse_hex};
 
 /// Why a file of QUIC keys is refused; no text holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,25 +99,6 @@ fn put<T>(place: &mut Option<T>, value: Option<T>) -> Option<()> {
     }
     *place = Some(value?);
     Some(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
-}
-
-fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let text = text.trim();
-    if text.len() != 2 * N || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod ending;
 mod overload;
 mod quic;
 mod strangers;
+mod tickets;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub use self::ending::*;
 pub use self::overload::*;
 pub use self::quic::*;
 pub use self::strangers::*;
+pub use self::tickets::*;
 use crate::wire::header::HeaderLimits;
 
 pub use gateway_net::limits::*;

@@ -277,6 +277,8 @@ label_set! {
         QuicRetry = "quic_retry_sent",
         /// A packet of a connection that another worker has; dropped without an answer (ARCHITECTURE §5).
         QuicMisdirected = "quic_misdirected",
+        /// A packet whose id leads to another gateway, or to none; dropped without an answer (H8).
+        QuicOtherServer = "quic_other_server",
         /// The client offered no protocol name of ours (C20).
         Alpn = "alpn",
         /// A TLS or QUIC handshake failed or took too long (B9, C5).

@@ -6,17 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hmac, rand};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     BloomTokenLog, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
     TokioRuntime, TransportConfig, ValidationTokenConfig, VarInt,
 };
+use quinn_proto::ConnectionIdGenerator;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::config::{Quic, QuicKeys};
+use crate::config::{NoRandomness, Quic, QuicKeys, QuicLb, QuicLbKey};
 use crate::congestion;
 use crate::limits::{
     INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL, NEW_TOKEN_LIFETIME,
@@ -27,10 +28,12 @@ use crate::server::admission::{
     Admitted, Entrance, HandshakeShare, HandshakeVerdict, Handshaking, Newcomer, NewcomerStage,
 };
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
+use crate::server::lb_ids::LbIds;
 use crate::server::path::Paths;
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
 use crate::server::steering::{WorkerIds, WorkerSlot};
+use crate::server::tickets::Tickets;
 use crate::server::tls;
 use crate::udp::{QUIC_VERSION, unmarked};
 use crate::wire::close::CloseReason;
@@ -47,6 +50,9 @@ pub(crate) enum QuicEndpointError {
     /// rustls without the one cipher suite QUIC must have.
     #[error("the TLS library offers no cipher suite for QUIC")]
     CipherSuite,
+    /// Nowhere to begin with the nonces of `quic.lb`.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -57,13 +63,15 @@ pub(crate) fn endpoint(
     socket: UdpSocket,
     gateway_id: &str,
     quic: &Quic,
+    tickets: &Arc<Tickets>,
     limits: &Limits,
     slot: WorkerSlot,
     metrics: &Arc<WorkerMetrics>,
 ) -> Result<(Endpoint, Arc<Paths>), QuicEndpointError> {
-    let server = server_config(quic, limits)?;
-    let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?);
-    let config = endpoint_config(&keys, slot, metrics);
+    let server = server_config(quic, tickets, limits)?;
+    let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?, quic.lb.as_ref());
+    let ids = id_generator(quic, &keys, slot, metrics)?;
+    let config = endpoint_config(&keys, ids);
     let paths = Paths::new(server.clone(), Arc::clone(metrics), limits.write_stall);
     let socket = paths.guard(unmarked(socket)?);
     let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
@@ -78,38 +86,73 @@ pub(crate) fn endpoint(
 struct AddressKeys {
     reset: hmac::Key,
     connection_id: u64,
+    nonces: QuicLbKey,
 }
 
 impl AddressKeys {
-    fn derive(keys: &QuicKeys, gateway_id: &str, address: SocketAddr) -> Self {
-        let derive = |key: &[u8], purpose: &str| {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-            // The parts cannot run into each other: neither an address nor a purpose holds a line feed.
-            hmac::sign(&key, format!("{purpose}\n{address}\n{gateway_id}").as_bytes())
-        };
-        let reset = derive(&keys.reset, "stateless reset");
-        let connection_id = derive(&keys.connection_id.to_be_bytes(), "connection id");
-        let first = *connection_id.as_ref().first_chunk().expect("a tag of SHA-256 has 32 bytes");
+    fn derive(keys: &QuicKeys, gateway_id: &str, address: SocketAddr, lb: Option<&QuicLb>) -> Self {
+        let derive = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text);
+        // The parts cannot run into each other: neither an address nor a purpose holds a line feed.
+        let text = |purpose| format!("{purpose}\n{address}\n{gateway_id}").into_bytes();
+        // Under another configuration the same id may go to another client, who must not have the reset of the first
+        // (draft-ietf-quic-load-balancers-21 section 9.5).
+        let configuration = lb.map_or_else(Vec::new, |lb| {
+            let key = lb.key.map_or_else(Vec::new, |key| key.0.to_vec());
+            [&b"\n"[..], &[lb.config_id, lb.server_id.len() as u8], &lb.server_id, &key].concat()
+        });
+        let reset = derive(&keys.reset, &[text("stateless reset"), configuration].concat());
+        let connection_id = derive(&keys.connection_id.to_be_bytes(), &text("connection id"));
+        // One for all addresses: they draw from the same nonces.
+        let nonces = derive(&keys.reset, format!("nonces\n{gateway_id}").as_bytes());
         Self {
             reset: hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref()),
-            connection_id: u64::from_be_bytes(first),
+            connection_id: u64::from_be_bytes(first_bytes(&connection_id)),
+            nonces: QuicLbKey(first_bytes(&nonces)),
         }
     }
 }
 
+fn first_bytes<const N: usize>(tag: &hmac::Tag) -> [u8; N] {
+    *tag.as_ref().first_chunk().expect("a tag of SHA-256 has 32 bytes")
+}
+
+type IdGenerator = Box<dyn Fn() -> Box<dyn ConnectionIdGenerator> + Send + Sync>;
+
+/// Ids for a balancer, if there is one.
+fn id_generator(
+    quic: &Quic,
+    keys: &AddressKeys,
+    slot: WorkerSlot,
+    metrics: &Arc<WorkerMetrics>,
+) -> Result<IdGenerator, QuicEndpointError> {
+    let metrics = Arc::clone(metrics);
+    let Some(lb) = quic.lb.clone() else {
+        let key = keys.connection_id;
+        return Ok(Box::new(move || Box::new(WorkerIds::new(key, slot, Arc::clone(&metrics)))));
+    };
+    let key = keys.nonces;
+    let mut start = [0; 8];
+    rand::fill(&mut start).map_err(|_| NoRandomness)?;
+    let start = u64::from_be_bytes(start);
+    Ok(Box::new(move || Box::new(LbIds::new(&lb, &key, start, slot, Arc::clone(&metrics)))))
+}
+
 /// Reset key and connection ids outlive the process, so that a restarted gateway can tell its former peers at once
 /// (row C19).
-fn endpoint_config(keys: &AddressKeys, slot: WorkerSlot, metrics: &Arc<WorkerMetrics>) -> EndpointConfig {
+fn endpoint_config(keys: &AddressKeys, ids: IdGenerator) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(keys.reset.clone()));
-    let (key, metrics) = (keys.connection_id, Arc::clone(metrics));
-    config.cid_generator(move || Box::new(WorkerIds::new(key, slot, Arc::clone(&metrics))));
+    config.cid_generator(ids);
     config.min_reset_interval(MIN_RESET_INTERVAL);
     config.supported_versions(vec![QUIC_VERSION]);
     config
 }
 
-fn server_config(quic: &Quic, limits: &Limits) -> Result<ServerConfig, QuicEndpointError> {
-    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity, tls::ALPN)?))
+fn server_config(
+    quic: &Quic,
+    tickets: &Arc<Tickets>,
+    limits: &Limits,
+) -> Result<ServerConfig, QuicEndpointError> {
+    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity, tls::ALPN, tickets)?))
         .map_err(|_| QuicEndpointError::CipherSuite)?;
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));

@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use crate::config::{TlsIdentity, UpgradePolicy};
 use crate::monitor::metrics::Transport;
 use crate::server::admission::{Entrance, Handshakes, NewcomerStage};
+use crate::server::tickets::Tickets;
 use crate::server::tls;
 use crate::server::tls_handshake::TURNED_AWAY;
 use crate::server::websocket;
@@ -32,9 +33,10 @@ impl Spoken {
     pub(crate) fn new(
         identity: Option<&TlsIdentity>,
         websocket: Option<&Arc<UpgradePolicy>>,
+        tickets: &Arc<Tickets>,
     ) -> Result<Self, rustls::Error> {
         let alpn = if websocket.is_some() { tls::HTTP_ALPN } else { tls::ALPN };
-        let tls = identity.map(|identity| tls::server_config(identity, alpn)).transpose()?;
+        let tls = identity.map(|identity| tls::server_config(identity, alpn, tickets)).transpose()?;
         Ok(Self { tls: tls.map(Arc::new), websocket: websocket.map(Arc::clone) })
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid, RandomConnectionIdGenerator};
 
+use crate::config::QuicLb;
 use crate::monitor::metrics::{Reject, WorkerMetrics};
 
 /// One worker among those that share a UDP port.
@@ -19,14 +20,38 @@ use crate::monitor::metrics::{Reject, WorkerMetrics};
 pub(crate) struct WorkerSlot {
     /// From 0, below `of`; sockets are bound in this order.
     pub(crate) index: usize,
-    /// How many share the port, 1 to 256: the first byte of a connection id tells them apart.
+    /// How many share the port, 1 to 256: a byte of a connection id tells them apart.
     pub(crate) of: usize,
 }
 
 impl WorkerSlot {
-    /// Returns `true` if this id names this worker. The kernel reckons the same way, see [`program`].
-    fn owns(self, id: &ConnectionId) -> bool {
-        id.first().is_some_and(|first| usize::from(*first) % self.of == self.index)
+    /// Returns `true` if this steering byte names this worker. The kernel reckons the same way, see [`program`].
+    pub(crate) fn owns(self, byte: u8) -> bool {
+        usize::from(byte) % self.of == self.index
+    }
+}
+
+/// Which byte of a connection id names the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SteeringByte {
+    /// Bytes of every id of ours.
+    pub(crate) id_len: usize,
+    /// Below `id_len`.
+    at: usize,
+}
+
+impl SteeringByte {
+    /// The first, or the last where the first ones are a balancer's.
+    pub(crate) fn of(lb: Option<&QuicLb>) -> Self {
+        match lb.map(QuicLb::id_len) {
+            Some(id_len) => Self { id_len, at: id_len - 1 },
+            None => Self { id_len: NONCE + CHECK, at: 0 },
+        }
+    }
+
+    /// The byte of an id of ours.
+    pub(crate) fn read(self, id: &ConnectionId) -> u8 {
+        id.get(self.at).copied().unwrap_or_default()
     }
 }
 
@@ -65,7 +90,7 @@ impl ConnectionIdGenerator for WorkerIds {
         // The first byte is random: this takes as many draws as there are workers, on average.
         loop {
             let nonce = self.nonces.generate_cid();
-            if self.slot.owns(&nonce) {
+            if self.slot.owns(nonce[0]) {
                 let mut id = [0; NONCE + CHECK];
                 id[..NONCE].copy_from_slice(&nonce);
                 id[NONCE..].copy_from_slice(&self.check(&nonce));
@@ -81,7 +106,7 @@ impl ConnectionIdGenerator for WorkerIds {
         if check != self.check(nonce) {
             return Err(InvalidCid);
         }
-        if self.slot.owns(id) {
+        if self.slot.owns(id[0]) {
             return Ok(());
         }
         self.metrics.reject(Reject::QuicMisdirected);
@@ -103,45 +128,55 @@ impl ConnectionIdGenerator for WorkerIds {
 /// # Errors
 /// The kernel does not allow it, or the system is not Linux.
 #[cfg(target_os = "linux")]
-pub(crate) fn steer(first: &UdpSocket, workers: usize) -> io::Result<()> {
+pub(crate) fn steer(first: &UdpSocket, workers: usize, byte: SteeringByte) -> io::Result<()> {
     use nix::libc::sock_fprog;
     use nix::sys::socket::{setsockopt, sockopt};
 
     let workers = u32::try_from(workers).map_err(io::Error::other)?;
-    let mut filter = program(workers);
+    let mut filter = program(workers, byte);
     let len = u16::try_from(filter.len()).map_err(io::Error::other)?;
     let program = sock_fprog { len, filter: filter.as_mut_ptr() };
     Ok(setsockopt(first, sockopt::AttachReusePortCbpf, &program)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn steer(_first: &UdpSocket, _workers: usize) -> io::Result<()> {
+pub(crate) fn steer(_first: &UdpSocket, _workers: usize, _byte: SteeringByte) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The filter, for the kernel's classic BPF machine. It sees the UDP payload and returns the position of a socket in
 /// its group. A packet that is too short yields 0.
 ///
-/// The first byte of a connection id stands at 6 behind a long header's flags, version and length, and at 1 behind a
-/// short header's flags (RFC 8999 section 5). A client's very first packets carry an id it drew itself: that one
-/// chooses the worker, which answers with an id of its own.
+/// A connection id stands at 6 behind a long header's flags, version and length, and at 1 behind a short header's flags
+/// (RFC 8999 section 5). A client's very first packets carry an id it drew itself: that one chooses the worker, which
+/// answers with an id of its own. It may have any length from 8 bytes on, so where it is not as long as ours, its first
+/// byte is read, and not one behind its end that differs from packet to packet.
 #[cfg(target_os = "linux")]
-fn program(workers: u32) -> [nix::libc::sock_filter; 7] {
+fn program(workers: u32, byte: SteeringByte) -> [nix::libc::sock_filter; 11] {
     use nix::libc::{self, sock_filter};
 
     const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
     const IF_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
     const REMAINDER: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_A;
     const LONG_HEADER: u32 = 0x80;
+    const LONG_ID: u32 = 6;
+    const SHORT_ID: u32 = 1;
 
+    // A connection id has 20 bytes at most.
+    let [id_len, at] = [byte.id_len, byte.at].map(|value| value as u32);
     [
         (LOAD_BYTE, 0, 0),
-        (IF_ANY_BIT, LONG_HEADER, 2),
-        (LOAD_BYTE, 6, 0),
+        (IF_ANY_BIT, LONG_HEADER, 6),
+        (LOAD_BYTE, LONG_ID - 1, 0),
+        (IF_EQUAL, id_len, 2),
+        (LOAD_BYTE, LONG_ID + at, 0),
+        (JUMP, 3, 0),
+        (LOAD_BYTE, LONG_ID, 0),
         (JUMP, 1, 0),
-        (LOAD_BYTE, 1, 0),
+        (LOAD_BYTE, SHORT_ID + at, 0),
         (REMAINDER, workers, 0),
         (RETURN, 0, 0),
     ]
@@ -216,40 +251,63 @@ mod tests {
 
     /// What the kernel makes of the filter: real sockets, real packets.
     #[cfg(target_os = "linux")]
-    #[test]
-    fn the_kernel_hands_every_packet_to_the_worker_its_id_names() {
+    #[rstest::rstest]
+    #[case::of_our_own(SteeringByte::of(None))]
+    #[case::of_a_balancer(SteeringByte { id_len: 16, at: 15 })]
+    fn the_kernel_hands_every_packet_to_the_worker_its_id_names(#[case] byte: SteeringByte) {
+        const WORKERS: usize = 3;
+        let group = group(WORKERS, byte);
+        let address = group[0].local_addr().unwrap();
+        let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let mut buffer = [0; 64];
+        for value in 0..=u8::MAX {
+            // No other byte may be taken for it.
+            let packet = |flags: u8, id_at: usize, id_len: usize, at: usize| {
+                let mut packet = [value.wrapping_add(1); 40];
+                (packet[0], packet[id_at + at]) = (flags, value);
+                if flags & 0x80 != 0 {
+                    packet[id_at - 1] = id_len as u8;
+                }
+                packet
+            };
+            for packet in [
+                packet(0xC3, 6, byte.id_len, byte.at),
+                packet(0x43, 1, byte.id_len, byte.at),
+                // The client's own: longer and shorter ones.
+                packet(0xC3, 6, 20, 0),
+                packet(0xC3, 6, 9, 0),
+            ] {
+                // Loopback delivers before the call returns.
+                sender.send_to(&packet, address).unwrap();
+                let at: Vec<_> = (0..WORKERS).filter(|at| group[*at].recv(&mut buffer).is_ok()).collect();
+                assert_eq!(at, [usize::from(value) % WORKERS], "byte {value}, flags {:#x}", packet[0]);
+            }
+        }
+        for short in [&[0xC3][..], &[0x43]] {
+            sender.send_to(short, address).unwrap();
+            assert!(group[0].recv(&mut buffer).is_ok(), "a packet that is too short goes to the first");
+        }
+    }
+
+    /// Sockets of one port, with the filter.
+    #[cfg(target_os = "linux")]
+    fn group(workers: usize, byte: SteeringByte) -> Vec<UdpSocket> {
         use socket2::{Domain, Socket, Type};
 
-        const WORKERS: usize = 3;
         let mut address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let mut group: Vec<UdpSocket> = Vec::new();
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
             socket.set_reuse_port(true).unwrap();
             socket.bind(&address.into()).unwrap();
             let socket = UdpSocket::from(socket);
             address = socket.local_addr().unwrap();
             if group.is_empty() {
-                steer(&socket, WORKERS).unwrap();
+                steer(&socket, workers, byte).unwrap();
             }
             socket.set_nonblocking(true).unwrap();
             group.push(socket);
         }
-        let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-        let mut buffer = [0; 64];
-        for first in 0..=u8::MAX {
-            let mut long = [0u8; 20];
-            (long[0], long[1], long[6]) = (0xC3, first.wrapping_add(1), first);
-            let mut short = [0u8; 20];
-            (short[0], short[1], short[6]) = (0x43, first, first.wrapping_add(1));
-            for packet in [long, short] {
-                // Loopback delivers before the call returns.
-                sender.send_to(&packet, address).unwrap();
-                let at: Vec<_> = (0..WORKERS).filter(|at| group[*at].recv(&mut buffer).is_ok()).collect();
-                assert_eq!(at, [usize::from(first) % WORKERS], "first byte {first}, flags {:#x}", packet[0]);
-            }
-        }
-        sender.send_to(&[0xC3], address).unwrap();
-        assert!(group[0].recv(&mut buffer).is_ok(), "a packet that is too short goes to the first");
+        group
     }
 }

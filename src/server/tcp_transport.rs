@@ -200,6 +200,7 @@ mod tests {
     use crate::config::TlsIdentity;
     use crate::limits::TLS_BUFFER;
     use crate::server::tcp_stream::{CountedSocket, TlsOverTcp};
+    use crate::server::tickets::Tickets;
     use crate::server::tls::{ALPN, server_config};
 
     type Ours = TcpTransport<TlsOverTcp>;
@@ -224,9 +225,10 @@ mod tests {
             let name = "localhost".try_into().unwrap();
             TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
         };
+        let tickets = Arc::new(Tickets::new(None, std::time::Instant::now()).unwrap());
         let ours = async {
             let socket = CountedSocket::new(listener.accept().await.unwrap().0);
-            TlsAcceptor::from(Arc::new(server_config(&identity, ALPN).unwrap()))
+            TlsAcceptor::from(Arc::new(server_config(&identity, ALPN, &tickets).unwrap()))
                 .accept_with(socket, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
                 .await
                 .unwrap()

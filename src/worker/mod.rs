@@ -34,6 +34,7 @@ use crate::server::quic::{self, QuicEndpointError};
 use crate::server::spoken::Spoken;
 use crate::server::steering::WorkerSlot;
 use crate::server::tcp::Listener;
+use crate::server::tickets::Tickets;
 use crate::session::channels::Channels;
 use crate::session::signouts::{self, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
@@ -56,6 +57,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) identity: WorkerIdentity,
     pub(crate) config: Arc<Config>,
     pub(crate) verifier: Arc<Verifier>,
+    /// Of the process: a client may come back to another worker.
+    pub(crate) tickets: Arc<Tickets>,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) admission: Arc<Admission>,
@@ -145,7 +148,8 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
         let listener = Listener::new(listener, spoken, proxy)?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
     }
-    let endpoints = listen_quic(plan.udp, &plan.config, plan.slot, &plan.drain, &shared, &mut tasks)?;
+    let (config, tickets) = (&plan.config, &plan.tickets);
+    let endpoints = listen_quic(plan.udp, config, tickets, plan.slot, &plan.drain, &shared, &mut tasks)?;
     let limits = &plan.config.limits;
     let silence = limits.backend_ping * limits.backend_misses;
     let gate_id = plan.identity.gate_id.clone();
@@ -208,7 +212,7 @@ fn tcp_listeners(plan: &mut WorkerPlan) -> Result<Vec<(TcpListener, SpokenBehind
         (&mut plan.ws, None, upgrade, None),
         (&mut plan.wss, wss, upgrade, None),
     ] {
-        let spoken = (Spoken::new(identity, upgrade)?, proxy.cloned());
+        let spoken = (Spoken::new(identity, upgrade, &plan.tickets)?, proxy.cloned());
         listeners.extend(sockets.drain(..).map(|socket| (socket, spoken.clone())));
     }
     Ok(listeners)
@@ -228,6 +232,7 @@ async fn close_endpoints(endpoints: &[Endpoint], reason: CloseReason) {
 fn listen_quic(
     sockets: Vec<UdpSocket>,
     config: &Config,
+    tickets: &Arc<Tickets>,
     slot: WorkerSlot,
     drain: &CancellationToken,
     shared: &Rc<ConnectionContext>,
@@ -237,7 +242,7 @@ fn listen_quic(
     let Some(quic) = &config.quic else { return Ok(endpoints) };
     for socket in sockets {
         let (endpoint, paths) =
-            quic::endpoint(socket, &config.id, quic, &config.limits, slot, &shared.metrics)?;
+            quic::endpoint(socket, &config.id, quic, tickets, &config.limits, slot, &shared.metrics)?;
         endpoints.push(endpoint.clone());
         tasks.spawn_local(quic::serve(endpoint, paths, Rc::clone(shared), drain.clone()));
     }

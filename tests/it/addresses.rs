@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway::config::QuicLb;
 use quinn_proto::{ConnectionError, NoneTokenStore};
+use rstest::rstest;
 use tokio::sync::mpsc;
 
+use crate::balanced;
 use crate::support::harness::TestGateway;
 use crate::support::quic::{RawQuic, bytes_until_quiet, socket};
 use crate::support::raw::{Kind, Raw, Target};
@@ -126,11 +129,12 @@ async fn h8_no_other_address_of_the_gateway_answers_for_a_live_connection() {
     assert_eq!(bytes_until_quiet(&stranger, QUIET).await, 0);
 }
 
-/// A gateway of this id, with the keys of all benches, at this address.
-async fn gateway_at(address: SocketAddr, id: &str) -> TestGateway {
+/// A gateway of this id, with the keys of all benches, at this address. Behind a balancer, all have one server id.
+async fn gateway_at(address: SocketAddr, id: &str, lb: Option<QuicLb>) -> TestGateway {
     TestGateway::with(|config| {
         config.id = id.into();
-        config.quic.as_mut().unwrap().listen = vec![address];
+        let quic = config.quic.as_mut().unwrap();
+        (quic.listen, quic.lb) = (vec![address], lb);
     })
     .await
 }
@@ -142,10 +146,16 @@ async fn end(mut harness: TestGateway) {
 
 /// On two machines both would listen on the same address, say `[::]:8000`; here they do so one after the other. To the
 /// second the connection is one it never had, whether or not it still lives with the first.
+#[rstest]
+#[case(SocketAddr::from(([127, 0, 0, 77], 0)), None)]
+#[case::behind_a_balancer(SocketAddr::from(([127, 0, 0, 78], 0)), Some(balanced::aws(1)))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h8_c19_of_gateways_that_share_a_key_file_only_the_one_that_was_left_resets_its_clients() {
+async fn h8_c19_of_gateways_that_share_a_key_file_only_the_one_that_was_left_resets_its_clients(
+    #[case] nobodys: SocketAddr,
+    #[case] lb: Option<QuicLb>,
+) {
     // Nobody else binds there, so that the port stays free between two of them.
-    let first = gateway_at(SocketAddr::from(([127, 0, 0, 77], 0)), "gate01").await;
+    let first = gateway_at(nobodys, "gate01", lb.clone()).await;
     let address = first.quic_addresses()[0];
     let mut raw = RawQuic::connect(address).await;
     let packet = raw.sealed(&[0x01]);
@@ -153,14 +163,14 @@ async fn h8_c19_of_gateways_that_share_a_key_file_only_the_one_that_was_left_res
     // The close went to the socket before this one: it is lost, as when a process is killed.
     raw.rebind().await;
 
-    let other = gateway_at(address, "gate02").await;
+    let other = gateway_at(address, "gate02", lb.clone()).await;
     raw.socket.send_to(&packet, address).await.unwrap();
     raw.turn_for(QUIET).await;
     assert!(raw.lost.is_none(), "another gateway ended the connection: {:?}", raw.lost);
     RawQuic::connect(address).await;
     end(other).await;
 
-    let _again = gateway_at(address, "gate01").await;
+    let _again = gateway_at(address, "gate01", lb).await;
     raw.socket.send_to(&packet, address).await.unwrap();
     raw.until("the reset", |raw| raw.lost.is_some()).await;
     assert!(matches!(raw.lost, Some(ConnectionError::Reset)), "{:?}", raw.lost);

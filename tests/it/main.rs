@@ -5,6 +5,7 @@
 mod addresses;
 mod auto;
 mod autobahn;
+mod balanced;
 mod codec;
 mod consul;
 mod contested;
@@ -36,6 +37,7 @@ mod reconnect;
 mod refusals;
 mod requests;
 mod resolving;
+mod resumption;
 mod shaped_link;
 mod slow_clients;
 mod strangers;

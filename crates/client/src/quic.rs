@@ -93,7 +93,7 @@ pub(super) async fn connect(
 fn client_config(options: &ConnectOptions) -> Result<quinn::ClientConfig, ConnectError> {
     let local = |reason: &dyn std::fmt::Display| ConnectError::Local(reason.to_string());
     let ca = options.ca.as_ref().ok_or(ConnectError::NoCa)?;
-    let crypto = QuicClientConfig::try_from(Arc::clone(&ca.config)).map_err(|error| local(&error))?;
+    let crypto = QuicClientConfig::try_from(Arc::clone(&ca.quic)).map_err(|error| local(&error))?;
     let idle = options.idle.try_into().map_err(|error| local(&error))?;
     let connection_window = options.stream_window.saturating_mul(CONNECTION_WINDOWS);
     let mut transport = TransportConfig::default();

@@ -25,7 +25,7 @@ pub(super) async fn connect(
     let config = match options.transport {
         #[cfg(feature = "websocket")]
         Transport::Wss => &ca.http,
-        _ => &ca.config,
+        _ => &ca.tls,
     };
     let connector = TlsConnector::from(Arc::clone(config));
     connector.connect(name, socket).await.map_err(|error| tls_error(options, error))

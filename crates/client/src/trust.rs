@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -16,14 +17,21 @@ const ALPN: &[u8] = b"x-im/1";
 #[cfg(all(feature = "websocket", feature = "tls"))]
 const ALPN_HTTP: &[u8] = b"http/1.1";
 
+/// Tickets that are kept: eight of each server name, of eight names.
+const TICKETS: usize = 64;
+
 /// Certificate authorities a server's certificate must descend from. Cheap to clone; read once, used for any
-/// number of connections.
+/// number of connections. Clones share the tickets by which a client that comes back to a server is spared most of the
+/// handshake.
 #[derive(Clone)]
 pub struct TrustedCa {
-    pub(super) config: Arc<rustls::ClientConfig>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Arc<rustls::ClientConfig>,
     /// The same for WebSocket.
     #[cfg(all(feature = "websocket", feature = "tls"))]
     pub(super) http: Arc<rustls::ClientConfig>,
+    #[cfg(feature = "quic")]
+    pub(super) quic: Arc<rustls::ClientConfig>,
 }
 
 impl fmt::Debug for TrustedCa {
@@ -81,22 +89,25 @@ impl TrustedCa {
             return Err(CaError::Empty);
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(CaError::Rejected)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        #[cfg(all(feature = "websocket", feature = "tls"))]
-        let http = {
-            let mut http = config.clone();
-            http.alpn_protocols = vec![ALPN_HTTP.to_vec()];
-            http
+        // A ticket of one transport says nothing of the parameters of another, so each has its own.
+        let for_protocol = |alpn: &[u8]| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![alpn.to_vec()];
+            config.resumption = Resumption::in_memory_sessions(TICKETS);
+            Arc::new(config)
         };
         Ok(Self {
-            config: Arc::new(config),
+            #[cfg(feature = "tls")]
+            tls: for_protocol(ALPN),
             #[cfg(all(feature = "websocket", feature = "tls"))]
-            http: Arc::new(http),
+            http: for_protocol(ALPN_HTTP),
+            #[cfg(feature = "quic")]
+            quic: for_protocol(ALPN),
         })
     }
 }

@@ -122,3 +122,43 @@ fn h18_hints_fit_their_cause() {
     fs::remove_file(dir.join("ca.key")).unwrap();
     assert!(!home.refused(&made, &[]).contains("--force"), "without its CA it is from elsewhere");
 }
+
+#[test]
+fn c28_the_keys_of_tickets_are_read_where_they_are_named_and_their_file_is_looked_at() {
+    let home = Home::new("ticket-keys");
+    home.put_chain(|_| {});
+    let named = |file: &str| format!("{}ticket_key_file = \"{file}\"\n", tls());
+    assert!(home.parse(&tls(), &[]).unwrap().config.ticket_keys.is_none());
+    let refused = |file: &str, expected: &str| {
+        let message = home.refused(&named(file), &[]);
+        assert!(message.contains(expected), "{message}");
+    };
+    refused("certs/dev/ticket.keys", "; `gateway certs --rotate-tickets` makes it");
+    refused("mine/ticket.keys", "; `gateway certs --rotate-tickets --dir ");
+    refused("mine/other.keys", "; allowed is the file that `gateway certs --rotate-tickets` makes");
+    let path = home.0.join("mine/ticket.keys");
+    for (text, expected) in [
+        (
+            "key 12\n".to_owned(),
+            "tls.ticket_key_file: mine/ticket.keys: line 1 is not: key and 64 hex digits; allowed",
+        ),
+        (String::new(), "there is no line of: key and 64 hex digits"),
+    ] {
+        fs::write(&path, text).unwrap();
+        refused("mine/ticket.keys", expected);
+    }
+    fs::remove_file(&path).unwrap();
+    crate::certs::rotate_tickets(&home.0.join("mine")).unwrap();
+    let first = home.parse(&named("mine/ticket.keys"), &[]).unwrap();
+    assert!(first.warnings.iter().all(|warning| !warning.contains("ticket")), "{:?}", first.warnings);
+    crate::certs::rotate_tickets(&home.0.join("mine")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let second = home.parse(&named("mine/ticket.keys"), &[]).unwrap();
+    let warnings = second.warnings.join("\n");
+    assert!(warnings.contains("tls.ticket_key_file: other users can read"), "{warnings}");
+    let (first, second) = (first.config.ticket_keys.unwrap(), second.config.ticket_keys.unwrap());
+    assert_eq!(second.iter().nth(1), first.iter().next(), "the newest stands first");
+    // Where nothing is encrypted it is not looked at.
+    let plain = minimal("[tls]\nticket_key_file = \"none\"\n");
+    assert!(home.parse(&plain, &[]).unwrap().config.ticket_keys.is_none());
+}

@@ -17,6 +17,7 @@ mod files;
 mod identity;
 mod proxy;
 mod public_keys;
+mod quic_lb;
 mod token_keys;
 
 /// A directory of its own with everything a configuration names, removed at the end.
@@ -221,6 +222,8 @@ fn the_environment_overrides_the_file() {
         ("GATEWAY__QUIC__LISTEN", r#"["127.0.0.1:0", "[::1]:0"]"#),
         ("GATEWAY__MONITOR__LISTEN", ""),
         ("GATEWAY__LOGIN__SIGNOUT_AFTER_KICK", "true"),
+        ("GATEWAY__QUIC__MIGRATION", "false"),
+        ("GATEWAY__MONITOR__READY_WHEN_FULL", "true"),
         ("GATEWAY__LIMITS__MAX_FRAME", "131072"),
         ("GATEWAY__LIMITS__READ_IDLE", "1h"),
         ("GATEWAY__AUTH__SECRET_FILE", "certs/dev/jwt.secret"),
@@ -235,7 +238,8 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.tcp, ["[::1]:0".parse().unwrap()]);
     assert_eq!(config.quic.as_ref().unwrap().listen.len(), 2);
     assert_eq!(config.monitor, None);
-    assert!(config.signout_after_kick);
+    assert!(config.signout_after_kick && config.ready_when_full);
+    assert!(!config.quic.as_ref().unwrap().migration);
     assert_eq!(config.limits.max_frame, 131_072);
     assert_eq!(config.limits.read_idle, Duration::from_secs(3600));
     assert_eq!(config.log.format, LogFormat::Json);

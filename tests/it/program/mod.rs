@@ -31,6 +31,7 @@ mod pressure;
 mod readme;
 mod renewal;
 mod restart;
+mod resumption;
 mod signals;
 mod slow_link;
 mod storms;

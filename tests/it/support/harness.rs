@@ -43,7 +43,13 @@ pub(crate) fn config() -> Config {
         workers: 1,
         state_file: None,
         dialect: Dialect::XIm,
-        quic: Some(Quic { listen: vec![any_port()], identity: Arc::clone(&identity), keys, migration: true }),
+        quic: Some(Quic {
+            listen: vec![any_port()],
+            identity: Arc::clone(&identity),
+            keys,
+            migration: true,
+            lb: None,
+        }),
         tcp: vec![any_port()],
         tls: Some(Tls { listen: vec![any_port()], identity: Arc::clone(&identity) }),
         websocket: Some(WebSocket {
@@ -52,6 +58,7 @@ pub(crate) fn config() -> Config {
             upgrade: Arc::default(),
         }),
         tcp_proxy: None,
+        ticket_keys: None,
         token_keys: vec![VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()],
         expected_claims: ExpectedClaims::default(),
         leeway: gateway::limits::TOKEN_LEEWAY,

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
+pub(crate) mod balancer;
 pub(crate) mod fake_consul;
 pub(crate) mod fake_logic;
 pub(crate) mod harness;

@@ -69,11 +69,11 @@ impl Tap {
                     end += 8;
                     continue;
                 }
-                // NEW_CONNECTION_ID, with an id of eight bytes.
+                // NEW_CONNECTION_ID: the length of the id, the id, and a token of 16 bytes.
                 0x18 => {
                     next();
                     next();
-                    end += 25;
+                    end += 1 + usize::from(payload[end]) + 16;
                     continue;
                 }
                 // ACK_FREQUENCY.

@@ -39,6 +39,8 @@ pub(crate) struct RawQuic {
     tap: Arc<Tap>,
     /// The gateway's id of the connection, once a sealed packet needed it.
     id: Vec<u8>,
+    /// How many bytes the gateway's ids have.
+    id_len: usize,
     /// The client's own, as packets of the gateway name it.
     own_id: Vec<u8>,
     /// Bytes sent and received from and at `socket` since it was made.
@@ -99,6 +101,7 @@ impl RawQuic {
             socket,
             tap,
             id: Vec::new(),
+            id_len: 0,
             own_id: Vec::new(),
             traffic: (0, 0),
             lost: None,
@@ -200,6 +203,9 @@ impl RawQuic {
         if datagram[0] & 0x80 == 0 {
             // Such an id has eight bytes.
             self.own_id = datagram[1..9].to_vec();
+        } else {
+            // Behind the version stand both ids, each with its length.
+            self.id_len = datagram[6 + usize::from(datagram[5])].into();
         }
         let mut response = Vec::new();
         let data = BytesMut::from(datagram);
@@ -259,8 +265,7 @@ impl RawQuic {
     /// The gateway's id of the connection.
     pub(crate) fn id(&mut self) -> &[u8] {
         if self.id.is_empty() {
-            // An id of the gateway has eight bytes.
-            self.id = self.ping()[1..9].to_vec();
+            self.id = self.ping()[1..=self.id_len].to_vec();
         }
         &self.id
     }
