@@ -96,7 +96,7 @@ impl Drop for Flood {
 }
 
 /// Ways in.
-const WAYS: [&str; 3] = ["tcp", "tls", "quic"];
+const WAYS: [&str; 5] = ["tcp", "tls", "ws", "wss", "quic"];
 
 /// Somebody honest: true if it could sign in.
 async fn gets_in(way: &str, target: Target, account: String) -> bool {
@@ -104,6 +104,8 @@ async fn gets_in(way: &str, target: Target, account: String) -> bool {
     let mut options = match way {
         "tcp" => ConnectOptions::tcp(target.tcp.to_string()),
         "tls" => ConnectOptions::tls(target.tls.to_string(), ca()),
+        "ws" => ConnectOptions::ws(target.ws.to_string()),
+        "wss" => ConnectOptions::wss(target.wss.to_string(), ca()),
         _ => ConnectOptions::quic(target.quic.to_string(), ca()),
     };
     options.connect_timeout = Duration::from_secs(10);

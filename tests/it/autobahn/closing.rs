@@ -3,13 +3,13 @@
 use rstest::rstest;
 
 use super::Carried::{First, Second, This};
-use super::{BEGINNING, CLOSE, Chop, END, Frame, MESSAGE, PING, Scene};
+use super::{AutobahnCase, BEGINNING, CLOSE, Chop, END, FrameToSend, MESSAGE, PING};
 use crate::support::websocket::masked_frame;
 
 /// The payload of an orderly end.
 const NORMAL: &[u8] = &1000u16.to_be_bytes();
 
-const GOODBYE: Frame = (CLOSE, This(NORMAL));
+const GOODBYE: FrameToSend = (CLOSE, This(NORMAL));
 
 /// The client's end is answered once, by the bare code 1000, and nothing behind it counts.
 #[rstest]
@@ -22,21 +22,21 @@ const GOODBYE: Frame = (CLOSE, This(NORMAL));
 #[case::autobahn_7_3_3(&[GOODBYE], 0)]
 #[case::autobahn_7_3_4(&[(CLOSE, This(b"\x03\xe8Hello World!"))], 0)]
 #[tokio::test]
-async fn an_orderly_end_is_answered(#[case] frames: &[Frame], #[case] requests: usize) {
-    let mut scene = Scene::start().await;
-    scene.send(frames, Chop::None).await;
+async fn an_orderly_end_is_answered(#[case] frames: &[FrameToSend], #[case] requests: usize) {
+    let mut case = AutobahnCase::start().await;
+    case.send(frames, Chop::None).await;
     // What a frame pong is on any other connection does not come either.
-    scene.ends(0, "bye", requests).await;
+    case.ends(0, "bye", requests).await;
 }
 
 #[tokio::test]
 async fn autobahn_7_1_6_a_message_of_256_kib_is_carried_out_before_the_end() {
-    let mut scene = Scene::with_limits(|limits| limits.max_frame = 256 << 10).await;
-    let message = scene.request_of(256 << 10);
+    let mut case = AutobahnCase::with_limits(|limits| limits.max_frame = 256 << 10).await;
+    let message = case.request_of(256 << 10);
     let frames =
         [masked_frame(super::BINARY, &message), masked_frame(CLOSE, NORMAL), masked_frame(PING, b"")];
-    scene.write(&frames, Chop::None).await;
-    scene.ends(0, "bye", 1).await;
+    case.write(&frames, Chop::None).await;
+    case.ends(0, "bye", 1).await;
 }
 
 /// The longest there is room for, and one byte more.
@@ -45,13 +45,13 @@ async fn autobahn_7_1_6_a_message_of_256_kib_is_carried_out_before_the_end() {
 #[case::autobahn_7_3_6(124, false)]
 #[tokio::test]
 async fn the_reason_of_a_client_may_be_123_bytes(#[case] len: usize, #[case] is_valid: bool) {
-    let mut scene = Scene::start().await;
+    let mut case = AutobahnCase::start().await;
     let payload = [NORMAL, &vec![b'*'; len]].concat();
-    scene.write(&[masked_frame(CLOSE, &payload)], Chop::None).await;
+    case.write(&[masked_frame(CLOSE, &payload)], Chop::None).await;
     if is_valid {
-        scene.ends(0, "bye", 0).await;
+        case.ends(0, "bye", 0).await;
     } else {
-        scene.fails("bad_websocket_frame", 0).await;
+        case.fails("bad_websocket_frame", 0).await;
     }
 }
 
@@ -60,9 +60,9 @@ async fn the_reason_of_a_client_may_be_123_bytes(#[case] len: usize, #[case] is_
 #[case::autobahn_7_5_1(b"\x03\xe8\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited")]
 #[tokio::test]
 async fn an_end_that_cannot_be_read_fails_the_connection(#[case] payload: &[u8]) {
-    let mut scene = Scene::start().await;
-    scene.write(&[masked_frame(CLOSE, payload)], Chop::None).await;
-    scene.fails("bad_websocket_frame", 0).await;
+    let mut case = AutobahnCase::start().await;
+    case.write(&[masked_frame(CLOSE, payload)], Chop::None).await;
+    case.fails("bad_websocket_frame", 0).await;
 }
 
 /// 1000, 1001 and those of applications are the client's wish; with others it says that it cannot go on.
@@ -82,9 +82,9 @@ async fn an_end_that_cannot_be_read_fails_the_connection(#[case] payload: &[u8])
 #[case::autobahn_7_7_13(4999, "bye")]
 #[tokio::test]
 async fn codes_that_may_be_sent_end_the_session(#[case] code: u16, #[case] reason: &str) {
-    let mut scene = Scene::start().await;
-    scene.write(&[masked_frame(CLOSE, &code.to_be_bytes())], Chop::None).await;
-    scene.ends(0, reason, 0).await;
+    let mut case = AutobahnCase::start().await;
+    case.write(&[masked_frame(CLOSE, &code.to_be_bytes())], Chop::None).await;
+    case.ends(0, reason, 0).await;
 }
 
 #[rstest]
@@ -101,7 +101,7 @@ async fn codes_that_may_be_sent_end_the_session(#[case] code: u16, #[case] reaso
 #[case::autobahn_7_13_2(65_535)]
 #[tokio::test]
 async fn codes_that_may_not_be_sent_fail_the_connection(#[case] code: u16) {
-    let mut scene = Scene::start().await;
-    scene.write(&[masked_frame(CLOSE, &code.to_be_bytes())], Chop::None).await;
-    scene.fails("bad_websocket_frame", 0).await;
+    let mut case = AutobahnCase::start().await;
+    case.write(&[masked_frame(CLOSE, &code.to_be_bytes())], Chop::None).await;
+    case.fails("bad_websocket_frame", 0).await;
 }

@@ -5,7 +5,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::Carried::{First, Request, Second, This};
-use super::{BEGINNING, BINARY, CLOSE, Chop, END, Frame, MESSAGE, MIDDLE, PING, PONG, Scene, TEXT};
+use super::{
+    AutobahnCase, BEGINNING, BINARY, CLOSE, Chop, END, FrameToSend, MESSAGE, MIDDLE, PING, PONG, TEXT,
+};
 use crate::support::soon;
 use crate::support::websocket::{masked_frame, read_head, upgrade_request};
 
@@ -25,19 +27,19 @@ const TOO_LONG: &[u8] = &[0xfe; 126];
 #[case::autobahn_1_2_8(65_536, Chop::Bytes(997))]
 #[tokio::test]
 async fn messages_of_each_form_of_length(#[case] len: usize, #[case] chop: Chop) {
-    let mut scene = Scene::start().await;
-    let message = scene.request_of(len);
-    scene.write(&[masked_frame(BINARY, &message)], chop).await;
-    scene.echoed().await;
-    scene.goes_on().await;
+    let mut case = AutobahnCase::start().await;
+    let message = case.request_of(len);
+    case.write(&[masked_frame(BINARY, &message)], chop).await;
+    case.echoed().await;
+    case.goes_on().await;
 }
 
 #[tokio::test]
 async fn autobahn_1_2_1_a_message_of_nothing_is_ignored() {
-    let mut scene = Scene::start().await;
-    scene.send(&[(BINARY, This(b""))], Chop::None).await;
-    scene.harness.metric_is("gateway_reject_total", &["empty_frame"], 1.0).await;
-    scene.goes_on().await;
+    let mut case = AutobahnCase::start().await;
+    case.send(&[(BINARY, This(b""))], Chop::None).await;
+    case.harness.metric_is("gateway_reject_total", &["empty_frame"], 1.0).await;
+    case.goes_on().await;
 }
 
 /// It is refused by its head: whether the rest is UTF-8, or comes at all, does not matter.
@@ -51,15 +53,15 @@ async fn autobahn_1_2_1_a_message_of_nothing_is_ignored() {
 #[case::autobahn_6_4_1(b"\xce\xba\xe1\xbd\xb9\xcf\x83", 50)]
 #[tokio::test]
 async fn text_is_refused_at_its_head(#[case] begun: &[u8], #[case] len: usize) {
-    let mut scene = Scene::start().await;
+    let mut case = AutobahnCase::start().await;
     let whole = masked_frame(TEXT, &vec![b' '; len]);
     let head = &whole[..whole.len() - len];
-    scene.write(&[[head, begun].concat()], Chop::None).await;
-    scene.fails("bad_opcode", 0).await;
+    case.write(&[[head, begun].concat()], Chop::None).await;
+    case.fails("bad_opcode", 0).await;
 }
 
 /// Ten frames like this.
-fn ten(frame: Frame) -> Vec<Frame> {
+fn ten(frame: FrameToSend) -> Vec<FrameToSend> {
     vec![frame; 10]
 }
 
@@ -80,14 +82,14 @@ fn ten(frame: Frame) -> Vec<Frame> {
 #[case::autobahn_2_11(ten((PING, This(b"payload"))), OCTETS, vec![b"payload".as_slice(); 10])]
 #[tokio::test]
 async fn pings_are_answered_and_pongs_are_not(
-    #[case] frames: Vec<Frame>,
+    #[case] frames: Vec<FrameToSend>,
     #[case] chop: Chop,
     #[case] pongs: Vec<&'static [u8]>,
 ) {
-    let mut scene = Scene::start().await;
-    scene.send(&frames, chop).await;
-    scene.pongs(&pongs).await;
-    scene.goes_on().await;
+    let mut case = AutobahnCase::start().await;
+    case.send(&frames, chop).await;
+    case.pongs(&pongs).await;
+    case.goes_on().await;
 }
 
 const BAD_FRAME: &str = "bad_websocket_frame";
@@ -127,21 +129,21 @@ const BAD_OPCODE: &str = "bad_opcode";
 #[case::autobahn_5_18(&[(BEGINNING, First), (BINARY, Second)], Chop::None, BAD_FRAME, 0)]
 #[tokio::test]
 async fn what_no_client_may_send_fails_the_connection(
-    #[case] frames: &[Frame],
+    #[case] frames: &[FrameToSend],
     #[case] chop: Chop,
     #[case] counter: &str,
     #[case] requests: usize,
 ) {
-    let mut scene = Scene::start().await;
-    scene.send(frames, chop).await;
-    scene.fails(counter, requests).await;
+    let mut case = AutobahnCase::start().await;
+    case.send(frames, chop).await;
+    case.fails(counter, requests).await;
 }
 
 #[tokio::test]
 async fn a_frame_without_a_mask_fails_the_connection() {
-    let mut scene = Scene::start().await;
-    scene.client.write_as_is(0, &[BINARY, 0]).await;
-    scene.fails(BAD_FRAME, 0).await;
+    let mut case = AutobahnCase::start().await;
+    case.client.write_as_is(0, &[BINARY, 0]).await;
+    case.fails(BAD_FRAME, 0).await;
 }
 
 #[rstest]
@@ -161,39 +163,39 @@ async fn a_frame_without_a_mask_fails_the_connection() {
 )]
 #[tokio::test]
 async fn fragments_are_put_together(
-    #[case] frames: &[Frame],
+    #[case] frames: &[FrameToSend],
     #[case] chop: Chop,
     #[case] pongs: &[&'static [u8]],
 ) {
-    let mut scene = Scene::start().await;
-    scene.send(frames, chop).await;
-    scene.pongs(pongs).await;
-    scene.echoed().await;
-    scene.goes_on().await;
+    let mut case = AutobahnCase::start().await;
+    case.send(frames, chop).await;
+    case.pongs(pongs).await;
+    case.echoed().await;
+    case.goes_on().await;
 }
 
 #[tokio::test]
 async fn autobahn_5_19_pings_between_fragments_are_answered_before_the_message_ends() {
-    let mut scene = Scene::start().await;
-    scene.send(&[(BEGINNING, First), (MIDDLE, This(b"")), (PING, This(b"one"))], Chop::None).await;
-    scene.pongs(&[b"one"]).await;
-    scene.send(&[(MIDDLE, This(b"")), (MIDDLE, This(b"")), (PING, This(b"two"))], Chop::None).await;
-    scene.pongs(&[b"two"]).await;
-    assert!(scene.harness.chat.packets(super::TALK).is_empty());
-    scene.send(&[(END, Second)], Chop::None).await;
-    scene.echoed().await;
-    scene.goes_on().await;
+    let mut case = AutobahnCase::start().await;
+    case.send(&[(BEGINNING, First), (MIDDLE, This(b"")), (PING, This(b"one"))], Chop::None).await;
+    case.pongs(&[b"one"]).await;
+    case.send(&[(MIDDLE, This(b"")), (MIDDLE, This(b"")), (PING, This(b"two"))], Chop::None).await;
+    case.pongs(&[b"two"]).await;
+    assert!(case.harness.chat.packets(super::TALK).is_empty());
+    case.send(&[(END, Second)], Chop::None).await;
+    case.echoed().await;
+    case.goes_on().await;
 }
 
 /// The suite's client cuts what its user sends.
 #[tokio::test]
 async fn autobahn_10_1_1_a_message_in_fragments_of_1300_bytes() {
-    let mut scene = Scene::start().await;
-    let message = scene.request_of(65_536);
+    let mut case = AutobahnCase::start().await;
+    let message = case.request_of(65_536);
     let frames = super::fragments(&message, 1300);
-    scene.write(&frames, Chop::Frames).await;
-    scene.echoed().await;
-    scene.goes_on().await;
+    case.write(&frames, Chop::Frames).await;
+    case.echoed().await;
+    case.goes_on().await;
 }
 
 /// Whoever offers compression is served without, and one who compresses all the same is refused.
@@ -202,14 +204,14 @@ async fn autobahn_10_1_1_a_message_in_fragments_of_1300_bytes() {
 #[case::autobahn_13_1("permessage-deflate; client_no_context_takeover; client_max_window_bits")]
 #[tokio::test]
 async fn compression_is_not_negotiated(#[case] offer: &str) {
-    let scene = Scene::start().await;
-    let mut socket = TcpStream::connect(scene.harness.target.ws).await.unwrap();
+    let case = AutobahnCase::start().await;
+    let mut socket = TcpStream::connect(case.harness.target.ws).await.unwrap();
     let request = upgrade_request("/", &format!("Sec-WebSocket-Extensions: {offer}\r\n"));
     socket.write_all(request.as_bytes()).await.unwrap();
     let answer = soon("the answer", read_head(&mut socket)).await.to_lowercase();
     assert!(answer.starts_with("http/1.1 101 "), "{answer}");
     assert!(!answer.contains("sec-websocket-extensions"), "{answer}");
     socket.write_all(&masked_frame(BINARY | 0x40, b"compressed")).await.unwrap();
-    scene.harness.metric_is("gateway_reject_total", &[BAD_FRAME], 1.0).await;
-    scene.goes_on().await;
+    case.harness.metric_is("gateway_reject_total", &[BAD_FRAME], 1.0).await;
+    case.goes_on().await;
 }

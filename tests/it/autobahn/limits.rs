@@ -2,15 +2,15 @@
 
 use rstest::rstest;
 
-use super::{BINARY, Chop, Scene, fragments};
+use super::{AutobahnCase, BINARY, Chop, fragments};
 use crate::support::websocket::masked_frame;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// Of a gateway that takes the largest frames that can be configured.
-async fn large() -> Scene {
-    Scene::with_limits(|limits| limits.max_frame = MIB).await
+async fn large() -> AutobahnCase {
+    AutobahnCase::with_limits(|limits| limits.max_frame = MIB).await
 }
 
 #[rstest]
@@ -19,11 +19,11 @@ async fn large() -> Scene {
 #[case::autobahn_9_2_3(MIB)]
 #[tokio::test]
 async fn large_messages(#[case] len: usize) {
-    let mut scene = large().await;
-    let message = scene.request_of(len);
-    scene.write(&[masked_frame(BINARY, &message)], Chop::None).await;
-    scene.echoed().await;
-    scene.goes_on().await;
+    let mut case = large().await;
+    let message = case.request_of(len);
+    case.write(&[masked_frame(BINARY, &message)], Chop::None).await;
+    case.echoed().await;
+    case.goes_on().await;
 }
 
 /// At the head, so that nothing need be sent behind it.
@@ -34,10 +34,10 @@ async fn large_messages(#[case] len: usize) {
 #[case::autobahn_9_2_6(16 * MIB)]
 #[tokio::test]
 async fn messages_above_the_limit_are_refused_by_their_head(#[case] len: usize) {
-    let mut scene = large().await;
+    let mut case = large().await;
     let whole = masked_frame(BINARY, &vec![0; len]);
-    scene.write(&[whole[..14].to_vec()], Chop::None).await;
-    scene.ends(3504, "frame_too_big", 0).await;
+    case.write(&[whole[..14].to_vec()], Chop::None).await;
+    case.ends(3504, "frame_too_big", 0).await;
 }
 
 #[rstest]
@@ -50,29 +50,29 @@ async fn messages_above_the_limit_are_refused_by_their_head(#[case] len: usize) 
 #[case::autobahn_9_4_8(MIB)]
 #[tokio::test]
 async fn a_large_message_in_fragments(#[case] len: usize) {
-    let mut scene = large().await;
-    let message = scene.request_of(MIB);
-    scene.write(&fragments(&message, len), Chop::None).await;
-    scene.echoed().await;
-    scene.goes_on().await;
+    let mut case = large().await;
+    let message = case.request_of(MIB);
+    case.write(&fragments(&message, len), Chop::None).await;
+    case.echoed().await;
+    case.goes_on().await;
 }
 
 /// A message of few bytes and many heads costs as much as one of many bytes.
 #[tokio::test]
 async fn autobahn_9_4_1_more_fragments_than_any_client_needs_are_refused() {
-    let mut scene = large().await;
-    let message = scene.request_of(MIB);
-    scene.write(&fragments(&message, 64), Chop::None).await;
-    scene.ends(3504, "frame_too_big", 0).await;
+    let mut case = large().await;
+    let message = case.request_of(MIB);
+    case.write(&fragments(&message, 64), Chop::None).await;
+    case.ends(3504, "frame_too_big", 0).await;
 }
 
 /// The sum counts, at the head with which it is too much.
 #[tokio::test]
 async fn autobahn_9_4_9_fragments_that_are_too_much_together_are_refused() {
-    let mut scene = large().await;
+    let mut case = large().await;
     let frames = fragments(&vec![0; 4 * MIB], 512 * KIB);
-    scene.write(&[frames[..2].concat(), frames[2][..14].to_vec()], Chop::Frames).await;
-    scene.ends(3504, "frame_too_big", 0).await;
+    case.write(&[frames[..2].concat(), frames[2][..14].to_vec()], Chop::Frames).await;
+    case.ends(3504, "frame_too_big", 0).await;
 }
 
 #[rstest]
@@ -84,11 +84,11 @@ async fn autobahn_9_4_9_fragments_that_are_too_much_together_are_refused() {
 #[case::autobahn_9_6_6(2 * KIB)]
 #[tokio::test]
 async fn a_large_message_in_small_writes(#[case] len: usize) {
-    let mut scene = large().await;
-    let message = scene.request_of(MIB);
-    scene.write(&[masked_frame(BINARY, &message)], Chop::Bytes(len)).await;
-    scene.echoed().await;
-    scene.goes_on().await;
+    let mut case = large().await;
+    let message = case.request_of(MIB);
+    case.write(&[masked_frame(BINARY, &message)], Chop::Bytes(len)).await;
+    case.echoed().await;
+    case.goes_on().await;
 }
 
 /// From the shortest request there is.
@@ -99,13 +99,13 @@ async fn a_large_message_in_small_writes(#[case] len: usize) {
 #[case::autobahn_9_8_6(4 * KIB)]
 #[tokio::test]
 async fn a_thousand_round_trips(#[case] len: usize) {
-    let mut scene = Scene::start().await;
+    let mut case = AutobahnCase::start().await;
     for _ in 0..1000 {
-        let message = scene.request_of(len);
-        scene.write(&[masked_frame(BINARY, &message)], Chop::None).await;
-        let sequence = *scene.begun.last().unwrap();
-        assert_eq!(scene.client.response(sequence).await.header.status, 0);
+        let message = case.request_of(len);
+        case.write(&[masked_frame(BINARY, &message)], Chop::None).await;
+        let sequence = *case.begun.last().unwrap();
+        assert_eq!(case.client.response(sequence).await.header.status, 0);
     }
-    assert_eq!(scene.harness.chat.packets(super::TALK).len(), 1000);
-    scene.goes_on().await;
+    assert_eq!(case.harness.chat.packets(super::TALK).len(), 1000);
+    case.goes_on().await;
 }

@@ -51,9 +51,9 @@ enum Carried {
 }
 
 /// First byte and payload.
-type Frame = (u8, Carried);
+type FrameToSend = (u8, Carried);
 
-const MESSAGE: Frame = (BINARY, Carried::Request);
+const MESSAGE: FrameToSend = (BINARY, Carried::Request);
 
 /// A message in fragments of this length.
 fn fragments(message: &[u8], len: usize) -> Vec<Vec<u8>> {
@@ -68,7 +68,7 @@ fn fragments(message: &[u8], len: usize) -> Vec<Vec<u8>> {
 }
 
 /// Somebody who has signed in over a WebSocket and writes its frames by hand.
-struct Scene {
+struct AutobahnCase {
     harness: TestGateway,
     client: Raw,
     channel: String,
@@ -78,7 +78,7 @@ struct Scene {
     request: Bytes,
 }
 
-impl Scene {
+impl AutobahnCase {
     async fn start() -> Self {
         Self::with_limits(|_| {}).await
     }
@@ -102,7 +102,7 @@ impl Scene {
         encoded
     }
 
-    fn frame(&mut self, (first, carried): Frame) -> Vec<u8> {
+    fn frame(&mut self, (first, carried): FrameToSend) -> Vec<u8> {
         if matches!(carried, Carried::Request | Carried::First) {
             self.request = self.request_of(100);
         }
@@ -115,7 +115,7 @@ impl Scene {
         masked_frame(first, payload)
     }
 
-    async fn send(&mut self, frames: &[Frame], chop: Chop) {
+    async fn send(&mut self, frames: &[FrameToSend], chop: Chop) {
         let frames: Vec<_> = frames.iter().map(|frame| self.frame(*frame)).collect();
         self.write(&frames, chop).await;
     }
