@@ -4,6 +4,7 @@
 
 mod addresses;
 mod auto;
+mod autobahn;
 mod balanced;
 mod codec;
 mod consul;

@@ -164,7 +164,7 @@ impl StormFiles {
         true
     }
 
-    fn bench(&self, [tls, ws, wss]: [SocketAddr; 3], scale: &StormScale) -> Child {
+    fn bench(&self, Target { tls, ws, wss, .. }: Target, scale: &StormScale) -> Child {
         let server = format!("127.0.0.1:{}", self.port);
         let [tls, ws, wss] = [tls, ws, wss].map(|address| address.port().to_string());
         let [clients, seconds] = [scale.clients, scale.seconds].map(|number| number.to_string());
@@ -259,16 +259,11 @@ async fn f17_under_load_200_reloads_lose_nobody_and_nothing_and_cost_no_time() {
     let scale = StormScale::read();
     let (mut logic, addresses) = tokio::task::block_in_place(services);
     let files = tokio::task::block_in_place(|| StormFiles::new(addresses));
-    let mut serve = Serve::start(&files.place, "gateway.toml", 1, &[]).await;
-    let mut ports = Vec::new();
-    for what in ["tls", "ws", "wss"] {
-        ports.push(storms::address(&mut serve, what).await);
-    }
-    let ports = ports.try_into().unwrap();
+    let serve = Serve::start(&files.place, "gateway.toml", 1, &[]).await;
     // Its log is read, or it would stand still here.
     let monitor = serve.monitor;
-    let quiet = finished(files.bench(ports, &scale)).await;
-    let bench = files.bench(ports, &scale);
+    let quiet = finished(files.bench(serve.target(), &scale)).await;
+    let bench = files.bench(serve.target(), &scale);
     let series = "gateway_connections{";
     let all_here = async {
         while sum(monitor, series).await < scale.clients as f64 {
