@@ -20,9 +20,9 @@ pub(crate) fn upgrade_request(path: &str, more: &str) -> String {
     )
 }
 
-/// Upgrades; the answer must be the one that RFC 6455 gives for this key.
-pub(crate) async fn upgrade(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    stream.write_all(upgrade_request("/", "").as_bytes()).await.unwrap();
+/// Upgrades with these headers beside; the answer must be the one that RFC 6455 gives for this key.
+pub(crate) async fn upgrade(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), more: &str) {
+    stream.write_all(upgrade_request("/", more).as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
     let answer = soon("the answer to the upgrade", read_head(stream)).await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
