@@ -2,18 +2,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Headers;
 use crate::config::TrustedPeers;
 
-/// The client of a request that came from `peer`: the rightmost address that is no trusted proxy's. What stands left of it
+/// The client of a request that came from `peer` with these values of the header: the rightmost address that is no trusted proxy's. What stands left of it
 /// was written by the client itself and says nothing.
 ///
 /// Each proxy appends whom it speaks for, so an entry is believed if the one to its right, or the peer, is trusted. Where an
 /// entry is no address, the proxy that wrote it stands for its client.
-pub(super) fn client_behind(peer: IpAddr, headers: &Headers<'_>, trusted: &TrustedPeers) -> IpAddr {
+pub(super) fn client_behind<'a>(
+    peer: IpAddr,
+    lists: impl DoubleEndedIterator<Item = &'a [u8]>,
+    trusted: &TrustedPeers,
+) -> IpAddr {
     let mut client = peer;
-    let lists: Vec<&[u8]> = headers.all("x-forwarded-for").collect();
-    for entry in lists.iter().rev().flat_map(|list| list.rsplit(|byte| *byte == b',')) {
+    for entry in lists.rev().flat_map(|list| list.rsplit(|byte| *byte == b',')) {
         if !trusted.contains(client) {
             break;
         }
@@ -39,11 +41,8 @@ mod tests {
 
     fn client(peer: &str, lists: &[&str]) -> String {
         let trusted = TrustedPeers::parse(["10.0.0.0/8", "fd00::/8"]).unwrap();
-        let headers: Vec<_> = lists
-            .iter()
-            .map(|list| httparse::Header { name: "X-Forwarded-For", value: list.as_bytes() })
-            .collect();
-        client_behind(peer.parse().unwrap(), &Headers(&headers), &trusted).to_string()
+        let lists = lists.iter().map(|list| list.as_bytes());
+        client_behind(peer.parse().unwrap(), lists, &trusted).to_string()
     }
 
     #[rstest]

@@ -195,7 +195,7 @@ pub(super) fn judge(head: &[u8], policy: &UpgradePolicy, peer: IpAddr) -> Result
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
         accept_key(key)
     );
-    Ok(Upgrade { answer, client: client_behind(peer, &headers, &policy.trusted) })
+    Ok(Upgrade { answer, client: client_behind(peer, headers.all("x-forwarded-for"), &policy.trusted) })
 }
 
 fn accept_key(key: &[u8]) -> String {
@@ -226,7 +226,7 @@ fn has_token(list: &[u8], token: &[u8]) -> bool {
 struct Headers<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Headers<'a> {
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         self.0
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))
