@@ -588,7 +588,7 @@ mod tests {
 
     #[test]
     fn the_key_for_a_balancer_is_made_alone_and_kept() {
-        let dir = CertDir::new("quic-lb");
+        let dir = Dir::new("quic-lb");
         let report = generate_quic_lb_key(&dir.0, false).unwrap();
         assert_eq!(names(&report.made), [name::QUIC_LB_KEY]);
         let path = dir.path(name::QUIC_LB_KEY);
@@ -608,7 +608,7 @@ mod tests {
     #[test]
     fn c28_keys_of_tickets_are_rotated_and_nothing_else_is_touched() {
         use std::os::unix::fs::PermissionsExt as _;
-        let dir = CertDir::new("tickets");
+        let dir = Dir::new("tickets");
         let read = || TicketKeys::parse(&fs::read_to_string(dir.path(name::TICKET_KEYS)).unwrap()).unwrap();
         let mut counts = Vec::new();
         let mut last = None;

@@ -16,6 +16,8 @@ pub(super) const FIXED: &[&str] = &[
     "tcp.trusted",
     "websocket.listen",
     "websocket.tls_listen",
+    "websocket.proxy_protocol",
+    "websocket.trusted",
     "login.service",
     "discovery.kind",
     "monitor.listen",

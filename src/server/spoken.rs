@@ -49,7 +49,7 @@ impl Spoken {
 
     /// Returns `true` if this peer is an HTTP proxy, which names its client in the request.
     pub(super) fn trusts(&self, peer: IpAddr) -> bool {
-        self.websocket.as_ref().is_some_and(|policy| policy.trusted.contains(peer))
+        self.websocket.as_ref().is_some_and(|policy| policy.now().trusted.contains(peer))
     }
 
     /// The places of handshakes in progress; none where there is no handshake.

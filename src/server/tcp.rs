@@ -19,7 +19,7 @@ use crate::config::ProxyProtocol;
 use crate::limits::{ACCEPT_PAUSE, LINGER, PROXY_HEADER_DEADLINE, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
 use crate::server::admission::{
-    Complaint, Handshakes, Handshaking, Newcomer, NewcomerStage, Seat, Share, TurnedAway,
+    Complaint, Handshakes, Handshaking, NetworkShare, Newcomer, NewcomerStage, Seat, TurnedAway,
 };
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::proxy_protocol::{ProxyFault, client_of};
@@ -241,7 +241,7 @@ struct InHandshake {
     handshakes: Rc<Handshakes>,
     _place: Handshaking,
     /// None where its payer is not known yet.
-    _share: Option<Share>,
+    _share: Option<NetworkShare>,
 }
 
 /// A connection that was let in.

@@ -192,10 +192,14 @@ impl Admission {
     }
 
     /// A handshake of a peer whose address is proven begins; none when its network has its share of those in progress.
-    pub(crate) fn begin_handshake(self: &Arc<Self>, peer: IpAddr, metrics: &WorkerMetrics) -> Option<Share> {
+    pub(crate) fn begin_handshake(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        metrics: &WorkerMetrics,
+    ) -> Option<NetworkShare> {
         let network = Network::of(peer);
         self.take_share(network, Good::Handshakes, metrics)
-            .then(|| Share::new(self, network, Good::Handshakes))
+            .then(|| NetworkShare::new(self, network, Good::Handshakes))
     }
 
     /// A client that was refused may be waited for until it knows; none if many are. Each holds a file.
@@ -213,7 +217,7 @@ impl Admission {
         network: Option<Network>,
         now: Instant,
         metrics: &WorkerMetrics,
-    ) -> Option<Share> {
+    ) -> Option<NetworkShare> {
         if !self.is_in_time(network, now, metrics) {
             return None;
         }
@@ -222,7 +226,7 @@ impl Admission {
             return None;
         }
         self.take_share(network, Good::Connections, metrics)
-            .then(|| Share::new(self, network, Good::Connections))
+            .then(|| NetworkShare::new(self, network, Good::Connections))
     }
 
     /// False if connections of this network come too fast, which is counted.
@@ -265,19 +269,19 @@ impl Drop for Seat {
 
 /// An open connection or a handshake in progress, as its network's share of them counts it.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct NetworkShare {
     admission: Arc<Admission>,
     network: Cell<Option<Network>>,
     good: Good,
 }
 
-impl Share {
+impl NetworkShare {
     fn new(admission: &Arc<Admission>, network: Option<Network>, good: Good) -> Self {
         Self { admission: Arc::clone(admission), network: Cell::new(network), good }
     }
 }
 
-impl Drop for Share {
+impl Drop for NetworkShare {
     fn drop(&mut self) {
         if let Some(network) = self.network.get() {
             self.admission.networks.give_back(network, self.good);
@@ -292,11 +296,11 @@ pub(crate) struct Admitted {
     transport: Transport,
     reason: Cell<CloseReason>,
     _seat: Seat,
-    share: Share,
+    share: NetworkShare,
 }
 
 impl Admitted {
-    fn new(seat: Seat, share: Share, transport: Transport, metrics: &Arc<WorkerMetrics>) -> Self {
+    fn new(seat: Seat, share: NetworkShare, transport: Transport, metrics: &Arc<WorkerMetrics>) -> Self {
         metrics.connection_opened(transport);
         let (metrics, reason) = (Arc::clone(metrics), Cell::new(CloseReason::InternalError));
         Self { metrics, transport, reason, _seat: seat, share }

@@ -19,7 +19,7 @@ use crate::support::fake_consul::{FakeConsul, Mood, entry};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{GATE, TestGateway};
 use crate::support::identity::CERTIFICATES;
-use crate::support::raw::{Kind, Target};
+use crate::support::raw::Kind;
 
 mod following;
 mod real;
