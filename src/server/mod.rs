@@ -23,4 +23,4 @@ pub(crate) mod tickets;
 mod tls;
 mod tls_handshake;
 mod transport;
-mod websocket;
+pub(crate) mod websocket;
