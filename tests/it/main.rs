@@ -35,6 +35,7 @@ mod quic_frames;
 mod quic_rows;
 mod reconnect;
 mod refusals;
+mod reload;
 mod requests;
 mod resolving;
 mod resumption;

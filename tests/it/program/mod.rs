@@ -29,6 +29,9 @@ mod logic;
 mod memory_group;
 mod pressure;
 mod readme;
+mod reload;
+#[cfg(target_os = "linux")]
+mod reload_storm;
 mod renewal;
 mod restart;
 mod resumption;
