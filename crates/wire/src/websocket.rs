@@ -402,12 +402,12 @@ mod tests {
 
     /// A message in fragments, between which pings stand.
     #[derive(Debug, Clone)]
-    struct Message {
+    struct SentMessage {
         fragments: Vec<Vec<u8>>,
         pings: Vec<Option<Vec<u8>>>,
     }
 
-    impl Message {
+    impl SentMessage {
         fn bytes(&self) -> Vec<u8> {
             let mut bytes = Vec::new();
             let last = self.fragments.len() - 1;
@@ -431,13 +431,13 @@ mod tests {
         }
     }
 
-    fn any_message() -> impl Strategy<Value = Message> {
+    fn any_message() -> impl Strategy<Value = SentMessage> {
         let fragment = prop_oneof![
             8 => vec(any::<u8>(), 0..200),
             1 => (4000..20_000usize, any::<u8>()).prop_map(|(len, fill)| vec![fill; len]),
         ];
         let pings = vec(proptest::option::of(vec(any::<u8>(), 0..=MAX_CONTROL)), 0..4);
-        (vec(fragment, 1..4), pings).prop_map(|(fragments, pings)| Message { fragments, pings })
+        (vec(fragment, 1..4), pings).prop_map(|(fragments, pings)| SentMessage { fragments, pings })
     }
 
     /// Pushes these pieces; what came out until an error did.
@@ -467,8 +467,8 @@ mod tests {
     proptest! {
         #[test]
         fn messages_come_out_however_they_are_cut(messages in vec(any_message(), 0..4), cuts in vec(any::<Index>(), 0..8)) {
-            let stream: Vec<u8> = messages.iter().flat_map(Message::bytes).collect();
-            let expected: Vec<Frame> = messages.iter().flat_map(Message::frames).collect();
+            let stream: Vec<u8> = messages.iter().flat_map(SentMessage::bytes).collect();
+            let expected: Vec<Frame> = messages.iter().flat_map(SentMessage::frames).collect();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();
@@ -488,7 +488,7 @@ mod tests {
     /// Every byte of which the reading begins anew, in heads, masks and payloads.
     #[test]
     fn one_stream_is_cut_at_every_byte() {
-        let message = Message {
+        let message = SentMessage {
             fragments: vec![vec![b'a'; 130], Vec::new(), vec![b'b'; 300]],
             pings: vec![Some(b"between".to_vec()), None, Some(Vec::new())],
         };

@@ -62,7 +62,7 @@ fn read(
 /// RFC 6455 section 5.2 read in the plainest way: the frames, and whether something is refused behind them.
 fn of_all(max_payload: usize, stream: &[u8]) -> (Vec<Frame>, bool) {
     let (mut frames, mut message, mut fragments, mut rest) = (Vec::new(), Vec::new(), 0, stream);
-    while let Some((head, len, mask)) = head_of(&mut rest) {
+    while let Some(HeadOfFrame { head, len, mask }) = head_of(&mut rest) {
         let (is_final, opcode) = (head[0] & 0x80 != 0, head[0] & 0x0f);
         let is_control = opcode >= 8;
         let is_known = matches!(opcode, 0 | 2 | 8 | 9 | 10);
@@ -111,9 +111,16 @@ fn of_all(max_payload: usize, stream: &[u8]) -> (Vec<Frame>, bool) {
     (frames, false)
 }
 
-/// The first two bytes, the length and the mask; none before all of them are there.
-fn head_of<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], u128, Option<[u8; 4]>)> {
-    let (head, mut behind) = rest.split_at_checked(2)?;
+struct HeadOfFrame {
+    /// The first two bytes.
+    head: [u8; 2],
+    len: u128,
+    mask: Option<[u8; 4]>,
+}
+
+/// Takes it off, once all of it is there.
+fn head_of(rest: &mut &[u8]) -> Option<HeadOfFrame> {
+    let (head, mut behind) = rest.split_first_chunk::<2>()?;
     let extended = match head[1] & 0x7f {
         126 => 2,
         127 => 8,
@@ -133,7 +140,7 @@ fn head_of<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], u128, Option<[u8; 4]>)>
         mask = key.first_chunk().copied();
     }
     *rest = behind;
-    Some((head, len, mask))
+    Some(HeadOfFrame { head: *head, len, mask })
 }
 
 /// Codes that may be sent (RFC 6455 section 7.4) in front of UTF-8, or nothing.
