@@ -39,7 +39,7 @@ pub(crate) const BAD_REQUEST: &[u8] =
 
 /// Why there is no upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UpgradeRefusal {
+pub(crate) enum UpgradeRefusal {
     /// No HTTP/1.1 request, or one that may be understood in two ways.
     Malformed(&'static str),
     /// Something else than GET.
@@ -89,7 +89,7 @@ impl UpgradeRefusal {
     }
 
     /// The whole answer.
-    pub(super) fn answer(self) -> String {
+    pub(crate) fn answer(self) -> String {
         let (status, headers, sentence) = self.parts();
         let connection = if headers.starts_with("Upgrade") { "Upgrade, close" } else { "close" };
         format!(
@@ -102,13 +102,13 @@ impl UpgradeRefusal {
 
 /// Finds the end of a head that arrives in pieces, and what no head may contain.
 #[derive(Debug, Default)]
-pub(super) struct HeadScanner {
+pub(crate) struct HeadScanner {
     scanned: usize,
 }
 
 impl HeadScanner {
     /// Looks at what came since the last call; where the head ends, once it does.
-    pub(super) fn scan(&mut self, head: &[u8]) -> Result<Option<usize>, UpgradeRefusal> {
+    pub(crate) fn scan(&mut self, head: &[u8]) -> Result<Option<usize>, UpgradeRefusal> {
         if head.starts_with(PROXY_HEADER) {
             return Err(UpgradeRefusal::Malformed(
                 "a PROXY header came from a peer that is not expected to send one; see websocket.proxy_protocol",
@@ -146,18 +146,18 @@ impl HeadScanner {
 
 /// An upgrade that is granted.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Upgrade {
+pub(crate) struct Upgrade {
     /// What completes it.
-    pub(super) answer: String,
+    pub(crate) answer: String,
     /// Whom it is for: the peer, or the client that a trusted peer names.
-    pub(super) client: IpAddr,
+    pub(crate) client: IpAddr,
 }
 
 /// What a whole head asks for, from this peer.
 ///
 /// # Errors
 /// [`UpgradeRefusal`].
-pub(super) fn judge(head: &[u8], policy: &UpgradePolicy, peer: IpAddr) -> Result<Upgrade, UpgradeRefusal> {
+pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy, peer: IpAddr) -> Result<Upgrade, UpgradeRefusal> {
     let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
