@@ -18,6 +18,8 @@ pub(super) const FIXED: &[&str] = &[
     "websocket.tls_listen",
     "websocket.proxy_protocol",
     "websocket.trusted",
+    "auth.jwks_url",
+    "auth.jwks_ca_file",
     "login.service",
     "discovery.kind",
     "monitor.listen",
