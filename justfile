@@ -48,6 +48,10 @@ bench:
 fuzz:
     cargo +nightly fuzz run --sanitizer none frame -- -max_total_time=150
 
+# Two minutes of clients that talk, the second with 200 reloads; on an idle machine
+reloads:
+    cargo test --release --locked --test it -- f17_under_load --ignored --nocapture --test-threads 1
+
 # A minute of a flood, and storms, with how long answers take beside them; on an idle machine
 flood:
     cargo test --locked --test it -- c17_ c24_ d2_ --ignored --nocapture --test-threads 1

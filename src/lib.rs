@@ -14,6 +14,8 @@
 //! * `rate_limit`: how often somebody may come.
 //! * [`discovery`]: where the instances of logic services come from.
 //! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
+//! * `admin`: the socket of the administrator.
+//! * `live`: what may change while a gateway runs.
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
@@ -24,6 +26,7 @@ pub use gateway_wire as wire;
 
 use gateway_net::{congestion, files, resolve, udp};
 
+mod admin;
 pub mod auth;
 pub mod certs;
 pub mod clock;
@@ -40,6 +43,7 @@ pub mod http_client;
 pub mod internals;
 mod keys;
 pub mod limits;
+mod live;
 pub mod monitor;
 pub mod overload;
 mod rate_limit;

@@ -38,6 +38,9 @@ enum Command {
     Check(cli::check::CheckArgs),
     /// Ask a running gateway whether it is well
     Health(cli::health::HealthArgs),
+    /// Ask a running gateway for something over its admin socket
+    #[command(subcommand)]
+    Ctl(cli::ctl::CtlCommand),
     /// Say where accounts go, and why
     #[command(subcommand)]
     Route(cli::route::RouteCommand),
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Certs(args) => cli::certs::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Health(args) => cli::health::run(&args),
+        Command::Ctl(command) => cli::ctl::run(&command),
         Command::Route(command) => cli::route::run(&command),
         Command::Bench(args) => cli::bench::run(args),
     };

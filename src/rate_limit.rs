@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,8 @@ fn time_of(amount: u64, per_second: NonZeroU32) -> Duration {
 /// secret of this process: who shares one by accident, which nobody can bring about, shares a rate.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
-    gcra: Option<Gcra>,
+    /// The rate, and below it the burst, of 32 bits each: together, so that nobody sees one half of a change.
+    rate: AtomicU64,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
     /// Keys remembered in each shard.
@@ -87,16 +89,26 @@ impl RateLimiter {
 
     fn with_room(per_second: u32, burst: u32, keys: usize) -> Self {
         Self {
-            gcra: Gcra::new(per_second, burst),
+            rate: AtomicU64::new(packed(per_second, burst)),
             hasher: RandomState::new(),
             shards: Default::default(),
             room: keys / SHARDS,
         }
     }
 
+    /// This rate from now on. What is owed stays owed.
+    pub(crate) fn change(&self, per_second: u32, burst: u32) {
+        self.rate.store(packed(per_second, burst), Relaxed);
+    }
+
+    fn gcra(&self) -> Option<Gcra> {
+        let rate = self.rate.load(Relaxed);
+        Gcra::new((rate >> u32::BITS) as u32, rate as u32)
+    }
+
     /// Returns `true` if this one may come now. Where there is no room to remember it, it may.
     pub(crate) fn take(&self, key: &impl Hash, now: Instant) -> bool {
-        let Some(gcra) = self.gcra else { return true };
+        let Some(gcra) = self.gcra() else { return true };
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shard(hash);
         shard.sweep(now, gcra);
@@ -114,6 +126,10 @@ impl RateLimiter {
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn packed(per_second: u32, burst: u32) -> u64 {
+    u64::from(per_second) << u32::BITS | u64::from(burst)
 }
 
 impl Shard {

@@ -4,14 +4,20 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use gateway::clock;
 use gateway::config::{self, Options};
+use gateway::gateway::COMPARE;
 use gateway::overload::memory::MemoryBudget;
 use gateway::route::Route;
 use gateway_net::files;
+use serde_json::json;
 
-use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
+use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, admin_client, output};
+
+/// How long a running gateway may take to say in what it differs.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Arguments of `gateway check`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +25,15 @@ pub(crate) struct CheckArgs {
     /// A configuration file, or a route file (.json)
     #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
+    /// Says in what the file differs from what the gateway with its admin socket runs with: what a reload would come to
+    #[arg(long)]
+    pub(crate) against_running: bool,
+    /// With --against-running: the socket of any gateway, in place of the one that the configuration names
+    #[arg(long, value_name = "PATH", requires = "against_running")]
+    pub(crate) socket: Option<PathBuf>,
+    /// With --against-running: prints the answer as the gateway gives it, one JSON object
+    #[arg(long, requires = "against_running")]
+    pub(crate) json: bool,
 }
 
 /// Prints what is in effect on stdout, warnings and the refusal on stderr; 64 if the file is refused.
@@ -32,6 +47,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     clock::check()?;
     let options = Options::with_environment(std::env::vars_os());
     match config::load(&args.config, &options) {
+        Ok(_) if args.against_running => compare(args),
         Ok(loaded) => {
             // A comment, so that all of it is a configuration.
             let budget = format!("# Here and now {}", MemoryBudget::of(&loaded.config.limits));
@@ -44,6 +60,17 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => Ok(refuse(error)),
     }
+}
+
+/// The gateway is asked: it knows what it runs with, secrets among it, and reads the file with its own environment.
+fn compare(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let socket = match args.socket.clone().map_or_else(|| admin_client::configured(&args.config), Ok) {
+        Ok(socket) => socket,
+        Err(problem) => return Ok(refuse(problem)),
+    };
+    let body = json!({ "config": std::path::absolute(&args.config)? });
+    let (status, answer) = admin_client::ask(&socket, COMPARE, &body, ANSWER)?;
+    admin_client::show(status, &answer, args.json)
 }
 
 fn check_route(path: &Path) -> anyhow::Result<ExitCode> {

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(error) => return Ok(refuse(error)),
     };
-    let _log = log::start(config.log)?;
+    let (_log, _level) = log::start(config.log)?;
     for warning in &warnings {
         warn!(event = "config", "{warning}");
     }
@@ -92,7 +92,6 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let _entered = logic.enter();
     let services = Embedded::start(embed(logic_listeners)?).context("cannot start the services")?;
     let instances = config.instances.clone();
-    let hard_stop = config.drain_hard_stop;
     let gateway =
         Gateway::start(config).map_err(|error| anyhow::anyhow!("{error}. {}", another_port(args.port)))?;
 
@@ -102,7 +101,7 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
         await_links(&gateway).await?;
         let page = start_page(args.port, gateway.addresses(), &instances, &route, &made.made)?;
         output::tell(page);
-        Ok(shutdown::until_end(gateway, signals, hard_stop).await)
+        Ok(shutdown::until_end(gateway, signals).await)
     });
     drop(services);
     logic.shutdown_timeout(Duration::from_secs(1));

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gateway::config::{Log, LogFormat};
+use gateway::gateway::LogLevel;
 use gateway::monitor::log_lines;
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
@@ -27,32 +28,44 @@ const FLUSH_LOOK: Duration = Duration::from_millis(10);
 /// Lines that say how many others were lost are so far apart.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// Starts logging. Lines are written until the guard is dropped. `RUST_LOG` overrides the level. Panics are logged like
+/// Starts logging, and gives what sets the level. Lines are written until the guard is dropped. `RUST_LOG` overrides the level. Panics are logged like
 /// everything else: printing one could block for ever, with whatever the thread holds.
 ///
 /// # Errors
 /// The machine gives no thread.
-pub(crate) fn start(log: Log) -> io::Result<Guard> {
+pub(crate) fn start(log: Log) -> io::Result<(Guard, LogLevel)> {
     let (queue, lines) = mpsc::sync_channel(QUEUED_LINES);
     let (finish, finished) = mpsc::channel();
     thread::Builder::new().name("log".to_owned()).spawn(move || {
         Appender::new(io::stderr()).run(&lines);
         let _nobody_waits = finish.send(());
     })?;
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::from_level(log.level).into())
-        .from_env_lossy();
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(log.level))
         .with_writer(LogQueue(queue.clone()))
         .with_target(false)
         .log_internal_errors(false);
-    match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
-    }
+    let level = match log.format {
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            LogLevel::new(move |level| handle.reload(filter(level)).is_ok())
+        }
+        LogFormat::Text => {
+            let builder = builder.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            LogLevel::new(move |level| handle.reload(filter(level)).is_ok())
+        }
+    };
     panic::set_hook(Box::new(log_panic));
-    Ok(Guard { queue, finished })
+    Ok((Guard { queue, finished }, level))
+}
+
+/// What is written at a level, unless `RUST_LOG` says something else.
+fn filter(level: tracing::Level) -> EnvFilter {
+    EnvFilter::builder().with_default_directive(LevelFilter::from_level(level).into()).from_env_lossy()
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {

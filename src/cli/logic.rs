@@ -98,7 +98,7 @@ pub(crate) fn run(args: &LogicArgs) -> anyhow::Result<ExitCode> {
     if let Some(twice) = stands_twice(&args.serve) {
         return Ok(refuse(format_args!("--serve: {twice} stands twice; allowed is each address once")));
     }
-    let _log = log::start(Log { format: LogFormat::Text, level: tracing::Level::INFO })?;
+    let (_log, _level) = log::start(Log { format: LogFormat::Text, level: tracing::Level::INFO })?;
     // One thread, as in `dev`: what it stores is stored in one order, and the other cores are the gateway's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,10 +1,12 @@
 //! One file per subcommand. Only here and in `main` are arguments and the environment read.
 
+pub(crate) mod admin_client;
 pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod connect;
+pub(crate) mod ctl;
 pub(crate) mod dev;
 pub(crate) mod health;
 pub(crate) mod log;

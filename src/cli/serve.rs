@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gateway::clock;
-use gateway::config::{self, Options};
-use gateway::gateway::Gateway;
+use gateway::config::{self, ConfigFile, Options};
+use gateway::gateway::{Gateway, Parts, Reloads};
 use tracing::{info, warn};
 
 use crate::cli::check::refuse;
@@ -32,15 +32,19 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(error) => return Ok(refuse(error)),
     };
-    let _log = log::start(loaded.config.log)?;
+    let (_log, log_level) = log::start(loaded.config.log)?;
     for warning in &loaded.warnings {
         warn!(event = "config", "{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime.block_on(async { Signals::listen() })?;
+    let signals = runtime.block_on(async { Signals::listen() })?.with_reloads();
     let id = loaded.config.id.clone();
-    let hard_stop = loaded.config.drain_hard_stop;
-    let gateway = Gateway::start(loaded.config)?;
+    let file = ConfigFile { path: args.config.clone(), options };
+    let reloads = Some(Reloads { file, written: loaded.written });
+    let gateway = Gateway::start_with(
+        loaded.config,
+        Parts { reloads, log_level: Some(log_level), ..Parts::default() },
+    )?;
     let addresses = gateway.addresses();
     info!(
         event = "started",
@@ -56,5 +60,5 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(address) = addresses.monitor {
         info!(event = "listening", what = "monitor", %address);
     }
-    Ok(runtime.block_on(shutdown::until_end(gateway, signals, hard_stop)))
+    Ok(runtime.block_on(shutdown::until_end(gateway, signals)))
 }

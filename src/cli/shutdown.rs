@@ -19,7 +19,6 @@ pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 /// Signals that would end a process that does not know them, and that mean nothing here. SIGPIPE is ignored by the Rust
 /// runtime. Left alone are those that tell of faults or ask for a core dump, SIGQUIT among them.
 const IGNORED: &[Number] = &[
-    Number::SIGHUP,
     Number::SIGUSR1,
     Number::SIGUSR2,
     Number::SIGALRM,
@@ -35,9 +34,12 @@ const IGNORED: &[Number] = &[
 /// The signals a server listens to. Made before anything says that it is ready: a signal that comes earlier has its
 /// default effect.
 pub(crate) struct Signals {
+    hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
     ignored: Vec<(Number, Signal)>,
+    /// SIGHUP asks for a reload; else it is ignored.
+    reloads: bool,
     stopping: bool,
     interrupts: u32,
 }
@@ -49,6 +51,8 @@ pub(crate) enum ShutdownSignal {
     Drain,
     /// To wait for nothing any more: the second SIGINT. Comes once.
     Hurry,
+    /// To read the configuration again: SIGHUP.
+    Reload,
 }
 
 impl Signals {
@@ -56,12 +60,19 @@ impl Signals {
     pub(crate) fn listen() -> std::io::Result<Self> {
         let take = |number: &Number| Ok((*number, signal(SignalKind::from_raw(*number as i32))?));
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             ignored: IGNORED.iter().map(take).collect::<std::io::Result<_>>()?,
+            reloads: false,
             stopping: false,
             interrupts: 0,
         })
+    }
+
+    /// The same with a configuration that SIGHUP has read again.
+    pub(crate) fn with_reloads(self) -> Self {
+        Self { reloads: true, ..self }
     }
 
     /// Waits for a signal that asks for something new. Others are logged and change nothing. Cancel safe.
@@ -83,8 +94,9 @@ impl Signals {
                 Number::SIGINT | Number::SIGTERM => {
                     info!(event = "signal", %signal, "it is ending already; SIGINT twice hurries it");
                 }
-                Number::SIGHUP => {
-                    info!(event = "signal", %signal, "ignored; restart to change the configuration");
+                Number::SIGHUP if self.reloads => {
+                    info!(event = "signal", %signal, "the configuration is read again");
+                    return ShutdownSignal::Reload;
                 }
                 _ => info!(event = "signal", %signal, "ignored"),
             }
@@ -92,7 +104,11 @@ impl Signals {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Number> {
-        let known = [(Number::SIGINT, &mut self.interrupt), (Number::SIGTERM, &mut self.terminate)];
+        let known = [
+            (Number::SIGINT, &mut self.interrupt),
+            (Number::SIGTERM, &mut self.terminate),
+            (Number::SIGHUP, &mut self.hangup),
+        ];
         let ignored = self.ignored.iter_mut().map(|(number, signal)| (*number, signal));
         for (number, signal) in known.into_iter().chain(ignored) {
             if signal.poll_recv(cx).is_ready() {
@@ -105,13 +121,14 @@ impl Signals {
 
 /// Waits for SIGINT or SIGTERM, drains, and says how it went: 0 for an orderly end, 1 for a worker that failed or did
 /// not end within the hard stop, 130 when a second SIGINT cut the drain short.
-pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop: Duration) -> ExitCode {
+pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCode {
     let (mut stop_at, mut hurried) = (None, false);
     loop {
         let signal = tokio::select! {
             () = gateway.ended() => break,
             signal = signals.next() => signal,
             () = at(stop_at) => {
+                let hard_stop = gateway.drain_hard_stop();
                 error!(event = "hard_stop", ?hard_stop, "a worker does not end; the process ends without it. Please report this");
                 // Joining it would take for ever; the end of the process takes its thread along.
                 std::mem::forget(gateway);
@@ -120,9 +137,11 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals, hard_stop:
         };
         match signal {
             ShutdownSignal::Drain => {
-                stop_at = Some(Instant::now() + hard_stop);
+                stop_at = Some(Instant::now() + gateway.drain_hard_stop());
                 gateway.drain();
             }
+            // It says in the log how that went. A gateway that is ending has nothing to change any more.
+            ShutdownSignal::Reload => drop(gateway.reload()),
             ShutdownSignal::Hurry => {
                 hurried = true;
                 end_within(HURRY);

@@ -1,7 +1,7 @@
 //! From the file type to the checked type: every value that has a right and a wrong.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ impl Checker<'_> {
             ("websocket.tls_listen", &wss_listen),
             ("monitor.listen", monitor.as_slice()),
         ];
+        let admin_socket = self.admin_socket()?;
         self.check_listeners(&quic_listen, on_tcp)?;
         let tcp_proxy = self.proxy_protocol(&[&tcp[..], &tls_listen].concat())?;
         let login_service = self.login_service(dialect)?;
@@ -78,6 +79,7 @@ impl Checker<'_> {
             consul,
             monitor,
             ready_when_full: self.file.monitor.ready_when_full,
+            admin_socket,
             webhook,
             drain_window,
             drain_hard_stop,
@@ -141,9 +143,7 @@ impl Checker<'_> {
     fn state_file(&self) -> Result<Option<PathBuf>, ConfigError> {
         let Some(path) = &self.file.gateway.state_file else { return Ok(None) };
         let path = self.options.base.join(path);
-        if path.file_name().is_some()
-            && path.parent().is_some_and(|dir| dir.as_os_str().is_empty() || dir.is_dir())
-        {
+        if is_in_a_directory(&path) {
             return Ok(Some(path));
         }
         let problem = format!("is {}; allowed is a file in a directory that is there", path.display());
@@ -194,6 +194,21 @@ impl Checker<'_> {
             "" => Ok(None),
             text => self.address("monitor.listen", text).map(Some),
         }
+    }
+
+    /// Its directory must be there; the socket itself is made.
+    pub(super) fn admin_socket(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(path) = &self.file.admin.socket else { return Ok(None) };
+        let path = self.options.base.join(path);
+        if path.as_os_str().len() > MAX_SOCKET_PATH {
+            let problem = format!("has {} bytes; allowed are {MAX_SOCKET_PATH}", path.as_os_str().len());
+            return Err(self.error("admin.socket", problem));
+        }
+        if is_in_a_directory(&path) {
+            return Ok(Some(path));
+        }
+        let problem = format!("is {}; allowed is a path in a directory that is there", path.display());
+        Err(self.error("admin.socket", problem))
     }
 
     /// The last of those on TCP is the monitor, which is not for clients.
@@ -354,6 +369,13 @@ impl Checker<'_> {
                 self.error("quic.key_file", format!("{}: {problem}{hint}", path.display()))
             })
     }
+}
+
+/// Longest path of a socket, bytes: what the system has room for, less the end of the name under which it is made.
+const MAX_SOCKET_PATH: usize = 100;
+
+fn is_in_a_directory(path: &Path) -> bool {
+    path.file_name().is_some() && path.parent().is_some_and(|dir| dir.as_os_str().is_empty() || dir.is_dir())
 }
 
 /// Returns `true` if the two cannot both be bound. The unspecified IPv6 address is dual-stack, so it covers IPv4 as

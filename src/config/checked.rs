@@ -11,6 +11,7 @@ use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::keys_again::KeysAgain;
 use super::proxy::ProxyProtocol;
 use super::quic_lb::QuicLb;
 use super::token_keys::TokenKey;
@@ -20,7 +21,7 @@ use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
 /// A gateway's whole configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The gateway's name: 1–64 of `[A-Za-z0-9._-]`. [`Config::gate_id`] is what logic services see.
     pub id: String,
@@ -68,6 +69,8 @@ pub struct Config {
     pub monitor: Option<SocketAddr>,
     /// Whether a gateway is still ready when as many clients are connected as may be.
     pub ready_when_full: bool,
+    /// Where the administrator is served, on a Unix socket; none: nowhere.
+    pub admin_socket: Option<PathBuf>,
     /// Where events are posted, beside the log; none: nowhere.
     pub webhook: Option<Webhook>,
     /// Time over which a drain spreads its closes; zero: all at once.
@@ -85,6 +88,27 @@ impl Config {
     /// several workers `-` and the worker's index, from 0 (ARCHITECTURE §5).
     pub fn gate_id(&self, worker: usize) -> String {
         if self.workers == 1 { self.id.clone() } else { format!("{}-{worker}", self.id) }
+    }
+
+    /// What encrypted listeners show their clients; none without them.
+    pub fn certificate(&self) -> Option<&TlsIdentity> {
+        let quic = self.quic.as_ref().map(|quic| &quic.identity);
+        let wss = self.websocket.as_ref().and_then(|websocket| websocket.tls.as_ref());
+        let tls = self.tls.as_ref().or(wss).map(|tls| &tls.identity);
+        quic.or(tls).map(|identity| &**identity)
+    }
+
+    /// The same with other certificates and keys.
+    #[must_use]
+    pub fn with_keys(mut self, keys: KeysAgain) -> Self {
+        let KeysAgain { identity, ticket_keys, token_keys } = keys;
+        (self.ticket_keys, self.token_keys) = (ticket_keys, token_keys);
+        if let Some(identity) = identity.map(Arc::new) {
+            self.quic.iter_mut().for_each(|quic| quic.identity = Arc::clone(&identity));
+            let wss = self.websocket.iter_mut().filter_map(|websocket| websocket.tls.as_mut());
+            self.tls.iter_mut().chain(wss).for_each(|tls| tls.identity = Arc::clone(&identity));
+        }
+        self
     }
 
     /// The names of the services that requests may be for, in their order: those of the list or those that are watched,
@@ -115,7 +139,7 @@ pub enum LogFormat {
 }
 
 /// QUIC listeners.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Quic {
     /// UDP addresses, at least one.
     pub listen: Vec<SocketAddr>,
@@ -130,7 +154,7 @@ pub struct Quic {
 }
 
 /// TLS listeners on TCP.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tls {
     /// TCP addresses, at least one.
     pub listen: Vec<SocketAddr>,
@@ -139,7 +163,7 @@ pub struct Tls {
 }
 
 /// WebSocket listeners.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WebSocket {
     /// TCP addresses without TLS; empty: off.
     pub listen: Vec<SocketAddr>,

@@ -39,7 +39,7 @@ const TOKEN_KEYS: SecretKeys<'static> = SecretKeys {
 };
 
 /// A Consul agent, what is watched there, and how the gateway is registered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consul {
     /// The services that are watched: all that commands may name.
     pub services: Vec<String>,

@@ -14,7 +14,7 @@ use super::sources::Sources;
 const SOURCE_COLUMN: usize = 44;
 
 /// The order in which the sections are shown.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "gateway",
     "quic",
     "tcp",
@@ -25,6 +25,7 @@ const SECTIONS: [&str; 14] = [
     "route",
     "discovery",
     "monitor",
+    "admin",
     "events",
     "drain",
     "log",
@@ -92,14 +93,18 @@ impl Effective {
 
 impl Setting {
     fn new(section: String, key: String, value: &Value, origin: ConfigOrigin) -> Self {
-        let name = format!("{section}.{key}");
-        let value = match value.as_str() {
-            _ if is_secret(&name) => format!("{MASK:?}"),
-            // Its path may be what lets one in.
-            Some(url) if name == "events.webhook" => format!("{:?}", events::shown(url)),
-            _ => value.to_string(),
-        };
+        let value = shown(&format!("{section}.{key}"), value);
         Self { section, key, value, origin }
+    }
+}
+
+/// A value as TOML, secrets masked.
+pub(super) fn shown(key: &str, value: &Value) -> String {
+    match value.as_str() {
+        _ if is_secret(key) => format!("{MASK:?}"),
+        // Its path may be what lets one in.
+        Some(url) if key == "events.webhook" => format!("{:?}", events::shown(url)),
+        _ => value.to_string(),
     }
 }
 

@@ -23,7 +23,7 @@ const TOKEN_KEYS: SecretKeys<'static> = SecretKeys {
 };
 
 /// Where events are posted.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     /// The server of its URL.
     pub target: HttpTarget,

@@ -36,6 +36,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) monitor: MonitorTable,
     #[serde(default)]
+    pub(super) admin: AdminTable,
+    #[serde(default)]
     pub(super) events: EventsTable,
     #[serde(default)]
     pub(super) drain: DrainTable,
@@ -178,6 +180,13 @@ pub(super) struct MonitorTable {
     /// Empty: off.
     pub(super) listen: String,
     pub(super) ready_when_full: bool,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AdminTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) socket: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -1,9 +1,7 @@
 //! `[tls]`: a chain that clients accept, and its key.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
@@ -25,7 +23,7 @@ const CHAIN: &str = "allowed is a PEM chain, leaf first";
 const KEY_ALLOWED: &str = "allowed is PEM: PKCS#8, SEC1 or PKCS#1";
 
 /// A certificate chain and its private key.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
     /// Leaf first.
     pub chain: Vec<CertificateDer<'static>>,
@@ -34,6 +32,15 @@ pub struct TlsIdentity {
 }
 
 impl TlsIdentity {
+    /// Both, as TLS takes them.
+    ///
+    /// # Errors
+    /// They do not belong together, or TLS cannot use them.
+    pub fn certified_key(&self) -> Result<CertifiedKey, rustls::Error> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider)
+    }
+
     /// The second since 1970 after which the first certificate of the chain is no longer valid; none if one cannot be
     /// read.
     pub fn not_after(&self) -> Option<i64> {
@@ -94,12 +101,9 @@ fn pair(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<TlsIdentity, (&'static str, &'static str)> {
-    let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider) {
-        // A key that cannot tell its public half cannot be compared.
-        Ok(_) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(TlsIdentity { chain, key })
-        }
+    let identity = TlsIdentity { chain, key };
+    match identity.certified_key() {
+        Ok(_) => Ok(identity),
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err((KEY, "does not belong to tls.cert; allowed is the key of its first certificate"))
         }

@@ -20,16 +20,20 @@ mod identity;
 mod instances;
 mod jwks;
 mod key_sets;
+mod keys_again;
 mod options;
 mod proxy;
 mod public_key;
 mod quic_lb;
 mod quic_lb_table;
+mod reach;
 mod read;
+mod reload;
 mod secret;
 mod sources;
 mod token_keys;
 mod websocket;
+mod written;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,12 +50,15 @@ pub use self::identity::TlsIdentity;
 pub use self::instances::Instance;
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::jwks::{JwkProblem, JwksError, KeyDocument, KeyOrigin};
+pub use self::keys_again::{KeysAgain, KeysDigest};
 pub use self::options::Options;
 pub use self::proxy::{ProxyProtocol, TrustedPeers, TrustedPeersError};
 pub use self::public_key::{KeyKind, PublicKey, PublicKeyError};
 pub use self::quic_lb::QuicLb;
+pub use self::reload::{ConfigFile, LoadedAgain};
 pub use self::secret::{Secret, SecretError, SecretFileError};
 pub use self::token_keys::{TokenKey, VerifyingKey};
+pub use self::written::{KeyChange, Written};
 pub use crate::keys::{
     Label, NoRandomness, PemError, QuicKeys, QuicKeysError, QuicLbKey, QuicLbKeyError, TicketKeys,
     TicketKeysError,
@@ -75,6 +82,8 @@ pub struct Loaded {
     pub effective: Effective,
     /// One line each: allowed, but worth a word at the start.
     pub warnings: Vec<String>,
+    /// What was written, for a comparison with what is written later.
+    pub written: Written,
 }
 
 /// Reads and checks a configuration file with its overrides, and reads the files it names.
@@ -92,15 +101,24 @@ pub fn load(path: &Path, options: &Options) -> Result<Loaded, ConfigError> {
 /// [`ConfigError`].
 pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, ConfigError> {
     let sources = Sources::new(text, name, &options.environment)?;
+    check(extract(&sources)?, &sources, options)
+}
+
+/// The file type, where what the environment overrides has given way.
+fn extract(sources: &Sources) -> Result<file::File, ConfigError> {
     let mut file = sources.extract()?;
-    prefer_overriding_key(&mut file.auth, &sources);
+    prefer_overriding_key(&mut file.auth, sources);
     let consul = &mut file.discovery.consul;
     let keys = ["discovery.consul.token", "discovery.consul.token_file"];
-    prefer_overriding_token(keys, &mut consul.token, &mut consul.token_file, &sources);
+    prefer_overriding_token(keys, &mut consul.token, &mut consul.token_file, sources);
     let events = &mut file.events;
     let keys = ["events.webhook_token", "events.webhook_token_file"];
-    prefer_overriding_token(keys, &mut events.webhook_token, &mut events.webhook_token_file, &sources);
-    let mut checker = Checker { file: &file, sources: &sources, options, warnings: Vec::new() };
+    prefer_overriding_token(keys, &mut events.webhook_token, &mut events.webhook_token_file, sources);
+    Ok(file)
+}
+
+fn check(mut file: file::File, sources: &Sources, options: &Options) -> Result<Loaded, ConfigError> {
+    let mut checker = Checker { file: &file, sources, options, warnings: Vec::new() };
     let config = checker.config()?;
     let warnings = checker.warnings;
     file.login.service = Some(config.login_service.clone());
@@ -109,8 +127,9 @@ pub fn parse(text: &str, name: &str, options: &Options) -> Result<Loaded, Config
         file.auth.algorithm.get_or_insert_with(|| "HS256".to_owned());
     }
     file.drain.window = Some(config.drain_window);
-    let effective = Effective::new(&file, &sources);
-    Ok(Loaded { config, effective, warnings })
+    let effective = Effective::new(&file, sources);
+    let written = Written::new(&file, sources.clone());
+    Ok(Loaded { config, effective, warnings, written })
 }
 
 /// Only the route and the instances of a configuration file: what can be known before `gateway certs` has run.
@@ -148,13 +167,30 @@ pub fn load_token_keys(
 /// # Errors
 /// [`ConfigError`].
 pub fn load_monitor(path: Option<&Path>, options: &Options) -> Result<Option<SocketAddr>, ConfigError> {
+    load_part(path, options, |checker| checker.monitor())
+}
+
+/// Only where a configuration file has the admin socket; none: it is off. Without the file, what the environment says
+/// counts.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load_admin_socket(path: Option<&Path>, options: &Options) -> Result<Option<PathBuf>, ConfigError> {
+    load_part(path, options, |checker| checker.admin_socket())
+}
+
+fn load_part<T>(
+    path: Option<&Path>,
+    options: &Options,
+    part: impl FnOnce(&Checker<'_>) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
     // What a file must have, and does not matter here.
     let nothing = || "[gateway]\nid = \"none\"\n".to_owned();
     let text = path.map(read_file).transpose()?.unwrap_or_else(nothing);
     let name = path.unwrap_or(Path::new("no file")).display().to_string();
     let sources = Sources::new(&text, &name, &options.environment)?;
     let file = sources.extract()?;
-    Checker { file: &file, sources: &sources, options, warnings: Vec::new() }.monitor()
+    part(&Checker { file: &file, sources: &sources, options, warnings: Vec::new() })
 }
 
 /// The list, or one of `secret`, `secret_file` and `public_key_file`, has the keys; what the environment has of these

@@ -28,7 +28,7 @@ const SERVER_ID_ALLOWED: &str = "allowed are 1 to 15 bytes in hex, such as \"c46
                                  with the name of a variable that holds them in base64";
 
 /// What connection ids say to a balancer (draft-ietf-quic-load-balancers-21). Server id and nonce have 19 bytes at most.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuicLb {
     /// Which of the balancer's configurations the ids follow: 0 to 6.
     pub config_id: u8,

@@ -21,6 +21,7 @@ const NESTED: [&str; 3] = ["quic.lb", "discovery.consul", "discovery.register"];
 const VARIABLE: &str = "environment variable ";
 
 /// File and environment before their values are looked at.
+#[derive(Clone)]
 pub(super) struct Sources {
     figment: Figment,
     name: String,

@@ -11,6 +11,7 @@ use crate::monitor::readiness::Readiness;
 use crate::resolve::Resolver;
 
 /// The gateway as its source of instances sees it.
+#[derive(Clone)]
 pub(crate) struct DiscoveryContext {
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Metrics,

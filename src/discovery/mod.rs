@@ -1,16 +1,19 @@
 //! Where the instances of the logic services come from. A source is one file: it makes a [`Feed`] and keeps it up to
 //! date; each worker follows the feed and nobody knows which source it is.
 
+mod change;
 pub(crate) mod consul;
 mod context;
 mod feed;
 mod source;
+mod start_error;
 mod static_list;
 
+pub(crate) use self::change::SourceChange;
 pub(crate) use self::context::{BoundPorts, DiscoveryContext};
 pub use self::feed::{Feed, Snapshot};
 pub(crate) use self::source::Discovery;
-pub use self::source::DiscoveryStartError;
+pub use self::start_error::DiscoveryStartError;
 
 impl Discovery {
     /// Starts the configured source.

@@ -1,28 +1,18 @@
 //! A source of instances that runs.
 
-use std::io;
 use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
 
+use super::change::SourceChange;
 use super::context::DiscoveryContext;
 use super::feed::Feed;
-
-/// The source could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoveryStartError {
-    /// The settings name an agent that cannot be asked.
-    #[error("{0}")]
-    Agent(String),
-    /// No thread or event queue could be had.
-    #[error("discovery: no thread of its own could be started: {0}")]
-    Thread(#[from] io::Error),
-}
 
 /// Owns the source. Dropping it ends the source at once.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     pub(super) feed: Feed,
+    pub(super) change: SourceChange,
     pub(super) leave: CancellationToken,
     pub(super) stop: CancellationToken,
     pub(super) thread: Option<JoinHandle<()>>,
@@ -31,12 +21,23 @@ pub(crate) struct Discovery {
 impl Discovery {
     /// Instead of the configured source: nobody is told of the gateway.
     pub(crate) fn given(feed: Feed, context: DiscoveryContext) -> Self {
-        Self { feed, leave: context.drain, stop: CancellationToken::new(), thread: None }
+        Self {
+            feed,
+            change: SourceChange::none(),
+            leave: context.drain,
+            stop: CancellationToken::new(),
+            thread: None,
+        }
     }
 
     /// What the source knows.
     pub(crate) fn feed(&self) -> Feed {
         self.feed.clone()
+    }
+
+    /// Takes other configurations to it.
+    pub(crate) fn change(&self) -> SourceChange {
+        self.change.clone()
     }
 
     /// Cancelled, it begins the drain: the source takes this gateway's entry out first, if there is one, and has about

@@ -1,28 +1,52 @@
-//! The list in the configuration: said once, never changed.
+//! The list in the configuration: said at the start, and again when a reload changes it.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::change::{Apply, SourceChange};
 use super::context::DiscoveryContext;
 use super::feed::Snapshot;
 use super::source::Discovery;
+use crate::config::Config;
+use crate::monitor::metrics::DiscoveryMetrics;
 
-/// A feed of the listed instances for ever.
+/// A feed of the listed instances.
 pub(super) fn start(context: &DiscoveryContext) -> Discovery {
-    let services = context.config.services();
-    let metrics = context.metrics.discovery(services.clone());
-    let mut instances = context.config.instances.clone();
-    instances.sort_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
-    for service in &services {
-        metrics.updated(service, instances.iter().filter(|instance| instance.service == *service).count());
-    }
+    let metrics = context.metrics.discovery(context.config.services());
+    let feed = watch::Sender::new(snapshot(&context.config, &metrics));
+    let receiver = feed.subscribe();
+    let feed = Arc::new(feed);
+    let change = SourceChange::new(move |config| {
+        let (config, feed, metrics) = (Arc::clone(config), Arc::clone(&feed), Arc::clone(&metrics));
+        let apply: Apply = Box::new(move || {
+            let listed = snapshot(&config, &metrics);
+            feed.send_if_modified(|known| {
+                let is_news = *known != listed;
+                *known = listed;
+                is_news
+            });
+        });
+        Ok(apply)
+    });
     Discovery {
-        feed: watch::channel(Arc::new(Snapshot { instances })).1,
+        feed: receiver,
+        change,
         // Nobody was told of this gateway.
         leave: context.drain.clone(),
         stop: CancellationToken::new(),
         thread: None,
     }
+}
+
+fn snapshot(config: &Config, metrics: &DiscoveryMetrics) -> Arc<Snapshot> {
+    let services = config.services();
+    metrics.services_are(&services);
+    let mut instances = config.instances.clone();
+    instances.sort_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
+    for service in &services {
+        metrics.updated(service, instances.iter().filter(|instance| instance.service == *service).count());
+    }
+    Arc::new(Snapshot { instances })
 }

@@ -47,6 +47,8 @@ pub(crate) struct LinkConnection {
     /// When the frame began whose end has not come; a pause of the gateway's own begins it anew.
     frame_began: Option<Instant>,
     patience: Patience,
+    /// What `patience` was made of. Frames may be as large as they might when the connection began.
+    limits: Rc<Limits>,
     read_budget: ReadBudget,
     /// Until when the administrator is told of pushes that were too large.
     oversized_until: Option<Instant>,
@@ -94,8 +96,8 @@ impl Drop for LinkConnection {
 impl LinkConnection {
     /// Takes over a connection on which hands were shaken.
     pub(crate) fn new(stream: TcpStream, link: Rc<Link>, dispatch: Rc<Dispatch>) -> Self {
-        let limits = &dispatch.settings.limits;
-        let (now, patience) = (Instant::now(), Patience::of(limits));
+        let limits = dispatch.settings.limits.now();
+        let (now, patience) = (Instant::now(), Patience::of(&limits));
         let decoder = FrameDecoder::new(limits.backend_max_frame).ignoring_unknown_opcodes();
         link.rest();
         Self {
@@ -110,6 +112,7 @@ impl LinkConnection {
             last_ping: now,
             frame_began: None,
             patience,
+            limits,
             read_budget: ReadBudget::default(),
             oversized_until: None,
             timer: Timer::new(now + patience.ping),
@@ -129,6 +132,10 @@ impl LinkConnection {
     /// Reads a bounded amount, writes what can be written, and yields when there is more to read.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
         self.link.register(cx);
+        if !self.dispatch.settings.limits.are(&self.limits) {
+            self.limits = self.dispatch.settings.limits.now();
+            self.patience = Patience::of(&self.limits);
+        }
         // What has arrived is read before the silence is judged: it may be this worker that was late.
         // And a connection that has ended is not written to: what is queued can still move.
         let step = match self.drive_read(cx) {
@@ -308,7 +315,7 @@ impl LinkConnection {
         let settings = &self.dispatch.settings;
         let serial = self.dispatch.next_serial();
         let bytes = packet.frame_len();
-        match Delivery::parse(packet, &settings.gate_id, &settings.limits, serial) {
+        match Delivery::parse(packet, &settings.gate_id, &settings.limits.now(), serial) {
             Ok(delivery) => {
                 if delivery.is_push() {
                     self.link.metrics.push_received();
@@ -334,7 +341,7 @@ impl LinkConnection {
         let instance = &self.link.instance;
         let detail = format_args!(
             "a push of {bytes} bytes was dropped: limits.max_push is {}",
-            self.dispatch.settings.limits.max_push
+            self.dispatch.settings.limits.now().max_push
         );
         let event = event::Event::push_too_large(&instance.service, &instance.id, &instance.zone, detail);
         self.dispatch.metrics.raise(event);

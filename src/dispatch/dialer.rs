@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -9,6 +10,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::limits::LiveLimits;
 use crate::resolve::{ResolveError, Resolver, TcpConnectError, host_and_port};
 use crate::wire::frame::{self, Opcode};
 use crate::wire::pb;
@@ -28,20 +30,13 @@ pub(crate) enum DialError {
 #[derive(Debug)]
 pub(crate) struct TcpDialer {
     gate_id: String,
-    deadline: Duration,
-    /// Unacknowledged bytes for this long break the connection (row E18).
-    user_timeout: Duration,
+    limits: Rc<LiveLimits>,
     resolver: Resolver,
 }
 
 impl TcpDialer {
-    pub(crate) const fn new(
-        gate_id: String,
-        deadline: Duration,
-        user_timeout: Duration,
-        resolver: Resolver,
-    ) -> Self {
-        Self { gate_id, deadline, user_timeout, resolver }
+    pub(crate) const fn new(gate_id: String, limits: Rc<LiveLimits>, resolver: Resolver) -> Self {
+        Self { gate_id, limits, resolver }
     }
 
     /// Connects, says who this gateway is, and asks for a first sign of life with a ping: the handshake itself is
@@ -51,17 +46,20 @@ impl TcpDialer {
     /// # Errors
     /// [`DialError`]. Cancel safe: a connection that was not returned is closed.
     pub(crate) async fn dial_and_handshake(&self, address: &str) -> Result<TcpStream, DialError> {
-        let deadline = Instant::now() + self.deadline;
+        let limits = self.limits.now();
+        let deadline = Instant::now() + limits.backend_dial;
         let (host, port) = host_and_port(address)?;
         let connected = self.resolver.connect(host, port, deadline).await;
         let stream = connected.map_err(|error| match error {
             TcpConnectError::Resolve(error) => DialError::Resolve(error),
             TcpConnectError::Io(error) => DialError::Io(error),
-            TcpConnectError::Timeout => DialError::Timeout(self.deadline),
+            TcpConnectError::Timeout => DialError::Timeout(limits.backend_dial),
         })?;
         stream.set_nodelay(true)?;
+        // Unacknowledged bytes for as long as silence is suffered break the connection (row E18).
         #[cfg(target_os = "linux")]
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.user_timeout))?;
+        socket2::SockRef::from(&stream)
+            .set_tcp_user_timeout(Some(limits.backend_ping * limits.backend_misses))?;
         self.shake_hands(stream, deadline).await
     }
 
@@ -76,7 +74,7 @@ impl TcpDialer {
                 .concat();
         match timeout_at(deadline, stream.write_all(&frames)).await {
             Ok(written) => written.map(|()| stream).map_err(DialError::Io),
-            Err(_) => Err(DialError::Timeout(self.deadline)),
+            Err(_) => Err(DialError::Timeout(self.limits.now().backend_dial)),
         }
     }
 
@@ -94,12 +92,19 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::limits::Limits;
     use crate::resolve::testing::{both, silent_and_listening};
 
     const SILENCE: Duration = Duration::from_secs(6);
 
     fn dialer(deadline: Duration) -> TcpDialer {
-        TcpDialer::new("gate01".to_owned(), deadline, SILENCE, Resolver::new(|_: &str| Ok(both())))
+        let limits = Limits {
+            backend_dial: deadline,
+            backend_ping: SILENCE / 3,
+            backend_misses: 3,
+            ..Limits::default()
+        };
+        TcpDialer::new("gate01".to_owned(), LiveLimits::new(limits), Resolver::new(|_: &str| Ok(both())))
     }
 
     fn hello() -> Vec<u8> {

@@ -13,7 +13,7 @@ use crate::dispatch::health::Loss;
 use crate::dispatch::link::Link;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
-use crate::limits::Limits;
+use crate::limits::{Limits, LiveLimits};
 use crate::monitor::readiness::Readiness;
 use crate::route::Route;
 use crate::session::channels::Channels;
@@ -60,8 +60,8 @@ pub(crate) fn harness_with(
         worker: 0,
         gate_id: GATE.to_owned(),
         login_service: "login".to_owned(),
-        signout_after_kick,
-        limits,
+        signout_after_kick: std::cell::Cell::new(signout_after_kick),
+        limits: LiveLimits::new(limits),
         pressure: crate::overload::pressure::Pressure::none(),
     };
     let readiness = Arc::new(Readiness::new(1, []));
@@ -154,7 +154,7 @@ impl TestDispatch {
         let header = pb::Header { meta: metas, ..header };
         let packet = logic_packet(&packet::encode_message(dialect, &header, body));
         let mut delivery =
-            Delivery::parse(packet, GATE, &self.dispatch.settings.limits, self.dispatch.next_serial())
+            Delivery::parse(packet, GATE, &self.dispatch.settings.limits.now(), self.dispatch.next_serial())
                 .unwrap();
         delivery.run(&self.dispatch, &link, &mut 1000, Instant::now())
     }

@@ -16,14 +16,14 @@ pub(crate) struct LinkTable {
     links: RefCell<Vec<Rc<Link>>>,
     next_key: Cell<usize>,
     /// Of the queue of each.
-    bounds: QueueBounds,
+    bounds: Cell<QueueBounds>,
     cells: Metrics,
 }
 
 impl LinkTable {
     /// None yet. Each link will get cells of `cells`, which go when it goes.
     pub(crate) fn new(bounds: QueueBounds, cells: Metrics) -> Self {
-        Self { links: RefCell::default(), next_key: Cell::new(0), bounds, cells }
+        Self { links: RefCell::default(), next_key: Cell::new(0), bounds: Cell::new(bounds), cells }
     }
 
     /// A link for an instance, not connected yet.
@@ -31,9 +31,15 @@ impl LinkTable {
         let key = self.next_key.get();
         self.next_key.set(key + 1);
         let cells = self.cells.link(&instance.service, &instance.id, &instance.zone);
-        let link = Link::new(InstanceKey(key), instance, is_of_first_set, self.bounds, cells);
+        let link = Link::new(InstanceKey(key), instance, is_of_first_set, self.bounds.get(), cells);
         self.links.borrow_mut().push(Rc::clone(&link));
         link
+    }
+
+    /// The queues of all are bounded so from now on. What waits already is not dropped.
+    pub(crate) fn set_bounds(&self, bounds: QueueBounds) {
+        self.bounds.set(bounds);
+        self.links.borrow().iter().for_each(|link| link.change_queue(|queue| queue.set_bounds(bounds)));
     }
 
     /// The link with this key, unless it is gone.

@@ -54,7 +54,7 @@ impl Dispatch {
 
     /// These instances are no longer in the set; see the module.
     pub(crate) fn drain(&self, links: &[Rc<Link>], now: Instant) {
-        let limits = &self.settings.limits;
+        let limits = self.settings.limits.now();
         let is_bounded = self.services.is_bounded();
         let follow_until = if is_bounded { now + FOLLOW } else { now };
         let by = follow_until + limits.request_deadline.max(limits.login_answer);
@@ -152,7 +152,7 @@ impl Dispatch {
     pub(crate) fn timed_out(&self, ticket: &Ticket, now: Instant) {
         let Some(link) = ticket.placed_with().and_then(|key| self.links.get(key)) else { return };
         // Where this worker stood still, the answer may lie unread.
-        let stood_still = link.stands_still(now, self.settings.limits.backend_ping * 2);
+        let stood_still = link.stands_still(now, self.settings.limits.now().backend_ping * 2);
         if stood_still || !link.health().is_about_now(ticket.arrived()) {
             return;
         }
@@ -163,7 +163,7 @@ impl Dispatch {
     /// Lets something happen to a link; whoever may be chosen changes with it.
     pub(crate) fn on(&self, link: &Link, event: HealthEvent, now: Instant) {
         let before = link.standing();
-        if let Some(transition) = link.on(event, now, &self.rule) {
+        if let Some(transition) = link.on(event, now, &self.rule.get()) {
             self.metrics.link_transition(transition.to);
             report_transition(&link.instance, transition);
         }

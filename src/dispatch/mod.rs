@@ -19,6 +19,7 @@ mod read_budget;
 pub(crate) mod reconciler;
 pub(crate) mod reconnect;
 mod redial_pause;
+mod reload;
 pub mod selector;
 pub(crate) mod services;
 mod zones;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
@@ -39,7 +41,7 @@ use crate::dispatch::lost::Lost;
 use crate::dispatch::queue::{Payload, Progress, QueueBounds};
 use crate::dispatch::selector::ZoneIndex;
 use crate::dispatch::services::{Chosen, NoChoice, Purpose, Services};
-use crate::limits::{Limits, SLICES_PER_WRITE};
+use crate::limits::{LiveLimits, SLICES_PER_WRITE};
 use crate::monitor::metrics::{
     AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
 };
@@ -85,15 +87,15 @@ impl Drop for SignInWrite {
     }
 }
 
-/// What a worker knows about its gateway, fixed for its life.
+/// What a worker knows about its gateway. What may change is in cells.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// Its index, from 0.
     pub(crate) worker: usize,
     pub(crate) gate_id: String,
     pub(crate) login_service: String,
-    pub(crate) signout_after_kick: bool,
-    pub(crate) limits: Limits,
+    pub(crate) signout_after_kick: Cell<bool>,
+    pub(crate) limits: Rc<LiveLimits>,
     /// Whether logic services may be read (row E19).
     pub(crate) pressure: Pressure,
 }
@@ -108,9 +110,10 @@ pub(crate) struct Dispatch {
     services: Services,
     links: LinkTable,
     lost: Lost,
-    rule: Rule,
+    rule: Cell<Rule>,
     readiness: Arc<Readiness>,
     serial: Cell<u64>,
+    rerouted: Notify,
 }
 
 /// The parts of a [`Dispatch`].
@@ -129,10 +132,8 @@ impl Dispatch {
     pub(crate) fn new(parts: DispatchParts) -> Rc<Self> {
         let DispatchParts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
         services.report_to(&metrics);
-        let limits = &settings.limits;
-        let bounds =
-            QueueBounds { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes };
-        let (links, rule) = (LinkTable::new(bounds, cells), Rule::of(limits));
+        let limits = settings.limits.now();
+        let (links, rule) = (LinkTable::new(QueueBounds::of(&limits), cells), Rule::of(&limits));
         Rc::new(Self {
             settings,
             channels,
@@ -141,9 +142,10 @@ impl Dispatch {
             services,
             links,
             lost: Lost::default(),
-            rule,
+            rule: Cell::new(rule),
             readiness,
             serial: Cell::new(0),
+            rerouted: Notify::new(),
         })
     }
 
@@ -199,7 +201,7 @@ impl Dispatch {
             }
             Err(NoChoice::UnknownService) => Err(self.refuse(Refused::UnknownService)),
             Err(NoChoice::NoInstance(zone)) => {
-                self.metrics.no_instance(zone.index());
+                self.metrics.no_instance(self.services.selector().zone_name(zone));
                 Err(self.refuse(Refused::NoInstance))
             }
         }
@@ -207,7 +209,9 @@ impl Dispatch {
 
     fn count_fallback(&self, service: &str, of: Option<ZoneIndex>) {
         if let Some(zone) = of {
-            self.metrics.zone_fallback(zone.index());
+            let selector = self.services.selector();
+            let zone = selector.zone_name(zone);
+            self.metrics.zone_fallback(zone);
             self.services.fell_back(service, zone);
         }
     }
@@ -362,7 +366,7 @@ impl Dispatch {
                 return Placed::NotOwed;
             }
         }
-        if signout.reason == CloseReason::Kicked && !self.settings.signout_after_kick {
+        if signout.reason == CloseReason::Kicked && !self.settings.signout_after_kick.get() {
             self.metrics.signout(Signout::AfterKick);
             return Placed::NotOwed;
         }

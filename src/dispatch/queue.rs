@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 
+use crate::limits::Limits;
 use crate::session::channel::Ticket;
 use crate::session::pending::{InstanceKey, RequestStage};
 use crate::session::signout::SignOut;
@@ -36,6 +37,12 @@ struct Item {
 pub(crate) struct QueueBounds {
     pub(crate) packets: usize,
     pub(crate) bytes: usize,
+}
+
+impl QueueBounds {
+    pub(crate) const fn of(limits: &Limits) -> Self {
+        Self { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes }
+    }
 }
 
 /// The queue of one link.
@@ -75,6 +82,11 @@ impl LinkQueue {
             bytes: 0,
             bounds,
         }
+    }
+
+    /// These bounds from now on.
+    pub(crate) const fn set_bounds(&mut self, bounds: QueueBounds) {
+        self.bounds = bounds;
     }
 
     /// Returns `true` if a request of `bytes` may be queued. An empty queue takes one of any size.

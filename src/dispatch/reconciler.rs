@@ -77,7 +77,7 @@ impl Reconciler {
 
     /// Runs until it is dropped, which ends every link. A source that has ended leaves its last word.
     pub(crate) async fn follow(mut self, mut feed: Feed) {
-        let mut is_fed = true;
+        let (mut is_fed, dispatch) = (true, Rc::clone(&self.dispatch));
         let snapshot = feed.borrow_and_update().clone();
         self.apply(&snapshot, Instant::now());
         loop {
@@ -89,9 +89,13 @@ impl Reconciler {
                     }
                     Err(_) => is_fed = false,
                 },
+                // An instance may be of a service that was not known when it was named.
+                () = dispatch.rerouted() => {
+                    self.unknown.clear();
+                    let snapshot = feed.borrow().clone();
+                    self.apply(&snapshot, Instant::now());
+                }
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
-                // A source that has ended without ever naming an instance.
-                else => std::future::pending().await,
             }
         }
     }

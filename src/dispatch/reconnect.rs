@@ -22,8 +22,8 @@ use crate::monitor::metrics::Reject;
 
 /// Runs until its instance has left. Not cancel safe for what is queued: only the end of the worker drops it.
 pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, dialer: Rc<TcpDialer>) {
-    let limits = &dispatch.settings.limits;
-    let mut pauses = RedialPause::new(limits.backoff_first, limits.backoff_max);
+    let mut pauses = RedialPause::new();
+    let limits = || dispatch.settings.limits.now();
     let mut reported = false;
     let mut pause = Duration::ZERO;
     loop {
@@ -45,7 +45,7 @@ pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, diale
                 dispatch.on(&link, HealthEvent::Lost(Loss::NotReached), Instant::now());
                 report_unreached(&link, &dispatch, &error, &mut reported);
                 pauses.skip_immediate();
-                pause = pauses.next();
+                pause = pauses.next(&limits());
                 continue;
             }
         };
@@ -60,7 +60,7 @@ pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, diale
         let is_contested = matches!(end, LinkEnd::Refused | LinkEnd::Replaced);
         // One that comes and goes, or never came, is not redialled at once each time (row E7). Nor is one that another
         // gateway has taken: the two would throw each other out as fast as they can (row F15).
-        if was_up && !is_contested && began.elapsed() >= limits.backoff_first {
+        if was_up && !is_contested && began.elapsed() >= limits().backoff_first {
             pauses.reset();
         }
         if !was_up && let Ok(there) = there {
@@ -78,7 +78,7 @@ pub(crate) async fn keep_connected(link: Rc<Link>, dispatch: Rc<Dispatch>, diale
         if is_contested || !was_up {
             pauses.skip_immediate();
         }
-        pause = pauses.next();
+        pause = pauses.next(&limits());
     }
 }
 

@@ -2,23 +2,20 @@
 
 use std::time::Duration;
 
-use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER};
+use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER, Limits};
 use gateway_net::backoff::{Backoff, Jitter};
 use gateway_net::rng::Rng;
 
 /// Counts the attempts since the last one that held.
 #[derive(Debug)]
 pub(crate) struct RedialPause {
-    backoff: Backoff,
     rng: Rng,
     attempts: u32,
 }
 
 impl RedialPause {
-    pub(crate) fn new(first: Duration, max: Duration) -> Self {
-        let jitter = Jitter::Around(BACKOFF_JITTER);
-        let backoff = Backoff { base: first, cap: max, factor: BACKOFF_FACTOR, jitter };
-        Self { backoff, rng: Rng::default(), attempts: 0 }
+    pub(crate) fn new() -> Self {
+        Self { rng: Rng::default(), attempts: 0 }
     }
 
     /// The connection held: the next redial comes at once.
@@ -32,10 +29,13 @@ impl RedialPause {
     }
 
     /// How long to wait before the next attempt: zero the first time.
-    pub(crate) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self, limits: &Limits) -> Duration {
+        let jitter = Jitter::Around(BACKOFF_JITTER);
+        let backoff =
+            Backoff { base: limits.backoff_first, cap: limits.backoff_max, factor: BACKOFF_FACTOR, jitter };
         let attempt = self.attempts;
         self.attempts = self.attempts.saturating_add(1);
-        attempt.checked_sub(1).map_or(Duration::ZERO, |n| self.backoff.pause(n, &mut self.rng))
+        attempt.checked_sub(1).map_or(Duration::ZERO, |n| backoff.pause(n, &mut self.rng))
     }
 }
 
@@ -45,28 +45,28 @@ mod tests {
 
     #[test]
     fn e7_at_once_then_growing_within_the_jitter_up_to_the_maximum() {
-        let mut pauses = RedialPause::new(Duration::from_millis(200), Duration::from_secs(5));
-        assert_eq!(pauses.next(), Duration::ZERO);
+        let mut pauses = RedialPause::new();
+        assert_eq!(pauses.next(&Limits::default()), Duration::ZERO);
         let mut expected = 0.2_f64;
         for _ in 0..12 {
-            let pause = pauses.next().as_secs_f64();
+            let pause = pauses.next(&Limits::default()).as_secs_f64();
             assert!((expected * 0.8..=expected * 1.2).contains(&pause), "{pause} for {expected}");
             expected = (expected * 1.6).min(5.0);
         }
         pauses.reset();
-        assert_eq!(pauses.next(), Duration::ZERO);
+        assert_eq!(pauses.next(&Limits::default()), Duration::ZERO);
         pauses.reset();
         pauses.skip_immediate();
-        assert!(pauses.next() >= Duration::from_millis(160));
+        assert!(pauses.next(&Limits::default()) >= Duration::from_millis(160));
     }
 
     #[test]
     fn e15_it_never_gives_up_and_never_pauses_beyond_its_maximum() {
-        let mut pauses = RedialPause::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut pauses = RedialPause::new();
         let mut waited = Duration::ZERO;
         for _ in 0..100_000 {
             pauses.skip_immediate();
-            let pause = pauses.next();
+            let pause = pauses.next(&Limits::default());
             assert!(pause <= Duration::from_secs(6), "back within 6 s after it relents: {pause:?}");
             assert!(!pause.is_zero());
             waited += pause;

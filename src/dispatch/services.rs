@@ -73,13 +73,16 @@ pub(crate) enum NoChoice {
     NoInstance(ZoneIndex),
 }
 
-/// All services, by name. The names come from the configuration and do not change.
+/// All services, by name. The names come from the configuration.
 #[derive(Debug)]
 pub(crate) struct Services {
-    selector: RouteSelector,
-    by_name: BTreeMap<String, ServiceInstances>,
+    /// Replaced whole by a reload; never held over an await, as whoever holds it chooses by one route.
+    selector: RefCell<Rc<RouteSelector>>,
+    by_name: RefCell<BTreeMap<String, Rc<ServiceInstances>>>,
+    /// Of the next service that is new: channels remember numbers, so none comes twice.
+    next_number: Cell<usize>,
     /// Channels keep their instances, and new ones avoid those that are overloaded.
-    is_bounded: bool,
+    is_bounded: Cell<bool>,
     zones: Zones,
 }
 
@@ -90,20 +93,37 @@ impl Services {
         names: impl IntoIterator<Item = String>,
         is_bounded: bool,
     ) -> Self {
-        let empty = |number| {
+        let zones = Zones::new(selector.zones().map(|(_, name)| name.to_owned()).collect());
+        let services = Self {
+            selector: RefCell::new(Rc::new(selector)),
+            by_name: RefCell::default(),
+            next_number: Cell::new(0),
+            is_bounded: Cell::new(is_bounded),
+            zones,
+        };
+        names.into_iter().for_each(|name| services.serve(name));
+        services
+    }
+
+    /// A service without instances; nothing if there is one of this name.
+    fn serve(&self, name: String) {
+        let number = ServiceNumber(self.next_number.get());
+        self.by_name.borrow_mut().entry(name).or_insert_with(|| {
+            self.next_number.set(number.0 + 1);
             let none: [(&str, &str, Rc<Link>); 0] = [];
-            ServiceInstances {
+            Rc::new(ServiceInstances {
                 links: RefCell::default(),
-                candidates: RefCell::new(Candidates::new(&selector, none)),
+                candidates: RefCell::new(Candidates::new(&self.selector.borrow(), none)),
                 has_trials: Cell::new(false),
                 has_only_warming: Cell::new(false),
                 unserved: RefCell::default(),
-                number: ServiceNumber(number),
-            }
-        };
-        let by_name = names.into_iter().enumerate().map(|(number, name)| (name, empty(number))).collect();
-        let zones = Zones::new(selector.zones().map(|(_, name)| name.to_owned()).collect());
-        Self { selector, by_name, is_bounded, zones }
+                number,
+            })
+        });
+    }
+
+    fn service(&self, name: &str) -> Option<Rc<ServiceInstances>> {
+        self.by_name.borrow().get(name).cloned()
     }
 
     /// Zones that become empty, and requests that leave them, are reported there from now on.
@@ -111,26 +131,50 @@ impl Services {
         self.zones.report_to(metrics);
     }
 
+    /// The route as it is now.
+    pub(crate) fn selector(&self) -> Rc<RouteSelector> {
+        Rc::clone(&self.selector.borrow())
+    }
+
+    /// Chooses by another route from now on, among these services. Channels that keep their instances do so, wherever
+    /// their accounts belong. A service that is named no more takes nothing new; its links end when their instances leave.
+    pub(crate) fn reroute(&self, selector: RouteSelector, names: BTreeSet<String>, is_bounded: bool) {
+        self.zones.route_to(selector.zones().map(|(_, name)| name.to_owned()).collect());
+        *self.selector.borrow_mut() = Rc::new(selector);
+        self.is_bounded.set(is_bounded);
+        self.by_name.borrow_mut().retain(|name, _| {
+            let stays = names.contains(name);
+            if !stays {
+                self.zones.forget(name);
+            }
+            stays
+        });
+        for name in names {
+            self.serve(name.clone());
+            self.refresh(&name);
+        }
+    }
+
     /// A request of an account of this zone was given to another zone's instance.
-    pub(crate) fn fell_back(&self, service: &str, zone: ZoneIndex) {
-        self.zones.fell_back(service, self.selector.zone_name(zone));
+    pub(crate) fn fell_back(&self, service: &str, zone: &str) {
+        self.zones.fell_back(service, zone);
     }
 
     /// Returns `true` if channels keep their instances.
     pub(crate) fn is_bounded(&self) -> bool {
-        self.is_bounded
+        self.is_bounded.get()
     }
 
     /// A link to a new instance. It may not be chosen yet.
     pub(crate) fn add(&self, link: &Rc<Link>) {
-        if let Some(service) = self.by_name.get(&link.instance.service) {
+        if let Some(service) = self.service(&link.instance.service) {
             service.links.borrow_mut().push(Rc::clone(link));
         }
     }
 
     /// A link is gone.
     pub(crate) fn remove(&self, link: &Link) {
-        if let Some(service) = self.by_name.get(&link.instance.service) {
+        if let Some(service) = self.service(&link.instance.service) {
             service.links.borrow_mut().retain(|other| other.key != link.key);
         }
         self.refresh(&link.instance.service);
@@ -138,13 +182,14 @@ impl Services {
 
     /// Returns `true` if it is a service of the configuration.
     pub(crate) fn is_known(&self, service: &str) -> bool {
-        self.by_name.contains_key(service)
+        self.by_name.borrow().contains_key(service)
     }
 
     /// The instance for an account (protocol §6); none while the service has none.
     pub(crate) fn choose(&self, service: &str, app: &str, account: &str, purpose: Purpose) -> Option<Chosen> {
-        let service = self.by_name.get(service)?;
-        let key = self.selector.route_key(app, account);
+        let service = self.service(service)?;
+        let service = &*service;
+        let key = self.selector.borrow().route_key(app, account);
         let candidates = service.candidates.borrow();
         choose_well(service, &candidates, &candidates.choose(key)?, key, purpose)
     }
@@ -165,9 +210,10 @@ impl Services {
         account: &str,
         channel: Option<&Channel>,
     ) -> Result<Chosen, NoChoice> {
-        let service = self.by_name.get(service).ok_or(NoChoice::UnknownService)?;
-        let route_key = || self.selector.route_key(app, account);
-        let channel = channel.filter(|_| self.is_bounded);
+        let service = self.service(service).ok_or(NoChoice::UnknownService)?;
+        let service = &*service;
+        let route_key = || self.selector.borrow().route_key(app, account);
+        let channel = channel.filter(|_| self.is_bounded.get());
         let home = channel.and_then(|channel| home(service, channel));
         if let (Some(link), Some(channel)) = (&home, channel)
             && (!service.has_trials.get() || channel.is_waiting_for(link.key))
@@ -213,7 +259,7 @@ impl Services {
     ) -> Chosen {
         let unserved = service.unserved.borrow();
         let is_left = |zone: &ZoneIndex| {
-            unserved.contains(zone) && self.selector.zone_name(*zone) != link.instance.zone
+            unserved.contains(zone) && self.selector.borrow().zone_name(*zone) != link.instance.zone
         };
         // Asked with every request of a channel that has its instance: where all zones are served, nothing is hashed.
         let key = (!unserved.is_empty()).then(route_key).filter(|key| !key.is_keyless);
@@ -223,19 +269,19 @@ impl Services {
 
     /// How many instances of a service are linked, warming ones included.
     pub(crate) fn live(&self, service: &str) -> usize {
-        let Some(service) = self.by_name.get(service) else { return 0 };
+        let Some(service) = self.service(service) else { return 0 };
         service.links.borrow().iter().filter(|link| link.is_live()).count()
     }
 
     /// Returns `true` if there is an instance of this service that can be chosen.
     pub(crate) fn has_candidates(&self, service: &str) -> bool {
-        self.by_name.get(service).is_some_and(|service| !service.candidates.borrow().is_empty())
+        self.service(service).is_some_and(|service| !service.candidates.borrow().is_empty())
     }
 
     /// Returns `true` if enough instances of its zone would remain without this one. At most half of those that are
     /// linked are ejected, and never the only one.
     pub(crate) fn may_eject(&self, link: &Link) -> bool {
-        let Some(service) = self.by_name.get(&link.instance.service) else { return false };
+        let Some(service) = self.service(&link.instance.service) else { return false };
         let links = service.links.borrow();
         let standings = links
             .iter()
@@ -251,7 +297,7 @@ impl Services {
 
     /// A link came, changed its standing or went: its service's snapshot is made anew.
     pub(crate) fn refresh(&self, name: &str) {
-        let Some(service) = self.by_name.get(name) else { return };
+        let Some(service) = self.service(name) else { return };
         let links = service.links.borrow();
         let best = links.iter().filter_map(|link| link.standing()).min();
         let is_candidate = |standing| match best {
@@ -267,11 +313,12 @@ impl Services {
         service.has_trials.set(is_any_well && chosen().any(is_trial));
         let entries =
             chosen().map(|link| (link.instance.id.as_str(), link.instance.zone.as_str(), Rc::clone(link)));
-        *service.candidates.borrow_mut() = Candidates::new(&self.selector, entries);
+        let selector = self.selector();
+        *service.candidates.borrow_mut() = Candidates::new(&selector, entries);
         // One half-open serves nobody but its trial, where others are well.
         let serving = || chosen().filter(|link| !is_any_well || is_well(link));
         let served: BTreeSet<_> = serving().map(|link| link.instance.zone.as_str()).collect();
-        let unserved = self.selector.zones().filter(|(_, zone)| !served.contains(*zone));
+        let unserved = selector.zones().filter(|(_, zone)| !served.contains(*zone));
         *service.unserved.borrow_mut() = unserved.map(|(index, _)| index).collect();
         let named = links.iter().filter(|link| !link.is_leaving());
         let named = named.map(|link| (link.instance.zone.as_str(), link.presence()));
@@ -434,8 +481,9 @@ mod tests {
                         self.services.choose("chat", "app", &account, Purpose::Request)?;
                     let zone = self
                         .services
-                        .selector
-                        .zone_name(self.services.selector.route_key("app", &account).zone);
+                        .selector()
+                        .zone_name(self.services.selector().route_key("app", &account).zone)
+                        .to_owned();
                     let mark = if fallback_of.is_some() { "!" } else { "" };
                     Some(format!("{zone}:{}{mark}", link.instance.id))
                 })
@@ -675,8 +723,8 @@ mod tests {
     #[test]
     fn e13_requests_of_a_channel_count_while_its_zone_has_nobody_and_no_longer() {
         let test_metrics = TestMetrics::new();
-        let mut chat = chat(&[("a1", "za"), ("b1", "zb")]);
-        chat.services.is_bounded = true;
+        let chat = chat(&[("a1", "za"), ("b1", "zb")]);
+        chat.services.is_bounded.set(true);
         chat.up("a1", secs(0));
         // Of zone zb, by crc32.
         let alice = channel(&test_metrics, "alice");
@@ -686,21 +734,24 @@ mod tests {
             if let Some(service) = home {
                 alice.set_home(service, link.key);
             }
-            (link.instance.id.clone(), fallback_of.map(|zone| chat.services.selector.zone_name(zone)))
+            (
+                link.instance.id.clone(),
+                fallback_of.map(|zone| chat.services.selector().zone_name(zone).to_owned()),
+            )
         };
         for _ in 0..3 {
-            assert_eq!(ask(), ("a1".to_owned(), Some("zb")));
+            assert_eq!(ask(), ("a1".to_owned(), Some("zb".to_owned())));
         }
         chat.up("b1", secs(1));
         assert_eq!(ask(), ("a1".to_owned(), None), "it stays, and its zone is served");
         chat.on("b1", HealthEvent::Lost(Loss::Ended), secs(2));
-        assert_eq!(ask(), ("a1".to_owned(), Some("zb")));
+        assert_eq!(ask(), ("a1".to_owned(), Some("zb".to_owned())));
         // Its instance leaves, and has a request of it still.
         chat.up("b1", secs(2));
         let (waiting, b1) = (ticket(&alice, "chat.user.talk", 1), chat.link("b1").key);
         waiting.set_stage(RequestStage::Sent(b1));
         alice.pending.borrow_mut().push(waiting);
-        alice.set_home(chat.services.by_name["chat"].number, b1);
+        alice.set_home(chat.services.service("chat").unwrap().number, b1);
         let follow_until = Instant::now() + secs(3600);
         chat.link("b1").drain(Drain { follow_until, by: follow_until });
         chat.services.refresh("chat");
@@ -769,8 +820,10 @@ mod tests {
         let places = || {
             let place = |n| {
                 let (account, new) = (format!("u{n}"), channel(&test_metrics, "new"));
-                let zone =
-                    services.selector.zone_name(services.selector.route_key("app", &account).zone).to_owned();
+                let zone = services
+                    .selector()
+                    .zone_name(services.selector().route_key("app", &account).zone)
+                    .to_owned();
                 let chosen = services.choose_for("chat", "app", &account, Some(&new)).unwrap();
                 format!("{zone}:{}", chosen.link.instance.id)
             };

@@ -1,5 +1,6 @@
 //! Where requests, sign-ins and sign-outs go, and what becomes of them when links come and go.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fixtures::{GATE, TestDispatch, harness, harness_with};
@@ -7,7 +8,7 @@ use super::*;
 use crate::dispatch::connection::LinkConnection;
 use crate::dispatch::health::Loss;
 use crate::dispatch::link_end::LinkEnd;
-use crate::limits::LOST_PER_TURN;
+use crate::limits::{LOST_PER_TURN, Limits};
 use crate::session::channels::ChannelGuard;
 use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
 use crate::session::outgoing::StreamId;
@@ -656,12 +657,12 @@ fn e1_only_live_links_are_chosen() {
     harness.up(&["c1", "c2"]);
     let chosen =
         |account: &str| harness.dispatch.choose("chat", "x_im", account).unwrap().instance.id.clone();
-    let both: std::collections::BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
+    let both: BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
     assert_eq!(both.len(), 2);
     harness.lost("c1");
     assert!((0..50).all(|n| chosen(&format!("u{n}")) == "c2"));
     harness.up(&["c1"]);
-    let again: std::collections::BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
+    let again: BTreeSet<_> = (0..50).map(|n| chosen(&format!("u{n}"))).collect();
     assert_eq!(both, again);
 }
 
@@ -726,7 +727,7 @@ fn e7_a_warming_one_gets_its_share_at_its_time_and_not_before() {
     let shares = || {
         let chosen =
             |n| harness.dispatch.choose("chat", "x_im", &format!("u{n}")).unwrap().instance.id.clone();
-        (0..50).map(chosen).collect::<std::collections::BTreeSet<_>>()
+        (0..50).map(chosen).collect::<BTreeSet<_>>()
     };
     assert!(!grown(&harness, &c2, back + millis(9999)));
     assert_eq!(c2.health().next_due(), Some(back + millis(10_000)));
@@ -898,7 +899,7 @@ fn e11_one_that_is_back_in_time_keeps_its_link_and_one_at_another_address_is_war
     let now = Instant::now();
     let chosen = || {
         let chosen = |n| harness.dispatch.choose("chat", "x_im", &format!("u{n}")).unwrap().key.0;
-        (0..50).map(chosen).collect::<std::collections::BTreeSet<_>>()
+        (0..50).map(chosen).collect::<BTreeSet<_>>()
     };
     let before = chosen();
     assert_eq!(before.len(), 2);
@@ -1012,7 +1013,7 @@ fn e2_what_times_out_because_this_worker_stood_still_ejects_nobody() {
     let harness = two_chats_unbounded();
     harness.up(&["l1", "c1", "c2"]);
     let guard = sign_in(&harness, &account_of(&harness, "chat", "c2"), "l1");
-    let two_pings = harness.dispatch.settings.limits.backend_ping * 2;
+    let two_pings = harness.dispatch.settings.limits.now().backend_ping * 2;
     let (link, asked) = (harness.link("c2"), Instant::now());
     let time_out = |sequence, now| {
         forward(&harness, &guard, TALK, sequence).unwrap();

@@ -20,7 +20,7 @@ use crate::monitor::metrics::WorkerMetrics;
 #[derive(Debug)]
 pub(super) struct Zones {
     /// Those of the route: accounts belong to them.
-    routed: BTreeSet<String>,
+    routed: RefCell<BTreeSet<String>>,
     metrics: OnceCell<Arc<WorkerMetrics>>,
     by_service: RefCell<BTreeMap<String, BTreeMap<String, ZoneState>>>,
 }
@@ -49,7 +49,32 @@ struct ZoneState {
 impl Zones {
     /// The route's zones are these.
     pub(super) fn new(routed: BTreeSet<String>) -> Self {
-        Self { routed, metrics: OnceCell::new(), by_service: RefCell::default() }
+        Self { routed: RefCell::new(routed), metrics: OnceCell::new(), by_service: RefCell::default() }
+    }
+
+    /// The route's zones are these from now on. What was told of others is over: they have no accounts.
+    pub(super) fn route_to(&self, routed: BTreeSet<String>) {
+        for (service, zones) in &mut *self.by_service.borrow_mut() {
+            zones.retain(|name, _| {
+                let stays = routed.contains(name);
+                if let Some(metrics) = self.metrics.get().filter(|_| !stays) {
+                    metrics.clear(&Subject::zone_empty(service, name));
+                    metrics.clear(&Subject::zone_fallback(service, name));
+                }
+                stays
+            });
+        }
+        *self.routed.borrow_mut() = routed;
+    }
+
+    /// A service is named no more: what was told of its zones is over.
+    pub(super) fn forget(&self, service: &str) {
+        let zones = self.by_service.borrow_mut().remove(service);
+        let Some(metrics) = self.metrics.get() else { return };
+        for name in zones.iter().flat_map(BTreeMap::keys) {
+            metrics.clear(&Subject::zone_empty(service, name));
+            metrics.clear(&Subject::zone_fallback(service, name));
+        }
     }
 
     /// Where events go; only the first call counts.
@@ -72,7 +97,8 @@ impl Zones {
         }
         let mut by_service = self.by_service.borrow_mut();
         let zones = by_service.entry(service.to_owned()).or_default();
-        for zone in best.keys().filter(|zone| self.routed.contains(**zone)) {
+        let routed = self.routed.borrow();
+        for zone in best.keys().filter(|zone| routed.contains(**zone)) {
             zones.entry((*zone).to_owned()).or_default();
         }
         let is_any_left = best.values().any(|presence| *presence != LinkPresence::Lost);

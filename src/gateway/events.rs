@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::shared_parts::certificate;
 use super::start_error::StartError;
 use crate::config::{Config, TlsIdentity, Webhook};
 use crate::http_client::{Endpoint, EndpointError};
-use crate::monitor::events::sender::{Duties, WebhookSender};
+use crate::monitor::events::sender::{Duties, EventTargets, WebhookSender};
 use crate::monitor::events::webhook::WebhookClient;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
@@ -19,14 +18,19 @@ pub(super) fn start_courier(
     readiness: &Arc<Readiness>,
     resolver: &Resolver,
 ) -> Result<WebhookSender, StartError> {
-    let webhook = config.webhook.as_ref().map(|config| webhook(config, resolver.clone()));
     Ok(WebhookSender::start(Duties {
         events: metrics.events().clone(),
         readiness: Arc::clone(readiness),
         login_service: config.login_service.clone(),
-        certificate_ends: certificate(config).and_then(TlsIdentity::not_after),
-        webhook: webhook.transpose().map_err(StartError::Webhook)?,
+        targets: event_targets(config, resolver).map_err(StartError::Webhook)?,
     })?)
+}
+
+/// Where events go, and what else of the configuration they are about.
+pub(super) fn event_targets(config: &Config, resolver: &Resolver) -> Result<EventTargets, EndpointError> {
+    let webhook = config.webhook.as_ref().map(|config| webhook(config, resolver.clone())).transpose()?;
+    let certificate_ends = config.certificate().and_then(TlsIdentity::not_after);
+    Ok(EventTargets { certificate_ends, webhook: webhook.map(Arc::new) })
 }
 
 /// Where events are posted.

@@ -6,15 +6,17 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
+use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::discovery::{self, Discovery, Feed};
 use crate::handler::Gate;
 use crate::limits::{EVENTS_FLUSH, HURRY};
+use crate::live::{Live, LiveSource};
 use crate::monitor::events::event::{Event, Severity};
 use crate::monitor::events::sender::WebhookSender;
 use crate::monitor::events::{Events, PROCESS};
@@ -23,7 +25,6 @@ use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::overload::memory::MemoryBudget;
 use crate::overload::watchdog::Watchdog;
-use crate::rate_limit::RateLimiter;
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::quic::QuicEndpointError;
@@ -31,17 +32,23 @@ use crate::server::steering::WorkerSlot;
 use crate::worker::{self, AtWork, WorkerPlan};
 
 pub use self::addresses::Addresses;
+use self::administration::answerer;
+pub use self::administration::{COMPARE, RELOAD};
 use self::bound::BoundSockets;
 use self::events::start_courier;
 use self::open_files::open_file_limit;
-use self::shared_parts::{SharedParts, new_metrics, new_tickets, new_verifier, watch};
+use self::reload::{FilesWatch, ProcessParts, Reloader, account_rate};
+pub use self::reload::{LogLevel, ReloadError, ReloadReport, Reloads};
+use self::shared_parts::{SharedParts, new_metrics, new_tickets, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
 
 mod addresses;
+mod administration;
 mod bound;
 mod events;
 mod open_files;
+mod reload;
 mod shared_parts;
 mod sockets;
 mod start_error;
@@ -54,6 +61,10 @@ pub struct Parts {
     pub feed: Option<Feed>,
     /// How names become addresses: by default as the system says.
     pub resolver: Resolver,
+    /// Where the configuration comes from, to be read again; none: it stays as it is.
+    pub reloads: Option<Reloads>,
+    /// What sets the level of the log when a reload changes it; none: it stays.
+    pub log_level: Option<LogLevel>,
 }
 
 /// A running gateway. Dropping it ends it at once; [`Gateway::drain`] ends it orderly.
@@ -72,6 +83,8 @@ pub struct Gateway {
     /// When it must be gone, once it is hurried.
     hurried_by: OnceLock<Instant>,
     config: Arc<Config>,
+    live: LiveSource,
+    reloader: Option<Arc<Reloader>>,
     sender: Option<WebhookSender>,
     /// A second handle to each UDP socket that workers share. The kernel renumbers a group when one of its sockets is
     /// closed, and would steer packets astray: none is, before all workers have ended.
@@ -79,7 +92,9 @@ pub struct Gateway {
     discovery: Discovery,
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
-    _watchdog: Watchdog,
+    admin: Option<AdminServer>,
+    files: Option<FilesWatch>,
+    watchdog: Watchdog,
 }
 
 impl fmt::Debug for Gateway {
@@ -102,7 +117,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the setting.
     pub fn start_with(config: Config, parts: Parts) -> Result<Self, StartError> {
-        let Parts { feed, resolver } = parts;
+        let Parts { feed, resolver, reloads, log_level } = parts;
         let max_connections = config.limits.max_connections.min(open_file_limit(&config));
         let config = Arc::new(config);
         let numbers = state::reserve(config.state_file.as_deref())?;
@@ -127,6 +142,7 @@ impl Gateway {
         let limits = &config.limits;
         let budget = MemoryBudget::of(limits);
         let (watchdog, pressure) = watch(&config, &metrics, &readiness, budget, max_connections)?;
+        let live = LiveSource::new(Live::new(Arc::clone(&config))?, config.workers);
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
@@ -140,23 +156,27 @@ impl Gateway {
             told: Arc::default(),
             hurried_by: OnceLock::new(),
             config: Arc::clone(&config),
+            live,
+            reloader: None,
             sender: Some(sender),
             _udp: bound.udp.handles(),
             discovery,
             _monitor: monitor,
-            _watchdog: watchdog,
+            admin: None,
+            files: None,
+            watchdog,
         };
         let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
-        let accounts = RateLimiter::new(limits.account_logins_per_second, limits.account_login_burst);
+        let (admission, accounts) = (Arc::new(admission), account_rate(limits));
         let shared = SharedParts {
-            verifier: new_verifier(&config),
             tickets: new_tickets(&config)?,
-            admission: Arc::new(admission),
+            admission,
             by_identity: Arc::default(),
-            gate: Gate { pressure, accounts: Arc::new(accounts) },
+            gate: Gate { pressure, accounts },
             first_channel: numbers.first,
             resolver,
         };
+        gateway.administer(reloads, log_level, &shared)?;
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
         for (index, at_work) in AtWork::barrier(config.workers).into_iter().enumerate() {
@@ -164,6 +184,36 @@ impl Gateway {
             gateway.spawn_worker(plan, Arc::clone(&ended))?;
         }
         Ok(gateway)
+    }
+
+    /// What may be changed while it runs, and who may ask for it.
+    fn administer(
+        &mut self,
+        reloads: Option<Reloads>,
+        log_level: Option<LogLevel>,
+        shared: &SharedParts,
+    ) -> Result<(), StartError> {
+        if let (Some(reloads), Some(sender)) = (reloads, &self.sender) {
+            let process = ProcessParts {
+                metrics: self.metrics.clone(),
+                readiness: Arc::clone(&self.readiness),
+                admission: Arc::clone(&shared.admission),
+                accounts: Arc::clone(&shared.gate.accounts),
+                tickets: Arc::clone(&shared.tickets),
+                watchdog: self.watchdog.bounds(),
+                events: sender.retarget(),
+                source: self.discovery.change(),
+                resolver: shared.resolver.clone(),
+                log_level,
+            };
+            let reloader = Arc::new(Reloader::new(reloads, self.live.clone(), process));
+            self.files = Some(FilesWatch::start(Arc::clone(&reloader)).map_err(StartError::Thread)?);
+            self.reloader = Some(reloader);
+        }
+        let answerer = answerer(self.reloader.clone());
+        let socket = self.config.admin_socket.as_deref();
+        self.admin = socket.map(|path| AdminServer::start(path, answerer)).transpose()?;
+        Ok(())
     }
 
     fn plan(
@@ -176,7 +226,7 @@ impl Gateway {
         WorkerPlan {
             identity: worker::WorkerIdentity { index, gate_id: self.config.gate_id(index) },
             config: Arc::clone(&self.config),
-            verifier: Arc::clone(&shared.verifier),
+            live: self.live.feed(index),
             tickets: Arc::clone(&shared.tickets),
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
@@ -235,6 +285,20 @@ impl Gateway {
         &self.readiness
     }
 
+    /// Reads the configuration again, with all files it names, and puts what changed into effect: all of it, or nothing if
+    /// anything is wrong. One line of the log says which. Blocks: files are read, and workers are waited for.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing has changed then.
+    pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
+        self.reloader.as_ref().ok_or(ReloadError::NoFile)?.reload()
+    }
+
+    /// From the signal to the exit of a draining process, as it is configured now.
+    pub fn drain_hard_stop(&self) -> Duration {
+        self.live.current().config.drain_hard_stop
+    }
+
     /// Begins the drain: not ready, taken out of Consul, nothing new is accepted, channels end with code 3000 after
     /// their last answers, sign-outs are written. Returns at once; [`Gateway::ended`] or [`Gateway::wait`] tell when it is done.
     pub fn drain(&self) {
@@ -262,7 +326,7 @@ impl Gateway {
     pub fn wait(mut self) -> bool {
         let orderly = self.join();
         self.metrics.events().end();
-        let hard_stop = self.config.drain_hard_stop;
+        let hard_stop = self.drain_hard_stop();
         let gone_by = self.hurried_by.get().copied().or_else(|| Some(*self.told.get()? + hard_stop));
         let left = gone_by.map(|by| by.saturating_duration_since(Instant::now()));
         if let Some(sender) = self.sender.take() {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::start_error::StartError;
-use crate::auth::{KeySet, Verifier};
 use crate::config::{Config, NoRandomness, TlsIdentity};
 use crate::handler::Gate;
 use crate::monitor::metrics::Metrics;
@@ -19,7 +18,6 @@ use crate::session::signouts_by_identity::SignOutsByIdentity;
 
 /// Shared by all workers, beside what the gateway itself holds.
 pub(super) struct SharedParts {
-    pub(super) verifier: Arc<Verifier>,
     pub(super) tickets: Arc<Tickets>,
     pub(super) admission: Arc<Admission>,
     pub(super) by_identity: Arc<SignOutsByIdentity>,
@@ -41,11 +39,6 @@ pub(super) fn watch(
     Watchdog::start(metrics.clone(), budget, capacity).map_err(StartError::Thread)
 }
 
-pub(super) fn new_verifier(config: &Config) -> Arc<Verifier> {
-    let verifier = Verifier::new(KeySet::new(&config.token_keys), &config.expected_claims);
-    Arc::new(verifier.with_leeway(config.leeway).with_on_expiry(config.on_expiry))
-}
-
 /// With the keys of the configuration, or with some of its own.
 pub(super) fn new_tickets(config: &Config) -> Result<Arc<Tickets>, NoRandomness> {
     Tickets::new(config.ticket_keys.as_ref(), Instant::now()).map(Arc::new)
@@ -54,15 +47,9 @@ pub(super) fn new_tickets(config: &Config) -> Result<Arc<Tickets>, NoRandomness>
 pub(super) fn new_metrics(config: &Config, resolver: &Resolver) -> Metrics {
     let zones = config.route.zones().iter().map(|zone| zone.id.clone());
     let metrics = Metrics::new(&config.id, config.workers, zones.collect());
-    if let Some(end) = certificate(config).and_then(TlsIdentity::not_after) {
+    if let Some(end) = config.certificate().and_then(TlsIdentity::not_after) {
         metrics.certificate_ends(end);
     }
     metrics.shows(resolver.clone());
     metrics
-}
-
-/// What encrypted listeners show their clients.
-pub(super) fn certificate(config: &Config) -> Option<&TlsIdentity> {
-    let quic = config.quic.as_ref().map(|quic| &quic.identity);
-    quic.or(config.tls.as_ref().map(|tls| &tls.identity)).map(|identity| &**identity)
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::state::StateError;
+use crate::admin::AdminStartError;
 use crate::config::NoRandomness;
 use crate::discovery::DiscoveryStartError;
 use crate::http_client::EndpointError as WebhookError;
@@ -23,6 +24,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// Certificate and key, where they were not read from files.
+    #[error("tls.cert and tls.key cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
     /// There are no keys for TLS tickets.
     #[error("no keys for TLS tickets can be made: {0}")]
     Tickets(#[from] NoRandomness),
@@ -35,6 +39,9 @@ pub enum StartError {
     /// The monitor could not start.
     #[error(transparent)]
     Monitor(#[from] MonitorStartError),
+    /// The administrator cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminStartError),
     /// The source of instances could not start.
     #[error(transparent)]
     Discovery(#[from] DiscoveryStartError),

@@ -1,6 +1,7 @@
 //! What the gateway decides about a client's packets: `accept` the first one, `receive` the others, and what
 //! becomes of those that are not answered in time. No I/O, no clock: the time is passed in.
 
+use std::cell::{Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use prost::Message as _;
 use crate::auth::{Claims, TokenError, Verifier};
 use crate::clock::EPOCH_2020;
 use crate::dispatch::{Dispatch, Refused};
-use crate::limits::{DEADLINE_TICK_MS, STRIKE_WINDOW, STRIKES};
+use crate::limits::{DEADLINE_TICK_MS, Limits, STRIKE_WINDOW, STRIKES};
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, WorkerMetrics};
 use crate::overload::pressure::Pressure;
 use crate::rate_limit::RateLimiter;
@@ -22,7 +23,7 @@ use crate::session::pending::NewTicket;
 use crate::session::sliding_count::SlidingCount;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
-use crate::wire::header::{HeaderError, HeaderLimits, HeaderView};
+use crate::wire::header::{HeaderError, HeaderView};
 use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
 use crate::wire::pb::{self, Status};
 use crate::wire::rewrite;
@@ -63,9 +64,8 @@ pub(crate) struct Handler {
     dispatch: Rc<Dispatch>,
     channels: Rc<Channels>,
     gate: Gate,
-    verifier: Arc<Verifier>,
+    verifier: RefCell<Arc<Verifier>>,
     ids: ChannelIds,
-    header_limits: HeaderLimits,
     /// Ticks of deadlines are counted from here.
     epoch: Instant,
     metrics: Arc<WorkerMetrics>,
@@ -81,8 +81,20 @@ impl Handler {
     ) -> Self {
         let channels = Rc::clone(&dispatch.channels);
         let metrics = Arc::clone(&dispatch.metrics);
-        let header_limits = dispatch.settings.limits.header();
-        Self { dispatch, channels, gate, verifier, ids, header_limits, epoch, metrics }
+        Self { dispatch, channels, gate, verifier: RefCell::new(verifier), ids, epoch, metrics }
+    }
+
+    /// Tokens are judged by this from now on. Whoever is signed in stays.
+    pub(crate) fn verify_with(&self, verifier: Arc<Verifier>) {
+        self.verifier.replace(verifier);
+    }
+
+    fn limits(&self) -> Rc<Limits> {
+        self.dispatch.settings.limits.now()
+    }
+
+    fn verifier(&self) -> Ref<'_, Verifier> {
+        Ref::map(self.verifier.borrow(), |verifier| &**verifier)
     }
 
     /// Returns `true` if nothing more may be read of large frames that have begun.
@@ -116,9 +128,9 @@ impl Handler {
         if arrival.now_unix < EPOCH_2020 {
             return Err(self.turn_away(&arrival, &view, Reject::Clock, "the gateway's clock is wrong"));
         }
-        let limits = &self.dispatch.settings.limits;
+        let limits = self.limits();
         let claims =
-            self.verifier.verify(&login.token, arrival.now_unix, limits.max_token, limits.max_account);
+            self.verifier().verify(&login.token, arrival.now_unix, limits.max_token, limits.max_account);
         let claims = match claims {
             Ok(claims) => claims,
             Err(error) => {
@@ -167,7 +179,7 @@ impl Handler {
     ) -> Result<ChannelGuard, CloseReason> {
         let packet = &arrival.packet;
         let id = self.ids.generate_channel_id(&claims.account);
-        let lifetime = self.verifier.session_lifetime(&claims, arrival.now_unix);
+        let lifetime = self.verifier().session_lifetime(&claims, arrival.now_unix);
         let knows_go_away = login.tags.iter().any(|tag| tag == GO_AWAY_TAG);
         let session = pb::Session {
             channel_id: id.to_string(),
@@ -255,7 +267,7 @@ impl Handler {
             refuse(Status::SystemException, "the channel is closing");
             return Ok(());
         }
-        if channel.pending.borrow().len() >= self.dispatch.settings.limits.max_pending {
+        if channel.pending.borrow().len() >= self.limits().max_pending {
             self.metrics.reject(Reject::TooManyPending);
             refuse(Status::SystemException, "too many requests are unanswered");
             return Ok(());
@@ -277,7 +289,7 @@ impl Handler {
     /// timers coalesce and no answer comes late (G1).
     pub(crate) fn answer_due(&self, channel: &Channel) -> Option<Instant> {
         let oldest = channel.pending.borrow().oldest()?;
-        let limits = &self.dispatch.settings.limits;
+        let limits = self.limits();
         let deadline = if channel.is_opening() { limits.login_answer } else { limits.request_deadline };
         let exact = (oldest + deadline).saturating_duration_since(self.epoch);
         // Whole milliseconds of 64 bits: this is asked in every turn.
@@ -304,7 +316,7 @@ impl Handler {
     }
 
     fn scan<'a>(&self, header: &'a [u8]) -> Result<HeaderView<'a>, CloseReason> {
-        HeaderView::scan(header, &self.header_limits).map_err(|error| {
+        HeaderView::scan(header, &self.limits().header()).map_err(|error| {
             let limit = error == HeaderError::TooManyMetas;
             self.metrics.reject(if limit { Reject::MetaLimit } else { Reject::BadHeader });
             CloseReason::ProtocolError

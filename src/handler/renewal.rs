@@ -30,14 +30,14 @@ impl Handler {
         let Ok(login) = pb::LoginReq::decode(body) else {
             return self.refuse_renewal(Reject::JwtFormat);
         };
-        let limits = &self.dispatch.settings.limits;
-        match self.verifier.verify(&login.token, now_unix, limits.max_token, limits.max_account) {
+        let limits = self.limits();
+        match self.verifier().verify(&login.token, now_unix, limits.max_token, limits.max_account) {
             Err(error) => self.refuse_renewal(token_reject(&error)),
             Ok(claims) if claims.app != identity.app || claims.account != identity.account => {
                 self.refuse_renewal(Reject::RenewForeign)
             }
             Ok(claims) => {
-                let lifetime = self.verifier.session_lifetime(&claims, now_unix);
+                let lifetime = self.verifier().session_lifetime(&claims, now_unix);
                 channel.set_expiry(lifetime.and_then(|lifetime| now.checked_add(lifetime)));
                 self.metrics.renewal(RenewalResult::Ok);
                 (Status::Success, "")

@@ -12,7 +12,7 @@ use crate::dispatch::link::Link;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
 use crate::dispatch::{Dispatch, DispatchParts, Settings};
-use crate::limits::Limits;
+use crate::limits::{Limits, LiveLimits};
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::overload::pressure::Pressure;
@@ -60,8 +60,8 @@ impl PushFanOut {
     /// # Panics
     /// When the push is not accepted.
     pub fn deliver(&self) -> usize {
-        let (limits, serial) = (&self.dispatch.settings.limits, self.dispatch.next_serial());
-        let delivery = Delivery::parse(self.push.clone(), GATE, limits, serial);
+        let (limits, serial) = (self.dispatch.settings.limits.now(), self.dispatch.next_serial());
+        let delivery = Delivery::parse(self.push.clone(), GATE, &limits, serial);
         let mut delivery = delivery.expect("the push is well formed and for this gateway");
         let mut turns = 1;
         while delivery.run(&self.dispatch, &self.link, &mut 64, Instant::now()) == DeliveryStep::Yield {
@@ -93,8 +93,8 @@ fn dispatch(metrics: &Metrics) -> Rc<Dispatch> {
             worker: 0,
             gate_id: GATE.to_owned(),
             login_service: "login".to_owned(),
-            signout_after_kick: false,
-            limits,
+            signout_after_kick: std::cell::Cell::new(false),
+            limits: LiveLimits::new(limits),
             pressure: Pressure::none(),
         },
         channels: Channels::new(Rc::clone(&signouts), Arc::clone(&worker)),
@@ -108,7 +108,7 @@ fn dispatch(metrics: &Metrics) -> Rc<Dispatch> {
 
 /// A registered channel of a signed-in client.
 fn arrive(dispatch: &Dispatch, number: usize) -> ChannelGuard {
-    let bounds = OutgoingBounds::of(&dispatch.settings.limits);
+    let bounds = OutgoingBounds::of(&dispatch.settings.limits.now());
     let outgoing = Outgoing::new(bounds, Arc::clone(&dispatch.metrics));
     outgoing.add_stream(StreamId::LOGIN);
     outgoing.set_push_stream(StreamId::LOGIN);

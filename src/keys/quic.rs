@@ -23,7 +23,7 @@ pub enum QuicKeysError {
 pub struct NoRandomness;
 
 /// Keys that must survive a restart, so that a restarted gateway can tell its former peers (row C19).
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct QuicKeys {
     /// HMAC key of stateless resets.
     pub reset: [u8; 64],

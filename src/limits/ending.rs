@@ -26,3 +26,6 @@ pub const HURRIED_FLUSH: Duration = Duration::from_millis(250);
 /// The part of [`HURRY`] for sign-outs, behind [`HURRIED_FLUSH`]. The rest, twice [`ENDPOINT_FLUSH`] and
 /// [`RUNTIME_END`], is the worker's own.
 pub const HURRIED_SIGNOUTS: Duration = Duration::from_millis(200);
+
+/// How long a reload waits until every worker has taken it. One that is busier takes it later, and the answer says so.
+pub const RELOAD_TAKEN: Duration = Duration::from_secs(2);

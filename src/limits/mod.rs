@@ -3,7 +3,9 @@
 //! Sizes are bytes, counts are items, times are durations ("10s", "250ms"). A rate of 0 is switched off. The
 //! constants below the struct are bounds that no operator needs to move.
 
+mod admin;
 mod ending;
+mod live;
 mod overload;
 mod quic;
 mod strangers;
@@ -13,7 +15,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::admin::*;
 pub use self::ending::*;
+pub(crate) use self::live::LiveLimits;
 pub use self::overload::*;
 pub use self::quic::*;
 pub use self::strangers::*;

@@ -1,6 +1,6 @@
 //! The cells of a process: what is counted, in the one place where the collector reads it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::discovery::DiscoveryMetrics;
@@ -10,15 +10,17 @@ use super::link::LinkMetrics;
 use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 
+/// No certificate ends then.
+pub(super) const NO_CERTIFICATE: i64 = i64::MIN;
+
 /// What the collector reads.
 #[derive(Debug)]
 pub(super) struct Cells {
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
-    pub(super) zones: Vec<String>,
     /// Label `serviceId` of the original metrics.
     pub(super) gateway_id: String,
-    /// Seconds since 1970; empty without a certificate.
-    pub(super) cert_not_after: OnceLock<i64>,
+    /// Seconds since 1970; [`NO_CERTIFICATE`] without one.
+    pub(super) cert_not_after: AtomicI64,
     /// The level as a number.
     pub(super) overload: AtomicU64,
     pub(super) backends_paused: AtomicBool,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::cells::Cells;
+use super::cells::{Cells, NO_CERTIFICATE};
 use super::descriptors as of;
 use super::discovery::DiscoveryMetrics;
 use super::events::Events;
@@ -47,8 +47,9 @@ impl Collector for GatewayCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let workers = Workers(&self.cells.workers);
         let mut families = vec![build_info()];
-        if let Some(end) = self.cells.cert_not_after.get() {
-            families.push(single(&of::CERT_NOT_AFTER, *end as f64));
+        let end = self.cells.cert_not_after.load(Relaxed);
+        if end != NO_CERTIFICATE {
+            families.push(single(&of::CERT_NOT_AFTER, end as f64));
         }
         families.extend(workers.connections());
         families.extend(workers.traffic());
@@ -56,7 +57,7 @@ impl Collector for GatewayCollector {
         families.extend(workers.pushes_and_queues());
         families.extend(overload(&self.cells));
         families.extend(workers.each(Instant::now()));
-        families.push(workers.zone_fallbacks(&self.cells.zones));
+        families.push(workers.zone_fallbacks());
         families.push(workers.total(&of::SPILLED, |worker| &worker.spilled));
         let outcomes = PathChange::ALL.iter().map(|outcome| outcome.label());
         families.push(workers.by_label(&of::PATH_CHANGES, outcomes, |worker| &worker.path_changes));
@@ -199,10 +200,20 @@ impl Workers<'_> {
         [connections.finish(), lag.finish()]
     }
 
-    fn zone_fallbacks(&self, zones: &[String]) -> MetricFamily {
+    /// What all workers counted by zone: fallbacks, and requests that found nobody.
+    fn zones(&self) -> BTreeMap<String, [u64; 2]> {
+        let mut sums = BTreeMap::new();
+        for (zone, counted) in self.0.iter().flat_map(|worker| worker.zones()) {
+            let sum: &mut [u64; 2] = sums.entry(zone).or_default();
+            (0..2).for_each(|cell| sum[cell] += counted[cell]);
+        }
+        sums
+    }
+
+    fn zone_fallbacks(&self) -> MetricFamily {
         let mut family = Family::new(&of::ZONE_FALLBACK);
-        for (index, zone) in zones.iter().enumerate() {
-            family.sample(&[zone], self.sum(|worker| worker.zone_fallbacks[index].load(Relaxed)));
+        for (zone, [fallbacks, _]) in self.zones() {
+            family.sample(&[&zone], fallbacks as f64);
         }
         family.finish()
     }
@@ -220,11 +231,8 @@ impl Workers<'_> {
             bytes_out.sample(&[command], self.sum(|worker| worker.bytes[outward].get(index)));
         }
         let mut no_server = Family::new(&of::X_IM_NO_SERVER);
-        for (index, zone) in cells.zones.iter().enumerate() {
-            let cells = |worker: &WorkerMetrics| {
-                worker.zone_fallbacks[index].load(Relaxed) + worker.no_instances[index].load(Relaxed)
-            };
-            no_server.sample(&[zone], self.sum(cells));
+        for (zone, [fallbacks, no_instances]) in self.zones() {
+            no_server.sample(&[&zone], (fallbacks + no_instances) as f64);
         }
         [packets_in.finish(), bytes_in.finish(), bytes_out.finish(), no_server.finish()]
     }
@@ -250,8 +258,8 @@ fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {
         errors.sample(&[kind.label()], cells.errors.get(kind.index()) as f64);
     }
     let mut instances = Family::new(&of::DISCOVERY_INSTANCES);
-    for (service, count) in &cells.instances {
-        instances.sample(&[service], count.load(Relaxed) as f64);
+    for (service, count) in cells.instances() {
+        instances.sample(&[&service], count as f64);
     }
     let updates = single(&of::DISCOVERY_UPDATES, cells.updates.load(Relaxed) as f64);
     let mut families = vec![errors.finish(), updates, instances.finish()];

@@ -371,6 +371,8 @@ label_set! {
         ConnectionsFull = "connections_full",
         /// The certificate of QUIC and TLS ends soon.
         CertificateEnding = "certificate_ending",
+        /// A configuration, or a certificate or key that was replaced, is refused; what was in effect stays (F5, F6).
+        ReloadFailed = "reload_failed",
         /// The gateway is going away.
         Drain = "drain",
     }

@@ -1,11 +1,11 @@
 //! The whole set of metrics: made once at start and handed to whoever counts.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{Registry, TextEncoder};
 
-use super::cells::Cells;
+use super::cells::{Cells, NO_CERTIFICATE};
 use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
@@ -27,16 +27,15 @@ pub struct Metrics {
 
 impl Metrics {
     /// Cells for `workers` workers. `gateway_id` is the configured `gateway.id`, the same for all of them; `zones` are
-    /// the names of the route's zones, in its order.
+    /// the names of the route's zones.
     pub fn new(gateway_id: &str, workers: usize, zones: Vec<String>) -> Self {
         let events = Events::new(gateway_id);
-        let worker = |index| Arc::new(WorkerMetrics::new(zones.len(), index, events.clone()));
+        let worker = |index| Arc::new(WorkerMetrics::new(index, events.clone()));
         let cells = Arc::new(Cells {
             workers: (0..workers).map(worker).collect(),
             events,
-            zones,
             gateway_id: gateway_id.to_owned(),
-            cert_not_after: OnceLock::new(),
+            cert_not_after: AtomicI64::new(NO_CERTIFICATE),
             discovery: OnceLock::new(),
             resolver: OnceLock::new(),
             overload: AtomicU64::new(0),
@@ -49,12 +48,19 @@ impl Metrics {
         registry
             .register(Box::new(GatewayCollector::new(Arc::clone(&cells))))
             .expect("the names of the metrics are constants, and a test registers them");
-        Self { cells, registry }
+        let metrics = Self { cells, registry };
+        metrics.count_zones(&zones);
+        metrics
     }
 
-    /// When the certificate of QUIC and TLS ends, seconds since 1970. Only the first call counts.
+    /// These zones are counted from now on, those of earlier routes still.
+    pub fn count_zones(&self, names: &[String]) {
+        self.cells.workers.iter().for_each(|worker| worker.count_zones(names));
+    }
+
+    /// When the certificate of QUIC and TLS ends, seconds since 1970.
     pub fn certificate_ends(&self, seconds: i64) {
-        let _known = self.cells.cert_not_after.set(seconds);
+        self.cells.cert_not_after.store(seconds, Relaxed);
     }
 
     /// What this resolver counts is shown as well. Only the first call counts.
@@ -212,10 +218,10 @@ mod tests {
         worker.signout(Signout::Superseded);
         worker.signouts_waiting(3);
         worker.signout_answered(404);
-        worker.zone_fallback(1);
-        worker.zone_fallback(99);
-        worker.no_instance(0);
-        worker.no_instance(99);
+        worker.zone_fallback("zone_b");
+        worker.zone_fallback("of no route");
+        worker.no_instance("zone_a");
+        worker.no_instance("of no route");
         worker.link_transition(LinkState::Ejected);
         worker.spilled();
     }
@@ -313,8 +319,8 @@ mod tests {
             let worker = metrics.worker(index);
             worker.packet(Direction::In, command::label_index(command::CHAT_USER_TALK), bytes);
             worker.packet(Direction::Out, command::label_index("made.up"), bytes / 10);
-            worker.zone_fallback(0);
-            worker.no_instance(0);
+            worker.zone_fallback("zone_a");
+            worker.no_instance("zone_a");
         }
         let text = metrics.render();
         let from =

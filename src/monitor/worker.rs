@@ -1,6 +1,8 @@
 //! One worker's cells: relaxed atomics on cache lines of their own, summed when scraped.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::events::Events;
@@ -79,12 +81,19 @@ pub struct WorkerMetrics {
     pub(super) path_changes: Counters<{ PathChange::COUNT }>,
     pub(super) unproven_bytes: Counters<{ Direction::COUNT }>,
     pub(super) link_transitions: Counters<{ LinkState::COUNT }>,
-    pub(super) zone_fallbacks: Box<[AtomicU64]>,
-    pub(super) no_instances: Box<[AtomicU64]>,
+    /// By name; read by the collector, and else only where somebody is lost.
+    zones: RwLock<BTreeMap<String, ZoneCells>>,
     pub(super) beat: LoopLag,
     /// Its number among the workers.
     index: usize,
     events: Events,
+}
+
+/// What is counted of a zone.
+#[derive(Debug, Default)]
+struct ZoneCells {
+    fallbacks: AtomicU64,
+    no_instances: AtomicU64,
 }
 
 /// Where a status is counted: with the others if it is none of the protocol.
@@ -93,9 +102,8 @@ fn status_index(status: i32) -> usize {
 }
 
 impl WorkerMetrics {
-    /// Zeros, with room for `zones` zones. `index` says which worker's they are when it raises events.
-    pub(super) fn new(zones: usize, index: usize, events: Events) -> Self {
-        let of_zones = || (0..zones).map(|_| AtomicU64::new(0)).collect();
+    /// Zeros. `index` says which worker's they are when it raises events.
+    pub(super) fn new(index: usize, events: Events) -> Self {
         Self {
             opened: Counters::default(),
             closes: Default::default(),
@@ -125,8 +133,7 @@ impl WorkerMetrics {
             path_changes: Counters::default(),
             unproven_bytes: Counters::default(),
             link_transitions: Counters::default(),
-            zone_fallbacks: of_zones(),
-            no_instances: of_zones(),
+            zones: RwLock::default(),
             beat: LoopLag::new(Instant::now()),
             index,
             events,
@@ -314,18 +321,36 @@ impl WorkerMetrics {
         self.signouts_waiting.fetch_add(delta, Relaxed);
     }
 
-    /// A zone had no instance of the service and another zone's was chosen for a packet (row E13). `zone` is its position among
-    /// the names given to [`Metrics::new`](super::metrics::Metrics::new); an unknown one is not counted.
-    pub fn zone_fallback(&self, zone: usize) {
-        if let Some(cell) = self.zone_fallbacks.get(zone) {
-            cell.fetch_add(1, Relaxed);
-        }
+    /// A zone had no instance of the service and another zone's was chosen for a packet (row E13). A zone that no route
+    /// has named is not counted.
+    pub fn zone_fallback(&self, zone: &str) {
+        self.count_zone(zone, |cells| &cells.fallbacks);
     }
 
     /// A request of an account of this zone found no instance at all, in no zone (row E14). `zone` as above.
-    pub fn no_instance(&self, zone: usize) {
-        if let Some(cell) = self.no_instances.get(zone) {
-            cell.fetch_add(1, Relaxed);
+    pub fn no_instance(&self, zone: &str) {
+        self.count_zone(zone, |cells| &cells.no_instances);
+    }
+
+    fn count_zone(&self, zone: &str, cell: impl FnOnce(&ZoneCells) -> &AtomicU64) {
+        let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cells) = zones.get(zone) {
+            cell(cells).fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts for these zones, too. Those of earlier routes stay, as counters do.
+    pub(super) fn count_zones(&self, names: &[String]) {
+        let mut zones = self.zones.write().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            zones.entry(name.clone()).or_default();
+        }
+    }
+
+    /// Fallbacks and requests that found nobody, by zone.
+    pub(super) fn zones(&self) -> Vec<(String, [u64; 2])> {
+        let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
+        let counted = |cells: &ZoneCells| [cells.fallbacks.load(Relaxed), cells.no_instances.load(Relaxed)];
+        zones.iter().map(|(name, cells)| (name.clone(), counted(cells))).collect()
     }
 }

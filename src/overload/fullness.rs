@@ -24,6 +24,11 @@ pub(super) enum Occupancy {
 }
 
 impl Fullness {
+    /// How it was told last.
+    pub(super) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// What changed: it is full now, or it is no longer.
     pub(super) fn observe(&mut self, now: Instant, found: Occupancy) -> Option<bool> {
         if found != Occupancy::Roomy {

@@ -141,6 +141,11 @@ impl Overload {
         }
     }
 
+    /// This budget from now on.
+    pub const fn change(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
     /// Takes a reading in.
     pub fn observe(&mut self, now: Instant, reading: Reading) -> Demand {
         let purge = reading.resident.is_some_and(|resident| self.observe_resident(now, resident));

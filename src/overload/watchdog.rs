@@ -2,8 +2,8 @@
 //! loops still turn. It needs none of them, so it sees those that are stuck (rows F11, F16).
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,23 @@ use crate::monitor::readiness::Readiness;
 #[derive(Debug)]
 pub struct Watchdog {
     stop: Option<SyncSender<()>>,
+    bounds: WatchdogBounds,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a reload gives a watchdog to look for; it takes it with its next look. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct WatchdogBounds(Arc<Mutex<Option<(MemoryBudget, ConnectionCapacity)>>>);
+
+impl WatchdogBounds {
+    /// These from the next look on.
+    pub fn change(&self, budget: MemoryBudget, capacity: ConnectionCapacity) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((budget, capacity));
+    }
+
+    fn take(&self) -> Option<(MemoryBudget, ConnectionCapacity)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Watchdog {
@@ -43,9 +59,17 @@ impl Watchdog {
         watch.look(Instant::now());
         // Nothing is ever sent: its end is what is said.
         let (stop, stopped) = sync_channel(0);
-        let thread =
-            std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || watch.run(&stopped))?;
-        Ok((Self { stop: Some(stop), thread: Some(thread) }, pressure))
+        let bounds = WatchdogBounds::default();
+        let changed = bounds.clone();
+        let thread = std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || watch.run(&stopped, &changed))?;
+        Ok((Self { stop: Some(stop), bounds, thread: Some(thread) }, pressure))
+    }
+
+    /// What changes its bounds.
+    pub fn bounds(&self) -> WatchdogBounds {
+        self.bounds.clone()
     }
 }
 
@@ -72,6 +96,13 @@ pub struct ConnectionCapacity {
 /// before less than that is taken.
 const ROOMY: u64 = 95;
 
+fn show_bounds(metrics: &Metrics, budget: MemoryBudget, capacity: &ConnectionCapacity) {
+    metrics.memory(Memory::Limit, budget.budget.memory);
+    metrics.memory(Memory::QueueLimit, budget.budget.queued);
+    metrics.memory(Memory::BeforeLoginLimit, budget.before_login);
+    metrics.max_connections(capacity.max_connections as u64);
+}
+
 struct WatchdogTask {
     metrics: Metrics,
     overload: Overload,
@@ -95,10 +126,7 @@ impl WatchdogTask {
         capacity: ConnectionCapacity,
         sender: PressureSender,
     ) -> Self {
-        metrics.memory(Memory::Limit, budget.budget.memory);
-        metrics.memory(Memory::QueueLimit, budget.budget.queued);
-        metrics.memory(Memory::BeforeLoginLimit, budget.before_login);
-        metrics.max_connections(capacity.max_connections as u64);
+        show_bounds(&metrics, budget, &capacity);
         let alarms = (0..metrics.workers()).map(|_| LagAlarm::default()).collect();
         Self {
             metrics,
@@ -115,10 +143,28 @@ impl WatchdogTask {
         }
     }
 
-    fn run(&mut self, stopped: &Receiver<()>) {
+    fn run(&mut self, stopped: &Receiver<()>, changed: &WatchdogBounds) {
         while stopped.recv_timeout(PRESSURE_LOOK) == Err(RecvTimeoutError::Timeout) {
+            if let Some((budget, capacity)) = changed.take() {
+                self.follow(budget, capacity);
+            }
             self.look(Instant::now());
         }
+    }
+
+    fn follow(&mut self, budget: MemoryBudget, capacity: ConnectionCapacity) {
+        if self.budget != budget {
+            info!(event = "memory_budget", "{budget}");
+        }
+        show_bounds(&self.metrics, budget, &capacity);
+        self.overload.change(budget.budget);
+        if let Some(readiness) = &self.capacity.readiness {
+            readiness.full(false);
+        }
+        if let Some(readiness) = &capacity.readiness {
+            readiness.full(self.full.is_full());
+        }
+        (self.budget, self.capacity) = (budget, capacity);
     }
 
     fn look(&mut self, now: Instant) {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::config::{NoRandomness, Quic, QuicKeys, QuicLb, QuicLbKey};
+use crate::config::{Config, NoRandomness, Quic, QuicKeys, QuicLb, QuicLbKey};
 use crate::congestion;
 use crate::limits::{
     INITIAL_RTT, Limits, MAX_INCOMING, MAX_INCOMING_BYTES, MIN_RESET_INTERVAL, NEW_TOKEN_LIFETIME,
@@ -33,8 +33,7 @@ use crate::server::path::Paths;
 use crate::server::quic_transport::QuicTransport;
 use crate::server::reaper::reap;
 use crate::server::steering::{WorkerIds, WorkerSlot};
-use crate::server::tickets::Tickets;
-use crate::server::tls;
+use crate::server::tls::{self, TlsParts};
 use crate::udp::{QUIC_VERSION, unmarked};
 use crate::wire::close::CloseReason;
 
@@ -63,12 +62,12 @@ pub(crate) fn endpoint(
     socket: UdpSocket,
     gateway_id: &str,
     quic: &Quic,
-    tickets: &Arc<Tickets>,
+    tls: &TlsParts,
     limits: &Limits,
     slot: WorkerSlot,
     metrics: &Arc<WorkerMetrics>,
 ) -> Result<(Endpoint, Arc<Paths>), QuicEndpointError> {
-    let server = server_config(quic, tickets, limits)?;
+    let server = server_config(quic, tls, limits)?;
     let keys = AddressKeys::derive(&quic.keys, gateway_id, socket.local_addr()?, quic.lb.as_ref());
     let ids = id_generator(quic, &keys, slot, metrics)?;
     let config = endpoint_config(&keys, ids);
@@ -147,12 +146,8 @@ fn endpoint_config(keys: &AddressKeys, ids: IdGenerator) -> EndpointConfig {
     config
 }
 
-fn server_config(
-    quic: &Quic,
-    tickets: &Arc<Tickets>,
-    limits: &Limits,
-) -> Result<ServerConfig, QuicEndpointError> {
-    let tls = QuicServerConfig::try_from(Arc::new(tls::server_config(&quic.identity, tls::ALPN, tickets)?))
+fn server_config(quic: &Quic, tls: &TlsParts, limits: &Limits) -> Result<ServerConfig, QuicEndpointError> {
+    let tls = QuicServerConfig::try_from(Arc::new(tls.config(tls::ALPN)?))
         .map_err(|_| QuicEndpointError::CipherSuite)?;
     let token_key = aws_lc_rs::hkdf::Salt::new(aws_lc_rs::hkdf::HKDF_SHA256, &[]).extract(&quic.keys.token);
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(token_key));
@@ -166,6 +161,18 @@ fn server_config(
     tokens.lifetime(NEW_TOKEN_LIFETIME).sent(NEW_TOKENS).log(Arc::new(log));
     config.validation_token_config(tokens);
     Ok(config)
+}
+
+/// Connections that begin from now on are as this configuration says; those there are stay as they are. What TLS keeps,
+/// tickets among it, stays.
+pub(crate) fn follow(endpoint: &Endpoint, paths: &Paths, config: &Config) {
+    let Some(quic) = &config.quic else { return };
+    // A time that QUIC cannot express is refused with the configuration.
+    let Ok(transport) = transport_config(&config.limits) else { return };
+    let mut server = paths.server();
+    server.transport_config(Arc::new(transport)).migration(quic.migration);
+    endpoint.set_server_config(Some(server.clone()));
+    paths.follow(server, config.limits.write_stall);
 }
 
 fn transport_config(limits: &Limits) -> Result<TransportConfig, QuicEndpointError> {

@@ -20,6 +20,17 @@ impl Rate {
         }))
     }
 
+    /// These rates from now on. What is owed stays owed.
+    pub(crate) fn change(&mut self, frames_per_second: u32, bytes_per_second: u32, now: Instant) {
+        let owed = self.0.map(|rate| rate.map_or(now, |(_, arrival)| arrival));
+        *self = Self::new(frames_per_second, bytes_per_second, now);
+        for (rate, owed) in self.0.iter_mut().zip(owed) {
+            if let Some((_, arrival)) = rate {
+                *arrival = owed;
+            }
+        }
+    }
+
     /// One frame of so many bytes arrived.
     pub(crate) fn charge(&mut self, bytes: usize, now: Instant) {
         for (rate, amount) in self.0.iter_mut().zip([1, bytes as u64]) {

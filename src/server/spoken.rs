@@ -6,13 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustls::ServerConfig;
 
-use crate::config::{TlsIdentity, UpgradePolicy};
 use crate::monitor::metrics::Transport;
 use crate::server::admission::{Entrance, Handshakes, NewcomerStage};
-use crate::server::tickets::Tickets;
-use crate::server::tls;
+use crate::server::tls::{self, TlsParts};
 use crate::server::tls_handshake::TURNED_AWAY;
-use crate::server::websocket;
+use crate::server::websocket::{self, LivePolicy};
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 
@@ -22,22 +20,21 @@ pub(crate) struct Spoken {
     /// None: in clear.
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// None: frames as they are.
-    pub(super) websocket: Option<Arc<UpgradePolicy>>,
+    pub(super) websocket: Option<Rc<LivePolicy>>,
 }
 
 impl Spoken {
-    /// Frames, or WebSocket where there is a policy for it; under TLS where there is a certificate.
+    /// Frames, or WebSocket where there is a policy for it; under TLS where there are parts of it.
     ///
     /// # Errors
-    /// Certificate and key do not belong together, or rustls cannot use them.
+    /// rustls was built without TLS 1.3.
     pub(crate) fn new(
-        identity: Option<&TlsIdentity>,
-        websocket: Option<&Arc<UpgradePolicy>>,
-        tickets: &Arc<Tickets>,
+        tls: Option<&TlsParts>,
+        websocket: Option<&Rc<LivePolicy>>,
     ) -> Result<Self, rustls::Error> {
         let alpn = if websocket.is_some() { tls::HTTP_ALPN } else { tls::ALPN };
-        let tls = identity.map(|identity| tls::server_config(identity, alpn, tickets)).transpose()?;
-        Ok(Self { tls: tls.map(Arc::new), websocket: websocket.map(Arc::clone) })
+        let tls = tls.map(|tls| tls.config(alpn)).transpose()?;
+        Ok(Self { tls: tls.map(Arc::new), websocket: websocket.map(Rc::clone) })
     }
 
     pub(super) const fn transport(&self) -> Transport {
@@ -60,7 +57,7 @@ impl Spoken {
 
     pub(super) fn newcomer_stage(&self) -> NewcomerStage {
         match (self.transport(), &self.websocket) {
-            (transport, Some(policy)) => NewcomerStage::Upgrade(transport, policy.max_head),
+            (transport, Some(policy)) => NewcomerStage::Upgrade(transport, policy.now().max_head),
             (Transport::Tls, None) => NewcomerStage::Handshake(Transport::Tls),
             (transport, None) => NewcomerStage::Login(transport),
         }

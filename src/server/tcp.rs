@@ -102,7 +102,7 @@ impl Listener {
         drain: &CancellationToken,
         connections: &mut JoinSet<()>,
     ) {
-        if let Err(error) = prepare(&stream, shared.limits.tcp_user_timeout) {
+        if let Err(error) = prepare(&stream, shared.limits.now().tcp_user_timeout) {
             // It was gone before it was looked at.
             debug!(%peer, %error, "connection ended at once");
             return shared.metrics.reject(Reject::AcceptReset);
@@ -199,7 +199,7 @@ impl ProxiedConnection {
     async fn enter(self, stream: TcpStream, shared: &ConnectionContext) -> Option<(TcpStream, Entered)> {
         let Self { arrival, seat, newcomer, spoken, is_required } = self;
         let balancer = arrival.peer;
-        let deadline = PROXY_HEADER_DEADLINE.min(shared.limits.login_deadline);
+        let deadline = PROXY_HEADER_DEADLINE.min(shared.limits.now().login_deadline);
         let client = tokio::select! {
             biased;
             client = client_of(&stream, balancer, is_required, deadline) => client,
@@ -297,7 +297,7 @@ async fn serve_after_handshake(
     let Spoken { tls, websocket } = spoken;
     let Some(config) = tls else {
         if let Some(policy) = websocket {
-            websocket::serve(stream, policy, shared, accepted, handshake, drain).await;
+            websocket::serve(stream, policy.now(), shared, accepted, handshake, drain).await;
         }
         return;
     };
@@ -307,7 +307,7 @@ async fn serve_after_handshake(
     drop(config);
     match (stream, websocket) {
         (Some(stream), Some(policy)) => {
-            websocket::serve(stream, policy, shared, accepted, handshake, drain).await;
+            websocket::serve(stream, policy.now(), shared, accepted, handshake, drain).await;
         }
         (Some(stream), None) => {
             drop((handshake, drain));

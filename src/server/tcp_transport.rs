@@ -201,7 +201,7 @@ mod tests {
     use crate::limits::TLS_BUFFER;
     use crate::server::tcp_stream::{CountedSocket, TlsOverTcp};
     use crate::server::tickets::Tickets;
-    use crate::server::tls::{ALPN, server_config};
+    use crate::server::tls::{ALPN, TlsParts};
 
     type Ours = TcpTransport<TlsOverTcp>;
 
@@ -228,7 +228,9 @@ mod tests {
         let tickets = Arc::new(Tickets::new(None, std::time::Instant::now()).unwrap());
         let ours = async {
             let socket = CountedSocket::new(listener.accept().await.unwrap().0);
-            TlsAcceptor::from(Arc::new(server_config(&identity, ALPN, &tickets).unwrap()))
+            let certificate = rustls::sign::SingleCertAndKey::from(identity.certified_key().unwrap());
+            let parts = TlsParts { certificate: Arc::new(certificate), tickets };
+            TlsAcceptor::from(Arc::new(parts.config(ALPN).unwrap()))
                 .accept_with(socket, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
                 .await
                 .unwrap()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::limits::SIGNOUTS_PER_TURN;
+use crate::limits::{Limits, SIGNOUTS_PER_TURN};
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::Identity;
 use crate::session::held::Held;
@@ -87,7 +87,7 @@ impl Waiting {
 pub(crate) struct SignOuts {
     /// Places promised to living channels, and those filled and not written.
     taken: Cell<usize>,
-    places: usize,
+    bounds: Cell<SignOutBounds>,
     waiting: RefCell<Waiting>,
     /// Filled and not written, waiting or in the queue of a link.
     owed: Cell<usize>,
@@ -97,8 +97,6 @@ pub(crate) struct SignOuts {
     changed: Notify,
     discharged: Notify,
     metrics: Arc<WorkerMetrics>,
-    hold: Duration,
-    retry: Duration,
 }
 
 /// Bounds of a spool.
@@ -112,6 +110,13 @@ pub(crate) struct SignOutBounds {
     pub(crate) retry: Duration,
 }
 
+impl SignOutBounds {
+    /// Of a process that takes so many channels.
+    pub(crate) const fn of(places: usize, limits: &Limits) -> Self {
+        Self { places, hold: limits.login_answer, retry: limits.signout_retry }
+    }
+}
+
 impl SignOuts {
     /// `by_identity` is shared by the workers of the process.
     pub(crate) fn new(
@@ -121,7 +126,6 @@ impl SignOuts {
     ) -> Rc<Self> {
         Rc::new(Self {
             taken: Cell::new(0),
-            places: bounds.places,
             waiting: RefCell::default(),
             owed: Cell::new(0),
             by_identity,
@@ -129,14 +133,19 @@ impl SignOuts {
             changed: Notify::new(),
             discharged: Notify::new(),
             metrics,
-            hold: bounds.hold,
-            retry: bounds.retry,
+            bounds: Cell::new(bounds),
         })
     }
 
     /// Returns `true` if there is no place for one more channel (G6). New logins are refused then.
     pub(crate) fn is_full(&self) -> bool {
-        self.taken.get() >= self.places
+        self.taken.get() >= self.bounds.get().places
+    }
+
+    /// These from now on.
+    pub(crate) fn set_bounds(&self, bounds: SignOutBounds) {
+        self.bounds.set(bounds);
+        self.changed.notify_one();
     }
 
     /// Promises a place.
@@ -202,7 +211,7 @@ impl SignOuts {
     }
 
     fn hold(&self) -> Duration {
-        if self.released.get() { Duration::ZERO } else { self.hold }
+        if self.released.get() { Duration::ZERO } else { self.bounds.get().hold }
     }
 
     /// Waits until nothing is owed any more, neither waiting nor in a link's queue. Cancel safe.
@@ -244,7 +253,7 @@ impl SignOuts {
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let waiting = self.waiting.borrow();
         let held = waiting.held.oldest().map(|since| since + self.hold());
-        let stuck = waiting.stuck.front().map(|signout| signout.since + self.retry);
+        let stuck = waiting.stuck.front().map(|signout| signout.since + self.bounds.get().retry);
         held.into_iter().chain(stuck).min()
     }
 
@@ -257,7 +266,7 @@ impl SignOuts {
         let mut slice = PlacedSlice { given_up: 0, again: true };
         let mut in_doubt = Vec::new();
         for _ in 0..SIGNOUTS_PER_TURN {
-            let due = self.waiting.borrow_mut().take_due(now, self.hold(), self.retry);
+            let due = self.waiting.borrow_mut().take_due(now, self.hold(), self.bounds.get().retry);
             let Some(signout) = due else {
                 slice.again = !in_doubt.is_empty();
                 break;
@@ -267,7 +276,7 @@ impl SignOuts {
                 self.waiting.borrow_mut().held.hold(&signout);
                 continue;
             }
-            if now >= signout.since + self.retry {
+            if now >= signout.since + self.bounds.get().retry {
                 slice.given_up += 1;
                 self.discharge(&signout);
                 continue;

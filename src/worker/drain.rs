@@ -56,8 +56,10 @@ pub(super) struct Orders<'a> {
 }
 
 /// Waits for the drain and carries it out: in order, or, once it is hurried, as far as its time reaches.
-pub(super) async fn drained(orders: Orders<'_>, dispatch: &Dispatch, times: DrainTimes) {
+pub(super) async fn drained(orders: Orders<'_>, dispatch: &Dispatch, times: impl Fn() -> DrainTimes) {
     orders.begin.cancelled().await;
+    // As they are now: a reload may have changed them since the start.
+    let times = times();
     let begun = Instant::now();
     // The hard stop counts from when the process was told, not from when discovery has taken its leave.
     let told = orders.told.get().map_or(begun, |told| Instant::from_std(*told));

@@ -1,5 +1,6 @@
 //! One core's gateway: a thread with its own runtime, sockets, channels and links (ARCHITECTURE §5).
 
+use std::cell::Cell;
 use std::net::{TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::drain::{DrainTimes, Orders, drained};
-use crate::auth::Verifier;
+use self::reload::Reloadable;
 use crate::config::{Config, ProxyProtocol};
 use crate::discovery::Feed;
 use crate::dispatch::dialer::TcpDialer;
@@ -23,25 +24,30 @@ use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
 use crate::dispatch::{Dispatch, DispatchParts, Settings};
 use crate::handler::{ChannelIds, Gate, Handler};
-use crate::limits::{ENDPOINT_FLUSH, RUNTIME_END};
+use crate::limits::{ENDPOINT_FLUSH, LiveLimits, RUNTIME_END};
+use crate::live::LiveFeed;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::resolve::Resolver;
 use crate::server::access_log::AccessLog;
 use crate::server::admission::Admission;
 use crate::server::connection::ConnectionContext;
+use crate::server::path::Paths;
 use crate::server::quic::{self, QuicEndpointError};
 use crate::server::spoken::Spoken;
 use crate::server::steering::WorkerSlot;
 use crate::server::tcp::Listener;
 use crate::server::tickets::Tickets;
+use crate::server::tls::TlsParts;
+use crate::server::websocket::LivePolicy;
 use crate::session::channels::Channels;
-use crate::session::signouts::{self, SignOuts};
+use crate::session::signouts::{SignOutBounds, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
 use crate::wire::close::CloseReason;
 
 mod drain;
 mod load_shedding;
+mod reload;
 
 /// Which worker this is: constructors take it, so that several workers differ in nothing else.
 #[derive(Debug, Clone)]
@@ -55,8 +61,10 @@ pub(crate) struct WorkerIdentity {
 /// Everything a worker is given.
 pub(crate) struct WorkerPlan {
     pub(crate) identity: WorkerIdentity,
+    /// As it was at the start.
     pub(crate) config: Arc<Config>,
-    pub(crate) verifier: Arc<Verifier>,
+    /// What may change while it runs.
+    pub(crate) live: LiveFeed,
     /// Of the process: a client may come back to another worker.
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) metrics: Metrics,
@@ -144,21 +152,26 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let dispatch = build_dispatch(&plan);
     let shared = build_shared(&plan, &dispatch);
     let mut tasks = JoinSet::new();
-    for (listener, (spoken, proxy)) in tcp_listeners(&mut plan)? {
+    let upgrade = plan.config.websocket.as_ref().map(|websocket| LivePolicy::new(&websocket.upgrade));
+    let tls = TlsParts { certificate: plan.live.certificate(), tickets: Arc::clone(&plan.tickets) };
+    for (listener, (spoken, proxy)) in tcp_listeners(&mut plan, &tls, upgrade.as_ref())? {
         let listener = Listener::new(listener, spoken, proxy)?;
         tasks.spawn_local(listener.serve(Rc::clone(&shared), plan.drain.clone()));
     }
-    let (config, tickets) = (&plan.config, &plan.tickets);
-    let endpoints = listen_quic(plan.udp, config, tickets, plan.slot, &plan.drain, &shared, &mut tasks)?;
-    let limits = &plan.config.limits;
-    let silence = limits.backend_ping * limits.backend_misses;
+    let endpoints = listen_quic(plan.udp, &plan.config, &tls, plan.slot, &plan.drain, &shared, &mut tasks)?;
     let gate_id = plan.identity.gate_id.clone();
-    let dialer = Rc::new(TcpDialer::new(gate_id, limits.backend_dial, silence, plan.resolver));
+    let limits = Rc::clone(&dispatch.settings.limits);
+    let dialer = Rc::new(TcpDialer::new(gate_id, limits, plan.resolver));
     tasks.spawn_local(Reconciler::new(Rc::clone(&dispatch), dialer).follow(plan.feed));
     let signouts = Rc::clone(&dispatch);
     tasks.spawn_local(async move { signouts.run_signouts().await });
     let lost = Rc::clone(&dispatch);
     tasks.spawn_local(async move { lost.run_lost().await });
+    let live = plan.live.reader();
+    let (dispatch_too, shared_too) = (Rc::clone(&dispatch), Rc::clone(&shared));
+    let reloadable =
+        Reloadable { dispatch: dispatch_too, shared: shared_too, quic: endpoints.clone(), upgrade };
+    tasks.spawn_local(plan.live.follow(move |live| reloadable.take(live)));
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
     tasks.spawn_local(load_shedding::relieve(pressure, channels, Arc::clone(&metrics)));
@@ -172,7 +185,7 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
         () = plan.stop.cancelled() => None,
         () = async {
             let orders = Orders { begin: &plan.drain, told: &plan.told, hurry: &plan.hurry };
-            drained(orders, &dispatch, DrainTimes::new(&plan.config)).await;
+            drained(orders, &dispatch, || DrainTimes::new(&live.current().config)).await;
             // Who has not been told yet why there is no handshake.
             let entrance = &shared.entrance;
             let all_told = async { tokio::join!(entrance.tls.all_ended(), entrance.websocket.all_ended()) };
@@ -188,38 +201,38 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     };
     // Who is still connected over QUIC would learn of a silent end only after the idle timeout.
     let reason = if panicked.is_some() { CloseReason::InternalError } else { CloseReason::Draining };
-    close_endpoints(&endpoints, reason).await;
+    close_endpoints(endpoints.iter().map(|(endpoint, _)| endpoint), reason).await;
     match panicked {
         Some(panic) => std::panic::resume_unwind(panic),
         None => Ok(()),
     }
 }
 
-/// The listeners on TCP, and what each of them speaks.
 /// What is spoken on a listener, and how balancers name their clients there.
 type SpokenBehind = (Spoken, Option<Arc<ProxyProtocol>>);
 
-fn tcp_listeners(plan: &mut WorkerPlan) -> Result<Vec<(TcpListener, SpokenBehind)>, rustls::Error> {
+/// The listeners on TCP, and what each of them speaks.
+fn tcp_listeners(
+    plan: &mut WorkerPlan,
+    tls: &TlsParts,
+    upgrade: Option<&Rc<LivePolicy>>,
+) -> Result<Vec<(TcpListener, SpokenBehind)>, rustls::Error> {
     let config = &plan.config;
-    let websocket = config.websocket.as_ref();
-    let upgrade = websocket.map(|websocket| &websocket.upgrade);
-    let tls = config.tls.as_ref().map(|tls| &*tls.identity);
-    let wss = websocket.and_then(|websocket| websocket.tls.as_ref()).map(|tls| &*tls.identity);
     let mut listeners = Vec::new();
-    for (sockets, identity, upgrade, proxy) in [
+    for (sockets, tls, upgrade, proxy) in [
         (&mut plan.tcp, None, None, config.tcp_proxy.as_ref()),
-        (&mut plan.tls, tls, None, config.tcp_proxy.as_ref()),
+        (&mut plan.tls, Some(tls), None, config.tcp_proxy.as_ref()),
         (&mut plan.ws, None, upgrade, None),
-        (&mut plan.wss, wss, upgrade, None),
+        (&mut plan.wss, Some(tls), upgrade, None),
     ] {
-        let spoken = (Spoken::new(identity, upgrade, &plan.tickets)?, proxy.cloned());
+        let spoken = (Spoken::new(tls, upgrade)?, proxy.cloned());
         listeners.extend(sockets.drain(..).map(|socket| (socket, spoken.clone())));
     }
     Ok(listeners)
 }
 
-async fn close_endpoints(endpoints: &[Endpoint], reason: CloseReason) {
-    for endpoint in endpoints {
+async fn close_endpoints<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone, reason: CloseReason) {
+    for endpoint in endpoints.clone() {
         endpoint.close(reason.code().unwrap_or_default().into(), reason.token().as_bytes());
     }
     // One time for all of them, however many there are.
@@ -232,18 +245,18 @@ async fn close_endpoints(endpoints: &[Endpoint], reason: CloseReason) {
 fn listen_quic(
     sockets: Vec<UdpSocket>,
     config: &Config,
-    tickets: &Arc<Tickets>,
+    tls: &TlsParts,
     slot: WorkerSlot,
     drain: &CancellationToken,
     shared: &Rc<ConnectionContext>,
     tasks: &mut JoinSet<()>,
-) -> Result<Vec<Endpoint>, QuicEndpointError> {
+) -> Result<Vec<(Endpoint, Arc<Paths>)>, QuicEndpointError> {
     let mut endpoints = Vec::new();
     let Some(quic) = &config.quic else { return Ok(endpoints) };
     for socket in sockets {
         let (endpoint, paths) =
-            quic::endpoint(socket, &config.id, quic, tickets, &config.limits, slot, &shared.metrics)?;
-        endpoints.push(endpoint.clone());
+            quic::endpoint(socket, &config.id, quic, tls, &config.limits, slot, &shared.metrics)?;
+        endpoints.push((endpoint.clone(), Arc::clone(&paths)));
         tasks.spawn_local(quic::serve(endpoint, paths, Rc::clone(shared), drain.clone()));
     }
     Ok(endpoints)
@@ -253,11 +266,7 @@ fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
     let config = &plan.config;
     let limits = &config.limits;
     let metrics = plan.metrics.worker(plan.identity.index);
-    let bounds = signouts::SignOutBounds {
-        places: plan.admission.max(),
-        hold: limits.login_answer,
-        retry: limits.signout_retry,
-    };
+    let bounds = SignOutBounds::of(plan.admission.max(), limits);
     let signouts = SignOuts::new(bounds, Arc::clone(&plan.by_identity), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let selector = RouteSelector::new(&config.route);
@@ -266,8 +275,8 @@ fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
         worker: plan.identity.index,
         gate_id: plan.identity.gate_id.clone(),
         login_service: config.login_service.clone(),
-        signout_after_kick: config.signout_after_kick,
-        limits: limits.clone(),
+        signout_after_kick: Cell::new(config.signout_after_kick),
+        limits: LiveLimits::new(limits.clone()),
         pressure: plan.gate.pressure.clone(),
     };
     let readiness = Arc::clone(&plan.readiness);
@@ -277,14 +286,14 @@ fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
 
 fn build_shared(plan: &WorkerPlan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionContext> {
     let ids = ChannelIds::new(&plan.identity.gate_id, plan.first_channel);
-    let (verifier, gate) = (Arc::clone(&plan.verifier), plan.gate.clone());
+    let (verifier, gate) = (Arc::clone(&plan.live.reader().current().verifier), plan.gate.clone());
     let handler = Handler::new(Rc::clone(dispatch), verifier, gate, ids, Instant::now());
-    let limits = plan.config.limits.clone();
+    let limits = Rc::clone(&dispatch.settings.limits);
     Rc::new(ConnectionContext {
         handler,
         channels: Rc::clone(&dispatch.channels),
         admission: Arc::clone(&plan.admission),
-        entrance: plan.admission.entrance(&limits, Instant::now(), &dispatch.metrics),
+        entrance: plan.admission.entrance(&limits.now(), Instant::now(), &dispatch.metrics),
         metrics: Arc::clone(&dispatch.metrics),
         log: AccessLog::new(),
         limits,

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::harness::TestGateway;
 use crate::support::identity::token;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Raw};
 use crate::support::stream::{Seen, StreamOf};
 
@@ -53,7 +53,7 @@ fn go_away(seen: &Seen) -> Option<(StreamOf, Dialect, GoAway)> {
 #[rstest]
 #[tokio::test]
 async fn f1_go_away_comes_first_and_the_close_when_it_said(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
     let window = Duration::from_millis(2500);
@@ -117,7 +117,7 @@ async fn f1_closes_are_spread_over_the_window_by_every_worker_and_requests_are_s
     let mut ends = JoinSet::new();
     let mut talking = JoinSet::new();
     for n in 0..CLIENTS {
-        let kind = [Tcp, QuicOne, Tls, QuicMany][n % 4];
+        let kind = Kind::ALL[n % Kind::ALL.len()];
         let (mut raw, _) = harness.client(kind, &format!("user{n}")).await;
         if n < TALKING {
             talking.spawn(talk_until_closed(raw));
@@ -186,7 +186,7 @@ async fn f1_the_end_comes_before_the_hard_stop(#[case] window: Duration, #[case]
     harness.chat.hold("chat.user.talk");
     let mut clients = Vec::new();
     for n in 0..20 {
-        let (mut raw, channel) = harness.client([Tcp, QuicOne][n % 2], &format!("user{n}")).await;
+        let (mut raw, channel) = harness.client(Kind::ALL[n % Kind::ALL.len()], &format!("user{n}")).await;
         raw.talk("bob", "never answered").await;
         clients.push((raw, channel));
     }

@@ -17,7 +17,7 @@ use crate::support::soon;
 #[rstest]
 #[tokio::test]
 async fn f1_draining_closes_every_channel_3000_and_signs_it_out(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut harness = TestGateway::start().await;
     let mut clients = Vec::new();
@@ -39,7 +39,7 @@ async fn f1_draining_closes_every_channel_3000_and_signs_it_out(
 #[rstest]
 #[tokio::test]
 async fn f1_answers_that_are_there_are_flushed_before_the_close(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -124,7 +124,7 @@ async fn readiness_waits_for_one_link_of_every_service() {
 
 #[rstest]
 #[tokio::test]
-async fn the_monitor_counts_what_happens(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn the_monitor_counts_what_happens(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let harness = TestGateway::start().await;
     let transport = match kind {
         Tcp => "transport=\"tcp\"",
@@ -174,7 +174,7 @@ fn a_port_that_is_taken_is_named_with_its_setting() {
 #[rstest]
 #[tokio::test]
 async fn a_gateway_that_is_dropped_ends_its_connections_at_once(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;

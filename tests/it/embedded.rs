@@ -57,7 +57,8 @@ impl Town {
         let mut options = match kind {
             Tcp => ConnectOptions::tcp(addresses.tcp[0].to_string()),
             Tls => ConnectOptions::tls(addresses.tls[0].to_string(), ca()),
-            Ws | Wss => panic!("the client library does not speak WebSocket"),
+            Ws => ConnectOptions::ws(addresses.ws[0].to_string()),
+            Wss => ConnectOptions::wss(addresses.wss[0].to_string(), ca()),
             QuicOne | QuicMany => ConnectOptions::quic(addresses.quic[0].to_string(), ca()),
         };
         options.streams = if kind == QuicOne { Streams::Single } else { Streams::Separate };
@@ -70,7 +71,7 @@ impl Town {
 #[rstest]
 #[tokio::test]
 async fn alice_and_bob_talk_both_ways_and_nothing_missed_is_lost(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] services: Dialect,
 ) {
     let town = Town::start(services).await;
@@ -113,7 +114,7 @@ async fn alice_and_bob_talk_both_ways_and_nothing_missed_is_lost(
 #[rstest]
 #[tokio::test]
 async fn the_older_session_is_kicked_and_its_end_does_not_end_the_newer(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let town = Town::start(Dialect::XIm).await;
     let (older, _pushes) = town.client(kind, "alice").await;

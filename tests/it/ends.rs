@@ -7,7 +7,7 @@ use gateway::wire::frame::{Opcode, encode};
 use rstest::rstest;
 
 use crate::support::harness::{GATE, TestGateway};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Purpose, Raw, request};
 use crate::support::soon;
 
@@ -52,7 +52,7 @@ async fn end(alice: &mut Raw, how: &str) {
 #[case::protocol_error("text", "protocol_error", Some(3503))]
 #[tokio::test]
 async fn g5_every_end_is_signed_out_once_with_its_reason(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
     #[case] how: &str,
     #[case] reason: &str,
@@ -96,7 +96,9 @@ async fn the_close_frame_of_a_tcp_client_is_not_answered() {
 /// The answer is made in the same turn in which the goodbye is read: the close must not overtake it.
 #[rstest]
 #[tokio::test]
-async fn g1_an_answer_before_a_goodbye_reaches_the_client(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn g1_an_answer_before_a_goodbye_reaches_the_client(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
     let frames = [alice.encode(&request("nowhere.at.all", 9, ""), b"x"), alice.encode_bye()];
@@ -109,7 +111,7 @@ async fn g1_an_answer_before_a_goodbye_reaches_the_client(#[values(Tcp, Tls, Qui
 #[rstest]
 #[tokio::test]
 async fn g5_clients_that_leave_while_their_requests_are_pending(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("bye", "finish", "reset")] how: &str,
 ) {
     let harness = TestGateway::start().await;
@@ -134,7 +136,7 @@ async fn g5_clients_that_leave_while_their_requests_are_pending(
 #[rstest]
 #[tokio::test]
 async fn g4_requests_written_just_before_the_end_are_forwarded_ahead_of_the_signout(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("finish", "bye")] how: &str,
 ) {
     const COUNT: u32 = 20;
@@ -165,7 +167,7 @@ async fn g4_requests_written_just_before_the_end_are_forwarded_ahead_of_the_sign
 #[rstest]
 #[tokio::test]
 async fn the_end_of_a_client_is_seen_while_it_is_not_read_for_its_rate(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] more_unread: bool,
 ) {
     // What it sends costs it a pause far longer than a test waits.
@@ -200,7 +202,7 @@ async fn d1_a_quic_client_that_vanishes_is_signed_out_as_peer_lost() {
 #[rstest]
 #[tokio::test]
 async fn c8_d4_e17_g8_a_slow_reader_is_closed_3002_and_fast_ones_get_everything(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const BODY: usize = 16 * 1024;
     let harness = TestGateway::with_limits(|limits| limits.write_stall = Duration::from_secs(2)).await;
@@ -249,7 +251,7 @@ async fn c8_d4_e17_g8_a_slow_reader_is_closed_3002_and_fast_ones_get_everything(
 #[rstest]
 #[tokio::test]
 async fn c8_d4_a_socket_that_takes_nothing_is_closed_3002_after_the_write_stall(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| {
         limits.write_stall = Duration::from_millis(400);
@@ -272,7 +274,7 @@ async fn c8_d4_a_socket_that_takes_nothing_is_closed_3002_after_the_write_stall(
 #[rstest]
 #[tokio::test]
 async fn b7_g5_nothing_reaches_a_client_or_a_service_after_its_signout(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;

@@ -6,12 +6,12 @@ use rstest::rstest;
 
 use crate::support::harness::TestGateway;
 use crate::support::identity::token;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 
 #[rstest]
 #[tokio::test]
 async fn f10_a_panic_in_a_connection_ends_that_connection_and_nothing_else(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;
@@ -29,7 +29,7 @@ async fn f10_a_panic_in_a_connection_ends_that_connection_and_nothing_else(
 #[rstest]
 #[tokio::test]
 async fn a_worker_that_panics_ends_the_gateway_and_the_others_drain(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut harness =
         TestGateway::with(|config| config.workers = if cfg!(target_os = "linux") { 2 } else { 1 }).await;

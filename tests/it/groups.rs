@@ -6,7 +6,7 @@ use gateway_client::{CallError, Client, GroupNotice, Push, Pushes, Requests as _
 use rstest::rstest;
 
 use crate::embedded::Town;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::soon;
 
 async fn push(pushes: &mut Pushes, what: &str) -> Push {
@@ -52,7 +52,7 @@ async fn accounts(client: &Client, group: &str) -> Vec<String> {
 #[rstest]
 #[tokio::test]
 async fn g3_a_group_talks_and_who_is_away_misses_nothing(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] services: Dialect,
 ) {
     let town = Town::start(services).await;
@@ -127,7 +127,7 @@ async fn g3_a_group_talks_and_who_is_away_misses_nothing(
 #[rstest]
 #[tokio::test]
 async fn who_is_not_in_a_group_neither_talks_nor_hears_and_may_come_back(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let town = Town::start(Dialect::XIm).await;
     let (alice, mut to_alice) = town.client(kind, "alice").await;

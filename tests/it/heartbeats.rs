@@ -10,14 +10,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at};
 
 use crate::support::harness::TestGateway;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Options;
 use crate::support::soon;
 
 #[rstest]
 #[tokio::test]
 async fn a6_a10_both_heartbeats_are_answered_in_both_dialects_on_their_stream(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
     let harness = TestGateway::start().await;
@@ -35,7 +35,7 @@ async fn a6_a10_both_heartbeats_are_answered_in_both_dialects_on_their_stream(
 #[rstest]
 #[tokio::test]
 async fn e14_heartbeats_are_answered_while_every_service_is_gone(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;
@@ -48,7 +48,7 @@ async fn e14_heartbeats_are_answered_while_every_service_is_gone(
 #[rstest]
 #[tokio::test]
 async fn d1_a_client_that_says_nothing_is_closed_3001_and_one_that_pings_is_not(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] frame_ping: bool,
 ) {
     let idle = Duration::from_millis(450);
@@ -86,7 +86,7 @@ async fn c21_a_quiet_client_stays_connected_by_its_heartbeats_alone() {
     })
     .await;
     let mut quiet = JoinSet::new();
-    for kind in [Tcp, Tls, QuicOne, QuicMany] {
+    for kind in Kind::ALL {
         for frame_ping in [true, false] {
             let (mut client, _) = harness.client(kind, "quiet").await;
             quiet.spawn(async move {

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::support::fake_logic::{FakeLogic, LogicEvent};
 use crate::support::harness::{TestGateway, instance, route};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Raw;
 
 const SYSTEM_EXCEPTION: i32 = pb::Status::SystemException as i32;
@@ -69,7 +69,7 @@ async fn ask(client: &mut Raw) -> i32 {
 #[rstest]
 #[tokio::test]
 async fn an_instance_that_comes_later_is_warming_and_then_serves(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (harness, second, newcomer) =
         harness(|config| config.limits.backend_warming = Duration::from_secs(1)).await;
@@ -113,7 +113,7 @@ async fn the_first_set_of_a_service_is_healthy_however_late_it_is_named_and_whoe
 #[rstest]
 #[tokio::test]
 async fn e11_an_instance_that_leaves_gets_nothing_new_answers_what_it_has_and_is_closed(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (harness, second, other) = harness(|_| {}).await;
     harness.chat.hold("chat.user.talk");
@@ -148,7 +148,7 @@ async fn e11_an_instance_that_leaves_gets_nothing_new_answers_what_it_has_and_is
 #[rstest]
 #[tokio::test]
 async fn e11_one_that_left_and_hangs_is_closed_in_its_time_and_what_it_has_is_answered_210(
-    #[values(Tcp, Tls, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (harness, _second, other) = harness(|config| {
         config.limits.request_deadline = Duration::from_millis(400);
@@ -168,7 +168,7 @@ async fn e11_one_that_left_and_hangs_is_closed_in_its_time_and_what_it_has_is_an
 #[rstest]
 #[tokio::test]
 async fn e11_a_service_without_instances_is_answered_300_and_served_again_when_it_has_one(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (harness, second, other) = harness(|_| {}).await;
     let (mut alice, _) = harness.client(kind, "alice").await;
@@ -184,7 +184,7 @@ async fn e11_a_service_without_instances_is_answered_300_and_served_again_when_i
 #[rstest]
 #[tokio::test]
 async fn an_instance_that_moves_is_dialled_at_its_new_address_and_the_old_link_is_closed(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (harness, second, mut moved) = harness(|_| {}).await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -295,7 +295,7 @@ async fn an_instance_of_a_service_that_is_not_known_gets_nothing() {
 #[rstest]
 #[tokio::test]
 async fn g5_e11_sign_outs_of_a_login_instance_that_left_go_to_another(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (harness, second, mut other) = harness(|_| {}).await;
     let (mut alice, channel) = harness.client(kind, "alice").await;

@@ -12,7 +12,7 @@ use rstest::rstest;
 use crate::support::PATIENCE;
 use crate::support::fake_logic::{FakeLogic, Received};
 use crate::support::harness::{GATE, TestGateway, instance, route};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Purpose, Raw, request};
 use crate::support::stream::Seen;
 
@@ -28,7 +28,7 @@ fn eager(config: &mut Config) {
 #[rstest]
 #[tokio::test]
 async fn g4_e1_when_a_stuck_link_breaks_its_queue_moves_and_what_was_sent_is_answered_210(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] another: bool,
 ) {
     const COUNT: u32 = 200;
@@ -96,7 +96,7 @@ async fn g4_e1_when_a_stuck_link_breaks_its_queue_moves_and_what_was_sent_is_ans
 #[rstest]
 #[tokio::test]
 async fn g4_a_request_still_queued_when_its_time_ends_is_removed_and_answered_300(
-    #[values(Tcp, Tls, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const COUNT: u32 = 150;
     let stuck = FakeLogic::start_narrow(Dialect::XIm);
@@ -138,7 +138,7 @@ async fn g4_a_request_still_queued_when_its_time_ends_is_removed_and_answered_30
 #[rstest]
 #[tokio::test]
 async fn e3_a_full_queue_towards_an_instance_is_answered_300_at_once_and_others_work_on(
-    #[values(Tcp, Tls, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let stuck = FakeLogic::start_narrow(Dialect::XIm);
     let login = FakeLogic::start(Dialect::XIm);
@@ -173,7 +173,7 @@ async fn e3_a_full_queue_towards_an_instance_is_answered_300_at_once_and_others_
 #[rstest]
 #[tokio::test]
 async fn e2_a_service_that_hangs_is_given_up_after_its_missed_pongs(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with(|config| {
         eager(config);
@@ -221,7 +221,7 @@ async fn any_bytes_of_a_service_count_as_a_pong() {
 #[rstest]
 #[tokio::test]
 async fn e15_an_instance_that_refuses_the_link_serves_nobody_and_is_dialled_again(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let refusing = FakeLogic::start(Dialect::XIm);
     refusing.refuse(5);
@@ -249,7 +249,7 @@ async fn e15_an_instance_that_refuses_the_link_serves_nobody_and_is_dialled_agai
 #[rstest]
 #[tokio::test]
 async fn e4_bytes_that_are_no_frame_close_the_link_and_harm_nobody(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("opcode", "length")] what: &str,
 ) {
     let harness = TestGateway::with(eager).await;
@@ -280,7 +280,7 @@ async fn a_frame_ping_of_a_service_is_answered_and_its_close_frame_ends_the_link
 #[rstest]
 #[tokio::test]
 async fn signouts_wait_for_the_login_service_and_go_to_the_instance_that_got_the_signin(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let second = FakeLogic::start(Dialect::XIm);
     let address = second.address;
@@ -310,7 +310,9 @@ async fn signouts_wait_for_the_login_service_and_go_to_the_instance_that_got_the
 
 #[rstest]
 #[tokio::test]
-async fn a_signout_without_a_link_waits_for_the_next_one(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a_signout_without_a_link_waits_for_the_next_one(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::with(eager).await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
     harness.login.refuse(3);
@@ -323,7 +325,9 @@ async fn a_signout_without_a_link_waits_for_the_next_one(#[values(Tcp, Tls, Quic
 
 #[rstest]
 #[tokio::test]
-async fn a_signout_that_finds_no_link_in_its_time_is_given_up(#[values(Tcp, Tls, QuicMany)] kind: Kind) {
+async fn a_signout_that_finds_no_link_in_its_time_is_given_up(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::with(|config| {
         eager(config);
         config.limits.signout_retry = Duration::from_millis(300);
@@ -379,7 +383,7 @@ async fn stuck(kind: Kind, change: impl FnOnce(&mut Config)) -> (TestGateway, Ra
 #[rstest]
 #[tokio::test]
 async fn g4_requests_queued_when_their_channel_closes_are_forwarded_ahead_of_its_signout(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (harness, mut alice, channel, sequences) = stuck(kind, |_| {}).await;
     alice.bye().await;
@@ -394,7 +398,7 @@ async fn g4_requests_queued_when_their_channel_closes_are_forwarded_ahead_of_its
 #[rstest]
 #[tokio::test]
 async fn g4_a_login_that_was_never_handed_over_is_answered_300_and_not_signed_out(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("link lost", "time over")] why: &str,
 ) {
     let (harness, _alice, _, _) = stuck(kind, |config| {
@@ -438,7 +442,7 @@ async fn g1_g4_whatever_breaks_each_request_has_one_answer_and_is_handed_over_at
     .await;
     let mut clients = Vec::new();
     for n in 0..9 {
-        clients.push(harness.client([Tcp, Tls, QuicOne, QuicMany][n % 4], &format!("user{n}")).await.0);
+        clients.push(harness.client(Kind::ALL[n % Kind::ALL.len()], &format!("user{n}")).await.0);
     }
     let mut statuses = std::collections::HashMap::new();
     for round in 0..EACH {
@@ -562,7 +566,7 @@ async fn client_of(harness: &TestGateway, second: &FakeLogic, kind: Kind) -> Raw
 #[rstest]
 #[tokio::test]
 async fn e7_an_instance_back_after_long_gets_nothing_until_its_time_and_then_its_share(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const WARMING: Duration = Duration::from_secs(2);
     let (harness, second) = two_chats(WARMING).await;
@@ -586,7 +590,7 @@ async fn e7_an_instance_back_after_long_gets_nothing_until_its_time_and_then_its
 #[rstest]
 #[tokio::test]
 async fn e7_a_warming_instance_serves_at_once_when_it_is_alone_and_when_the_last_healthy_goes(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     // Longer than the test: whoever is warming stays it.
     let (mut harness, second) = two_chats(Duration::from_secs(600)).await;
@@ -621,7 +625,7 @@ async fn e7_a_warming_instance_serves_at_once_when_it_is_alone_and_when_the_last
 #[rstest]
 #[tokio::test]
 async fn a_link_back_within_its_time_leaves_the_instance_healthy(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let second = FakeLogic::start(Dialect::XIm);
     let address = second.address;
@@ -661,7 +665,7 @@ async fn until_asked(harness: &TestGateway, logic: &FakeLogic, kind: Kind) {
 #[rstest]
 #[tokio::test]
 async fn e2_an_instance_that_hung_is_tried_with_one_request_and_then_serves(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let second = FakeLogic::start(Dialect::XIm);
     let address = second.address;
@@ -686,7 +690,7 @@ async fn e2_an_instance_that_hung_is_tried_with_one_request_and_then_serves(
 #[rstest]
 #[tokio::test]
 async fn e2_an_instance_that_answers_pings_and_nothing_else_is_ejected_and_tried_again(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let second = FakeLogic::start(Dialect::XIm);
     let address = second.address;
@@ -720,7 +724,7 @@ async fn e2_an_instance_that_answers_pings_and_nothing_else_is_ejected_and_tried
 #[rstest]
 #[tokio::test]
 async fn e2_an_instance_that_was_ejected_while_it_hung_is_tried_as_soon_as_it_speaks_again(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let second = FakeLogic::start(Dialect::XIm);
     let address = second.address;
@@ -754,7 +758,7 @@ async fn e2_an_instance_that_was_ejected_while_it_hung_is_tried_as_soon_as_it_sp
 #[rstest]
 #[tokio::test]
 async fn a_client_keeps_its_instance_when_another_comes_and_new_ones_get_their_share(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] bounded: bool,
 ) {
     let second = FakeLogic::start(Dialect::XIm);
@@ -789,7 +793,7 @@ async fn a_client_keeps_its_instance_when_another_comes_and_new_ones_get_their_s
 #[rstest]
 #[tokio::test]
 async fn new_clients_avoid_an_instance_that_is_far_behind(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] bounded: bool,
 ) {
     let second = FakeLogic::start(Dialect::XIm);

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::support::fake_logic::push_header;
 use crate::support::harness::{GATE, TestGateway};
 use crate::support::identity;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Purpose, Raw, request};
 
 /// `n` of a channel id `{gate}_{account}_{n}`; the account part must be as given.
@@ -25,7 +25,7 @@ fn number_of(channel: &str, encoded_account: &str) -> u64 {
 #[rstest]
 #[tokio::test]
 async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] client: Dialect,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
 ) {
@@ -77,7 +77,7 @@ async fn g5_g7_a_login_in_either_dialect_reaches_the_login_service_as_a_session(
 #[rstest]
 #[tokio::test]
 async fn b17_an_account_of_any_characters_is_encoded_in_the_channel_id_and_nowhere_else(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (_, channel) = harness.client(kind, "a,b_c ü\"%.-Z").await;
@@ -91,7 +91,7 @@ async fn b17_an_account_of_any_characters_is_encoded_in_the_channel_id_and_nowhe
 #[rstest]
 #[tokio::test]
 async fn b19_a_token_that_runs_out_during_the_session_does_not_end_it(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with(|config| config.leeway = Duration::ZERO).await;
     let mut claims = identity::claims("alice");
@@ -129,7 +129,7 @@ async fn b19_a_token_that_runs_out_during_the_session_does_not_end_it(
 #[rstest]
 #[tokio::test]
 async fn b19_a_session_ends_with_its_token_where_that_is_configured(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with(|config| {
         config.leeway = Duration::ZERO;
@@ -174,7 +174,7 @@ async fn b12_b13_h19_channel_ids_never_repeat_and_device_and_leeway_count() {
 #[rstest]
 #[tokio::test]
 async fn g3_requests_pipelined_behind_a_login_wait_for_its_answer(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut other, _) = harness.client(kind, "other").await;
@@ -213,7 +213,7 @@ async fn g3_requests_pipelined_behind_a_login_wait_for_its_answer(
 #[rstest]
 #[tokio::test]
 async fn b22_pushes_before_the_login_response_wait_behind_it(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut other, other_channel) = harness.client(kind, "other").await;
@@ -243,7 +243,7 @@ async fn b22_pushes_before_the_login_response_wait_behind_it(
 #[rstest]
 #[tokio::test]
 async fn a_channel_that_ends_unanswered_holds_its_signout_back_until_the_answer(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     harness.login.hold("login.signin");
@@ -272,7 +272,9 @@ async fn leave(client: &mut Raw, kind: Kind) {
 
 #[rstest]
 #[tokio::test]
-async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, Tls, QuicMany)] kind: Kind) {
+async fn a_signout_held_back_goes_out_when_no_answer_comes(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::with_limits(|limits| limits.login_answer = Duration::from_millis(300)).await;
     harness.login.hold("login.signin");
     let mut alice = harness.connect(kind).await;
@@ -285,7 +287,9 @@ async fn a_signout_held_back_goes_out_when_no_answer_comes(#[values(Tcp, Tls, Qu
 
 #[rstest]
 #[tokio::test]
-async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
+async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     harness.login.hold("login.signin");
     let mut alice = harness.connect(kind).await;
@@ -310,7 +314,7 @@ async fn e4_an_answer_to_a_login_nobody_asked_for_opens_nothing(#[values(Tcp, Tl
 #[rstest]
 #[tokio::test]
 async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     harness.login.hold("login.signin");
@@ -336,7 +340,7 @@ async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again(
 
 #[rstest]
 #[tokio::test]
-async fn the_login_service_may_have_another_name(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn the_login_service_may_have_another_name(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let harness = TestGateway::of_dialect(Dialect::Kim, |config| {
         config.login_service = "chat".into();
         config.instances.retain(|instance| instance.service == "chat");
@@ -353,7 +357,7 @@ async fn the_login_service_may_have_another_name(#[values(Tcp, Tls, QuicOne, Qui
 #[rstest]
 #[tokio::test]
 async fn frames_behind_a_login_have_the_limit_of_open_channels(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let mut alice = harness.connect(kind).await;
@@ -375,7 +379,9 @@ async fn frames_behind_a_login_have_the_limit_of_open_channels(
 
 #[rstest]
 #[tokio::test]
-async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn b8_the_login_deadline_ends_with_the_login_packet(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::with_limits(|limits| limits.login_deadline = Duration::from_millis(400)).await;
     harness.login.hold("login.signin");
     let mut alice = harness.connect(kind).await;
@@ -390,7 +396,9 @@ async fn b8_the_login_deadline_ends_with_the_login_packet(#[values(Tcp, Tls, Qui
 
 #[rstest]
 #[tokio::test]
-async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
+async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     let with = |key: &str, value: serde_json::Value| {
         let mut claims = identity::claims("alice");
@@ -417,7 +425,9 @@ async fn b11_b12_b13_good_tokens_of_unusual_form_are_accepted(#[values(Tcp, Tls,
 
 #[rstest]
 #[tokio::test]
-async fn the_address_of_a_client_is_told_without_port_and_unmapped(#[values(Tcp, Tls, QuicOne)] kind: Kind) {
+async fn the_address_of_a_client_is_told_without_port_and_unmapped(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::with(|config| {
         let any = "[::]:0".parse().unwrap();
         config.tcp = vec![any];
@@ -430,7 +440,7 @@ async fn the_address_of_a_client_is_told_without_port_and_unmapped(#[values(Tcp,
 
 #[rstest]
 #[tokio::test]
-async fn a_second_answer_to_a_login_is_dropped(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a_second_answer_to_a_login_is_dropped(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;
     let signin = harness.login.signin("alice").await;

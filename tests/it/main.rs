@@ -4,6 +4,7 @@
 
 mod addresses;
 mod auto;
+mod autobahn;
 mod balanced;
 mod codec;
 mod consul;
@@ -34,6 +35,7 @@ mod quic_frames;
 mod quic_rows;
 mod reconnect;
 mod refusals;
+mod reload;
 mod requests;
 mod resolving;
 mod resumption;

@@ -11,7 +11,7 @@ use rstest::rstest;
 use tokio::time::{Instant, sleep_until};
 
 use crate::support::harness::TestGateway;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Purpose, Raw, request};
 use crate::support::soon;
 use crate::support::stream::{Seen, StreamEnd, StreamOf};
@@ -27,7 +27,7 @@ fn token_of(code: u16) -> &'static str {
 #[rstest]
 #[tokio::test]
 async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_before_the_login(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| limits.login_deadline = SHORT).await;
     for case in bad() {
@@ -43,7 +43,7 @@ async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_before_the_login(
 #[rstest]
 #[tokio::test]
 async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_after_the_login(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| limits.frame_deadline = SHORT).await;
     for case in bad() {
@@ -62,7 +62,7 @@ async fn a1_a2_a4_a6_a7_a8_a9_a11_bad_vectors_after_the_login(
 #[rstest]
 #[tokio::test]
 async fn a6_a7_more_that_is_closed_3503_after_the_login(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("text", "continuation", "other dialect", "other heartbeat", "no payload of a packet")]
     what: &str,
 ) {
@@ -88,7 +88,7 @@ async fn a6_a7_more_that_is_closed_3503_after_the_login(
 #[rstest]
 #[tokio::test]
 async fn a3_a10_empty_frames_pongs_and_unknown_codes_are_ignored(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut client, _) = harness.client(kind, "alice").await;
@@ -116,7 +116,7 @@ async fn frame_of(client: &mut Raw, payload: usize) -> Vec<u8> {
 #[rstest]
 #[tokio::test]
 async fn a1_a15_the_largest_frame_passes_and_one_byte_more_does_not(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut client, _) = harness.client(kind, "alice").await;
@@ -136,7 +136,7 @@ async fn a1_a15_the_largest_frame_passes_and_one_byte_more_does_not(
 #[rstest]
 #[tokio::test]
 async fn a5_half_a_frame_and_then_the_end_is_a_plain_disconnect(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut client, channel) = harness.client(kind, "alice").await;
@@ -161,7 +161,7 @@ async fn d6_d7_what_other_protocols_send_is_closed(
 #[rstest]
 #[tokio::test]
 async fn d10_a_session_delivered_byte_by_byte(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
     let harness = TestGateway::start().await;
@@ -196,7 +196,7 @@ impl Dice {
 #[rstest]
 #[tokio::test]
 async fn a_hundred_sessions_of_damaged_bytes_harm_nobody_and_leave_nothing(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(1, 2)] seed: u64,
 ) {
     let harness = TestGateway::with_limits(|limits| {
@@ -264,7 +264,7 @@ async fn drip_over(client: &mut Raw, stream: usize, frame: &[u8], over: Duration
 #[rstest]
 #[tokio::test]
 async fn d11_a_large_frame_that_drips_is_ended_at_its_deadline_and_one_in_time_passes(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let deadline = Duration::from_secs(2);
     let harness = TestGateway::with_limits(|limits| limits.frame_deadline = deadline).await;

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::support::harness::TestGateway;
 use crate::support::identity::token;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Raw;
 
 /// Budget of the queued bytes of the process.
@@ -55,7 +55,7 @@ async fn rejects(harness: &TestGateway, reason: &str, count: f64) {
 #[rstest]
 #[tokio::test]
 async fn f11_at_nine_tenths_of_the_budget_logins_are_refused_and_everybody_else_is_served(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = tight().await;
     let (mut bob, _) = harness.client(kind, "bob").await;
@@ -81,7 +81,7 @@ async fn f11_at_nine_tenths_of_the_budget_logins_are_refused_and_everybody_else_
 #[rstest]
 #[tokio::test]
 async fn f11_above_nineteen_twentieths_the_largest_queue_is_shed_and_no_other(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = tight().await;
     let (mut alice, first, _) = parked(&harness, kind, "alice", 250_000).await;
@@ -111,7 +111,7 @@ async fn f11_above_nineteen_twentieths_the_largest_queue_is_shed_and_no_other(
 #[rstest]
 #[tokio::test]
 async fn f11_near_the_budget_the_newest_connection_is_closed_as_well(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = tight().await;
     let (mut oldest, _) = harness.client(kind, "oldest").await;
@@ -130,7 +130,7 @@ async fn f11_near_the_budget_the_newest_connection_is_closed_as_well(
 #[rstest]
 #[tokio::test]
 async fn b20_a_login_storm_on_one_account_is_answered_300_and_closed_3003(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = tight_with(|limits| {
         limits.account_logins_per_second = 1;
@@ -154,7 +154,7 @@ async fn b20_a_login_storm_on_one_account_is_answered_300_and_closed_3003(
 #[rstest]
 #[tokio::test]
 async fn b18_one_token_on_many_connections_signs_in_at_the_rate_of_its_account(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const CONNECTIONS: usize = 40;
     let burst = Limits::default().account_login_burst;

@@ -9,13 +9,13 @@ use rstest::rstest;
 
 use crate::support::fake_logic::{meta, push_header};
 use crate::support::harness::{GATE, TestGateway};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Options;
 
 #[rstest]
 #[tokio::test]
 async fn g2_g3_a_thousand_small_pushes_in_one_write_reach_one_idle_client_in_order(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const COUNT: u32 = 1000;
     let harness = TestGateway::start().await;
@@ -38,7 +38,7 @@ async fn g2_g3_a_thousand_small_pushes_in_one_write_reach_one_idle_client_in_ord
 #[rstest]
 #[tokio::test]
 async fn pushes_are_translated_for_clients_of_either_dialect(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
 ) {
     let harness = TestGateway::of_dialect(service, |_| {}).await;
@@ -68,7 +68,7 @@ async fn pushes_are_translated_for_clients_of_either_dialect(
 
 #[rstest]
 #[tokio::test]
-async fn two_clients_of_different_dialects_talk(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn two_clients_of_different_dialects_talk(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let harness = TestGateway::start().await;
     let (mut alice, alice_channel) = harness.client(kind, "alice").await;
     let mut bob = harness.connect_with(kind, Options { dialect: Dialect::Kim, ..Options::default() }).await;
@@ -90,7 +90,9 @@ async fn two_clients_of_different_dialects_talk(#[values(Tcp, Tls, QuicOne, Quic
 
 #[rstest]
 #[tokio::test]
-async fn e6_unknown_channels_in_a_push_harm_nobody(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn e6_unknown_channels_in_a_push_harm_nobody(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
     let list = ["gate01_nobody_1", "", channel.as_str(), "gate01_nobody_2", &"x".repeat(5000)];
@@ -105,7 +107,7 @@ async fn e6_unknown_channels_in_a_push_harm_nobody(#[values(Tcp, Tls, QuicOne, Q
 #[rstest]
 #[tokio::test]
 async fn e4_e5_pushes_for_another_gateway_or_without_destination_are_dropped(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -150,7 +152,7 @@ async fn e4_e5_pushes_for_another_gateway_or_without_destination_are_dropped(
 #[rstest]
 #[tokio::test]
 async fn a_push_with_flag_request_is_delivered_like_a_push(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -163,7 +165,7 @@ async fn a_push_with_flag_request_is_delivered_like_a_push(
 #[rstest]
 #[tokio::test]
 async fn a_channel_named_twice_gets_a_push_at_least_once_and_others_are_not_forgotten(
-    #[values(Tcp, Tls, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, one) = harness.client(kind, "alice").await;
@@ -175,7 +177,7 @@ async fn a_channel_named_twice_gets_a_push_at_least_once_and_others_are_not_forg
 
 #[rstest]
 #[tokio::test]
-async fn a_push_of_a_large_body_arrives_whole(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a_push_of_a_large_body_arrives_whole(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
     // Above the whole queue of a channel: an empty queue takes one packet of any size.
@@ -187,7 +189,7 @@ async fn a_push_of_a_large_body_arrives_whole(#[values(Tcp, Tls, QuicOne, QuicMa
 #[rstest]
 #[tokio::test]
 async fn a_kick_is_delivered_then_closed_3501_and_not_signed_out(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -210,7 +212,9 @@ async fn a_kick_is_delivered_then_closed_3501_and_not_signed_out(
 
 #[rstest]
 #[tokio::test]
-async fn a_kick_is_signed_out_where_that_is_configured(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a_kick_is_signed_out_where_that_is_configured(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::with(|config| config.signout_after_kick = true).await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
     harness.login.kick(&channel).await;
@@ -220,7 +224,9 @@ async fn a_kick_is_signed_out_where_that_is_configured(#[values(Tcp, Tls, QuicOn
 
 #[rstest]
 #[tokio::test]
-async fn a_kick_that_names_another_channel_is_only_a_push(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a_kick_that_names_another_channel_is_only_a_push(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
     let body = pb::KickOutNotify { channel_id: "gate01_alice_1".into() }.encode_to_vec();
@@ -236,7 +242,7 @@ async fn a_kick_that_names_another_channel_is_only_a_push(#[values(Tcp, Tls, Qui
 #[rstest]
 #[tokio::test]
 async fn e5_a_push_to_more_channels_than_allowed_is_dropped_whole(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| limits.backend_max_channels = 10).await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -254,7 +260,7 @@ async fn e5_a_push_to_more_channels_than_allowed_is_dropped_whole(
 #[rstest]
 #[tokio::test]
 async fn e5_a_push_to_very_many_channels_reaches_all_that_exist(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, one) = harness.client(kind, "alice").await;
@@ -271,7 +277,9 @@ async fn e5_a_push_to_very_many_channels_reaches_all_that_exist(
 
 #[rstest]
 #[tokio::test]
-async fn d10_what_a_service_sends_byte_by_byte_arrives(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn d10_what_a_service_sends_byte_by_byte_arrives(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
     harness.chat.hold("chat.user.talk");
@@ -296,9 +304,9 @@ async fn g3_pushes_and_requests_of_many_clients_keep_their_order_and_never_cross
     let harness = TestGateway::of_dialect(service, |_| {}).await;
     let mut clients = Vec::new();
     for n in 0..12 {
-        let dialect = if n % 4 < 2 { Dialect::XIm } else { Dialect::Kim };
-        // Shifted, so that every kind has both dialects.
-        let kind = [Tcp, Tls, QuicOne, QuicMany][(n + n / 4) % 4];
+        // Every kind has both dialects.
+        let dialect = if n / Kind::ALL.len() == n % 2 { Dialect::XIm } else { Dialect::Kim };
+        let kind = Kind::ALL[n % Kind::ALL.len()];
         let mut client = harness.connect_with(kind, Options { dialect, ..Options::default() }).await;
         let channel = client.login(&format!("user{n}")).await;
         clients.push((client, channel));

@@ -29,7 +29,8 @@ fn server(kind: Kind, target: &Target) -> ConnectOptions {
     let mut options = match kind {
         Tcp => ConnectOptions::tcp(target.tcp.to_string()),
         Tls => ConnectOptions::tls(target.tls.to_string(), ca()),
-        Ws | Wss => panic!("the client library does not speak WebSocket"),
+        Ws => ConnectOptions::ws(target.ws.to_string()),
+        Wss => ConnectOptions::wss(target.wss.to_string(), ca()),
         QuicOne | QuicMany => ConnectOptions::quic(target.quic.to_string(), ca()),
     };
     options.streams = if kind == QuicOne { Streams::Single } else { Streams::Separate };
@@ -121,7 +122,7 @@ impl Ledger {
 #[rstest]
 #[tokio::test]
 async fn f1_when_its_gateway_drains_a_client_moves_to_the_other_and_no_request_is_lost_or_repeated(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut old = TestGateway::start().await;
     let new = TestGateway::start().await;
@@ -154,7 +155,7 @@ async fn f1_when_its_gateway_drains_a_client_moves_to_the_other_and_no_request_i
 #[rstest]
 #[tokio::test]
 async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_what_they_had_waiting(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let connecting = ResilientClient::connect(options(kind, &harness), token("alice"));
@@ -164,7 +165,7 @@ async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_w
     harness.chat.hold(CHAT_USER_TALK);
     let lost = client.send(CHAT_USER_TALK, "bob", "lost").await.unwrap();
     harness.chat.packet(CHAT_USER_TALK, 0).await;
-    let Target { tcp, tls, quic, .. } = harness.target;
+    let Target { tcp, tls, ws, wss, quic } = harness.target;
     drop(harness);
     event(&mut events, |event| matches!(event, Event::Lost(_)).then_some(())).await;
     let error = soon("its end", lost).await.unwrap_err();
@@ -177,6 +178,9 @@ async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_w
         config.tcp = vec![tcp];
         config.tls.as_mut().unwrap().listen = vec![tls];
         config.quic.as_mut().unwrap().listen = vec![quic];
+        let websocket = config.websocket.as_mut().unwrap();
+        websocket.listen = vec![ws];
+        websocket.tls.as_mut().unwrap().listen = vec![wss];
     })
     .await;
     online(&mut events).await;
@@ -187,7 +191,7 @@ async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_w
 
 #[rstest]
 #[tokio::test]
-async fn who_was_kicked_stays_away(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn who_was_kicked_stays_away(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let harness = TestGateway::start().await;
     let connecting = ResilientClient::connect(options(kind, &harness), token("alice"));
     let (client, mut pushes, mut events) = soon("a session", connecting).await.unwrap();
@@ -210,7 +214,7 @@ const LARGE: usize = 200_000;
 #[rstest]
 #[tokio::test]
 async fn h3_who_was_kicked_behind_pending_data_stays_away(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] drains: bool,
 ) {
     let harness = TestGateway::start().await;
@@ -234,7 +238,9 @@ async fn h3_who_was_kicked_behind_pending_data_stays_away(
 
 #[rstest]
 #[tokio::test]
-async fn h3_what_was_sent_before_a_goodbye_is_carried_out(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn h3_what_was_sent_before_a_goodbye_is_carried_out(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     const COUNT: usize = 50;
     let harness = TestGateway::start().await;
     let link = ShapedLink::to(&harness.target, Shape { rate: 1_000_000, ..SLOW }).await;
@@ -266,7 +272,7 @@ async fn h3_a_goodbye_behind_pending_data_is_signed_out_as_one(#[values(QuicOne,
 
 #[rstest]
 #[tokio::test]
-async fn a_wrong_token_ends_it(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a_wrong_token_ends_it(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let harness = TestGateway::start().await;
     let (client, _pushes, _events) =
         ResilientClient::start(options(kind, &harness), "no.such.token".to_owned());
@@ -278,7 +284,7 @@ async fn a_wrong_token_ends_it(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind
 #[rstest]
 #[tokio::test]
 async fn b20_a_request_for_a_service_that_comes_late_is_carried_out_once(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (chat, waker) = FakeLogic::dormant(Dialect::XIm);
     let harness = TestGateway::unready(FakeLogic::start(Dialect::XIm), chat, Dialect::XIm, |config| {

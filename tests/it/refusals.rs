@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::TestGateway;
 use crate::support::identity::{ALPN, SECRET, claims, now, quic_client, signed, signed_with, token};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::request;
 use crate::support::soon;
 use crate::support::stream::Seen;
@@ -67,7 +67,7 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
 #[rstest]
 #[tokio::test]
 async fn b10_b11_b12_b13_b14_b15_b16_b17_a_bad_token_is_answered_105_and_closed_3500(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     for (name, bad) in bad_tokens() {
@@ -91,7 +91,7 @@ async fn b10_b11_b12_b13_b14_b15_b16_b17_a_bad_token_is_answered_105_and_closed_
 #[rstest]
 #[tokio::test]
 async fn b5_another_packet_first_is_answered_103_and_closed_3505(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("chat.user.talk", "login.signout", "Bad Command")] command: &str,
     #[values(Dialect::XIm, Dialect::Kim)] dialect: Dialect,
 ) {
@@ -110,7 +110,7 @@ async fn b5_another_packet_first_is_answered_103_and_closed_3505(
 #[rstest]
 #[tokio::test]
 async fn b5_a_heartbeat_packet_first_is_closed_3505_without_a_response(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let mut client = harness.connect(kind).await;
@@ -120,7 +120,9 @@ async fn b5_a_heartbeat_packet_first_is_closed_3505_without_a_response(
 
 #[rstest]
 #[tokio::test]
-async fn a6_frame_pings_are_answered_before_the_login(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a6_frame_pings_are_answered_before_the_login(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     let mut client = harness.connect(kind).await;
     for _ in 0..3 {
@@ -135,7 +137,7 @@ async fn a6_frame_pings_are_answered_before_the_login(#[values(Tcp, Tls, QuicOne
 #[rstest]
 #[tokio::test]
 async fn b6_a_second_login_is_answered_103_and_the_third_of_them_closed_3506(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -161,7 +163,7 @@ async fn b6_a_second_login_is_answered_103_and_the_third_of_them_closed_3506(
 #[case::unknown(210, 3500)]
 #[tokio::test]
 async fn a_refusal_by_the_login_service_is_relayed_unchanged_and_then_closed(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[case] status: i32,
     #[case] code: u16,
 ) {
@@ -180,7 +182,7 @@ async fn a_refusal_by_the_login_service_is_relayed_unchanged_and_then_closed(
 #[rstest]
 #[tokio::test]
 async fn b21_a_login_without_a_login_service_is_answered_300_and_closed_3004_without_a_signout(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let (login, waker) = FakeLogic::dormant(Dialect::XIm);
     let harness = TestGateway::unready(login, FakeLogic::start(Dialect::XIm), Dialect::XIm, |config| {
@@ -204,7 +206,7 @@ async fn b21_a_login_without_a_login_service_is_answered_300_and_closed_3004_wit
 #[rstest]
 #[tokio::test]
 async fn a_silent_login_service_is_answered_for_with_210_closed_3004_and_signed_out(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| limits.login_answer = Duration::from_millis(300)).await;
     harness.login.hold("login.signin");
@@ -220,7 +222,7 @@ async fn a_silent_login_service_is_answered_for_with_210_closed_3004_and_signed_
 #[rstest]
 #[tokio::test]
 async fn e1_a_login_link_lost_after_the_hand_over_is_answered_for_with_210(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     harness.login.hold("login.signin");
@@ -238,7 +240,7 @@ async fn e1_a_login_link_lost_after_the_hand_over_is_answered_for_with_210(
 #[rstest]
 #[tokio::test]
 async fn b8_b9_silence_is_closed_3007_at_the_login_deadline(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("nothing", "frame pings", "half a frame")] first: &str,
 ) {
     let harness = TestGateway::with_limits(|limits| limits.login_deadline = Duration::from_millis(400)).await;
@@ -254,7 +256,7 @@ async fn b8_b9_silence_is_closed_3007_at_the_login_deadline(
 #[rstest]
 #[tokio::test]
 async fn a_client_that_leaves_before_its_login_leaves_no_trace(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("bye", "finish", "reset")] how: &str,
 ) {
     let harness = TestGateway::start().await;
@@ -273,7 +275,7 @@ async fn a_client_that_leaves_before_its_login_leaves_no_trace(
 #[rstest]
 #[tokio::test]
 async fn d9_input_nobody_reads_does_not_destroy_the_last_response(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     for _ in 0..10 {
@@ -293,7 +295,7 @@ async fn d9_input_nobody_reads_does_not_destroy_the_last_response(
 #[rstest]
 #[tokio::test]
 async fn g6_more_logins_waiting_than_allowed_are_answered_300_and_closed_3003(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| limits.max_logins_waiting = 1).await;
     harness.login.hold("login.signin");

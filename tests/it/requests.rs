@@ -11,7 +11,7 @@ use rstest::rstest;
 
 use crate::support::fake_logic::{FakeLogic, meta};
 use crate::support::harness::{GATE, TestGateway, instance};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Purpose, request};
 use crate::support::stream::{Seen, StreamOf};
 
@@ -22,7 +22,7 @@ const OUTCOME_UNKNOWN: i32 = pb::Status::OutcomeUnknown as i32;
 #[rstest]
 #[tokio::test]
 async fn g1_a_request_is_answered_on_the_stream_it_came_on(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] client: Dialect,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
 ) {
@@ -45,7 +45,7 @@ async fn g1_a_request_is_answered_on_the_stream_it_came_on(
 #[rstest]
 #[tokio::test]
 async fn b1_b2_b3_b4_a16_g7_what_a_client_claims_to_be_is_replaced(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,
 ) {
     let harness = TestGateway::of_dialect(service, |_| {}).await;
@@ -94,7 +94,7 @@ async fn b1_b2_b3_b4_a16_g7_what_a_client_claims_to_be_is_replaced(
 #[rstest]
 #[tokio::test]
 async fn a14_a_malformed_command_or_an_unknown_service_is_answered_103_and_kept(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;
@@ -118,7 +118,7 @@ async fn a14_a_malformed_command_or_an_unknown_service_is_answered_103_and_kept(
 #[rstest]
 #[tokio::test]
 async fn a14_a_command_without_a_dot_belongs_to_the_service_default(
-    #[values(Tcp, Tls, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let default = FakeLogic::start(Dialect::XIm);
     let harness = TestGateway::with(|config| {
@@ -134,7 +134,7 @@ async fn a14_a_command_without_a_dot_belongs_to_the_service_default(
 #[rstest]
 #[tokio::test]
 async fn e14_a_configured_service_without_an_instance_is_answered_300_at_once(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;
@@ -154,7 +154,7 @@ async fn e14_a_configured_service_without_an_instance_is_answered_300_at_once(
 #[rstest]
 #[tokio::test]
 async fn e1_g1_requests_sent_on_a_link_that_dies_are_answered_210_and_never_sent_again(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(true, false)] reset: bool,
 ) {
     let harness = TestGateway::start().await;
@@ -192,7 +192,7 @@ async fn e1_g1_requests_sent_on_a_link_that_dies_are_answered_210_and_never_sent
 #[rstest]
 #[tokio::test]
 async fn g1_a_request_without_an_answer_is_answered_210_and_the_late_response_dropped(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness =
         TestGateway::with_limits(|limits| limits.request_deadline = Duration::from_millis(200)).await;
@@ -213,7 +213,7 @@ async fn g1_a_request_without_an_answer_is_answered_210_and_the_late_response_dr
 #[rstest]
 #[tokio::test]
 async fn a17_equal_pending_sequences_are_all_answered(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(0, 7, u32::MAX)] sequence: u32,
 ) {
     let harness = TestGateway::start().await;
@@ -258,7 +258,7 @@ async fn a17_two_streams_may_use_the_same_sequence_and_each_gets_its_answer() {
 #[rstest]
 #[tokio::test]
 async fn g6_more_pending_requests_than_allowed_are_answered_300_at_once(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| limits.max_pending = 4).await;
     let (mut alice, _) = harness.client(kind, "alice").await;
@@ -284,7 +284,7 @@ async fn g6_more_pending_requests_than_allowed_are_answered_300_at_once(
 #[rstest]
 #[tokio::test]
 async fn g3_d10_many_requests_in_one_write_keep_their_order(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const COUNT: u32 = 200;
     let harness = TestGateway::start().await;
@@ -309,7 +309,7 @@ async fn g3_d10_many_requests_in_one_write_keep_their_order(
 #[rstest]
 #[tokio::test]
 async fn e16_a_status_of_the_service_is_passed_through_unchanged(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(100, 101, 301, 404, 9999)] status: i32,
 ) {
     let harness = TestGateway::start().await;
@@ -324,7 +324,7 @@ async fn e16_a_status_of_the_service_is_passed_through_unchanged(
 #[rstest]
 #[tokio::test]
 async fn a_response_goes_to_the_channel_its_meta_names_whatever_its_header_says(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -351,7 +351,7 @@ async fn a_response_goes_to_the_channel_its_meta_names_whatever_its_header_says(
 #[rstest]
 #[tokio::test]
 async fn a_response_of_another_instance_than_the_one_asked_matches_nothing(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let (mut alice, channel) = harness.client(kind, "alice").await;
@@ -370,7 +370,7 @@ async fn a_response_of_another_instance_than_the_one_asked_matches_nothing(
 #[rstest]
 #[tokio::test]
 async fn a9_the_limits_of_a_header_hold_on_the_wire(
-    #[values(Tcp, Tls, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values("metas", "dest", "channel id", "meta value", "header")] what: &str,
 ) {
     let harness = TestGateway::start().await;
@@ -398,7 +398,9 @@ async fn a9_the_limits_of_a_header_hold_on_the_wire(
 
 #[rstest]
 #[tokio::test]
-async fn a10_a_flood_of_pings_is_answered_ping_by_ping(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn a10_a_flood_of_pings_is_answered_ping_by_ping(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     const COUNT: usize = 5000;
     let harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;
@@ -420,7 +422,7 @@ async fn a10_a_flood_of_pings_is_answered_ping_by_ping(#[values(Tcp, Tls, QuicOn
 #[rstest]
 #[tokio::test]
 async fn g1_answers_in_one_write_beyond_the_bound_of_a_queue_all_arrive(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const COUNT: usize = 60;
     let harness = TestGateway::with_limits(|limits| limits.max_queued_messages = 4).await;
@@ -445,7 +447,9 @@ async fn g1_answers_in_one_write_beyond_the_bound_of_a_queue_all_arrive(
 
 #[rstest]
 #[tokio::test]
-async fn g9_at_a_quiet_moment_the_counters_balance(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn g9_at_a_quiet_moment_the_counters_balance(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let harness = TestGateway::start().await;
     let (mut alice, _) = harness.client(kind, "alice").await;
     const COUNTERS: [(&str, &[&str]); 5] = [
@@ -475,7 +479,7 @@ async fn g9_at_a_quiet_moment_the_counters_balance(#[values(Tcp, Tls, QuicOne, Q
 #[rstest]
 #[tokio::test]
 async fn g6_a_client_above_its_rate_is_read_more_slowly_and_loses_nothing(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     const RATE: u32 = 100;
     let harness = TestGateway::with_limits(|limits| limits.frames_per_second = RATE).await;

@@ -67,7 +67,7 @@ impl ServerCertVerifier for CountingVerifier {
 }
 
 /// A client that keeps tickets from one connection to the next, of each transport.
-struct Returning {
+pub(crate) struct Returning {
     tls: Arc<rustls::ClientConfig>,
     wss: Arc<rustls::ClientConfig>,
     quic: quinn::ClientConfig,
@@ -76,7 +76,7 @@ struct Returning {
 }
 
 impl Returning {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CERTIFICATES.ca.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -94,7 +94,7 @@ impl Returning {
     }
 
     /// Connects, signs in, and returns `true` if it was spared a whole handshake. Behind an answer the ticket has come.
-    async fn comes(&mut self, kind: Kind, target: &Target) -> bool {
+    pub(crate) async fn comes(&mut self, kind: Kind, target: &Target) -> bool {
         let before = self.shown.load(Ordering::Relaxed);
         self.sign_ins += 1;
         let account = format!("alice{}", self.sign_ins);

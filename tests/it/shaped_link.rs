@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::support::fake_logic::{Received, push_header};
 use crate::support::harness::{GATE, TestGateway};
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Purpose, Raw, request};
 use crate::support::shaped::{Shape, ShapedLink};
 
@@ -83,7 +83,7 @@ impl Scene {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_a_small_push_beside_a_large_answer_makes_nobody_slow(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut scene = Scene::of(kind, shape(1000 * KB, 40)).await;
     let asked = scene.ask(None, "chat.large").await;
@@ -100,7 +100,9 @@ async fn h1_a_small_push_beside_a_large_answer_makes_nobody_slow(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h2_ten_large_answers_in_a_row_all_arrive(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn h2_ten_large_answers_in_a_row_all_arrive(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let mut scene = Scene::of(kind, shape(10_000 * KB, 40)).await;
     scene.harness.chat.answer_with("chat.large", 0, vec![b'a'; 200 * KB]);
     let mut asked = Vec::new();
@@ -117,7 +119,7 @@ async fn h2_ten_large_answers_in_a_row_all_arrive(#[values(Tcp, Tls, QuicOne, Qu
 #[case::some_larger(12, 60 * KB, 10_000 * KB)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h2_a_burst_of_pushes_arrives_in_order(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[case] count: u32,
     #[case] bytes: usize,
     #[case] rate: usize,
@@ -138,7 +140,7 @@ async fn h2_a_burst_of_pushes_arrives_in_order(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_a_very_large_answer_that_is_read_steadily_and_a_push_arrive(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut scene = Scene::of(kind, shape(2000 * KB, 20)).await;
     let asked = scene.ask(None, "chat.large").await;
@@ -186,7 +188,7 @@ async fn h2_pushes_go_on_beside_an_answer_that_takes_longer_than_a_stall() {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_the_largest_push_is_delivered_over_a_slow_link_and_a_larger_one_is_told(
-    #[values(Tcp, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut scene = Scene::of(kind, shape(200 * KB, 40)).await;
     let max = Limits::default().max_push;
@@ -211,7 +213,7 @@ async fn h1_the_largest_push_is_delivered_over_a_slow_link_and_a_larger_one_is_t
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c8_h1_a_client_that_takes_nothing_is_closed_within_ten_and_a_half_seconds(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::start().await;
     let options = Options { receive_buffer: Some(16 * 1024), ..Options::default() };
@@ -237,7 +239,7 @@ async fn c8_h1_a_client_that_takes_nothing_is_closed_within_ten_and_a_half_secon
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c8_h1_a_client_that_takes_a_fiftieth_is_closed_within_five_seconds(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let scene = Scene::of(kind, Shape { queue: 2 * 1024, ..shape(100 * KB, 10) }).await;
     scene.link.set_rate(1000);
@@ -286,7 +288,7 @@ enum Cause {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h3_h4_whoever_is_closed_behind_pending_data_learns_why(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Cause::Kick, Cause::Drain, Cause::Flood, Cause::KickWhileDraining, Cause::KickWhileFull)]
     cause: Cause,
 ) {

@@ -7,7 +7,7 @@ use gateway::limits::Limits;
 use rstest::rstest;
 
 use crate::support::harness::TestGateway;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Raw};
 
 const SLOW: usize = 100;
@@ -114,7 +114,7 @@ fn p99(latencies: &mut [Duration]) -> Duration {
 #[rstest]
 #[tokio::test]
 async fn c8_d4_e17_a_hundred_slow_clients_are_closed_in_time_and_the_fast_ones_notice_little(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut crowd = Crowd::of(kind, |_| {}).await;
     let mut quiet = Vec::new();
@@ -135,7 +135,7 @@ async fn c8_d4_e17_a_hundred_slow_clients_are_closed_in_time_and_the_fast_ones_n
 #[rstest]
 #[tokio::test]
 async fn c8_d4_a_hundred_stalled_clients_are_each_closed_when_the_stall_is_over(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let large = |limits: &mut Limits| {
         limits.max_push = 2 * LARGE_BODY;

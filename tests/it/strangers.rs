@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::support::harness::TestGateway;
 use crate::support::identity::{self, ALPN, CERTIFICATES};
-use crate::support::raw::Kind::{self, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Target;
 use crate::support::soon;
 
@@ -96,7 +96,7 @@ impl Drop for Flood {
 }
 
 /// Ways in.
-const WAYS: [&str; 3] = ["tcp", "tls", "quic"];
+const WAYS: [&str; 5] = ["tcp", "tls", "ws", "wss", "quic"];
 
 /// Somebody honest: true if it could sign in.
 async fn gets_in(way: &str, target: Target, account: String) -> bool {
@@ -104,6 +104,8 @@ async fn gets_in(way: &str, target: Target, account: String) -> bool {
     let mut options = match way {
         "tcp" => ConnectOptions::tcp(target.tcp.to_string()),
         "tls" => ConnectOptions::tls(target.tls.to_string(), ca()),
+        "ws" => ConnectOptions::ws(target.ws.to_string()),
+        "wss" => ConnectOptions::wss(target.wss.to_string(), ca()),
         _ => ConnectOptions::quic(target.quic.to_string(), ca()),
     };
     options.connect_timeout = Duration::from_secs(10);
@@ -301,7 +303,7 @@ async fn h20_a_full_gateway_stays_ready_where_that_is_wanted() {
 #[rstest]
 #[tokio::test]
 async fn h11_the_one_that_waits_longest_for_its_sign_in_is_closed_3003_and_nobody_signed_in(
-    #[values(Tcp, Tls, QuicOne)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with_limits(|limits| {
         limits.before_login_bytes = 256 * KIB;

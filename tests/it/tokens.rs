@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::harness::TestGateway;
 use crate::support::identity;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Raw;
 
 const OTHER_SECRET: &[u8] = b"the secret that takes its place..";
@@ -57,7 +57,7 @@ async fn renews(client: &mut Raw, token: &str) -> i32 {
 #[rstest]
 #[tokio::test]
 async fn b11_a_token_is_checked_with_the_key_it_names_and_that_key_speaks_for_its_apps(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with(|config| {
         let apps = Some([identity::APP.to_owned()].into());
@@ -101,7 +101,7 @@ fn closes(config: &mut Config) {
 #[rstest]
 #[tokio::test]
 async fn b19_b23_a_session_goes_on_with_the_token_it_is_renewed_with(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with(closes).await;
     let mut alice = harness.connect(kind).await;
@@ -128,7 +128,7 @@ async fn b19_b23_a_session_goes_on_with_the_token_it_is_renewed_with(
 #[rstest]
 #[tokio::test]
 async fn b23_a_renewal_for_somebody_else_or_with_a_bad_token_changes_nothing(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = TestGateway::with(closes).await;
     let mut alice = harness.connect(kind).await;
@@ -182,7 +182,9 @@ async fn b20_b23_renewals_come_out_of_what_an_account_may_spend_on_logins() {
 /// One that a moment later would end at once is not begun.
 #[rstest]
 #[tokio::test]
-async fn b19_no_login_is_accepted_behind_the_end_its_session_would_have(#[values(Tcp, QuicOne)] kind: Kind) {
+async fn b19_no_login_is_accepted_behind_the_end_its_session_would_have(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
     let ended = json!({ "acc": "alice", "app": identity::APP, "exp": identity::now() - 20 });
     let expired = signed(None, &ended, identity::SECRET);
     let keeps = TestGateway::start().await;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 
 use crate::support::harness::TestGateway;
-use crate::support::raw::Kind::{self, Tcp, Tls};
+use crate::support::raw::Kind::{self, Tcp, Tls, Ws, Wss};
+use crate::support::raw::Target;
 use crate::support::{PATIENCE, soon};
 
 /// Set in the run within a network of its own.
@@ -62,6 +63,8 @@ async fn lose(port: u16) {
 #[rstest]
 #[case::tcp(Tcp, "vanishing::d1_a_client_that_acknowledges_nothing_is_signed_out_once_as_lost::case_1_tcp")]
 #[case::tls(Tls, "vanishing::d1_a_client_that_acknowledges_nothing_is_signed_out_once_as_lost::case_2_tls")]
+#[case::ws(Ws, "vanishing::d1_a_client_that_acknowledges_nothing_is_signed_out_once_as_lost::case_3_ws")]
+#[case::wss(Wss, "vanishing::d1_a_client_that_acknowledges_nothing_is_signed_out_once_as_lost::case_4_wss")]
 #[tokio::test]
 async fn d1_a_client_that_acknowledges_nothing_is_signed_out_once_as_lost(
     #[case] kind: Kind,
@@ -73,8 +76,14 @@ async fn d1_a_client_that_acknowledges_nothing_is_signed_out_once_as_lost(
     let user_timeout = Duration::from_secs(1);
     let harness = TestGateway::with_limits(|limits| limits.tcp_user_timeout = user_timeout).await;
     let (_alice, channel) = harness.client(kind, "alice").await;
-    let port = if kind == Tcp { harness.target.tcp } else { harness.target.tls }.port();
-    lose(port).await;
+    let Target { tcp, tls, ws, wss, .. } = harness.target;
+    let address = match kind {
+        Tcp => tcp,
+        Ws => ws,
+        Wss => wss,
+        _ => tls,
+    };
+    lose(address.port()).await;
     let since = Instant::now();
     harness.chat.push(&[&channel], 1, b"into the void").await;
     assert_eq!(harness.login.signout(&channel).await.meta("reason"), "peer_lost");

@@ -14,7 +14,7 @@ use rstest::rstest;
 use crate::embedded::Town;
 use crate::support::harness::{self, TestGateway};
 use crate::support::identity::token;
-use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, QuicMany, QuicOne, Tcp, Tls, Ws, Wss};
 use crate::support::raw::Raw;
 use crate::support::soon;
 
@@ -101,7 +101,7 @@ async fn c15_two_hundred_quic_clients_that_change_port_keep_their_sessions() {
 #[rstest]
 #[tokio::test]
 async fn g7_every_worker_shakes_hands_under_its_own_id_and_gets_its_own_answers(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = two_workers().await;
     let mut hands = [harness.chat.handshake(0).await, harness.chat.handshake(1).await];
@@ -121,7 +121,7 @@ async fn g7_every_worker_shakes_hands_under_its_own_id_and_gets_its_own_answers(
 
 #[rstest]
 #[tokio::test]
-async fn talk_and_kick_go_across_workers(#[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind) {
+async fn talk_and_kick_go_across_workers(#[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind) {
     let town = Town::with_workers(Dialect::XIm, 2).await;
     let (alice, mut to_alice) = town_client_on(&town, kind, GATES[0], "alice").await;
     let (bob, mut to_bob) = town_client_on(&town, kind, GATES[1], "bob").await;
@@ -167,7 +167,7 @@ async fn a_second_gateway_on_the_same_port_is_refused_with_a_clear_line() {
 #[rstest]
 #[tokio::test]
 async fn f1_every_worker_drains_and_its_clients_are_signed_out(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let mut harness = two_workers().await;
     let mut others = Vec::new();
@@ -210,7 +210,7 @@ async fn f1_a_client_that_changes_port_while_its_worker_drains_gets_its_last_ans
 #[rstest]
 #[tokio::test]
 async fn a_signout_that_had_to_wait_is_dropped_when_the_account_signed_in_again_on_another_worker(
-    #[values(Tcp, Tls, QuicOne, QuicMany)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
     let harness = two_workers().await;
     harness.login.hold("login.signin");

@@ -29,6 +29,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["certs", "files", "keys", "limits", "route", "wire"]),
     ("auth", &["config", "keys", "limits", "wire"]),
     ("monitor", &["http_client", "limits", "resolve", "wire"]),
+    ("live", &["auth", "config", "limits"]),
+    ("admin", &["limits"]),
     ("overload", &["limits", "monitor", "wire"]),
     ("timer", &[]),
     ("http_client", &["limits", "resolve"]),
@@ -120,6 +122,8 @@ const WHAT: &[(&str, &str)] = &[
     ("config", "the file a person writes, and the checked type the gateway runs with"),
     ("auth", "a token becomes claims, or is refused"),
     ("monitor", "counters, readiness, HTTP, events"),
+    ("admin", "HTTP on a Unix socket, for the administrator"),
+    ("live", "what may change while a gateway runs, and how workers learn of it"),
     ("overload", "how overloaded the process is, and what the workers are told of it"),
     ("timer", "one timer for all deadlines of a connection or a link"),
     ("http_client", "one HTTP request"),
@@ -174,6 +178,7 @@ pub fn table() -> String {
 }
 
 const GATEWAY: &[&str] = &[
+    "admin",
     "auth",
     "clock",
     "config",
@@ -185,6 +190,7 @@ const GATEWAY: &[&str] = &[
     "http_client",
     "keys",
     "limits",
+    "live",
     "monitor",
     "overload",
     "rate_limit",
@@ -197,6 +203,7 @@ const GATEWAY: &[&str] = &[
 ];
 
 const EVERYTHING: &[&str] = &[
+    "admin",
     "auth",
     "certs",
     "cli",
@@ -211,6 +218,7 @@ const EVERYTHING: &[&str] = &[
     "http_client",
     "keys",
     "limits",
+    "live",
     "monitor",
     "overload",
     "rate_limit",

@@ -57,6 +57,8 @@ const TLS_LOOK: Duration = Duration::from_secs(1);
 enum Mix {
     /// A third each of QUIC, TCP and TLS; every pair has two of them.
     All,
+    /// A fifth each of QUIC, TCP, TLS, WebSocket and WebSocket over TLS; every pair has two of them.
+    Every,
     /// Half QUIC, half TCP; every pair has one of each.
     Both,
     Quic,
@@ -71,6 +73,7 @@ impl Mix {
     const fn transports(self) -> &'static [Transport] {
         match self {
             Self::All => &[Transport::Quic, Transport::Tcp, Transport::Tls],
+            Self::Every => &[Transport::Quic, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss],
             Self::Both => &[Transport::Quic, Transport::Tcp],
             Self::Quic => &[Transport::Quic],
             Self::Tcp => &[Transport::Tcp],
@@ -329,7 +332,7 @@ mod tests {
             assert_eq!(shares.iter().sum::<usize>(), clients);
             assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");
         }
-        for mix in [Mix::All, Mix::Both] {
+        for mix in [Mix::All, Mix::Every, Mix::Both] {
             assert!((0..60).all(|client| mix.of(client) != mix.of(partner(client))), "{mix:?}");
         }
     }

@@ -87,6 +87,15 @@ impl Contact {
         }
     }
 
+    /// Those who are not named so ask no more.
+    pub(super) fn keep(&self, is_named: impl Fn(&str) -> bool) {
+        let mut state = self.state();
+        state.failing.retain(|name| is_named(name));
+        if state.failing.is_empty() && state.since.take().is_some() {
+            self.events.clear(PROCESS, &Subject::consul_unreachable());
+        }
+    }
+
     fn failed(&self, name: &str, error: &ConsulError) {
         self.metrics.error(error.kind());
         let mut state = self.state();

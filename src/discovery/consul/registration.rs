@@ -48,6 +48,8 @@ enum Check {
 #[derive(Clone)]
 pub(super) struct Registration {
     id: String,
+    /// Where the agent is.
+    agent: (String, u16),
     definition: Value,
     check: Check,
     client: ConsulClient,
@@ -78,7 +80,13 @@ impl Registration {
         }
         let definition = definition(config, register, listening, &check);
         let patience = LEAVE.0.min(config.drain_hard_stop / LEAVE.1);
-        Self { id: config.id.clone(), definition, check, client, asker, readiness, patience }
+        let (id, agent) = (config.id.clone(), (consul.agent.host.clone(), consul.agent.port));
+        Self { id, agent, definition, check, client, asker, readiness, patience }
+    }
+
+    /// Returns `true` if this entry takes the place of that one: an agent has one of each id.
+    pub(super) fn replaces(&self, last: &Self) -> bool {
+        (&self.id, &self.agent) == (&last.id, &last.agent)
     }
 
     /// Keeps the entry in Consul until it is dropped.

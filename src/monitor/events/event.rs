@@ -114,6 +114,11 @@ impl Subject {
         Self::of(EventKind::CertificateEnding)
     }
 
+    /// A reload that was refused.
+    pub fn reload_failed() -> Self {
+        Self::of(EventKind::ReloadFailed)
+    }
+
     /// The end of the gateway.
     pub fn drain() -> Self {
         Self::of(EventKind::Drain)
@@ -203,6 +208,11 @@ impl Event {
         Self::new(Subject::certificate_ending(), severity, detail)
     }
 
+    /// What was read again is refused; `detail` says what is wrong. It holds until something that is read is taken.
+    pub fn reload_failed(detail: impl Display) -> Self {
+        Self::new(Subject::reload_failed(), Severity::Warning, detail)
+    }
+
     /// The gateway is going away: on demand ([`Severity::Info`]), or because a worker failed.
     pub fn drain(severity: Severity, detail: impl Display) -> Self {
         Self::new(Subject::drain(), severity, detail)
@@ -243,6 +253,7 @@ mod tests {
             (Event::consul_unreachable("d"), Subject::consul_unreachable()),
             (Event::overload(Severity::Error, "d"), Subject::overload()),
             (Event::certificate_ending(Severity::Error, "d"), Subject::certificate_ending()),
+            (Event::reload_failed("d"), Subject::reload_failed()),
             (Event::drain(Severity::Info, "d"), Subject::drain()),
         ] {
             assert_eq!(event.subject, subject);

@@ -32,6 +32,9 @@ pub const PROCESS: usize = usize::MAX;
 /// The same for strangers: what they bring about and what the process itself is in may hold at the same time.
 pub const STRANGERS: usize = usize::MAX - 1;
 
+/// Whoever looks at files that may be replaced: what it finds and what a reload finds may hold at the same time.
+pub const FILES: usize = usize::MAX - 2;
+
 /// Takes events. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Events(Arc<Shared>);
@@ -138,9 +141,9 @@ impl Events {
         payload
     }
 
-    /// From now on payloads are kept for a webhook.
-    fn keep(&self) {
-        self.0.keeps.store(true, Ordering::Relaxed);
+    /// From now on payloads are kept for a webhook, or are not.
+    fn keep(&self, keeps: bool) {
+        self.0.keeps.store(keeps, Ordering::Relaxed);
     }
 
     fn outbox(&self) -> &Outbox {
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn a_body_says_what_is_documented() {
         let events = Events::new("gate01");
-        events.keep();
+        events.keep(true);
         let (now, wall) = (Instant::now(), UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));
         events.raise_at(0, lost("chat01"), now, wall);
         let later = Duration::from_secs(42);
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn ids_differ_between_lives_and_are_in_order_within_one() {
         let ids = |events: &Events| -> Vec<String> {
-            events.keep();
+            events.keep(true);
             events.raise(PROCESS, Event::drain(Severity::Info, "a signal"));
             events.raise(PROCESS, lost("chat01"));
             bodies(events).iter().map(|body| body["id"].as_str().unwrap().to_owned()).collect()

@@ -108,9 +108,8 @@ const fn headline(kind: EventKind) -> &'static str {
         EventKind::ConnectionsFull => {
             "as many clients are connected as may be; add gateways, or raise the limit"
         }
-        EventKind::CertificateEnding => {
-            "the certificate of QUIC and TLS is near its end; renew it and restart the gateway"
-        }
+        EventKind::CertificateEnding => "the certificate of QUIC and TLS is near its end; renew it",
+        EventKind::ReloadFailed => "what was read again is refused; what was in effect stays. Put it right",
         EventKind::Drain => "draining: channels are closed with 3000, sign-outs are written",
     }
 }

@@ -35,6 +35,13 @@ impl Watch {
         Self { login_service, certificate_ends, certificate_looked: None, login_missing: None }
     }
 
+    /// The certificate ends then; it is looked at next time if that is news.
+    pub(super) fn certificate_is(&mut self, ends: Option<i64>) {
+        if self.certificate_ends != ends {
+            (self.certificate_ends, self.certificate_looked) = (ends, None);
+        }
+    }
+
     /// Called about once a second.
     pub(super) fn look(&mut self, readiness: &Readiness, events: &Events, now: Instant, wall: SystemTime) {
         events.tell_due(now, wall);
@@ -99,7 +106,7 @@ mod tests {
 
     fn kept() -> Events {
         let events = Events::new("gate01");
-        events.keep();
+        events.keep(true);
         events
     }
 

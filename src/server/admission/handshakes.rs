@@ -1,7 +1,7 @@
 //! Handshakes in progress: how many, how long, and from when on an address must prove itself first (rows C2, H9, H10).
 //! Time is passed in, but for the deadline.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -19,13 +19,33 @@ use crate::rate_limit::Gcra;
 pub(crate) struct Handshakes {
     in_progress: Cell<usize>,
     ended: Notify,
+    bounds: Cell<HandshakeBounds>,
+    /// Until when the attempts of addresses that have proven nothing are within their rate.
+    unproven: Cell<Instant>,
+}
+
+/// How many there may be, how fast they may come, and how long they may take.
+#[derive(Debug, Clone, Copy)]
+struct HandshakeBounds {
     most: usize,
     /// In progress from which on addresses must prove themselves.
     prove_from: usize,
-    /// Attempts of addresses that have proven nothing; none: unbounded.
-    unproven: Option<(Gcra, RefCell<Instant>)>,
+    /// Of attempts of addresses that have proven nothing; none: unbounded.
+    unproven: Option<Gcra>,
     deadline: Duration,
     deadline_crowded: Duration,
+}
+
+impl HandshakeBounds {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            most: limits.max_handshakes,
+            prove_from: limits.retry_from,
+            unproven: Gcra::new(limits.retry_from_rate, limits.retry_from_rate),
+            deadline: limits.handshake_deadline,
+            deadline_crowded: limits.handshake_deadline_crowded.min(limits.handshake_deadline),
+        }
+    }
 }
 
 /// What becomes of an attempt to connect over QUIC.
@@ -52,21 +72,22 @@ impl HandshakeVerdict {
 
 impl Handshakes {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Rc<Self> {
-        let gcra = Gcra::new(limits.retry_from_rate, limits.retry_from_rate);
         Rc::new(Self {
             in_progress: Cell::new(0),
             ended: Notify::new(),
-            most: limits.max_handshakes,
-            prove_from: limits.retry_from,
-            unproven: gcra.map(|gcra| (gcra, RefCell::new(now))),
-            deadline: limits.handshake_deadline,
-            deadline_crowded: limits.handshake_deadline_crowded.min(limits.handshake_deadline),
+            bounds: Cell::new(HandshakeBounds::of(limits)),
+            unproven: Cell::new(now),
         })
+    }
+
+    /// These limits from now on; handshakes in progress keep their deadlines.
+    pub(crate) fn follow_limits(&self, limits: &Limits) {
+        self.bounds.set(HandshakeBounds::of(limits));
     }
 
     /// One more of an address that is proven, as every one on TCP is; none if there is no place.
     pub(crate) fn begin(self: &Rc<Self>) -> Option<Handshaking> {
-        (self.in_progress.get() < self.most).then(|| {
+        (self.in_progress.get() < self.bounds.get().most).then(|| {
             self.in_progress.set(self.in_progress.get() + 1);
             Handshaking(Rc::clone(self))
         })
@@ -75,21 +96,27 @@ impl Handshakes {
     /// One more over QUIC. Addresses that have proven nothing may be anybody's: they cost little else than their
     /// packet once they are many, whatever they hold (`are_many`) or how fast they come.
     pub(crate) fn judge(self: &Rc<Self>, is_proven: bool, are_many: bool, now: Instant) -> HandshakeVerdict {
-        if self.in_progress.get() >= self.most {
+        let bounds = self.bounds.get();
+        if self.in_progress.get() >= bounds.most {
             return HandshakeVerdict::Refuse;
         }
-        if !is_proven && (self.in_progress.get() >= self.prove_from || are_many || self.are_fast(now)) {
+        if !is_proven && (self.in_progress.get() >= bounds.prove_from || are_many || self.are_fast(now)) {
             return HandshakeVerdict::Prove;
         }
         self.begin().map_or(HandshakeVerdict::Refuse, HandshakeVerdict::Begin)
     }
 
     fn are_fast(&self, now: Instant) -> bool {
-        self.unproven.as_ref().is_some_and(|(gcra, arrival)| !gcra.take(&mut arrival.borrow_mut(), now))
+        self.bounds.get().unproven.is_some_and(|gcra| {
+            let mut arrival = self.unproven.get();
+            let is_in_time = gcra.take(&mut arrival, now);
+            self.unproven.set(arrival);
+            !is_in_time
+        })
     }
 
     fn is_crowded(&self) -> bool {
-        self.in_progress.get() > self.most / 2
+        self.in_progress.get() > self.bounds.get().most / 2
     }
 
     /// Waits until none is in progress; for one task at a time. Cancel safe.
@@ -102,11 +129,12 @@ impl Handshakes {
     /// The outcome of a handshake; none if it took too long. While more than half of the places are taken that is
     /// sooner, also for those that began before. Cancel safe.
     pub(crate) async fn in_time<F: Future>(&self, handshake: F) -> Option<F::Output> {
+        let HandshakeBounds { deadline, deadline_crowded, .. } = self.bounds.get();
         let mut handshake = pin!(handshake);
-        if let Ok(done) = timeout(self.deadline_crowded, handshake.as_mut()).await {
+        if let Ok(done) = timeout(deadline_crowded, handshake.as_mut()).await {
             return Some(done);
         }
-        let mut left = self.deadline - self.deadline_crowded;
+        let mut left = deadline - deadline_crowded;
         while !left.is_zero() && !self.is_crowded() {
             let look = left.min(CROWD_LOOK);
             if let Ok(done) = timeout(look, handshake.as_mut()).await {

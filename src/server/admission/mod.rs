@@ -27,9 +27,9 @@ use crate::wire::close::CloseReason;
 #[derive(Debug)]
 pub(crate) struct Admission {
     open: AtomicUsize,
-    max: usize,
-    /// Of all addresses together; none: unbounded.
-    overall: Option<(Gcra, Mutex<Instant>)>,
+    max: AtomicUsize,
+    /// Of all addresses together, and until when they are within it; no rate: unbounded.
+    overall: Mutex<(Option<Gcra>, Instant)>,
     addresses: RateLimiter,
     networks: Networks,
     budget: Arc<NewcomerBudget>,
@@ -51,6 +51,19 @@ pub(crate) struct Entrance {
     pub(crate) websocket: Rc<Handshakes>,
 }
 
+impl Entrance {
+    /// These limits from now on.
+    pub(crate) fn follow_limits(&self, limits: &Limits) {
+        self.quic.follow_limits(limits);
+        self.tls.follow_limits(limits);
+    }
+}
+
+fn overall_rate(limits: &Limits) -> Option<Gcra> {
+    let per_second = limits.connections_per_second;
+    Gcra::new(per_second, per_second.saturating_mul(CONNECTION_BURST_SECONDS))
+}
+
 /// What is said now and then only, however often it happens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Complaint {
@@ -70,14 +83,12 @@ struct Complaints {
 impl Admission {
     /// At most `max` connections, as fast as the limits allow; those that have not signed in may use so many bytes.
     pub(crate) fn new(max: usize, before_login: u64, limits: &Limits, now: Instant) -> Self {
-        let per_second = limits.connections_per_second;
-        let overall = Gcra::new(per_second, per_second.saturating_mul(CONNECTION_BURST_SECONDS));
         let addresses =
             RateLimiter::new(limits.address_connections_per_second, limits.address_connection_burst);
         Self {
             open: AtomicUsize::new(0),
-            max,
-            overall: overall.map(|gcra| (gcra, Mutex::new(now))),
+            max: AtomicUsize::new(max),
+            overall: Mutex::new((overall_rate(limits), now)),
             addresses,
             networks: Networks::new(max, limits),
             budget: Arc::new(NewcomerBudget::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
@@ -86,14 +97,23 @@ impl Admission {
         }
     }
 
+    /// These bounds from now on. Who is here stays.
+    pub(crate) fn follow_limits(&self, max: usize, before_login: u64, limits: &Limits) {
+        self.max.store(max, Ordering::Relaxed);
+        self.overall.lock().unwrap_or_else(PoisonError::into_inner).0 = overall_rate(limits);
+        self.addresses.change(limits.address_connections_per_second, limits.address_connection_burst);
+        self.networks.follow_limits(max, limits);
+        self.budget.change(usize::try_from(before_login).unwrap_or(usize::MAX));
+    }
+
     /// The bound.
-    pub(crate) const fn max(&self) -> usize {
-        self.max
+    pub(crate) fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
     }
 
     /// Returns `true` if there is no place for anybody.
     pub(crate) fn is_full(&self) -> bool {
-        self.open.load(Ordering::Relaxed) >= self.max
+        self.open.load(Ordering::Relaxed) >= self.max()
     }
 
     /// A worker's side of it.
@@ -133,7 +153,7 @@ impl Admission {
     /// A place for one more connection, whose client is not known yet; none when the process is full.
     pub(crate) fn seat(self: &Arc<Self>, metrics: &WorkerMetrics) -> Option<Seat> {
         let seat = Seat(Arc::clone(self));
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max() {
             metrics.reject(Reject::Connections);
             return None;
         }
@@ -187,9 +207,7 @@ impl Admission {
             metrics.reject(Reject::AddressRate);
             return None;
         }
-        if let Some((gcra, arrival)) = &self.overall
-            && !gcra.take(&mut arrival.lock().unwrap_or_else(PoisonError::into_inner), now)
-        {
+        if !self.is_within_rate(now) {
             metrics.reject(Reject::ConnectionRate);
             return None;
         }
@@ -198,6 +216,12 @@ impl Admission {
             return None;
         }
         Some(ConnectionShare { admission: Arc::clone(self), network })
+    }
+
+    fn is_within_rate(&self, now: Instant) -> bool {
+        let mut overall = self.overall.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gcra, arrival) = &mut *overall;
+        gcra.is_none_or(|gcra| gcra.take(arrival, now))
     }
 }
 

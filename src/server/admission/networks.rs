@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::limits::Limits;
@@ -13,6 +14,21 @@ const SHARDS: usize = 16;
 
 /// A share of all, percent, that bounds nothing.
 const WHOLE: u32 = 100;
+
+/// Nobody holds so many.
+const UNBOUNDED: u32 = u32::MAX;
+
+/// Of each [`Good`]. What is not bounded is counted all the same: a reload may bound it.
+fn shares(connections: usize, limits: &Limits) -> [u32; 2] {
+    let share = |of: usize, percent: u32| match percent {
+        WHOLE.. => UNBOUNDED,
+        percent => u32::try_from(of * percent as usize / 100).unwrap_or(UNBOUNDED).max(1),
+    };
+    [
+        share(connections, limits.address_connections_share),
+        share(limits.max_handshakes, limits.address_handshakes_share),
+    ]
+}
 
 /// Whose connections are counted together: the /24 of an IPv4 address, the /56 of an IPv6 one, which is what one
 /// customer of a provider has.
@@ -48,8 +64,8 @@ pub(super) enum Good {
 /// behind.
 #[derive(Debug)]
 pub(super) struct Networks {
-    /// Of each [`Good`]; none: unbounded.
-    most: [Option<u32>; 2],
+    /// Of each [`Good`]; [`UNBOUNDED`]: as many as they like.
+    most: [AtomicU32; 2],
     hasher: RandomState,
     shards: [Mutex<HashMap<Network, [u32; 2]>>; SHARDS],
 }
@@ -57,19 +73,20 @@ pub(super) struct Networks {
 impl Networks {
     /// Shares of `connections` of the process, and of the handshakes of one worker: clients may choose their worker.
     pub(super) fn new(connections: usize, limits: &Limits) -> Self {
-        let share = |of: usize, percent: u32| {
-            (percent < WHOLE).then(|| u32::try_from(of * percent as usize / 100).unwrap_or(u32::MAX).max(1))
-        };
-        let most = [
-            share(connections, limits.address_connections_share),
-            share(limits.max_handshakes, limits.address_handshakes_share),
-        ];
+        let most = shares(connections, limits).map(AtomicU32::new);
         Self { most, hasher: RandomState::new(), shards: Default::default() }
+    }
+
+    /// These shares from now on. Who holds more keeps it.
+    pub(super) fn follow_limits(&self, connections: usize, limits: &Limits) {
+        for (most, share) in self.most.iter().zip(shares(connections, limits)) {
+            most.store(share, Relaxed);
+        }
     }
 
     /// One more for this network; false if it has its share. Each is to be given [back](Self::give_back).
     pub(super) fn take(&self, network: Network, good: Good) -> bool {
-        let Some(most) = self.most[good as usize] else { return true };
+        let most = self.most[good as usize].load(Relaxed);
         let mut shard = self.shard(network);
         let held = &mut shard.entry(network).or_default()[good as usize];
         if *held >= most {
@@ -80,9 +97,6 @@ impl Networks {
     }
 
     pub(super) fn give_back(&self, network: Network, good: Good) {
-        if self.most[good as usize].is_none() {
-            return;
-        }
         let mut shard = self.shard(network);
         let Entry::Occupied(mut known) = shard.entry(network) else { return };
         known.get_mut()[good as usize] -= 1;

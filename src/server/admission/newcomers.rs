@@ -20,7 +20,7 @@ use crate::wire::close::CloseReason;
 /// What there is of it for the process, bytes.
 #[derive(Debug)]
 pub(super) struct NewcomerBudget {
-    most: usize,
+    most: AtomicUsize,
     used: AtomicUsize,
     /// Of that, by those who were told to go and have not gone yet.
     leaving: AtomicUsize,
@@ -28,12 +28,17 @@ pub(super) struct NewcomerBudget {
 
 impl NewcomerBudget {
     pub(super) const fn new(most: usize) -> Self {
-        Self { most, used: AtomicUsize::new(0), leaving: AtomicUsize::new(0) }
+        Self { most: AtomicUsize::new(most), used: AtomicUsize::new(0), leaving: AtomicUsize::new(0) }
+    }
+
+    /// So much from now on.
+    pub(super) fn change(&self, most: usize) {
+        self.most.store(most, Relaxed);
     }
 
     fn take(&self, bytes: usize) -> bool {
         let before = self.used.fetch_add(bytes, Relaxed);
-        let fits = before.saturating_add(bytes) <= self.most;
+        let fits = before.saturating_add(bytes) <= self.most.load(Relaxed);
         if !fits {
             self.used.fetch_sub(bytes, Relaxed);
         }
@@ -43,11 +48,11 @@ impl NewcomerBudget {
     /// Returns `true` if so much is used that somebody has to go.
     fn is_short(&self) -> bool {
         let staying = self.used.load(Relaxed).saturating_sub(self.leaving.load(Relaxed));
-        staying > self.most / 100 * NEWCOMERS_LEAVE_AT
+        staying > self.most.load(Relaxed) / 100 * NEWCOMERS_LEAVE_AT
     }
 
     fn is_half_full(&self) -> bool {
-        self.used.load(Relaxed) > self.most / 2
+        self.used.load(Relaxed) > self.most.load(Relaxed) / 2
     }
 }
 

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::handler::{Handler, get_ip};
-use crate::limits::Limits;
+use crate::limits::{Limits, LiveLimits};
 use crate::monitor::metrics::WorkerMetrics;
 use crate::server::access_log::AccessLog;
 use crate::server::admission::{Admission, Admitted, Entrance, Newcomer};
@@ -40,7 +40,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) entrance: Entrance,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) log: AccessLog,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Rc<LiveLimits>,
     /// For tokens alone: nothing else may care when somebody sets the clock (row F7).
     pub(crate) wall_clock: fn() -> SystemTime,
 }
@@ -69,6 +69,8 @@ enum ConnectionPhase {
 pub(crate) struct Connection<T> {
     transport: T,
     shared: Rc<ConnectionContext>,
+    /// As they were in its last turn.
+    limits: Rc<Limits>,
     outgoing: Rc<Outgoing>,
     guard: Option<ChannelGuard>,
     admitted: Admitted,
@@ -111,8 +113,8 @@ type Again = bool;
 
 impl<T: Transport> Connection<T> {
     pub(crate) fn new(transport: T, shared: Rc<ConnectionContext>, accepted: Accepted) -> Self {
-        let limits = &shared.limits;
-        let outgoing = Rc::new(Outgoing::new(OutgoingBounds::of(limits), Arc::clone(&shared.metrics)));
+        let limits = shared.limits.now();
+        let outgoing = Rc::new(Outgoing::new(OutgoingBounds::of(&limits), Arc::clone(&shared.metrics)));
         accepted.newcomer.awaits_login(transport.kind(), &outgoing);
         let login_by = accepted.at + limits.login_deadline;
         Self {
@@ -139,6 +141,7 @@ impl<T: Transport> Connection<T> {
             timer: Timer::new(login_by),
             now: accepted.at,
             shared,
+            limits,
         }
     }
 
@@ -154,6 +157,9 @@ impl<T: Transport> Connection<T> {
         self.outgoing.begin_poll(cx);
         // One reading of the clock for the whole turn: whatever is compared within it agrees.
         self.now = Instant::now();
+        if !self.shared.limits.are(&self.limits) {
+            self.follow_limits();
+        }
         let result = self.drive_once(cx);
         self.outgoing.end_poll();
         match result {
@@ -166,6 +172,14 @@ impl<T: Transport> Connection<T> {
             // `run` polls no further: the ending has a loop of its own.
             Err(reason) => Poll::Ready(reason),
         }
+    }
+
+    /// A reload changed the limits since the last turn. What runs out is reckoned by the new ones from now on; frames on
+    /// streams there are may stay as large as they were, for the end of one may be on its way.
+    fn follow_limits(&mut self) {
+        self.limits = self.shared.limits.now();
+        self.rate.change(self.limits.frames_per_second, self.limits.bytes_per_second, self.now);
+        self.outgoing.set_bounds(OutgoingBounds::of(&self.limits));
     }
 
     fn drive_once(&mut self, cx: &mut Context<'_>) -> Result<Again, CloseReason> {
@@ -201,7 +215,7 @@ impl<T: Transport> Connection<T> {
             self.last_read = self.now;
             for stream in &mut self.streams {
                 // Streams that came before the login was answered were held to its smaller bound.
-                stream.decoder.set_max_payload(self.shared.limits.max_frame);
+                stream.decoder.set_max_payload(self.limits.max_frame);
                 stream.mid_frame_since = None;
             }
             let peer = get_ip(self.peer);

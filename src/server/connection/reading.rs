@@ -21,13 +21,13 @@ impl<T: Transport> Connection<T> {
     pub(super) fn accept_streams(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         while let Poll::Ready(stream) = self.transport.poll_accept(cx) {
             let id = stream?;
-            let allowed = self.shared.limits.quic_streams_per_minute as usize;
+            let allowed = self.limits.quic_streams_per_minute as usize;
             if allowed > 0 && self.streams_opened.add(self.now, MINUTE) > allowed {
                 self.shared.metrics.reject(Reject::StreamAbuse);
                 return Err(CloseReason::Abuse);
             }
             self.outgoing.add_stream(id);
-            let limits = &self.shared.limits;
+            let limits = &self.limits;
             let is_open = matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::Draining);
             let max = if is_open { limits.max_frame } else { limits.max_frame_before_login };
             self.streams.push(InboundStream::new(id, self.transport.framing(), max));
@@ -52,7 +52,7 @@ impl<T: Transport> Connection<T> {
     /// A frame of which a large part has come waits for its end until the process has room again (row A15). Its clock
     /// runs on, or those who keep the room could keep it for ever. The small ones of everybody else are read.
     fn waits_for_room(&self, position: usize) -> bool {
-        let kept = self.shared.limits.max_frame_before_login;
+        let kept = self.limits.max_frame_before_login;
         self.streams[position].decoder.buffered() > kept && self.shared.handler.frames_wait()
     }
 
@@ -116,7 +116,7 @@ impl<T: Transport> Connection<T> {
         if let Poll::Ready(reason) = self.transport.poll_gone(cx) {
             return Err(reason);
         }
-        let kept = self.shared.limits.max_frame_before_login;
+        let kept = self.limits.max_frame_before_login;
         while let Some(login) = self.streams.iter_mut().find(|stream| stream.id == StreamId::LOGIN)
             && login.decoder.buffered() < kept
             && let Poll::Ready(read) = self.transport.poll_read(StreamId::LOGIN, cx)

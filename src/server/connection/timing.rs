@@ -12,7 +12,7 @@ use crate::wire::close::CloseReason;
 impl<T: Transport> Connection<T> {
     /// Acts on every deadline that has passed.
     pub(super) fn check_deadlines(&mut self) -> Result<(), CloseReason> {
-        let limits = &self.shared.limits;
+        let limits = &self.limits;
         let now = self.now;
         if self.phase == ConnectionPhase::Login && now >= self.login_by {
             self.shared.metrics.reject(Reject::LoginTimeout);
@@ -38,7 +38,7 @@ impl<T: Transport> Connection<T> {
     pub(super) fn check_progress(&mut self) -> Result<(), CloseReason> {
         self.over_soft_bound =
             self.outgoing.is_over_soft_bound().then(|| self.over_soft_bound.unwrap_or(self.now));
-        let limits = &self.shared.limits;
+        let limits = &self.limits;
         let stalled = self.stalled.iter().any(|(_, since)| self.now >= *since + limits.write_stall);
         let behind = self.over_soft_bound.is_some_and(|since| self.now >= since + limits.max_queued_time);
         if stalled || behind { Err(CloseReason::SlowConsumer) } else { Ok(()) }
@@ -49,7 +49,7 @@ impl<T: Transport> Connection<T> {
         if self.phase != ConnectionPhase::Open {
             return Ok(());
         }
-        let deadline = self.shared.limits.frame_deadline;
+        let deadline = self.limits.frame_deadline;
         let now = self.now;
         while let Some(position) = self
             .streams
@@ -79,7 +79,7 @@ impl<T: Transport> Connection<T> {
 
     /// The earliest moment at which something has to be done although nothing happens.
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
-        let limits = &self.shared.limits;
+        let limits = &self.limits;
         let phase = match self.phase {
             ConnectionPhase::Login => Some(self.login_by),
             ConnectionPhase::Open => Some(self.last_read + limits.read_idle),

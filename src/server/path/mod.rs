@@ -36,7 +36,7 @@ impl Paths {
         if incoming.remote_address_validated() {
             path.prove_home();
         }
-        let mut server = self.server.clone();
+        let mut server = self.server();
         server.crypto = Arc::new(keys::Watched { tls: server.crypto, path: Arc::clone(&path) });
         Ok((incoming.accept_with(Arc::new(server))?, path))
     }

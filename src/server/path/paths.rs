@@ -29,11 +29,18 @@ const SEALED: usize = 256;
 /// traits demand, is never waited for.
 #[derive(Debug)]
 pub(crate) struct Paths {
-    pub(super) server: ServerConfig,
+    settings: Mutex<PathSettings>,
     metrics: Arc<WorkerMetrics>,
+    books: Mutex<Books>,
+}
+
+/// What a reload may change.
+#[derive(Debug)]
+struct PathSettings {
+    /// For connections that begin.
+    server: ServerConfig,
     /// How long a client may go on sending and acknowledge nothing.
     stall: Duration,
-    books: Mutex<Books>,
 }
 
 #[derive(Debug)]
@@ -67,7 +74,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Paths {
     pub(crate) fn new(server: ServerConfig, metrics: Arc<WorkerMetrics>, stall: Duration) -> Arc<Self> {
         let books = Books { proven: Proven::new(), credit: Credit::new(), sealed: Vec::new() };
-        Arc::new(Self { server, metrics, stall, books: Mutex::new(books) })
+        let settings = Mutex::new(PathSettings { server, stall });
+        Arc::new(Self { settings, metrics, books: Mutex::new(books) })
+    }
+
+    /// For connections that begin now.
+    pub(crate) fn server(&self) -> ServerConfig {
+        lock(&self.settings).server.clone()
+    }
+
+    /// This from now on, for all connections but what they have agreed on with their clients.
+    pub(crate) fn follow(&self, server: ServerConfig, stall: Duration) {
+        *lock(&self.settings) = PathSettings { server, stall };
+    }
+
+    fn stall(&self) -> Duration {
+        lock(&self.settings).stall
     }
 
     pub(super) fn received(&self, datagrams: &[RecvMeta]) {
@@ -226,7 +248,7 @@ impl Path {
         }
         let mut acks = lock(&self.acks);
         let _rest_is_not_known = acknowledged(payload, |first, last| acks.acknowledged(first, last));
-        let is_stalled = acks.heard(packet, Instant::now(), self.paths.stall);
+        let is_stalled = acks.heard(packet, Instant::now(), self.paths.stall());
         self.is_waiting.store(acks.is_waiting(), Relaxed);
         drop(acks);
         if is_stalled {

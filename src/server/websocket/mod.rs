@@ -1,5 +1,6 @@
 //! WebSocket on TCP, plain or under TLS: from an accepted socket over the HTTP upgrade to the driver (RFC 6455).
 
+mod policy;
 mod request;
 mod transport;
 mod upgrade;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::policy::LivePolicy;
 pub(crate) use self::request::TURNED_AWAY;
 pub(crate) use self::transport::WebSocketTransport;
 use self::upgrade::{Upgrading, upgrade};

@@ -144,6 +144,11 @@ impl<S: TcpBased> Transport for WebSocketTransport<S> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Flushed, CloseReason> {
+        // What TLS holds back is ahead of the head, and shows what the client takes.
+        let below = self.tcp.flush(cx)?;
+        if below != Flushed::All || self.held.as_ref().is_empty() {
+            return Ok(below);
+        }
         let before = self.held;
         if self.poll_held(cx)? {
             return self.tcp.flush(cx);

@@ -42,7 +42,7 @@ impl From<io::Error> for UpgradeFailure {
 /// Returns `true` once the connection speaks WebSocket. Everything else is counted, and the client is told by a status.
 pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_>) -> bool {
     let Upgrading { policy, accepted, shared, drain } = upgrading;
-    let login_by = accepted.at + shared.limits.login_deadline;
+    let login_by = accepted.at + shared.limits.now().login_deadline;
     let by = (Instant::now() + policy.head_deadline).min(login_by);
     let outcome = tokio::select! {
         biased;

@@ -52,7 +52,7 @@ pub(crate) struct Outgoing {
     /// Of what it sends.
     pub(crate) partial: PartialFrames,
     wake: LocalWaker,
-    bounds: OutgoingBounds,
+    bounds: Cell<OutgoingBounds>,
     metrics: Arc<WorkerMetrics>,
 }
 
@@ -64,9 +64,14 @@ impl Outgoing {
             in_poll: Cell::new(false),
             partial: PartialFrames::new(Arc::clone(&metrics)),
             wake: LocalWaker::default(),
-            bounds,
+            bounds: Cell::new(bounds),
             metrics,
         }
+    }
+
+    /// These bounds from now on. What waits already is not dropped.
+    pub(crate) fn set_bounds(&self, bounds: OutgoingBounds) {
+        self.bounds.set(bounds);
     }
 
     /// The connection's task begins a turn; it waits here afterwards.
@@ -180,7 +185,7 @@ impl Outgoing {
 
     /// Fails if the pushes have no room for one more; one that is alone has. A client that is slow is closed.
     fn check_room(&self, bytes: usize) -> Result<(), Full> {
-        let room = self.queues.borrow_mut().check_room(bytes, self.bounds.hard);
+        let room = self.queues.borrow_mut().check_room(bytes, self.bounds.get().hard);
         match room {
             Ok(()) => return Ok(()),
             Err(Full::Slow) => self.close(CloseReason::SlowConsumer),
@@ -236,13 +241,13 @@ impl Outgoing {
     /// Returns `true` if this stream has room for the reply to one more request. Its requests are not read while it has
     /// none.
     pub(crate) fn has_room(&self, id: StreamId) -> bool {
-        self.queues.borrow().has_room(id, self.bounds.soft)
+        self.queues.borrow().has_room(id, self.bounds.get().soft)
     }
 
     /// Returns `true` if there are more pushes than there should be, and it is their turn to be written. While a reply is
     /// ahead of them on the only stream it is not they who are slow.
     pub(crate) fn is_over_soft_bound(&self) -> bool {
-        self.queues.borrow().is_over(self.bounds.soft)
+        self.queues.borrow().is_over(self.bounds.get().soft)
     }
 
     /// Pushes go to this stream from now on, the parked ones first.

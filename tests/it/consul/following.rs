@@ -11,7 +11,7 @@ use super::{agent, known};
 use crate::support::fake_consul::{FakeConsul, Mood};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::TestGateway;
-use crate::support::raw::Kind::{QuicMany, QuicOne, Tcp, Tls};
+use crate::support::raw::Kind::{self, Tcp};
 use crate::support::raw::Raw;
 
 /// A gateway whose services come from Consul, and are linked.
@@ -43,7 +43,7 @@ async fn is_served(client: &mut Raw) {
 async fn e9_an_outage_of_consul_touches_no_client_and_no_readiness(#[case] mood: Mood) {
     let (consul, harness) = served(|_| {}).await;
     let mut clients = Vec::new();
-    for (n, kind) in [Tcp, Tls, QuicOne, QuicMany].into_iter().enumerate() {
+    for (n, kind) in Kind::ALL.into_iter().enumerate() {
         clients.push(harness.client(kind, &format!("user{n}")).await.0);
     }
     consul.mood(mood);

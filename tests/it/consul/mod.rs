@@ -325,20 +325,22 @@ async fn the_gateway_is_registered_once_with_its_ports_and_again_when_the_agent_
     })
     .await;
     let asked = consul.request("PUT /v1/agent/service/register", 0).await;
-    let ports = [harness.target.tcp, harness.target.tls, harness.target.quic].map(|bound| bound.port());
+    let target = harness.target;
+    let ports =
+        [target.tcp, target.tls, target.quic, target.ws, target.wss].map(|bound| bound.port().to_string());
     assert_eq!(asked.token.as_deref(), Some(TOKEN));
     assert_eq!(
         asked.body["Meta"],
         json!({
             "protocol": "tcp", "domain": format!("tcp://gate.example.org:{}", ports[0]), "workers": "2",
-            "tls_port": ports[1].to_string(), "quic_port": ports[2].to_string()
+            "tls_port": ports[1], "quic_port": ports[2], "ws_port": ports[3], "wss_port": ports[4]
         })
     );
     assert_eq!(asked.body["Tags"], json!([]));
     let entry = [&asked.body["ID"], &asked.body["Name"], &asked.body["Address"], &asked.body["Port"]];
     assert_eq!(
         entry.map(|value| value.clone()),
-        [json!(GATE), json!("tgateway"), json!("gate.example.org"), json!(ports[0])]
+        [json!(GATE), json!("tgateway"), json!("gate.example.org"), json!(target.tcp.port())]
     );
     let check = asked.body["Check"]["HTTP"].as_str().unwrap().to_owned();
     assert!(check.starts_with("http://127.0.0.1:") && check.ends_with("/ready"), "{check}");

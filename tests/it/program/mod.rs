@@ -29,6 +29,9 @@ mod logic;
 mod memory_group;
 mod pressure;
 mod readme;
+mod reload;
+#[cfg(target_os = "linux")]
+mod reload_storm;
 mod renewal;
 mod restart;
 mod resumption;
@@ -60,14 +63,27 @@ impl Place {
         command
     }
 
+    /// `gateway chat` over one transport, whose listener is here.
+    fn chat(&self, account: &str, transport: &str, server: &str) -> Command {
+        let port = server.rsplit(':').next().unwrap();
+        let mut chat = self.gateway(&["chat", "--account", account, "--transport", transport]);
+        chat.args(["--server", server, "--tls-port", port, "--ws-port", port, "--wss-port", port]);
+        chat
+    }
+
     /// Runs to the end with this on its standard input.
     fn run(&self, arguments: &[&str], input: &str) -> (i32, String, String) {
-        let mut child = self.gateway(arguments).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = finish(child);
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        run(self.gateway(arguments), input)
     }
+}
+
+/// Runs to the end with this on its standard input.
+fn run(mut command: Command, input: &str) -> (i32, String, String) {
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = finish(child);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 impl Drop for Place {
@@ -156,13 +172,15 @@ fn alice_over_quic_and_bob_over_tcp_talk_and_sigterm_ends_it_with_0() {
     assert!(alice.1.contains("message from=bob") && alice.1.contains("text=hello from bob"), "{}", alice.1);
     assert!(alice.1.contains("stored to=bob id="), "{}", alice.1);
 
-    // Carol is there over TLS.
-    let tls = dev.address("tls");
-    let port = tls.rsplit(':').next().unwrap();
-    let carol = ["chat", "--account", "carol", "--transport", "tls", "--tls-port", port, "--to", "carol"];
-    let carol = place.run(&[&carol[..], &["--expect", "1"]].concat(), "a note to myself\n");
-    assert_eq!(carol.0, 0, "{carol:?}");
-    assert!(carol.1.contains(&format!("transport=tls server={tls}")), "{}", carol.1);
+    // Carol is there over each of the others.
+    for transport in ["tls", "ws", "wss"] {
+        let server = dev.address(transport);
+        let mut carol = place.chat("carol", transport, &server);
+        carol.args(["--to", "carol", "--expect", "1"]);
+        let carol = run(carol, "a note to myself\n");
+        assert_eq!(carol.0, 0, "{carol:?}");
+        assert!(carol.1.contains(&format!("transport={transport} server={server}")), "{}", carol.1);
+    }
 
     // What bob missed while away is shown when he comes.
     let sent = place.run(&["chat", "--account", "alice", "--server", &quic, "--to", "bob"], "while away\n");
@@ -184,11 +202,10 @@ fn chat_says_by_its_exit_code_what_went_wrong() {
         arguments.extend(more);
         place.run(&arguments, input)
     };
-    for transport in ["quic", "tcp", "tls"] {
-        let server = dev.address(transport);
-        let port = server.rsplit(':').next().unwrap();
-        let to = ["--transport", transport, "--server", &server, "--tls-port", port];
-        let refused = chat(&[&to[..], &["--token", "no.such.token"]].concat(), "");
+    for transport in ["quic", "tcp", "tls", "ws", "wss"] {
+        let mut refused = place.chat("alice", transport, &dev.address(transport));
+        refused.args(["--token", "no.such.token"]);
+        let refused = run(refused, "");
         assert_eq!(refused.0, 2, "{refused:?}");
         assert!(refused.2.contains("105"), "{}", refused.2);
     }

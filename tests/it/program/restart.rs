@@ -16,14 +16,16 @@ use crate::support::soon;
 /// Log lines a gateway may be ahead of its test.
 const LINES_AHEAD: usize = 10_000;
 
+/// What a gateway of [`home`] listens for, as its log calls it.
+const LISTENERS: [&str; 6] = ["tcp", "tls", "ws", "wss", "quic", "monitor"];
+
 /// A running `gateway serve`, killed at the end of its test.
 pub(super) struct Serve {
     pub(super) child: Child,
     /// The lines until it was ready.
     pub(super) early: String,
     pub(super) log: events::Receiver<String>,
-    quic: SocketAddr,
-    tcp: SocketAddr,
+    target: Target,
     pub(super) monitor: SocketAddr,
 }
 
@@ -51,25 +53,28 @@ impl Serve {
             stderr.lines().map_while(Result::ok).try_for_each(|line| lines.blocking_send(line))
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut serve =
-            Self { child, early: String::new(), log, quic: nowhere, tcp: nowhere, monitor: nowhere };
+        let target = Target { tcp: nowhere, tls: nowhere, ws: nowhere, wss: nowhere, quic: nowhere };
+        let mut serve = Self { child, early: String::new(), log, target, monitor: nowhere };
         // Each worker links itself to both services, before or after the listeners are named.
         let mut links = 0;
-        while links < 2 * workers || serve.quic.port() == 0 || serve.tcp.port() == 0 {
+        while links < 2 * workers || serve.listeners().iter().any(|address| address.port() == 0) {
             let line = serve.line("event=").await;
-            let address = || line.trim_end().rsplit("address=").next().unwrap().parse().unwrap();
             links += usize::from(is_linked(&line));
             serve.early.push_str(&line);
             serve.early.push('\n');
-            if line.contains("what=\"quic\"") {
-                serve.quic = address();
-            } else if line.contains("what=\"tcp\"") {
-                serve.tcp = address();
-            } else if line.contains("what=\"monitor\"") {
-                serve.monitor = address();
+            for (what, address) in LISTENERS.into_iter().zip(serve.listeners()) {
+                if line.contains(&format!("what=\"{what}\"")) {
+                    *address = line.trim_end().rsplit("address=").next().unwrap().parse().unwrap();
+                }
             }
         }
         serve
+    }
+
+    /// Those of [`LISTENERS`].
+    fn listeners(&mut self) -> [&mut SocketAddr; 6] {
+        let Target { tcp, tls, ws, wss, quic } = &mut self.target;
+        [tcp, tls, ws, wss, quic, &mut self.monitor]
     }
 
     /// The next line that holds this text.
@@ -93,8 +98,8 @@ impl Serve {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
     }
 
-    pub(super) fn target(&self) -> Target {
-        Target { tcp: self.tcp, tls: self.tcp, ws: self.tcp, wss: self.tcp, quic: self.quic }
+    pub(super) const fn target(&self) -> Target {
+        self.target
     }
 }
 
@@ -120,7 +125,10 @@ pub(super) fn home() -> (Place, FakeLogic, FakeLogic, String) {
     fs::write(place.0.join("quic.keys"), QuicKeys::generate().unwrap().to_text()).unwrap();
     let path = place.0.join(&config);
     let text = fs::read_to_string(&path).unwrap();
-    let text = text.replace("listen = []", "listen = \"127.0.0.1:0\"\nkey_file = \"quic.keys\"");
+    let any_port = "listen = \"127.0.0.1:0\"\n";
+    let text = text
+        .replace("listen = []\n", &format!("{any_port}key_file = \"quic.keys\"\n"))
+        .replace("[tcp]\n", &format!("[websocket]\n{any_port}tls_{any_port}[tcp]\ntls_{any_port}"));
     fs::write(path, text + "[tls]\ncert = \"server.pem\"\nkey = \"server.key\"\n").unwrap();
     (place, login, chat, config)
 }
@@ -151,7 +159,7 @@ async fn f3_c19_a_restarted_gateway_ends_former_quic_clients_within_one_packet_a
     assert_eq!(first.end().await, None);
     let port = target.quic.to_string();
     let second = Serve::start(&place, &config, workers, &[("GATEWAY__QUIC__LISTEN", &port)]).await;
-    assert_eq!(second.quic, target.quic, "the same port");
+    assert_eq!(second.target.quic, target.quic, "the same port");
 
     // One after the other: each learns it from the answer to the first packet it sends.
     let mut in_one = 0;
@@ -198,7 +206,7 @@ async fn f1_sigterm_with_clients_ends_with_0_before_the_hard_stop_and_every_sign
     let mut clients = Vec::new();
     let mut channels = Vec::new();
     for n in 0..CLIENTS {
-        let kind = [Kind::Tcp, Kind::QuicOne][n % 2];
+        let kind = Kind::ALL[n % Kind::ALL.len()];
         let (mut raw, channel) = sign_in(kind, &target, &format!("user{n}"), &login).await;
         // In flight when the signal comes: handed over, and perhaps not answered.
         let sequence = raw.talk("bob", "x").await;

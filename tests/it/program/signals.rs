@@ -39,7 +39,7 @@ async fn h16_a_second_sigterm_changes_nothing() {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h16_sigint_twice_waits_for_nothing_but_close_frames_and_sign_outs(
-    #[values(Kind::Tcp, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
+    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss, Kind::QuicOne, Kind::QuicMany)] kind: Kind,
 ) {
     let (place, login, chat, config) = home();
     let mut serve = Serve::start(&place, &config, 1, &[]).await;
@@ -99,8 +99,8 @@ async fn h16_sigint_twice_does_not_wait_for_a_consul_that_hangs() {
     consul.request("PUT /v1/agent/service/register", 0).await;
     let target = serve.target();
     let mut clients = Vec::new();
-    for (kind, account) in [(Kind::Tcp, "alice"), (Kind::QuicOne, "bob")] {
-        clients.push(sign_in(kind, &target, account, &login).await);
+    for kind in Kind::ALL {
+        clients.push(sign_in(kind, &target, &format!("{kind:?}"), &login).await);
     }
     consul.mood_for("/agent/", Mood::Hanging);
 
@@ -194,7 +194,9 @@ async fn h16_f2_signals_that_mean_nothing_end_nothing(#[case] command: &str) {
             Signal::SIGPIPE,
         ] {
             running.signal(signal);
-            if signal != Signal::SIGPIPE {
+            if signal == Signal::SIGHUP && command == "serve" {
+                running.await_line("event=\"reloaded\"");
+            } else if signal != Signal::SIGPIPE {
                 let line = running.await_line("ignored");
                 assert!(line.contains(signal.as_str()), "{line}");
             }

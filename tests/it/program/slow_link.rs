@@ -16,12 +16,12 @@ fn seen(bob: &str, of: &str) -> usize {
 #[rstest::rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_two_hundred_missed_messages_arrive_behind_a_slow_link_while_two_lines_a_second_come(
-    #[values("quic", "tcp")] transport: &'static str,
+    #[values("tcp", "tls", "ws", "wss", "quic")] transport: &'static str,
 ) {
     let place = Place::new();
     let dev = Dev::start(&place);
-    let [tcp, tls, quic]: [SocketAddr; 3] =
-        ["tcp", "tls", "quic"].map(|what| dev.address(what).parse().unwrap());
+    let [tcp, tls, ws, wss, quic]: [SocketAddr; 5] =
+        ["tcp", "tls", "ws", "wss", "quic"].map(|what| dev.address(what).parse().unwrap());
     let missed: String = (0..MISSED).map(|n| format!("missed {n} {}\n", "x".repeat(3900))).collect();
     let fast = quic.to_string();
     let alice = ["chat", "--account", "alice", "--server", &fast, "--to", "bob"];
@@ -33,8 +33,16 @@ async fn h1_two_hundred_missed_messages_arrive_behind_a_slow_link_while_two_line
     writing.join().unwrap();
     assert_eq!(sent.status.code(), Some(0), "{}", String::from_utf8_lossy(&sent.stderr));
 
-    let link = ShapedLink::to(&Target { tcp, tls, ws: tcp, wss: tls, quic }, SHAPE).await;
-    let slow = if transport == "quic" { link.target().quic } else { link.target().tcp }.to_string();
+    let link = ShapedLink::to(&Target { tcp, tls, ws, wss, quic }, SHAPE).await;
+    let Target { tcp, tls, ws, wss, quic } = *link.target();
+    let slow = match transport {
+        "tcp" => tcp,
+        "tls" => tls,
+        "ws" => ws,
+        "wss" => wss,
+        _ => quic,
+    };
+    let mut bob = place.chat("bob", transport, &slow.to_string());
     let mut writer = place.gateway(&alice).spawn().unwrap();
     let talking = std::thread::spawn(move || {
         for n in 0..LIVE {
@@ -44,8 +52,7 @@ async fn h1_two_hundred_missed_messages_arrive_behind_a_slow_link_while_two_line
         finish(writer)
     });
     let all = (MISSED + LIVE).to_string();
-    let bob = ["chat", "--account", "bob", "--server", &slow, "--transport", transport];
-    let bob = place.gateway(&[&bob[..], &["--expect", &all, "--wait", "25"]].concat()).spawn().unwrap();
+    let bob = bob.args(["--expect", &all, "--wait", "25"]).spawn().unwrap();
     let bob = tokio::task::spawn_blocking(move || finish(bob)).await.unwrap();
     let shown = String::from_utf8(bob.stdout).unwrap();
     let counts = (seen(&shown, "text=missed "), seen(&shown, "text=live "));

@@ -16,17 +16,6 @@ use crate::support::soon;
 /// Between two looks at what shows itself only when asked.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Where it listens for something.
-async fn address(serve: &mut Serve, what: &str) -> SocketAddr {
-    let what = format!("what=\"{what}\"");
-    let early = serve.early.lines().find(|line| line.contains(&what)).map(str::to_owned);
-    let line = match early {
-        Some(line) => line,
-        None => serve.line(&what).await,
-    };
-    line.trim_end().rsplit("address=").next().unwrap().parse().unwrap()
-}
-
 /// The sum of all series that begin like this, as the monitor says.
 pub(super) async fn sum(monitor: SocketAddr, series: &str) -> f64 {
     let mut stream = TcpStream::connect(monitor).await.unwrap();
@@ -64,21 +53,20 @@ fn reset(stream: TcpStream) {
 /// Connects, gets so far, and is gone.
 async fn visit(n: usize, target: Target) {
     let account = format!("visitor{n}");
-    let plain = [target.tcp, target.tls][n % 2];
-    match n / 2 % 8 {
-        0 => drop(TcpStream::connect(plain).await.unwrap()),
-        1 => reset(TcpStream::connect(plain).await.unwrap()),
+    let address = [target.tcp, target.tls, target.ws, target.wss][n % 4];
+    match n / 4 % 8 {
+        0 => drop(TcpStream::connect(address).await.unwrap()),
+        1 => reset(TcpStream::connect(address).await.unwrap()),
         step @ (2 | 3) => {
-            // A part of a frame, or what is no TLS.
-            let mut stream = TcpStream::connect(plain).await.unwrap();
+            // A part of a frame, or what is no TLS and no HTTP.
+            let mut stream = TcpStream::connect(address).await.unwrap();
             let _reset_already = stream.write_all(&head(Opcode::Binary, 4096)).await;
             if step == 2 { drop(stream) } else { reset(stream) }
         }
         step => {
-            let kind = match n % 32 {
-                8 | 14 => Kind::QuicOne,
-                n if n % 2 == 0 => Kind::Tcp,
-                _ => Kind::Tls,
+            let kind = match n % 64 {
+                16 | 28 => Kind::QuicOne,
+                n => [Kind::Tcp, Kind::Tls, Kind::Ws, Kind::Wss][n % 4],
             };
             let mut client = Raw::connect(kind, &target).await;
             if step >= 6 {
@@ -132,16 +120,14 @@ async fn d2_beside_a_storm_of_connections_answers_come_within_a_second() {
 /// Returns the 99th percentile of the time that answers took meanwhile, of the slower client.
 async fn connect_storm() -> Duration {
     const VISITS: usize = 3000;
-    let overrides =
-        [("GATEWAY__TCP__TLS_LISTEN", "127.0.0.1:0"), ("GATEWAY__LIMITS__CONNECTIONS_PER_SECOND", "0")];
+    let overrides = [("GATEWAY__LIMITS__CONNECTIONS_PER_SECOND", "0")];
     let (place, login, _chat, config) = home();
-    let mut serve = Serve::start(&place, &config, 1, &overrides).await;
-    let monitor = address(&mut serve, "monitor").await;
-    let target = Target { tls: address(&mut serve, "tls").await, ..serve.target() };
+    let serve = Serve::start(&place, &config, 1, &overrides).await;
+    let (monitor, target) = (serve.monitor, serve.target());
     let (alice, _) = sign_in(Kind::Tcp, &target, "alice", &login).await;
     let (bob, _) = sign_in(Kind::QuicOne, &target, "bob", &login).await;
     // What it opens once and keeps.
-    for n in 0..32 {
+    for n in 0..64 {
         visit(n, target).await;
     }
     connections_are(monitor, 2.0).await;

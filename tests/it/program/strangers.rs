@@ -59,8 +59,8 @@ async fn h11_thousands_of_idle_strangers_in_a_small_memory_group_cost_nobody_sig
     let target = serve.target();
     let mut members = Vec::new();
     for n in 0..SIGNED_IN {
-        members
-            .push(sign_in([Kind::Tcp, Kind::QuicOne][n % 2], &target, &format!("user{n}"), &login).await.0);
+        let kind = Kind::ALL[n % Kind::ALL.len()];
+        members.push(sign_in(kind, &target, &format!("user{n}"), &login).await.0);
     }
 
     let flood = std::thread::spawn(move || {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::config::{
-    Config, ExpectedClaims, Instance, Log, LogFormat, OnExpiry, Quic, QuicKeys, Secret, Tls, TlsIdentity,
-    VerifyingKey, WebSocket,
+    self, Config, ConfigFile, ExpectedClaims, Instance, Loaded, Log, LogFormat, OnExpiry, Quic, QuicKeys,
+    Secret, Tls, TlsIdentity, VerifyingKey, WebSocket,
 };
 use gateway::discovery::Snapshot;
-use gateway::gateway::{Gateway, Parts};
+use gateway::gateway::{Gateway, Parts, ReloadError, ReloadReport, Reloads};
 use gateway::limits::{DRAIN_HARD_STOP, Limits};
 use gateway::monitor::events::Events;
 use gateway::route::Route;
@@ -71,6 +71,7 @@ pub(crate) fn config() -> Config {
         consul: None,
         monitor: Some(any_port()),
         ready_when_full: false,
+        admin_socket: None,
         webhook: None,
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,
@@ -179,7 +180,22 @@ impl TestGateway {
         change(&mut config);
         let source = watch::Sender::new(snapshot(config.instances.clone()));
         let feed = config.consul.is_none().then(|| source.subscribe());
-        let gateway = Gateway::start_with(config, Parts { feed, resolver }).expect("the gateway starts");
+        let parts = Parts { feed, resolver, ..Parts::default() };
+        let gateway = Gateway::start_with(config, parts).expect("the gateway starts");
+        Self::of(gateway, source, login, chat)
+    }
+
+    /// A gateway of a configuration file that can be read again; it names these services.
+    pub(crate) async fn of_file(file: ConfigFile, login: FakeLogic, chat: FakeLogic) -> Self {
+        let Loaded { config, written, .. } = config::load(&file.path, &file.options).unwrap();
+        let parts = Parts { reloads: Some(Reloads { file, written }), ..Parts::default() };
+        let gateway = Gateway::start_with(config, parts).expect("the gateway starts");
+        let harness = Self::of(gateway, watch::Sender::default(), login, chat);
+        harness.ready().await;
+        harness
+    }
+
+    fn of(gateway: Gateway, source: watch::Sender<Arc<Snapshot>>, login: FakeLogic, chat: FakeLogic) -> Self {
         let addresses = gateway.addresses();
         // Listeners on any address are reached over IPv4.
         let local = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -197,6 +213,11 @@ impl TestGateway {
     /// Discovery names these instances from now on.
     pub(crate) fn instances_are(&self, instances: Vec<Instance>) {
         self.source.send_replace(snapshot(instances));
+    }
+
+    /// Reads its configuration file again.
+    pub(crate) fn reload(&self) -> Result<ReloadReport, ReloadError> {
+        self.gateway.as_ref().expect("still running").reload()
     }
 
     /// Where it listens for QUIC.
@@ -286,7 +307,12 @@ impl TestGateway {
 
     /// Awaits a metric to have this value: what it counts may come behind the event a test has seen.
     pub(crate) async fn metric_is(&self, name: &str, labels: &[&str], value: f64) {
-        let end = tokio::time::Instant::now() + PATIENCE;
+        self.metric_within(name, labels, value, PATIENCE).await;
+    }
+
+    /// The same for something that takes longer.
+    pub(crate) async fn metric_within(&self, name: &str, labels: &[&str], value: f64, patience: Duration) {
+        let end = tokio::time::Instant::now() + patience;
         loop {
             let seen = self.metric(name, labels).await;
             if seen == value {

@@ -30,6 +30,21 @@ pub(crate) struct Certificates {
     pub(crate) ca: CertificateDer<'static>,
     pub(crate) server: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Certificates {
+    /// Another certificate for the same names, from the same CA.
+    pub(crate) fn renewed(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        server(&self.issuer)
+    }
+}
+
+fn server(issuer: &Issuer<'static, KeyPair>) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let key = KeyPair::generate().unwrap();
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, issuer).unwrap();
+    (certificate.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
 }
 
 /// See [`Certificates`].
@@ -39,14 +54,8 @@ pub(crate) static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
     let ca_key = KeyPair::generate().unwrap();
     let ca = ca_params.self_signed(&ca_key).unwrap().der().clone();
     let issuer = Issuer::new(ca_params, ca_key);
-    let server_key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let server = CertificateParams::new(names).unwrap().signed_by(&server_key, &issuer).unwrap();
-    Certificates {
-        ca,
-        server: server.der().clone(),
-        key: PrivateKeyDer::Pkcs8(server_key.serialize_der().into()),
-    }
+    let (server, key) = server(&issuer);
+    Certificates { ca, server, key, issuer }
 });
 
 /// A TLS client configuration that trusts the test CA and offers `alpn`.

@@ -42,6 +42,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All of them; a table names them one by one, because rstest reads it before there are constants.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::QuicOne, Self::QuicMany];
+
     /// Returns `true` if frames travel as messages of WebSocket.
     pub(crate) fn is_websocket(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)

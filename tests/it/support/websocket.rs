@@ -55,10 +55,19 @@ fn masked_head(first: u8, len: usize) -> Vec<u8> {
     head
 }
 
+/// A frame, masked; its first byte as it is.
+pub(crate) fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = masked_head(first, payload.len());
+    frame.extend(payload.iter().zip(MASK.into_iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
 /// Turns the bytes of frames into those of messages, as far as they have come: a part of a frame stays a part.
 #[derive(Debug, Default)]
 pub(crate) struct ToMessages {
     head: Vec<u8>,
+    /// The first byte of the head was given out, because no more of the frame's had come.
+    begun: bool,
     /// Bytes of the payload that are still to come, and of those that came.
     left: usize,
     at: usize,
@@ -90,9 +99,14 @@ impl ToMessages {
                     self.at = 0;
                     self.said_goodbye |= self.head[0] == Opcode::Close as u8;
                     // What is no opcode there becomes a reserved bit here.
-                    out.extend(masked_head(0x80 | self.head[0], self.left));
+                    let head = masked_head(0x80 | self.head[0], self.left);
+                    out.extend(&head[usize::from(std::mem::take(&mut self.begun))..]);
                 }
             }
+        }
+        if (1..HEAD_LEN).contains(&self.head.len()) && !self.begun {
+            out.push(0x80 | self.head[0]);
+            self.begun = true;
         }
         out
     }

@@ -89,7 +89,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             metrics: Arc::clone(&dispatch.metrics),
             log: AccessLog::new(),
             handler: Handler::new(dispatch, verifier, gate, ids, Instant::now()),
-            limits,
+            limits: LiveLimits::new(limits),
             wall_clock,
         });
         test(Worker { harness, shared, pressure, tasks: JoinSet::new() }).await;
@@ -586,7 +586,7 @@ fn client_answers(client: &Client) -> Vec<(u32, i32)> {
 fn g1_no_answer_of_the_gateways_is_due_later_than_the_deadline() {
     run(no_rates(), async |mut worker| {
         let alice = worker.sign_in("alice").await;
-        let (handler, deadline) = (&worker.shared.handler, worker.shared.limits.request_deadline);
+        let (handler, deadline) = (&worker.shared.handler, worker.shared.limits.now().request_deadline);
         let channel = worker.shared.channels.get(&alice.channel).unwrap();
         assert_eq!(handler.answer_due(&channel), None);
         for offset in 0..200 {

@@ -1,9 +1,13 @@
 //! The route file (protocol §6): zones with weights, a whitelist of apps, and what is hashed.
 
+mod moves;
+
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
+
+pub use self::moves::{MovedShare, RouteChange};
 
 /// Most slots a route may have; the sum of all weights.
 pub const MAX_SLOTS: u32 = 65_536;
@@ -279,7 +283,7 @@ mod tests {
     #[test]
     fn refuses_every_route_of_the_vectors_with_key_and_what_is_allowed() {
         let vectors: serde_json::Value =
-            serde_json::from_str(include_str!("../tests/vectors/selector.json")).unwrap();
+            serde_json::from_str(include_str!("../../tests/vectors/selector.json")).unwrap();
         let refused = vectors["refused_routes"].as_array().unwrap();
         assert_eq!(refused.len(), 10);
         for case in refused {

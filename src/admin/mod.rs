@@ -1,0 +1,182 @@
+//! The administrator's side door: HTTP/1.1 with JSON over a Unix socket that only the gateway's user may open. It is a
+//! thread of its own; what is asked there may take as long as it takes, and nobody else waits for it.
+
+mod error;
+mod socket;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
+
+pub(crate) use self::error::AdminStartError;
+use self::socket::BoundSocket;
+use crate::limits::{ACCEPT_PAUSE, ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE, ADMIN_VISITORS};
+
+/// What somebody asks for.
+#[derive(Debug)]
+pub(crate) struct AdminRequest {
+    pub(crate) method: Method,
+    /// Without the query.
+    pub(crate) path: String,
+    /// [`Value::Null`] where there was no body.
+    pub(crate) body: Value,
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub(crate) struct AdminAnswer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+impl AdminAnswer {
+    /// It went well.
+    pub(crate) const fn ok(body: Value) -> Self {
+        Self { status: StatusCode::OK, body }
+    }
+
+    /// It did not.
+    pub(crate) fn error(status: StatusCode, error: impl fmt::Display) -> Self {
+        Self { status, body: json!({ "error": error.to_string() }) }
+    }
+}
+
+/// Answers requests, on a thread that may block.
+pub(crate) type Answerer = Arc<dyn Fn(AdminRequest) -> AdminAnswer + Send + Sync>;
+
+/// Owns the thread and the file of the socket. Dropping it ends both.
+#[derive(Debug)]
+pub(crate) struct AdminServer {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    _socket: BoundSocket,
+}
+
+impl AdminServer {
+    /// Listens there.
+    ///
+    /// # Errors
+    /// [`AdminStartError`].
+    pub(crate) fn start(path: &Path, answer: Answerer) -> Result<Self, AdminStartError> {
+        let (socket, listener) = BoundSocket::bind(path)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(AdminStartError::Thread)?;
+        let listener = {
+            let _entered = runtime.enter();
+            UnixListener::from_std(listener).map_err(AdminStartError::Thread)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("admin".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = serve(listener, answer) => {}
+                        // Told to stop, or the owner is gone.
+                        _ = stopped => {}
+                    }
+                });
+                // What still blocks in it is left behind.
+                runtime.shutdown_background();
+            })
+            .map_err(AdminStartError::Thread)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread), _socket: socket })
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of that thread has been reported by the panic hook; there is nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Ends never.
+async fn serve(listener: UnixListener, answer: Answerer) {
+    let places = Arc::new(Semaphore::new(ADMIN_VISITORS));
+    let mut visits = JoinSet::new();
+    loop {
+        while visits.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answer = Arc::clone(&answer);
+                visits.spawn(async move {
+                    visit(stream, answer).await;
+                    drop(place);
+                });
+            }
+            Err(_) => sleep(ACCEPT_PAUSE.1).await,
+        }
+    }
+}
+
+/// Any number of requests, one after the other, for a while.
+async fn visit(stream: UnixStream, answer: Answerer) {
+    let answering = service_fn(move |request| {
+        let answer = Arc::clone(&answer);
+        async move { Ok::<_, Infallible>(respond(request, answer).await) }
+    });
+    let visit = http1::Builder::new()
+        // Whoever has said all there is to say may close that half, and is answered.
+        .half_close(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(ADMIN_PATIENCE)
+        .max_buf_size(ADMIN_HEAD)
+        .serve_connection(TokioIo::new(stream), answering);
+    // Whoever breaks off gets nothing.
+    let _gone = visit.await;
+}
+
+async fn respond(request: Request<Incoming>, answer: Answerer) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let AdminAnswer { status, body } = match read(body).await {
+        Ok(body) => {
+            let request = AdminRequest { method: head.method, path: head.uri.path().to_owned(), body };
+            // A panic has been reported by the panic hook.
+            spawn_blocking(move || answer(request)).await.unwrap_or_else(|_| {
+                AdminAnswer::error(StatusCode::INTERNAL_SERVER_ERROR, "it panicked. Please report this")
+            })
+        }
+        Err(problem) => AdminAnswer::error(StatusCode::BAD_REQUEST, problem),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The JSON of a body; null where there is none.
+async fn read(body: Incoming) -> Result<Value, &'static str> {
+    let reading = timeout(ADMIN_PATIENCE, Limited::new(body, ADMIN_BODY).collect());
+    let body = reading.await.map_err(|_| "the body did not come in time")?;
+    let body = body.map_err(|_| "the body is too large, or broke off")?.to_bytes();
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&body).map_err(|_| "the body is not JSON")
+}
+
+#[cfg(test)]
+mod tests;

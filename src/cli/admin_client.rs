@@ -1,0 +1,118 @@
+//! Asks a running gateway over its admin socket.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway::config::{self, Options};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::cli::{DEFAULT_CONFIG, output};
+
+/// The longest answer that is read, bytes.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Where the gateway of a configuration has its socket.
+pub(crate) fn configured(config: &Path) -> Result<PathBuf, String> {
+    let options = Options::with_environment(std::env::vars_os());
+    let absent = config == Path::new(DEFAULT_CONFIG) && !config.exists();
+    let path = (!absent).then_some(config);
+    let socket = config::load_admin_socket(path, &options).map_err(|error| error.to_string())?;
+    socket.ok_or_else(|| {
+        format!(
+            "{}: admin.socket is not set, so there is nobody to ask; SIGHUP reloads as well",
+            config.display()
+        )
+    })
+}
+
+/// Posts a question and waits for its answer.
+///
+/// # Errors
+/// Nobody answers, or not as a gateway does.
+pub(crate) fn ask(
+    socket: &Path,
+    path: &str,
+    body: &Value,
+    patience: Duration,
+) -> anyhow::Result<(StatusCode, Value)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asking = async { timeout(patience, exchange(socket, path, body)).await };
+    let answer = runtime.block_on(asking);
+    let shown = socket.display();
+    answer
+        .with_context(|| format!("no answer from {shown} within {patience:?}"))?
+        .with_context(|| format!("no answer from {shown}; is the gateway running, and as this user?"))
+}
+
+async fn exchange(socket: &Path, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(hyper::header::HOST, "gateway")
+        .body(Full::new(Bytes::from(body)))?;
+    let answering = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
+        Ok((status, serde_json::from_slice(&body).context("the answer is not JSON")?))
+    };
+    tokio::select! {
+        answer = answering => answer,
+        // It drives the answer, and ends only behind it.
+        ended = connection => {
+            ended?;
+            anyhow::bail!("the gateway closed the connection")
+        }
+    }
+}
+
+/// Prints an answer of the gateway, and says by the exit code what it is.
+///
+/// # Errors
+/// A stdout that cannot be written.
+pub(crate) fn show(status: StatusCode, answer: &Value, json: bool) -> anyhow::Result<ExitCode> {
+    let code = match status {
+        StatusCode::OK => ExitCode::SUCCESS,
+        StatusCode::UNPROCESSABLE_ENTITY => ExitCode::from(config::EXIT_CODE),
+        _ => ExitCode::FAILURE,
+    };
+    if json {
+        output::print(&format!("{answer}\n"))?;
+        return Ok(code);
+    }
+    if status != StatusCode::OK {
+        let error = answer.get("error").and_then(Value::as_str).unwrap_or("it did not say why");
+        output::complain(format_args!("error: {error}"));
+        return Ok(code);
+    }
+    for warning in strings(answer, "warnings") {
+        output::complain(format_args!("warning: {warning}"));
+    }
+    let mut lines: Vec<String> = strings(answer, "changed").map(str::to_owned).collect();
+    lines.extend(strings(answer, "needs_restart").map(|key| format!("{key}: needs a restart")));
+    if lines.is_empty() {
+        lines.push("nothing differs from what runs".to_owned());
+    }
+    if answer.get("pending").and_then(Value::as_bool) == Some(true) {
+        lines.push("a worker is busy and takes it a little later".to_owned());
+    }
+    output::print(&format!("{}\n", lines.join("\n")))?;
+    Ok(code)
+}
+
+fn strings<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+    answer.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
