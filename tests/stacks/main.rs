@@ -20,7 +20,7 @@ use dev_gateway::DevGateway;
 use nat::Nat;
 use session::{Peer, StackSession};
 use stack_process::{Heard, StackProcess};
-use stack_table::Measured;
+use stack_table::StackMeasured;
 
 /// The stacks: directories of the scratch directory, as `install` makes them.
 const STACKS: &[&str] = &["aioquic", "kwik", "quiche", "quic-go", "quinn", "s2n-quic", "tquic", "x-net"];
@@ -57,7 +57,7 @@ fn h5_sessions_of_other_stacks_live_on_while_their_addresses_change() {
 }
 
 /// A whole session of one stack.
-fn measure(gateway: &DevGateway, name: &str, program: &Path) -> Result<Measured> {
+fn measure(gateway: &DevGateway, name: &str, program: &Path) -> Result<StackMeasured> {
     let nat = Nat::start(gateway.address("quic"))?;
     let process = StackProcess::start(program, nat.address(), &gateway.ca())?;
     match process.hear(HANDSHAKE) {
@@ -68,7 +68,7 @@ fn measure(gateway: &DevGateway, name: &str, program: &Path) -> Result<Measured>
     let mut session = StackSession::sign_in(process, &gateway.token(name)?)?;
     let peer_name = format!("peer-of-{name}");
     let mut peer = Peer::sign_in(gateway.address("tcp"), &gateway.token(&peer_name)?)?;
-    let mut measured = Measured { handshake, ..Measured::default() };
+    let mut measured = StackMeasured { handshake, ..StackMeasured::default() };
     for n in 0..REBINDS {
         nat.wait_for_silence(SILENCE);
         let before = Instant::now();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The session of one stack.
 #[derive(Debug, Default)]
-pub(crate) struct Measured {
+pub(crate) struct StackMeasured {
     /// From the client's first packet until it says that it is connected.
     pub(crate) handshake: Duration,
     /// Heartbeats while the address stayed what it was: what the machine and the program take.
@@ -23,12 +23,12 @@ pub(crate) struct Measured {
 /// All stacks.
 #[derive(Debug, Default)]
 pub(crate) struct StackTable {
-    ran: Vec<(String, anyhow::Result<Measured>)>,
+    ran: Vec<(String, anyhow::Result<StackMeasured>)>,
     skipped: Vec<(String, String)>,
 }
 
 impl StackTable {
-    pub(crate) fn ran(&mut self, name: &str, how: anyhow::Result<Measured>) {
+    pub(crate) fn ran(&mut self, name: &str, how: anyhow::Result<StackMeasured>) {
         self.ran.push((name.to_owned(), how));
     }
 
@@ -76,7 +76,7 @@ impl fmt::Display for StackTable {
         for (name, how) in &self.ran {
             match how {
                 Ok(measured) => {
-                    let Measured { handshake, unchanged, path, changed, push_first, pushes } = measured;
+                    let StackMeasured { handshake, unchanged, path, changed, push_first, pushes } = measured;
                     write!(f, "| {name} | {:.1} | {} ", milliseconds(*handshake), changed.len())?;
                     for times in [unchanged, path, changed, push_first] {
                         write!(f, "| {} ", both(times))?;
