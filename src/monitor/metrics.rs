@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use prometheus::{Registry, TextEncoder};
 
 use super::cells::{Cells, NO_CERTIFICATE};
+pub use super::cells::{DiscoveryMetrics, LinkMetrics};
 use super::collector::GatewayCollector;
-pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 pub use super::labels::{
     AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, Memory, PathChange, PushDrop, Reject,
     Signout, Transport,
 };
-pub use super::link::LinkMetrics;
 pub use super::login_labels::{LoginResult, RenewalResult};
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;

@@ -6,15 +6,12 @@
 
 mod cells;
 mod collector;
+mod counters;
 mod descriptors;
-pub mod discovery;
 pub mod events;
 mod family;
-mod histogram;
 pub mod http;
 pub mod labels;
-pub mod link;
-mod listener;
 pub mod log_lines;
 mod login_labels;
 mod loop_lag;
