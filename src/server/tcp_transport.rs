@@ -44,6 +44,11 @@ impl<S: TcpBased> TcpTransport<S> {
         Self { stream, announced: false, taken: 0 }
     }
 
+    #[cfg(test)]
+    pub(super) const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// True when nothing is held back between the caller and the socket.
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
         match Pin::new(&mut self.stream).poll_flush(cx) {

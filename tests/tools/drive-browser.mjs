@@ -10,6 +10,8 @@ const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev
   "--window-size=900,720", `--user-data-dir=${profile}`, "--remote-debugging-pipe", "about:blank"];
 const child = spawn(browser, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
 child.on("exit", code => process.exit(code ?? 1));
+// A browser that hangs must not hang a test.
+setTimeout(() => { child.kill("SIGKILL"); process.exit(1) }, 120e3).unref();
 
 // Messages end with a NUL.
 const [, , , toBrowser, fromBrowser] = child.stdio;
@@ -19,8 +21,10 @@ fromBrowser.setEncoding("utf8").on("data", chunk => {
   const messages = (buffered + chunk).split("\0");
   buffered = messages.pop();
   for (const message of messages.map(JSON.parse)) {
-    answers.get(message.id)?.(message);
-    answers.delete(message.id);
+    // An answer has an id, an event a method.
+    const key = message.id ?? message.method;
+    answers.get(key)?.(message);
+    answers.delete(key);
   }
 });
 async function call(method, params, sessionId) {
@@ -31,7 +35,7 @@ async function call(method, params, sessionId) {
   return result;
 }
 
-const { targetId } = await call("Target.createTarget", { url: page });
+const { targetId } = await call("Target.createTarget", { url: "about:blank" });
 const { sessionId } = await call("Target.attachToTarget", { targetId, flatten: true });
 async function evaluate(expression) {
   const { result, exceptionDetails } =
@@ -39,7 +43,10 @@ async function evaluate(expression) {
   if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
   return result.value ?? null;
 }
-await evaluate(`new Promise(done => document.readyState == "complete" ? done() : addEventListener("load", done))`);
+await call("Page.enable", {}, sessionId);
+const loaded = new Promise(done => answers.set("Page.loadEventFired", done));
+await call("Page.navigate", { url: page }, sessionId);
+await loaded;
 for await (const line of createInterface({ input: process.stdin })) {
   if (line.startsWith("screenshot ")) {
     const { data } = await call("Page.captureScreenshot", { format: "png" }, sessionId);

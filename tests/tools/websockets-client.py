@@ -44,7 +44,9 @@ async def main():
             print("pong")
             await socket.close(1000)
         try:
-            await socket.recv()
+            # In front of a kick comes its notice.
+            while True:
+                await socket.recv()
         except websockets.ConnectionClosed as closed:
             print("close", closed.rcvd.code, closed.rcvd.reason)
 

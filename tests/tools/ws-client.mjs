@@ -13,6 +13,7 @@ const counted = bytes => { const head = Buffer.alloc(4); head.writeUInt32BE(byte
 const packet = (header, body) => Buffer.from([0x31, 0x32, 0x33, 0x34, ...counted(header), ...counted(body)]);
 const has = (data, text) => data.includes(text);
 
+setTimeout(() => { console.log("no end in a minute"); process.exit(1) }, 60e3).unref();
 const socket = new WebSocket(url, { perMessageDeflate: true });
 const events = [], waiting = [];
 const put = event => (waiting.shift() ?? (event => events.push(event)))(event);
@@ -46,5 +47,7 @@ if (!stay) {
   console.log("pong");
   socket.close(1000);
 }
-const [kind, code, reason] = await next();
+// In front of a kick comes its notice.
+let kind, code, reason;
+do [kind, code, reason] = await next(); while (kind == "binary");
 console.log(`${kind} ${code} ${reason}`);

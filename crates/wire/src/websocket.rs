@@ -177,8 +177,13 @@ impl MessageDecoder {
     /// Moves what has arrived of the payload behind what came before; `true` if that is all of it.
     fn take_part(&mut self, mut frame: Incoming) -> bool {
         let taken = frame.left.min(self.chunk.len());
-        let kept = if frame.opcode.is_control() { &mut self.control } else { &mut self.message };
-        frame::make_room(kept, taken, frame.left);
+        let is_control = frame.opcode.is_control();
+        let kept = if is_control { &mut self.control } else { &mut self.message };
+        // Behind a fragment comes more: a step for each of them would copy the message as often.
+        let is_last = is_control || frame.is_final;
+        let most =
+            if is_last { frame.left } else { self.max_payload.saturating_sub(kept.len()).max(frame.left) };
+        frame::make_room(kept, taken, most);
         let from = kept.len();
         kept.extend_from_slice(&self.chunk[..taken]);
         unmask(&mut kept[from..], frame.mask);
@@ -359,5 +364,238 @@ impl AsRef<[u8]> for OwnHead {
     /// What is not written yet.
     fn as_ref(&self) -> &[u8] {
         &self.bytes[usize::from(self.from)..usize::from(self.to)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use rstest::rstest;
+
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// What a decoder may hold beyond the bytes that arrived and were not handed out: a step of a message, and a control frame.
+    const SLACK: usize = 8 * 1024 + MAX_CONTROL;
+
+    /// A frame as a client sends it; heads are written out by hand.
+    fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match payload.len() {
+            len @ 0..126 => bytes.push(0x80 | len as u8),
+            len @ 126..0x1_0000 => {
+                bytes.push(0x80 | 126);
+                bytes.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                bytes.push(0x80 | 127);
+                bytes.extend((len as u64).to_be_bytes());
+            }
+        }
+        bytes.extend(MASK);
+        bytes.extend(payload.iter().zip(MASK.into_iter().cycle()).map(|(byte, key)| byte ^ key));
+        bytes
+    }
+
+    /// A message in fragments, between which pings stand.
+    #[derive(Debug, Clone)]
+    struct SentMessage {
+        fragments: Vec<Vec<u8>>,
+        pings: Vec<Option<Vec<u8>>>,
+    }
+
+    impl SentMessage {
+        fn bytes(&self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            let last = self.fragments.len() - 1;
+            for (n, fragment) in self.fragments.iter().enumerate() {
+                let first = if n == 0 { 0x02 } else { 0x00 } | if n == last { 0x80 } else { 0 };
+                bytes.extend(sent(first, fragment));
+                if let Some(Some(ping)) = self.pings.get(n) {
+                    bytes.extend(sent(0x89, ping));
+                }
+            }
+            bytes
+        }
+
+        /// What comes out, in order.
+        fn frames(&self) -> Vec<Frame> {
+            let last = self.fragments.len() - 1;
+            let ping = |n: usize| self.pings.get(n).cloned().flatten();
+            let ping = |n| ping(n).map(|payload| Frame { opcode: Opcode::Ping, payload: payload.into() });
+            let whole = Frame { opcode: Opcode::Binary, payload: self.fragments.concat().into() };
+            (0..last).filter_map(ping).chain([whole]).chain(ping(last)).collect()
+        }
+    }
+
+    fn any_message() -> impl Strategy<Value = SentMessage> {
+        let fragment = prop_oneof![
+            8 => vec(any::<u8>(), 0..200),
+            1 => (4000..20_000usize, any::<u8>()).prop_map(|(len, fill)| vec![fill; len]),
+        ];
+        let pings = vec(proptest::option::of(vec(any::<u8>(), 0..=MAX_CONTROL)), 0..4);
+        (vec(fragment, 1..4), pings).prop_map(|(fragments, pings)| SentMessage { fragments, pings })
+    }
+
+    /// Pushes these pieces; what came out until an error did.
+    fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Frame>, Option<FrameError>) {
+        let mut decoder = MessageDecoder::new(64 * 1024);
+        let (mut frames, mut held) = (Vec::new(), 0);
+        for piece in pieces {
+            decoder.push(Bytes::copy_from_slice(piece));
+            held += piece.len();
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => {
+                        held -= decoder.overhead() + frame.payload.len();
+                        frames.push(frame);
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (frames, Some(error)),
+                }
+                assert!(decoder.buffered() <= held + SLACK, "{} for {held}", decoder.buffered());
+            }
+            assert!(decoder.buffered() <= held + SLACK, "{} for {held}", decoder.buffered());
+            assert_eq!(decoder.is_mid_frame(), held > 0);
+        }
+        (frames, None)
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_however_they_are_cut(messages in vec(any_message(), 0..4), cuts in vec(any::<Index>(), 0..8)) {
+            let stream: Vec<u8> = messages.iter().flat_map(SentMessage::bytes).collect();
+            let expected: Vec<Frame> = messages.iter().flat_map(SentMessage::frames).collect();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let pieces = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]);
+            prop_assert_eq!(decoded(pieces), (expected, None));
+        }
+
+        #[test]
+        fn a_mask_is_taken_off_wherever_it_begins(bytes in vec(any::<u8>(), 0..100), mask: [u8; 4]) {
+            let expected: Vec<u8> = bytes.iter().zip(mask.into_iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+            let mut masked = bytes;
+            unmask(&mut masked, mask);
+            prop_assert_eq!(masked, expected);
+        }
+    }
+
+    /// Every byte of which the reading begins anew, in heads, masks and payloads.
+    #[test]
+    fn one_stream_is_cut_at_every_byte() {
+        let message = SentMessage {
+            fragments: vec![vec![b'a'; 130], Vec::new(), vec![b'b'; 300]],
+            pings: vec![Some(b"between".to_vec()), None, Some(Vec::new())],
+        };
+        let stream = [message.bytes(), sent(0x82, &[b'c'; 500]), sent(0x88, b"\x03\xe8bye")].concat();
+        let whole = decoded([&stream[..]]);
+        assert_eq!((whole.0.len(), whole.1), (5, None));
+        for cut in 1..stream.len() {
+            assert_eq!(decoded([&stream[..cut], &stream[cut..]]), whole, "{cut}");
+        }
+        assert_eq!(decoded(stream.chunks(1)), whole);
+
+        // With a length of eight bytes, in the head and in the beginning of the payload.
+        let stream = sent(0x82, &vec![b'd'; 64 * 1024]);
+        for cut in 1..20 {
+            assert_eq!(decoded([&stream[..cut], &stream[cut..]]), decoded([&stream[..]]), "{cut}");
+        }
+    }
+
+    #[rstest]
+    #[case::reserved_bit(&sent(0xc2, b""), FrameError::Malformed("a reserved bit is set"))]
+    #[case::no_mask(b"\x82\0", FrameError::Malformed("it is not masked"))]
+    #[case::not_the_shortest_of_two(
+        b"\x82\xfe\0\x7d\0\0\0\0",
+        FrameError::Malformed("its length is not in the shortest form")
+    )]
+    #[case::not_the_shortest_of_eight(
+        b"\x82\xff\0\0\0\0\0\0\xff\xff\0\0\0\0",
+        FrameError::Malformed("its length is not in the shortest form")
+    )]
+    #[case::reserved_opcode(&sent(0x83, b""), FrameError::BadOpcode(3))]
+    #[case::reserved_control(&sent(0x8b, b""), FrameError::BadOpcode(11))]
+    #[case::text(&sent(0x81, b""), FrameError::BadOpcode(1))]
+    #[case::too_big(b"\x82\xff\0\0\0\0\0\x01\0\x01\0\0\0\0", FrameError::TooBig { len: 65_537, max: 65_536 })]
+    #[case::far_too_big(
+        b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",
+        FrameError::TooBig { len: u32::MAX, max: 65_536 }
+    )]
+    #[case::a_message_in_another(&[sent(0x02, b""), sent(0x82, b"")].concat(), FrameError::Malformed("a message within another one"))]
+    #[case::nothing_to_continue(&sent(0x80, b""), FrameError::Malformed("a continuation of nothing"))]
+    #[case::control_in_parts(&sent(0x09, b""), FrameError::Malformed("a control frame is fragmented or too long"))]
+    #[case::control_too_long(&sent(0x8a, &[0; 126])[..8], FrameError::Malformed("a control frame is fragmented or too long"))]
+    #[case::half_a_code(&sent(0x88, b"\x03"), FrameError::Malformed("a close frame without a valid code or text"))]
+    #[case::no_code(&sent(0x88, b"\x03\xed"), FrameError::Malformed("a close frame without a valid code or text"))]
+    #[case::no_text(&sent(0x88, b"\x03\xe8\xff"), FrameError::Malformed("a close frame without a valid code or text"))]
+    fn what_no_client_may_send_is_refused(#[case] bytes: &[u8], #[case] error: FrameError) {
+        assert_eq!(decoded([bytes]), (Vec::new(), Some(error)));
+        assert_eq!(decoded(bytes.chunks(1)), (Vec::new(), Some(error)));
+    }
+
+    #[test]
+    fn a_message_may_have_so_many_fragments_and_no_more() {
+        let beginning = [sent(0x02, b""), sent(0x00, b"").repeat(MAX_FRAGMENTS - 2)].concat();
+        let whole = decoded([&[&beginning[..], &sent(0x80, b"x")].concat()[..]]);
+        assert_eq!(whole, (vec![Frame { opcode: Opcode::Binary, payload: Bytes::from_static(b"x") }], None));
+        let error = FrameError::TooBig { len: 0, max: 64 * 1024 };
+        assert_eq!(
+            decoded([&[&beginning[..], &sent(0x00, b"").repeat(2)].concat()[..]]),
+            (Vec::new(), Some(error))
+        );
+    }
+
+    /// The sum of the fragments counts, and the limit of a message is the one at its head.
+    #[test]
+    fn the_limit_is_that_of_the_message() {
+        let mut decoder = MessageDecoder::new(100);
+        decoder.push([sent(0x02, &[0; 60]), sent(0x80, &[0; 41])].concat().into());
+        assert_eq!(decoder.next_frame(), Err(FrameError::TooBig { len: 101, max: 100 }));
+        let mut decoder = MessageDecoder::new(100);
+        decoder.set_max_payload(101);
+        decoder.push([sent(0x02, &[0; 60]), sent(0x80, &[0; 41])].concat().into());
+        assert_eq!(decoder.next_frame().unwrap().unwrap().payload.len(), 101);
+        assert_eq!(decoder.overhead(), 6 + 6, "both heads");
+    }
+
+    #[rstest]
+    #[case(0, b"\x82\x00")]
+    #[case(125, b"\x82\x7d")]
+    #[case(126, b"\x82\x7e\x00\x7e")]
+    #[case(65_535, b"\x82\x7e\xff\xff")]
+    #[case(65_536, b"\x82\x7f\0\0\0\0\0\x01\0\0")]
+    fn heads_are_in_the_shortest_form(#[case] len: usize, #[case] bytes: &[u8]) {
+        let mut head = OwnHead::new(Opcode::Binary, len);
+        assert_eq!(head.as_ref(), bytes);
+        assert_eq!(OwnHead::of_frame(&frame::head(Opcode::Binary, len)), Some(head));
+        for written in 1..=bytes.len() {
+            head.advance(1);
+            assert_eq!(head.as_ref(), &bytes[written..]);
+        }
+        head.advance(1);
+        assert!(head.as_ref().is_empty());
+    }
+
+    #[test]
+    fn a_close_has_our_code_or_that_of_an_orderly_end() {
+        assert_eq!(&encode_close(CloseReason::Kicked)[..], b"\x88\x08\x0d\xadkicked");
+        for reason in [CloseReason::Bye, CloseReason::PeerClosed, CloseReason::PeerLost] {
+            assert_eq!(&encode_close(reason)[..], b"\x88\x02\x03\xe8");
+        }
+    }
+
+    #[rstest]
+    #[case(b"", CloseReason::Bye)]
+    #[case(b"\x03\xe8", CloseReason::Bye)]
+    #[case(b"\x03\xe9", CloseReason::Bye)]
+    #[case(b"\x03\xea", CloseReason::PeerClosed)]
+    #[case(b"\x0b\xb8", CloseReason::Bye)]
+    fn codes_of_clients_say_why_they_go(#[case] payload: &[u8], #[case] reason: CloseReason) {
+        assert_eq!(reason_of_close(payload), reason);
     }
 }

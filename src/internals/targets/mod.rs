@@ -15,6 +15,8 @@ pub mod request;
 pub mod rewrite;
 pub mod route;
 pub mod token;
+pub mod upgrade;
+pub mod websocket;
 
 #[cfg(test)]
 mod tests {
@@ -60,6 +62,8 @@ mod tests {
     #[case::rewrite("rewrite", rewrite::target)]
     #[case::route("route", route::target)]
     #[case::token("token", token::target)]
+    #[case::upgrade("upgrade", upgrade::target)]
+    #[case::websocket("websocket", websocket::target)]
     fn the_corpus_holds(#[case] name: &str, #[case] target: fn(&[u8])) {
         let files = corpus(name);
         assert!(!files.is_empty());

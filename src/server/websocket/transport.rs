@@ -178,3 +178,166 @@ impl<S: TcpBased> Transport for WebSocketTransport<S> {
         self.tcp.close_with(words, details).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+    use std::pin::Pin;
+    use std::task::Waker;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::wire::frame::{Opcode, head};
+
+    /// A socket that takes as many bytes in each write as it is told; in one of 0, and behind the last, it takes none.
+    #[derive(Debug, Default)]
+    struct Narrow {
+        takes: VecDeque<usize>,
+        written: Vec<u8>,
+    }
+
+    impl AsyncRead for Narrow {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let taken = self.takes.pop_front().unwrap_or(0).min(offered.len());
+            self.written.extend(&offered[..taken]);
+            if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl TcpBased for Narrow {
+        const KIND: metrics::Transport = metrics::Transport::Tcp;
+
+        fn socket(&mut self) -> &mut TcpStream {
+            unreachable!("nothing here concerns the connection")
+        }
+
+        fn taken(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    /// A frame as it waits in a queue, its payload in two pieces, and as a client must see it.
+    fn frame_of(opcode: Opcode, payload: &[u8], of_head: usize) -> (Encoded, Vec<u8>) {
+        let of_head = of_head.min(payload.len());
+        let whole = [&head(opcode, payload.len()), &payload[..of_head]].concat();
+        let encoded = Encoded { head: whole.into(), body: Bytes::copy_from_slice(&payload[of_head..]) };
+        let seen = [OwnHead::new(opcode, payload.len()).as_ref(), payload].concat();
+        (encoded, seen)
+    }
+
+    /// Writes a queue as the driver does, until all is accounted for or the socket takes nothing more.
+    fn write_all(ours: &mut WebSocketTransport<Narrow>, queue: &mut VecDeque<Encoded>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        while !queue.is_empty() {
+            let Poll::Ready(wrote) = ours.poll_write(StreamId::LOGIN, &mut queue.iter(), &mut cx) else {
+                return;
+            };
+            let Wrote::Bytes(mut bytes) = wrote.unwrap() else { panic!("there are no streams to stop") };
+            while bytes > 0 {
+                bytes -= queue[0].advance(bytes);
+                if queue[0].is_empty() {
+                    queue.pop_front();
+                }
+            }
+        }
+    }
+
+    fn flush(ours: &mut WebSocketTransport<Narrow>) -> Flushed {
+        ours.flush(&mut Context::from_waker(Waker::noop())).unwrap()
+    }
+
+    /// What a client sees of these frames through a socket like this.
+    fn seen(frames: &[Encoded], takes: impl IntoIterator<Item = usize>) -> Vec<u8> {
+        let socket = Narrow { takes: takes.into_iter().collect(), written: Vec::new() };
+        let mut ours = WebSocketTransport::new(socket);
+        let mut queue: VecDeque<Encoded> = frames.iter().cloned().collect();
+        while !queue.is_empty() || flush(&mut ours) != Flushed::All {
+            let socket = ours.tcp.stream_mut();
+            if socket.takes.is_empty() {
+                socket.takes.push_back(usize::MAX);
+            }
+            write_all(&mut ours, &mut queue);
+        }
+        std::mem::take(&mut ours.tcp.stream_mut().written)
+    }
+
+    fn any_frame() -> impl Strategy<Value = (Encoded, Vec<u8>)> {
+        let opcode = prop::sample::select(vec![Opcode::Binary, Opcode::Ping, Opcode::Pong]);
+        let len = prop_oneof![8 => 0..300usize, 1 => 65_530..65_540usize];
+        (opcode, len, 0..64usize, any::<u8>())
+            .prop_map(|(opcode, len, of_head, fill)| frame_of(opcode, &vec![fill; len], of_head))
+    }
+
+    proptest! {
+        #[test]
+        fn frames_become_messages_whatever_a_socket_takes(
+            frames in vec(any_frame(), 0..30),
+            takes in vec(prop_oneof![4 => 0..12usize, 1 => 0..70_000usize], 0..60),
+        ) {
+            let (frames, expected): (Vec<_>, Vec<_>) = frames.into_iter().unzip();
+            prop_assert_eq!(seen(&frames, takes), expected.concat());
+        }
+    }
+
+    /// In heads of each length, at their ends, and in both pieces of a frame.
+    #[test]
+    fn writes_may_end_at_any_byte() {
+        let frames = [(Opcode::Pong, 0), (Opcode::Binary, 125), (Opcode::Binary, 126), (Opcode::Ping, 0)];
+        let frames = frames.map(|(opcode, len)| frame_of(opcode, &vec![b'x'; len], 20));
+        let (frames, expected): (Vec<_>, Vec<_>) = frames.into_iter().unzip();
+        let expected = expected.concat();
+        for first in 1..expected.len() {
+            assert_eq!(seen(&frames, [first, 0]), expected, "{first}");
+            assert_eq!(seen(&frames, [first, 1, 0, 1]), expected, "{first}");
+        }
+        assert_eq!(seen(&frames, vec![1; expected.len()]), expected);
+    }
+
+    /// The last frame has left its queue when a part of its head is written: the rest must not wait for another one.
+    #[test]
+    fn d4_a_head_that_is_held_back_is_flushed_and_shows_whether_anything_is_taken() {
+        let (pong, expected) = frame_of(Opcode::Pong, b"", 0);
+        let mut ours = WebSocketTransport::new(Narrow { takes: [1].into(), written: Vec::new() });
+        let mut queue = VecDeque::from([pong]);
+        write_all(&mut ours, &mut queue);
+        assert!(queue.is_empty());
+        assert_eq!(flush(&mut ours), Flushed::Nothing);
+        ours.tcp.stream_mut().takes.push_back(1);
+        assert_eq!(flush(&mut ours), Flushed::All);
+        assert_eq!(ours.tcp.stream_mut().written, expected);
+
+        let (large, _) = frame_of(Opcode::Binary, &[b'x'; 200], 0);
+        let mut ours = WebSocketTransport::new(Narrow { takes: [1, 0, 1].into(), written: Vec::new() });
+        write_all(&mut ours, &mut VecDeque::from([large]));
+        assert_eq!(flush(&mut ours), Flushed::Part, "a byte of the head");
+        assert_eq!(flush(&mut ours), Flushed::Nothing);
+    }
+}

@@ -40,6 +40,7 @@ mod slow_link;
 mod storms;
 mod strangers;
 mod unread;
+mod web_clients;
 
 /// Longest wait for anything a program of ours does.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -27,7 +27,7 @@ pub(crate) const TURNED_AWAY: &[u8] =
 
 /// Why there is no upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UpgradeRefusal {
+pub(crate) enum UpgradeRefusal {
     /// No HTTP/1.1 request, or one that may be understood in two ways.
     Malformed(&'static str),
     /// Something else than GET.
@@ -77,7 +77,7 @@ impl UpgradeRefusal {
     }
 
     /// The whole answer.
-    pub(super) fn answer(self) -> String {
+    pub(crate) fn answer(self) -> String {
         let (status, headers, sentence) = self.parts();
         let connection = if headers.starts_with("Upgrade") { "Upgrade, close" } else { "close" };
         format!(
@@ -90,13 +90,13 @@ impl UpgradeRefusal {
 
 /// Finds the end of a head that arrives in pieces, and what no head may contain.
 #[derive(Debug, Default)]
-pub(super) struct HeadScanner {
+pub(crate) struct HeadScanner {
     scanned: usize,
 }
 
 impl HeadScanner {
     /// Looks at what came since the last call; where the head ends, once it does.
-    pub(super) fn scan(&mut self, head: &[u8]) -> Result<Option<usize>, UpgradeRefusal> {
+    pub(crate) fn scan(&mut self, head: &[u8]) -> Result<Option<usize>, UpgradeRefusal> {
         for at in self.scanned..head.len() {
             let before = at.checked_sub(1).map(|before| head[before]);
             match head[at] {
@@ -131,7 +131,7 @@ impl HeadScanner {
 ///
 /// # Errors
 /// [`UpgradeRefusal`].
-pub(super) fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<String, UpgradeRefusal> {
+pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<String, UpgradeRefusal> {
     let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
