@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::counters::Counters;
 use super::events::Events;
+use super::jwks::JwksMetrics;
 use super::labels::{DiscoveryError, LinkState, Memory};
 use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
@@ -30,6 +31,8 @@ pub(super) struct Cells {
     pub(super) memory: [AtomicU64; Memory::COUNT],
     /// Empty until a source of instances begins.
     pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
+    /// Empty where no keys are fetched.
+    pub(super) jwks: OnceLock<Arc<JwksMetrics>>,
     /// Empty until there is one.
     pub(super) resolver: OnceLock<Resolver>,
     pub(super) links: Mutex<Vec<Weak<LinkMetrics>>>,

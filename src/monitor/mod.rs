@@ -11,6 +11,7 @@ mod descriptors;
 pub mod events;
 mod family;
 pub mod http;
+pub mod jwks;
 pub mod labels;
 pub mod log_lines;
 mod login_labels;
