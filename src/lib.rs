@@ -41,6 +41,7 @@ pub mod http_client;
 #[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod internals;
+pub mod jwks;
 mod keys;
 pub mod limits;
 mod live;

@@ -45,6 +45,18 @@ impl KeySet {
         Self { keys: keys.iter().map(PreparedKey::new).collect() }
     }
 
+    /// Returns `true` if the header names a key that is not there, no key without an id could be meant, and it is of a kind
+    /// that identity services publish.
+    pub(super) fn lacks_key_of(&self, header: &TokenHeader) -> bool {
+        let Some(kid) = header.kid.as_str() else { return false };
+        let published = ["RS256", "ES256", "EdDSA"].iter().any(|name| header.alg == *name);
+        let could_be = |key: &PreparedKey| match &key.id {
+            Some(id) => id == kid,
+            None => header.alg == key.name,
+        };
+        published && header.crit.is_none() && !self.keys.iter().any(could_be)
+    }
+
     /// Finds the key that signed a message.
     ///
     /// A `kid` names one key, and no other is tried. Without it, all keys of the token's algorithm are; with one that no

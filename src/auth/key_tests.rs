@@ -464,6 +464,30 @@ fn b11_without_a_kid_every_key_of_the_algorithm_is_tried() {
 }
 
 #[test]
+fn b11_a_key_that_may_have_been_published_since_is_told_from_one_that_is_just_wrong() {
+    let keys = all_keys();
+    let named = &keys[..4];
+    let lacks = |keys: &[TokenKey], alg: &str, kid: &Value| {
+        let verifier = Verifier::new(KeySet::new(keys), &ExpectedClaims::default());
+        verifier.lacks_key_of(&format!("{}.e30.x", URL_SAFE_NO_PAD.encode(header_with(alg, kid))), MAX_TOKEN)
+    };
+    for alg in ["RS256", "ES256", "EdDSA"] {
+        assert!(lacks(named, alg, &json!("next")) && lacks(&[], alg, &json!("next")), "{alg}");
+        assert!(!lacks(named, alg, &json!("rs256")), "known, whatever its algorithm");
+        assert!(!lacks(named, alg, &json!(null)) && !lacks(named, alg, &json!(7)), "names none");
+        let anonymous = TokenKey { id: None, ..keys[1].clone() };
+        assert_eq!(lacks(&[anonymous], alg, &json!("next")), alg != "RS256", "that one may be meant");
+    }
+    for alg in ["HS256", "none", "RS512", ""] {
+        assert!(!lacks(named, alg, &json!("next")), "{alg} is not published");
+    }
+    let verifier = Verifier::new(KeySet::new(named), &ExpectedClaims::default());
+    for token in ["", ".", "e30", "a.b.c", &"x".repeat(1 << 20)] {
+        assert!(!verifier.lacks_key_of(token, MAX_TOKEN));
+    }
+}
+
+#[test]
 fn b16_a_key_speaks_for_its_apps_only() {
     let keys = all_keys();
     let secret = b"the secret of one for one app...";

@@ -32,6 +32,10 @@ pub(super) struct AuthTable {
     pub(super) expiry_grace: Duration,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) jwks_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwks_ca_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) keys: Vec<KeyTable>,
 }
@@ -107,6 +111,8 @@ impl Default for AuthTable {
             on_expiry: "keep".to_owned(),
             expiry_grace: EXPIRY_GRACE,
             jwks_file: None,
+            jwks_url: None,
+            jwks_ca_file: None,
             keys: Vec::new(),
         }
     }

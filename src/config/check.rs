@@ -49,6 +49,7 @@ impl Checker<'_> {
             .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
         let (drain_window, drain_hard_stop) = self.drain()?;
         let token_keys = self.token_keys()?;
+        let jwks = self.jwks_url()?;
         let expected_claims = self.expected_claims()?;
         let leeway = self.leeway()?;
         let on_expiry = self.on_expiry()?;
@@ -68,6 +69,7 @@ impl Checker<'_> {
             websocket,
             ticket_keys,
             token_keys,
+            jwks,
             expected_claims,
             leeway,
             on_expiry,

@@ -11,6 +11,7 @@ use super::consul::Consul;
 use super::events::Webhook;
 use super::identity::TlsIdentity;
 use super::instances::Instance;
+use super::key_sets::JwksUrl;
 use super::keys_again::KeysAgain;
 use super::proxy::ProxyProtocol;
 use super::quic_lb::QuicLb;
@@ -43,8 +44,10 @@ pub struct Config {
     pub websocket: Option<WebSocket>,
     /// Keys of TLS tickets that other gateways have as well; none: this process makes its own.
     pub ticket_keys: Option<TicketKeys>,
-    /// The keys whose tokens are accepted, at least one; ids are unique.
+    /// The keys whose tokens are accepted, at least one unless keys are fetched; ids are unique.
     pub token_keys: Vec<TokenKey>,
+    /// Where more keys are fetched; none: nowhere.
+    pub jwks: Option<JwksUrl>,
     /// What tokens must say beside their bearer.
     pub expected_claims: ExpectedClaims,
     /// How long before `nbf` and behind `exp` a token is good: whole seconds, 0 to

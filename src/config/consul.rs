@@ -193,7 +193,7 @@ impl Checker<'_> {
         let consul = &self.file.discovery.consul;
         let parts = TargetParts {
             address_key: "discovery.consul.address",
-            token_keys: &TOKEN_KEYS,
+            token_keys: Some(&TOKEN_KEYS),
             token: consul.token.as_ref(),
             token_file: consul.token_file.as_ref(),
             ca_file_key: "discovery.consul.ca_file",

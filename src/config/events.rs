@@ -44,7 +44,7 @@ impl fmt::Debug for Webhook {
 
 /// A URL as its server and its path; none for what is no URL with a host, for other schemes, and for one with a user or
 /// password in it.
-fn parse(text: &str) -> Option<(HttpTarget, String)> {
+pub(super) fn parse(text: &str) -> Option<(HttpTarget, String)> {
     let uri = text.parse::<Uri>().ok().filter(|_| text.len() <= MAX_URL)?;
     let tls = match uri.scheme_str()? {
         "http" => false,
@@ -94,7 +94,7 @@ impl Checker<'_> {
         };
         let parts = TargetParts {
             address_key: "events.webhook",
-            token_keys: &TOKEN_KEYS,
+            token_keys: Some(&TOKEN_KEYS),
             token: events.webhook_token.as_ref(),
             token_file: events.webhook_token_file.as_ref(),
             ca_file_key: "events.webhook_ca_file",

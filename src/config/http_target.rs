@@ -55,7 +55,8 @@ impl HttpTarget {
 /// What the file says of a target beside its address, and under which keys.
 pub(super) struct TargetParts<'a> {
     pub(super) address_key: &'static str,
-    pub(super) token_keys: &'static SecretKeys<'static>,
+    /// None for one that is shown no token.
+    pub(super) token_keys: Option<&'static SecretKeys<'static>>,
     pub(super) token: Option<&'a String>,
     pub(super) token_file: Option<&'a PathBuf>,
     pub(super) ca_file_key: &'static str,
@@ -79,7 +80,8 @@ impl Checker<'_> {
     }
 
     fn token(&mut self, parts: &TargetParts<'_>) -> Result<Option<Secret>, ConfigError> {
-        let found = self.secret_of(parts.token_keys, parts.token, parts.token_file)?;
+        let Some(keys) = parts.token_keys else { return Ok(None) };
+        let found = self.secret_of(keys, parts.token, parts.token_file)?;
         let Some((key, token)) = found else { return Ok(None) };
         if token.0.is_empty() || !token.0.iter().all(u8::is_ascii_graphic) {
             let problem = "holds no token; allowed are letters, digits and signs, without spaces";

@@ -50,6 +50,7 @@ pub use self::identity::TlsIdentity;
 pub use self::instances::Instance;
 pub(crate) use self::instances::{is_host_and_port, is_instance_id};
 pub use self::jwks::{JwkProblem, JwksError, KeyDocument, KeyOrigin};
+pub use self::key_sets::JwksUrl;
 pub use self::keys_again::{KeysAgain, KeysDigest};
 pub use self::options::Options;
 pub use self::proxy::{ProxyProtocol, TrustedPeers, TrustedPeersError};

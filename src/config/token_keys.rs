@@ -71,10 +71,10 @@ impl KeySettings<'_> {
 }
 
 impl Checker<'_> {
-    /// Every key: those of the configuration in their order, then those of `auth.jwks_file`.
+    /// Every key that is not fetched: those of the configuration in their order, then those of `auth.jwks_file`.
     pub(super) fn token_keys(&mut self) -> Result<Vec<TokenKey>, ConfigError> {
         let auth = &self.file.auth;
-        let mut keys = if auth.keys.is_empty() && !auth.has_single_key() && auth.jwks_file.is_some() {
+        let mut keys = if auth.keys.is_empty() && !auth.has_single_key() && self.has_key_set() {
             Vec::new()
         } else {
             self.written_keys()?

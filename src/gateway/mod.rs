@@ -15,6 +15,7 @@ use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::discovery::{self, Discovery, Feed};
 use crate::handler::Gate;
+use crate::jwks::JwksThread;
 use crate::limits::{EVENTS_FLUSH, HURRY};
 use crate::live::{Live, LiveSource};
 use crate::monitor::events::event::{Event, Severity};
@@ -36,6 +37,7 @@ use self::administration::answerer;
 pub use self::administration::{COMPARE, RELOAD};
 use self::bound::BoundSockets;
 use self::events::start_courier;
+use self::fetched_keys::fetch_keys;
 use self::open_files::open_file_limit;
 use self::reload::{FilesWatch, ProcessParts, Reloader, account_rate};
 pub use self::reload::{LogLevel, ReloadError, ReloadReport, Reloads};
@@ -47,6 +49,7 @@ mod addresses;
 mod administration;
 mod bound;
 mod events;
+mod fetched_keys;
 mod open_files;
 mod reload;
 mod shared_parts;
@@ -90,6 +93,7 @@ pub struct Gateway {
     /// closed, and would steer packets astray: none is, before all workers have ended.
     _udp: Vec<UdpSocket>,
     discovery: Discovery,
+    _jwks: Option<JwksThread>,
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
     admin: Option<AdminServer>,
@@ -139,10 +143,10 @@ impl Gateway {
                 drain: drain.clone(),
             },
         )?;
-        let limits = &config.limits;
-        let budget = MemoryBudget::of(limits);
+        let budget = MemoryBudget::of(&config.limits);
         let (watchdog, pressure) = watch(&config, &metrics, &readiness, budget, max_connections)?;
         let live = LiveSource::new(Live::new(Arc::clone(&config))?, config.workers);
+        let (jwks, key_refresh) = fetch_keys(&config, &live, &metrics, &readiness, &resolver)?;
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
@@ -161,18 +165,19 @@ impl Gateway {
             sender: Some(sender),
             _udp: bound.udp.handles(),
             discovery,
+            _jwks: jwks,
             _monitor: monitor,
             admin: None,
             files: None,
             watchdog,
         };
-        let admission = Admission::new(max_connections, budget.before_login, limits, Instant::now());
-        let (admission, accounts) = (Arc::new(admission), account_rate(limits));
+        let admission = Admission::new(max_connections, budget.before_login, &config.limits, Instant::now());
+        let (admission, accounts) = (Arc::new(admission), account_rate(&config.limits));
         let shared = SharedParts {
             tickets: new_tickets(&config)?,
             admission,
             by_identity: Arc::default(),
-            gate: Gate { pressure, accounts },
+            gate: Gate { pressure, accounts, key_refresh },
             first_channel: numbers.first,
             resolver,
         };

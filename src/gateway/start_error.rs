@@ -8,6 +8,7 @@ use crate::admin::AdminStartError;
 use crate::config::NoRandomness;
 use crate::discovery::DiscoveryStartError;
 use crate::http_client::EndpointError as WebhookError;
+use crate::jwks::JwksStartError;
 use crate::monitor::events::sender::SenderStartError;
 use crate::monitor::http::MonitorStartError;
 
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The source of instances could not start.
     #[error(transparent)]
     Discovery(#[from] DiscoveryStartError),
+    /// Keys cannot be fetched.
+    #[error(transparent)]
+    Jwks(#[from] JwksStartError),
     /// Nobody would look after events.
     #[error(transparent)]
     Events(#[from] SenderStartError),

@@ -7,46 +7,36 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prost::Message as _;
-
-use crate::auth::{Claims, TokenError, Verifier};
-use crate::clock::EPOCH_2020;
+use crate::auth::{TokenError, Verifier};
 use crate::dispatch::{Dispatch, Refused};
+use crate::jwks::KeyRefresh;
 use crate::limits::{DEADLINE_TICK_MS, Limits, STRIKE_WINDOW, STRIKES};
-use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, WorkerMetrics};
+use crate::monitor::metrics::{AnswerOrigin, Direction, Reject, WorkerMetrics};
 use crate::overload::pressure::Pressure;
 use crate::rate_limit::RateLimiter;
-use crate::session::channel::{Channel, Identity, Ticket};
-use crate::session::channels::{ChannelGuard, Channels};
+use crate::session::channel::{Channel, Ticket};
+use crate::session::channels::Channels;
 use crate::session::outgoing::{Outgoing, StreamId};
 use crate::session::pending::NewTicket;
 use crate::session::sliding_count::SlidingCount;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 use crate::wire::header::{HeaderError, HeaderView};
-use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
-use crate::wire::pb::{self, Status};
+use crate::wire::packet::LogicPacket;
+use crate::wire::pb::Status;
 use crate::wire::rewrite;
 use crate::wire::scanned_header::ScannedHeader;
 
 pub(crate) use channel_ids::{ChannelIds, Numbers};
+pub(crate) use login::{Acceptance, Arrival, AwaitedKey};
 
 mod channel_ids;
+mod login;
 mod renewal;
 
 /// The address that goes into a Session: without port, IPv4 as IPv4.
 pub(crate) fn get_ip(address: IpAddr) -> String {
     address.to_canonical().to_string()
-}
-
-/// The first packet of a connection and its surroundings.
-pub(crate) struct Arrival<'a> {
-    pub(crate) packet: LogicPacket,
-    pub(crate) peer: IpAddr,
-    pub(crate) outgoing: &'a Rc<Outgoing>,
-    pub(crate) now: Instant,
-    /// Seconds since 1970, for tokens only.
-    pub(crate) now_unix: u64,
 }
 
 /// What may keep a login out although its token is good.
@@ -56,6 +46,8 @@ pub(crate) struct Gate {
     pub(crate) pressure: Pressure,
     /// How often each app and account signs in, over all workers.
     pub(crate) accounts: Arc<RateLimiter>,
+    /// Fetches keys that are not known; none where none are fetched.
+    pub(crate) key_refresh: Option<KeyRefresh>,
 }
 
 /// The decisions of one worker.
@@ -100,122 +92,6 @@ impl Handler {
     /// Returns `true` if nothing more may be read of large frames that have begun.
     pub(crate) fn frames_wait(&self) -> bool {
         self.gate.pressure.frames_wait()
-    }
-
-    /// Signs a client in as far as the gateway can: token, channel id, registration, forward (protocol §4.1–§4.3).
-    /// The login service's answer opens the channel.
-    ///
-    /// # Errors
-    /// Why the connection must end; what the client is to be told is queued.
-    pub(crate) fn accept(&self, arrival: Arrival<'_>) -> Result<ChannelGuard, CloseReason> {
-        let packet = &arrival.packet;
-        let view = self.scan(&packet.header)?;
-        self.metrics.packet(Direction::In, command::label_index(view.command), packet.frame_len());
-        self.metrics.request_received();
-        let login = (view.command == command::LOGIN_SIGNIN)
-            .then(|| pb::LoginReq::decode(packet.body.clone()).ok())
-            .flatten();
-        let Some(login) = login else {
-            self.metrics.reject(Reject::NotLoggedIn);
-            self.metrics.login(LoginResult::Malformed);
-            self.refuse(&arrival, &view, Status::InvalidCommand, "the first packet must be login.signin");
-            return Err(CloseReason::NotLoggedIn);
-        };
-        if self.gate.pressure.refuses_logins() {
-            return Err(self.turn_away(&arrival, &view, Reject::OverloadLogin, "the gateway is overloaded"));
-        }
-        // No token can be judged by such a clock. It is not the client's fault.
-        if arrival.now_unix < EPOCH_2020 {
-            return Err(self.turn_away(&arrival, &view, Reject::Clock, "the gateway's clock is wrong"));
-        }
-        let limits = self.limits();
-        let claims =
-            self.verifier().verify(&login.token, arrival.now_unix, limits.max_token, limits.max_account);
-        let claims = match claims {
-            Ok(claims) => claims,
-            Err(error) => {
-                self.metrics.reject(token_reject(&error));
-                self.metrics.login(LoginResult::Unauthenticated);
-                self.refuse(&arrival, &view, Status::Unauthenticated, "the token was refused");
-                return Err(CloseReason::Unauthenticated);
-            }
-        };
-        if self.channels.opening() >= limits.max_logins_waiting || self.dispatch.signouts.is_full() {
-            return Err(self.turn_away(
-                &arrival,
-                &view,
-                Reject::LoginsWaiting,
-                "too many logins are waiting",
-            ));
-        }
-        // Behind the token: else anybody could use up what an account may do (row B20).
-        if !self.gate.accounts.take(&(&claims.app, &claims.account), arrival.now) {
-            let text = "this account signs in too often";
-            return Err(self.turn_away(&arrival, &view, Reject::AccountRate, text));
-        }
-        self.sign_in(&arrival, &view, login, claims)
-    }
-
-    /// Answers a login that may be tried again later.
-    fn turn_away(
-        &self,
-        arrival: &Arrival<'_>,
-        view: &HeaderView<'_>,
-        reason: Reject,
-        text: &'static str,
-    ) -> CloseReason {
-        self.metrics.reject(reason);
-        self.metrics.login(LoginResult::Overloaded);
-        self.refuse(arrival, view, Status::SystemException, text);
-        CloseReason::Overloaded
-    }
-
-    fn sign_in(
-        &self,
-        arrival: &Arrival<'_>,
-        view: &HeaderView<'_>,
-        login: pb::LoginReq,
-        claims: Claims,
-    ) -> Result<ChannelGuard, CloseReason> {
-        let packet = &arrival.packet;
-        let id = self.ids.generate_channel_id(&claims.account);
-        let lifetime = self.verifier().session_lifetime(&claims, arrival.now_unix);
-        let knows_go_away = login.tags.iter().any(|tag| tag == GO_AWAY_TAG);
-        let session = pb::Session {
-            channel_id: id.to_string(),
-            gate_id: self.dispatch.settings.gate_id.clone(),
-            account: claims.account.clone(),
-            zone: login.zone,
-            isp: login.isp,
-            remote_ip: get_ip(arrival.peer),
-            device: claims.device,
-            app: claims.app.clone(),
-            tags: login.tags,
-        };
-        let identity = Identity { app: claims.app, account: claims.account };
-        let channel = Channel::new(id, identity, packet.dialect, Rc::clone(arrival.outgoing));
-        let ticket = ticket(&channel, view, packet, StreamId::LOGIN, arrival.now, true);
-        channel.set_signin(Rc::clone(&ticket));
-        if knows_go_away {
-            channel.set_knows_go_away();
-        }
-        // No end for a token whose end no clock of ours reaches.
-        channel.set_expiry(lifetime.and_then(|lifetime| arrival.now.checked_add(lifetime)));
-        let mut guard = self.channels.register(Rc::clone(&channel));
-        self.count_forgeries(view, &channel.id);
-        match self.dispatch.forward(&channel, view, &ticket, session.encode_to_vec().into()) {
-            Ok(()) => {
-                channel.pending.borrow_mut().push(ticket);
-                self.metrics.pending_opened();
-                Ok(guard)
-            }
-            Err(_) => {
-                self.metrics.login(LoginResult::Unavailable);
-                self.refuse(arrival, view, Status::SystemException, "no login service can be reached");
-                guard.set_reason(CloseReason::LoginUnavailable);
-                Err(CloseReason::LoginUnavailable)
-            }
-        }
     }
 
     /// Forwards a request of an open channel, or answers it (protocol §4.5). Answers are queued on its stream. Only a
@@ -333,10 +209,6 @@ impl Handler {
         for (_, reason) in counted.into_iter().filter(|(found, _)| *found) {
             self.metrics.reject(reason);
         }
-    }
-
-    fn refuse(&self, arrival: &Arrival<'_>, view: &HeaderView<'_>, status: Status, text: &'static str) {
-        self.answer(arrival.outgoing, StreamId::LOGIN, view, &arrival.packet, status, text);
     }
 
     /// Queues an answer of the gateway's own to something that was not forwarded.

@@ -31,6 +31,12 @@ impl Handler {
             return self.refuse_renewal(Reject::JwtFormat);
         };
         let limits = self.limits();
+        if let Some(refresh) = &self.gate.key_refresh
+            && self.verifier().lacks_key_of(&login.token, limits.max_token)
+        {
+            // Refused for now. Whoever tries again in a moment is let in, if the key is published.
+            refresh.ask();
+        }
         match self.verifier().verify(&login.token, now_unix, limits.max_token, limits.max_account) {
             Err(error) => self.refuse_renewal(token_reject(&error)),
             Ok(claims) if claims.app != identity.app || claims.account != identity.account => {

@@ -27,6 +27,30 @@ pub const MAX_JWKS: usize = 256 * KIB;
 /// Keys in a set, those that are of no use here included.
 pub const MAX_JWKS_ENTRIES: usize = 100;
 
+/// Fetch of a set, from the name of the host to the last byte.
+pub const JWKS_ANSWER: Duration = Duration::from_secs(5);
+
+/// A set is fetched again no sooner and no later than this, whatever the headers of its answer say: they must not make the
+/// gateway a burden, nor keep a removed key for long.
+pub const JWKS_FRESH: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(86_400));
+
+/// The same where the headers say nothing.
+pub const JWKS_FRESH_DEFAULT: Duration = Duration::from_secs(600);
+
+/// Between two fetches, however many tokens name keys that are not known, and between the first two tries of a source that
+/// is down.
+pub const JWKS_PACE: Duration = Duration::from_secs(10);
+
+/// Longest pause between tries of a source that is down, before jitter.
+pub const JWKS_RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// How long before the login deadline a login no longer waits for a fetch, so that its answer is written in time.
+pub const KEY_WAIT_MARGIN: Duration = Duration::from_secs(1);
+
+/// How long the fetch of keys waits until all workers have taken them. A login that waits for the fetch may meet the old
+/// keys of a worker that took longer.
+pub const KEYS_TAKEN: Duration = Duration::from_secs(1);
+
 /// Id of a key, bytes: those of identity services have up to some 100.
 pub const MAX_KEY_ID: usize = 256;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 
 use crate::auth::{KeySet, Verifier};
-use crate::config::{Config, TlsIdentity};
+use crate::config::{Config, TlsIdentity, TokenKey};
 
 pub(crate) use self::feed::{LiveFeed, LiveSource};
 
@@ -20,6 +20,8 @@ pub(crate) use self::feed::{LiveFeed, LiveSource};
 pub(crate) struct Live {
     /// The configuration in effect. What needs a restart is as it was at the start.
     pub(crate) config: Arc<Config>,
+    /// Keys of tokens that were fetched. They are no part of the configuration, and outlast it.
+    pub(crate) fetched: Arc<[TokenKey]>,
     /// Judges tokens.
     pub(crate) verifier: Arc<Verifier>,
     /// What encrypted listeners show; none without them.
@@ -27,15 +29,33 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// What follows from a configuration.
+    /// What follows from a configuration, before any keys were fetched.
     ///
     /// # Errors
     /// Certificate and key cannot be used; a configuration that was read from files has been checked for it.
     pub(crate) fn new(config: Arc<Config>) -> Result<Self, rustls::Error> {
         let certificate = config.certificate().map(TlsIdentity::certified_key).transpose()?.map(Arc::new);
-        let verifier = Verifier::new(KeySet::new(&config.token_keys), &config.expected_claims)
-            .with_leeway(config.leeway)
-            .with_on_expiry(config.on_expiry);
-        Ok(Self { config, verifier: Arc::new(verifier), certificate })
+        let verifier = Arc::new(verifier(&config, &[]));
+        Ok(Self { config, fetched: Arc::default(), verifier, certificate })
     }
+
+    /// Returns `true` if there is a key that tokens can be judged by.
+    pub(crate) fn has_token_keys(&self) -> bool {
+        !self.config.token_keys.is_empty() || !self.fetched.is_empty()
+    }
+
+    /// The same with these keys beside those of the configuration.
+    pub(crate) fn with_fetched(mut self, fetched: Arc<[TokenKey]>) -> Self {
+        self.verifier = Arc::new(verifier(&self.config, &fetched));
+        self.fetched = fetched;
+        self
+    }
+}
+
+/// Where ids are the same, the keys of the configuration count.
+fn verifier(config: &Config, fetched: &[TokenKey]) -> Verifier {
+    let keys: Vec<_> = config.token_keys.iter().chain(fetched).cloned().collect();
+    Verifier::new(KeySet::new(&keys), &config.expected_claims)
+        .with_leeway(config.leeway)
+        .with_on_expiry(config.on_expiry)
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::discovery::DiscoveryMetrics;
 use super::events::Events;
+use super::jwks::JwksMetrics;
 use super::labels::Memory;
 use super::link::LinkMetrics;
 use super::worker::WorkerMetrics;
@@ -29,6 +30,8 @@ pub(super) struct Cells {
     pub(super) memory: [AtomicU64; Memory::COUNT],
     /// Empty until a source of instances begins.
     pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
+    /// Empty where no keys are fetched.
+    pub(super) jwks: OnceLock<Arc<JwksMetrics>>,
     /// Empty until there is one.
     pub(super) resolver: OnceLock<Resolver>,
     pub(super) links: Mutex<Vec<Weak<LinkMetrics>>>,

@@ -14,13 +14,14 @@ use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 use super::family::{Family, Spec};
 use super::histogram::Totals;
+use super::jwks::JwksMetrics;
 use super::labels::{
     AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState, Memory,
     PathChange, PushDrop, Reject, Signout, Transport,
 };
 use super::link::LinkMetrics;
 use super::log_lines;
-use super::login_labels::{LoginResult, RenewalResult};
+use super::login_labels::{JwksRefresh, LoginResult, RenewalResult};
 use super::worker::{Counters, STATUSES, WorkerMetrics};
 use crate::resolve::{Resolver, ResolverCounts};
 use crate::wire::close::CloseReason;
@@ -69,6 +70,7 @@ impl Collector for GatewayCollector {
         families.extend(events(&self.cells.events));
         families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));
+        families.extend(self.cells.jwks.get().into_iter().flat_map(|cells| jwks(cells)));
         families.extend(self.cells.discovery.get().into_iter().flat_map(|cells| discovery(cells)));
         families.extend(self.cells.resolver.get().into_iter().flat_map(resolver));
         families
@@ -250,6 +252,23 @@ fn build_info() -> MetricFamily {
     let mut family = Family::new(&of::BUILD_INFO);
     family.sample(&[env!("CARGO_PKG_VERSION"), env!("GATEWAY_COMMIT")], 1.0);
     family.finish()
+}
+
+fn jwks(cells: &JwksMetrics) -> Vec<MetricFamily> {
+    let mut refreshes = Family::new(&of::JWKS_REFRESHES);
+    for outcome in JwksRefresh::ALL {
+        refreshes.sample(&[outcome.label()], cells.refreshes.get(outcome.index()) as f64);
+    }
+    let mut keys = Family::new(&of::JWKS_KEYS);
+    keys.sample(&[], cells.keys.load(Relaxed) as f64);
+    let mut families = vec![refreshes.finish(), keys.finish()];
+    let last_success = cells.last_success.load(Relaxed);
+    if last_success > 0 {
+        let mut family = Family::new(&of::JWKS_LAST_SUCCESS);
+        family.sample(&[], last_success as f64);
+        families.push(family.finish());
+    }
+    families
 }
 
 fn discovery(cells: &DiscoveryMetrics) -> Vec<MetricFamily> {

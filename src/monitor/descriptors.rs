@@ -119,6 +119,12 @@ descriptors! {
         "Instances of a service that are known, linked or not.";
     DISCOVERY_LAST_SUCCESS: GAUGE "gateway_discovery_last_success_timestamp_seconds" []
         "When Consul last answered as it should, seconds since 1970; absent before the first time and with a static list.";
+    JWKS_REFRESHES: COUNTER "gateway_jwks_refreshes_total" ["outcome"]
+        "Fetches of the keys of tokens, by how they ended; after one that is not ok the last keys stay in use.";
+    JWKS_KEYS: GAUGE "gateway_jwks_keys" []
+        "Keys of tokens the last good fetch brought.";
+    JWKS_LAST_SUCCESS: GAUGE "gateway_jwks_last_success_timestamp_seconds" []
+        "When the keys of tokens were last fetched, seconds since 1970; absent before the first time and where none are fetched.";
     DNS_ERRORS: COUNTER "gateway_dns_errors_total" ["kind"]
         "Names not resolved: look-ups that failed, askers that did not wait for one any longer (late), and names beyond those that are remembered (full). Last good answers stay in use.";
     DNS_LOOKUPS: GAUGE "gateway_dns_lookups" []

@@ -261,6 +261,8 @@ label_set! {
         JwtExpired = "jwt_expired",
         /// The token is not valid yet (B13).
         JwtNotYet = "jwt_not_yet",
+        /// The key a token names could not be fetched; answered 300 (B24).
+        KeyFetch = "key_fetch",
         /// A renewal with a token of another app or account (B23).
         RenewForeign = "renew_foreign",
         /// The connection limit is reached.
@@ -365,6 +367,8 @@ label_set! {
         LoginUnreachable = "login_unreachable",
         /// Consul does not answer as it should; the last good set is kept.
         ConsulUnreachable = "consul_unreachable",
+        /// The keys of tokens cannot be fetched; the last ones are kept.
+        JwksFailed = "jwks_failed",
         /// Queued bytes or memory are near their limit.
         Overload = "overload",
         /// As many clients are connected as may be (H20).

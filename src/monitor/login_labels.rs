@@ -27,6 +27,22 @@ label_set! {
 }
 
 label_set! {
+    /// How a fetch of keys ended: `gateway_jwks_refreshes_total`.
+    JwksRefresh {
+        /// It brought keys.
+        Ok = "ok",
+        /// No connection, or one that broke, or the name of the host could not be resolved.
+        Unreachable = "unreachable",
+        /// No whole answer in time.
+        Timeout = "timeout",
+        /// Another status than 200.
+        Status = "status",
+        /// An answer that is too large, or holds no key that verifies tokens.
+        BadAnswer = "bad_answer",
+    }
+}
+
+label_set! {
     /// How a renewal of a token ended.
     RenewalResult {
         /// The session lasts as long as the new token.

@@ -9,12 +9,13 @@ use super::cells::{Cells, NO_CERTIFICATE};
 use super::collector::GatewayCollector;
 pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
+use super::jwks::JwksMetrics;
 pub use super::labels::{
     AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, Memory, PathChange, PushDrop, Reject,
     Signout, Transport,
 };
 pub use super::link::LinkMetrics;
-pub use super::login_labels::{LoginResult, RenewalResult};
+pub use super::login_labels::{JwksRefresh, LoginResult, RenewalResult};
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 
@@ -37,6 +38,7 @@ impl Metrics {
             gateway_id: gateway_id.to_owned(),
             cert_not_after: AtomicI64::new(NO_CERTIFICATE),
             discovery: OnceLock::new(),
+            jwks: OnceLock::new(),
             resolver: OnceLock::new(),
             overload: AtomicU64::new(0),
             backends_paused: AtomicBool::new(false),
@@ -144,6 +146,11 @@ impl Metrics {
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(&link));
         link
+    }
+
+    /// The cells of the process's fetched keys.
+    pub fn jwks(&self) -> Arc<JwksMetrics> {
+        Arc::clone(self.cells.jwks.get_or_init(Arc::default))
     }
 
     /// The cells of the process's source of instances, for these services. Only the first call decides on them.
@@ -284,6 +291,27 @@ mod tests {
             ("gateway_path_changes_total{outcome=\"proven\"}", 1.0),
             ("gateway_path_changes_total{outcome=\"abuse\"}", 0.0),
             ("gateway_unproven_bytes_total{direction=\"out\"}", 1200.0),
+        ] {
+            assert_eq!(value(&text, series), expected, "{series}");
+        }
+    }
+
+    #[test]
+    fn fetched_keys_are_shown_once_there_is_a_source() {
+        let metrics = metrics();
+        assert!(!metrics.render().contains("gateway_jwks_"));
+        let cells = metrics.jwks();
+        cells.refreshed(JwksRefresh::Timeout);
+        assert!(!metrics.render().contains("gateway_jwks_last_success"));
+        cells.refreshed(JwksRefresh::Ok);
+        cells.succeeded(1_900_000_000, 3);
+        let text = metrics.render();
+        for (series, expected) in [
+            ("gateway_jwks_refreshes_total{outcome=\"ok\"}", 1.0),
+            ("gateway_jwks_refreshes_total{outcome=\"timeout\"}", 1.0),
+            ("gateway_jwks_refreshes_total{outcome=\"status\"}", 0.0),
+            ("gateway_jwks_keys", 3.0),
+            ("gateway_jwks_last_success_timestamp_seconds", 1_900_000_000.0),
         ] {
             assert_eq!(value(&text, series), expected, "{series}");
         }

@@ -12,6 +12,7 @@ pub mod events;
 mod family;
 mod histogram;
 pub mod http;
+pub mod jwks;
 pub mod labels;
 pub mod link;
 mod listener;

@@ -17,6 +17,8 @@ struct ReadinessState {
     workers: Vec<Worker>,
     draining: bool,
     full: bool,
+    /// No token can be verified.
+    keyless: bool,
     /// By service.
     contested: BTreeMap<String, Contested>,
 }
@@ -74,6 +76,7 @@ impl Readiness {
                 workers: vec![worker; workers],
                 draining: false,
                 full: false,
+                keyless: false,
                 contested: BTreeMap::new(),
             }),
         }
@@ -131,6 +134,11 @@ impl Readiness {
         self.state().full = is_full;
     }
 
+    /// No key of tokens has been fetched yet, and none is configured; or there are some.
+    pub fn keyless(&self, is_keyless: bool) {
+        self.state().keyless = is_keyless;
+    }
+
     /// Returns `true` if it is ready at this moment.
     pub fn verdict(&self, now: Instant) -> Verdict {
         self.state().verdict(now)
@@ -150,6 +158,11 @@ impl ReadinessState {
         if self.full {
             reasons.push(
                 "full: as many clients are connected as max_connections or the open files allow".to_owned(),
+            );
+        }
+        if self.keyless {
+            reasons.push(
+                "no keys have been fetched from auth.jwks_url yet, so no token can be verified".to_owned(),
             );
         }
         if self.workers.iter().any(|worker| !worker.started) {

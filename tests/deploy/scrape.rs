@@ -50,6 +50,8 @@ fn render() -> String {
     ];
     let config = Files::read().config("config/compose.toml", &overrides);
     let gateway = Gateway::start(config).expect("free ports");
+    // Shown only where keys are fetched, and once that went well.
+    gateway.metrics().jwks().succeeded(1, 1);
     // A worker names its links once its thread runs.
     let by = Instant::now() + PATIENCE;
     loop {

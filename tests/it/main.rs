@@ -21,6 +21,7 @@ mod groups;
 mod handshakes;
 mod heartbeats;
 mod instances;
+mod key_sets;
 mod keys;
 mod links;
 mod login;

@@ -201,6 +201,7 @@ fn a_key_set_stands_beside_the_keys_of_the_file_or_instead_of_them() {
     ] {
         let loaded = home.parse(&with_keys(&auth), &[]).unwrap();
         assert_eq!(loaded.config.token_keys.len(), keys, "{auth}");
+        assert!(loaded.config.jwks.is_none());
         let told = "auth.jwks_file: other users can read";
         assert!(loaded.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", loaded.warnings);
         let shown = loaded.effective.to_string();
@@ -223,4 +224,50 @@ fn a_key_set_stands_beside_the_keys_of_the_file_or_instead_of_them() {
     assert!(message.contains("jwks.json is no JSON Web Key Set; allowed is a JSON object"), "{message}");
     let message = home.refused(&with_keys("jwks_file = \"none\""), &[]);
     assert!(message.contains("none does not exist; allowed is a file with a JSON Web Key Set"), "{message}");
+}
+
+#[test]
+fn keys_are_fetched_over_tls_or_from_this_machine() {
+    let home = home("jwks-url");
+    let url = |lines: &str| home.parse(&with_keys(lines), &[]);
+    let found =
+        url("jwks_url = \"https://id.example/keys?v=2\"\njwks_ca_file = \"certs/dev/ca.pem\"").unwrap();
+    let JwksUrl { target, path } = found.config.jwks.unwrap();
+    assert_eq!(
+        (target.tls, target.host.as_str(), target.port, path.as_str()),
+        (true, "id.example", 443, "/keys?v=2")
+    );
+    assert_eq!((target.roots.len(), found.config.token_keys.len()), (1, 0));
+    let local = url(&format!("jwks_url = \"http://127.0.0.1:9/keys\"\n{OLD}")).unwrap();
+    assert_eq!((local.config.jwks.unwrap().target.tls, local.config.token_keys.len()), (false, 1));
+    let off = url("jwks_url = \"\"\nsecret_file = \"certs/dev/jwt.secret\"").unwrap();
+    assert!(off.config.jwks.is_none());
+    for (lines, expected) in [
+        (
+            "jwks_url = \"http://id.example/keys\"",
+            "auth.jwks_url: is no URL keys can be fetched from; allowed is https://",
+        ),
+        (
+            "jwks_url = \"https://user:hidden@id.example/\"",
+            "auth.jwks_url: is no URL keys can be fetched from",
+        ),
+        ("jwks_url = \"id.example\"", "auth.jwks_url: is no URL keys can be fetched from"),
+        (
+            "jwks_ca_file = \"certs/dev/ca.pem\"\nsecret_file = \"certs/dev/jwt.secret\"",
+            "auth.jwks_ca_file: is set without auth.jwks_url; allowed is both or neither",
+        ),
+        (
+            "jwks_url = \"http://127.0.0.1/\"\njwks_ca_file = \"certs/dev/ca.pem\"",
+            "auth.jwks_ca_file: is set, but auth.jwks_url",
+        ),
+        (
+            "jwks_url = \"https://h/\"\njwks_file = \"jwks.json\"",
+            "auth.jwks_file: stands beside auth.jwks_url; allowed is one",
+        ),
+        ("jwks_url = \"\"", "auth.secret_file: is missing"),
+        ("jwks_url = \"https://h/\"\nalgorithm = \"HS256\"", "auth.secret_file: is missing"),
+    ] {
+        let message = home.refused(&with_keys(lines), &[]);
+        assert!(message.starts_with(expected) && !message.contains("hidden"), "{message}");
+    }
 }

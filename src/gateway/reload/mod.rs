@@ -118,7 +118,8 @@ impl Reloader {
             self.check(&self.file, &running.written)?;
         // Nothing below can fail.
         self.process.apply_shared(&live.config);
-        self.live.change(|_| live);
+        self.live.change(|last| live.with_fetched(Arc::clone(&last.fetched)));
+        self.process.readiness.keyless(!self.live.current().has_token_keys());
         // They are read once more, in case they were replaced just now.
         *running = Running { written, keys: None };
         report.is_pending = !self.live.wait_taken(RELOAD_TAKEN);
@@ -156,7 +157,7 @@ impl Reloader {
             let prepared = self.process.prepare(&config)?;
             let live = Live::new(config)?;
             self.process.follow_tickets(&live.config);
-            self.live.change(|_| live);
+            self.live.change(|last| live.with_fetched(Arc::clone(&last.fetched)));
             self.process.apply_threads(prepared);
         }
         Ok(changed)

@@ -99,6 +99,11 @@ impl Subject {
         Self::of(EventKind::ConsulUnreachable)
     }
 
+    /// No new keys.
+    pub fn jwks_failed() -> Self {
+        Self::of(EventKind::JwksFailed)
+    }
+
     /// Too much of something.
     pub fn overload() -> Self {
         Self::of(EventKind::Overload)
@@ -193,6 +198,11 @@ impl Event {
         Self::new(Subject::consul_unreachable(), Severity::Warning, detail)
     }
 
+    /// The keys of tokens cannot be fetched.
+    pub fn jwks_failed(detail: impl Display) -> Self {
+        Self::new(Subject::jwks_failed(), Severity::Warning, detail)
+    }
+
     /// The gateway sheds load; how much is told by the severity. Raised again at each new level.
     pub fn overload(severity: Severity, detail: impl Display) -> Self {
         Self::new(Subject::overload(), severity, detail)
@@ -251,6 +261,7 @@ mod tests {
             (Event::push_too_large("s", "i", "z", "d"), Subject::push_too_large("s", "i", "z")),
             (Event::login_unreachable("s", "d"), Subject::login_unreachable("s")),
             (Event::consul_unreachable("d"), Subject::consul_unreachable()),
+            (Event::jwks_failed("d"), Subject::jwks_failed()),
             (Event::overload(Severity::Error, "d"), Subject::overload()),
             (Event::certificate_ending(Severity::Error, "d"), Subject::certificate_ending()),
             (Event::reload_failed("d"), Subject::reload_failed()),

@@ -104,6 +104,9 @@ const fn headline(kind: EventKind) -> &'static str {
         }
         EventKind::LoginUnreachable => "no login instance is linked, so nobody can sign in; start one",
         EventKind::ConsulUnreachable => "Consul does not answer; the instances known last are kept",
+        EventKind::JwksFailed => {
+            "the keys of tokens cannot be fetched from auth.jwks_url; the last ones are kept, trying again"
+        }
         EventKind::Overload => "the gateway sheds load; add gateways or memory",
         EventKind::ConnectionsFull => {
             "as many clients are connected as may be; add gateways, or raise the limit"

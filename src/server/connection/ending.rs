@@ -42,6 +42,9 @@ impl<T: Transport> Connection<T> {
             // The sign-out is placed before the close, which may linger: the login service need not wait for a peer.
             drop(guard);
         }
+        if self.awaited_key.is_some() {
+            self.shared.metrics.login(LoginResult::Abandoned);
+        }
         let say_why = flushed && !self.said_goodbye;
         // Who makes room for others is not waited for.
         let lingers = !self.newcomer.as_ref().is_some_and(Newcomer::is_leaving);

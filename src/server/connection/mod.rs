@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::handler::{Handler, get_ip};
+use crate::handler::{AwaitedKey, Handler, get_ip};
 use crate::limits::{Limits, LiveLimits};
 use crate::monitor::metrics::WorkerMetrics;
 use crate::server::access_log::AccessLog;
@@ -57,6 +57,8 @@ impl ConnectionContext {
 enum ConnectionPhase {
     /// Waiting for the login packet.
     Login,
+    /// Waiting for the key its token names to be fetched; nothing is read.
+    AwaitingKey,
     /// Waiting for the login service; nothing is read.
     Opening,
     /// Requests and pushes.
@@ -74,6 +76,7 @@ pub(crate) struct Connection<T> {
     outgoing: Rc<Outgoing>,
     guard: Option<ChannelGuard>,
     admitted: Admitted,
+    awaited_key: Option<Box<AwaitedKey>>,
     /// Until its token was accepted.
     newcomer: Option<Newcomer>,
     _connected: ConnectionGuard,
@@ -123,6 +126,7 @@ impl<T: Transport> Connection<T> {
             outgoing,
             guard: None,
             admitted: accepted.admitted,
+            awaited_key: None,
             newcomer: Some(accepted.newcomer),
             peer: accepted.peer,
             phase: ConnectionPhase::Login,
@@ -186,6 +190,7 @@ impl<T: Transport> Connection<T> {
         self.accept_streams(cx)?;
         self.apply_channel_state()?;
         let again = self.drive_read(cx)?;
+        self.look_at_key(cx)?;
         // Reading may have stopped, or not begun, for want of room that writing is about to make.
         let without_room = if again { 0 } else { self.streams_without_room() };
         // Behind reading: a client whose bytes lay in the socket while this worker was late is not silent.

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Again, Connection, ConnectionPhase};
-use crate::handler::Arrival;
+use crate::handler::{Acceptance, Arrival};
 use crate::limits::FRAMES_PER_TURN;
 use crate::monitor::metrics::{self as monitor, Heartbeat, Reject};
 use crate::server::stream::InboundStream;
@@ -37,7 +37,7 @@ impl<T: Transport> Connection<T> {
 
     /// Opening channels are not read. What a draining one reads is answered 300: its client need not guess.
     pub(super) fn may_read(&self) -> bool {
-        self.phase != ConnectionPhase::Opening
+        !matches!(self.phase, ConnectionPhase::AwaitingKey | ConnectionPhase::Opening)
     }
 
     /// A stream whose answers are not taken is not read; the others are.
@@ -277,7 +277,7 @@ impl<T: Transport> Connection<T> {
                 let now_unix = || self.shared.now_unix();
                 handler.receive(channel, stream, &packet, self.now, now_unix, &mut self.strikes)
             }
-            (Packet::Logic(packet), None) => self.sign_in(packet),
+            (Packet::Logic(packet), None) => self.sign_in(packet, None),
             (Packet::Basic { .. }, None) => {
                 metrics.reject(Reject::NotLoggedIn);
                 Err(CloseReason::NotLoggedIn)
@@ -295,10 +295,31 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn sign_in(&mut self, packet: packet::LogicPacket) -> Result<(), CloseReason> {
+    /// Goes on with a login that waits for its key, once the fetch has ended or there is no more time to wait.
+    pub(super) fn look_at_key(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let is_late = self.now >= self.key_by();
+        let Some(awaited) = &mut self.awaited_key else { return Ok(()) };
+        let fetched = match awaited.end.as_mut().poll(cx) {
+            Poll::Ready(end) => end.is_good,
+            Poll::Pending if is_late => false,
+            Poll::Pending => return Ok(()),
+        };
+        let Some(awaited) = self.awaited_key.take() else { return Ok(()) };
+        self.sign_in(awaited.packet, Some(fetched))
+    }
+
+    fn sign_in(&mut self, packet: packet::LogicPacket, fetched: Option<bool>) -> Result<(), CloseReason> {
         let now_unix = self.shared.now_unix();
         let (outgoing, peer, now) = (&self.outgoing, self.peer, self.now);
-        let guard = self.shared.handler.accept(Arrival { packet, peer, outgoing, now, now_unix })?;
+        let arrival = Arrival { packet, peer, outgoing, now, now_unix, fetched };
+        let guard = match self.shared.handler.accept(arrival)? {
+            Acceptance::Channel(guard) => guard,
+            Acceptance::AwaitsKey(awaited) => {
+                self.awaited_key = Some(awaited);
+                self.phase = ConnectionPhase::AwaitingKey;
+                return Ok(());
+            }
+        };
         #[cfg(feature = "faults")]
         crate::faults::on_login(&guard.channel.identity.account);
         // All clients over QUIC are ours; those on TCP may be older ones that end on an unknown packet.

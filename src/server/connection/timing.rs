@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Connection, ConnectionPhase};
-use crate::limits::PAUSED_LOOK;
+use crate::limits::{KEY_WAIT_MARGIN, PAUSED_LOOK};
 use crate::monitor::metrics::{LoginResult, Reject};
 use crate::server::transport::Transport;
 use crate::session::outgoing::StreamId;
@@ -72,6 +72,11 @@ impl<T: Transport> Connection<T> {
         self.guard.as_ref().filter(|_| self.phase == ConnectionPhase::Open)?.channel.expiry()
     }
 
+    /// Until when a login may wait for its key.
+    pub(super) fn key_by(&self) -> Instant {
+        self.login_by.checked_sub(KEY_WAIT_MARGIN).unwrap_or(self.login_by)
+    }
+
     /// When the oldest unanswered request has had its time.
     fn answers_due(&self) -> Option<Instant> {
         self.shared.handler.answer_due(&self.guard.as_ref()?.channel)
@@ -82,6 +87,7 @@ impl<T: Transport> Connection<T> {
         let limits = &self.limits;
         let phase = match self.phase {
             ConnectionPhase::Login => Some(self.login_by),
+            ConnectionPhase::AwaitingKey => Some(self.key_by()),
             ConnectionPhase::Open => Some(self.last_read + limits.read_idle),
             ConnectionPhase::Opening | ConnectionPhase::Draining => None,
         };
@@ -89,8 +95,7 @@ impl<T: Transport> Connection<T> {
             self.streams.iter().filter_map(|stream| Some(stream.mid_frame_since? + limits.frame_deadline));
         let writes = self.stalled.iter().map(|(_, since)| *since + limits.write_stall);
         let pushes = self.over_soft_bound.map(|since| since + limits.max_queued_time);
-        let reading =
-            (self.phase != ConnectionPhase::Opening).then(|| self.rate.resume_at(self.now)).flatten();
+        let reading = self.may_read().then(|| self.rate.resume_at(self.now)).flatten();
         // The end of a client that is not read from shows only when it is looked for, and so does room.
         let is_paused = !self.may_read() || self.streams_without_room() > 0 || self.a_frame_waits_for_room();
         let look = is_paused.then(|| self.now + PAUSED_LOOK);

@@ -34,6 +34,7 @@ pub(crate) async fn serve<S: TcpBased, P>(
     let is_upgraded = Box::pin(upgrade(&mut stream, upgrading)).await;
     drop((policy, places, drain));
     if is_upgraded {
-        Connection::new(WebSocketTransport::new(stream), shared, accepted).run().await;
+        // Boxed: this task is that of other handshakes as well, and would be as large as the largest of what follows them.
+        Box::pin(Connection::new(WebSocketTransport::new(stream), shared, accepted).run()).await;
     }
 }

@@ -93,3 +93,49 @@ async fn f17_a_second_gateway_does_not_take_the_socket_of_the_first() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("admin.socket: another process listens on"), "{told}");
 }
+
+/// The commands of docs/tokens-and-tls.md, one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b11_f17_a_key_of_tokens_is_replaced_step_by_step() {
+    let (place, _login, _chat, config) = home();
+    let key = |year| {
+        format!(
+            "[[auth.keys]]\nid = \"{year}\"\nalgorithm = \"HS256\"\nsecret_file = \"jwt-{year}.secret\"\n"
+        )
+    };
+    for year in ["2026", "2027"] {
+        fs::write(place.0.join(format!("jwt-{year}.secret")), format!("the secret of {year}, {:->32}", ""))
+            .unwrap();
+    }
+    let (old, new) = (key("2026"), key("2027"));
+    edit(&place, &config, "secret_file = \"jwt.secret\"\n", &old);
+    let serve = Serve::start(&place, &config, 1, &[SOCKET]).await;
+    let run = |arguments: &[&str]| tokio::task::block_in_place(|| place.run(arguments, ""));
+    let token = |kid: &str| run(&["token", "--account", "alice", "--config", &config, "--kid", kid]).1;
+    let joined = async |token: &str| {
+        let mut client = Raw::connect(Kind::Tcp, &serve.target()).await;
+        let sequence = client.signin(token.trim()).await;
+        let status = client.response(sequence).await.header.status;
+        (status, client)
+    };
+    let of_2026 = token("2026");
+    let (status, mut alice) = joined(&of_2026).await;
+    assert_eq!(status, 0);
+
+    edit(&place, &config, &old, &format!("{old}{new}"));
+    let (code, _, told) = run(&["check", "--config", &config]);
+    assert_eq!(code, 0, "{told}");
+    let (code, out, _) = ctl(&place, &[]);
+    assert_eq!((code, &*out), (0, "auth: keys: new 2027\n"));
+    let of_2027 = token("2027");
+    assert_eq!(joined(&of_2026).await.0, 0);
+    assert_eq!(joined(&of_2027).await.0, 0);
+
+    edit(&place, &config, &old, "");
+    let (code, out, _) = ctl(&place, &[]);
+    assert_eq!((code, &*out), (0, "auth: keys: gone 2026\n"));
+    assert_eq!(joined(&of_2026).await.0, 105);
+    assert_eq!(joined(&of_2027).await.0, 0);
+    let sequence = alice.talk("bob", "still here").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0);
+}

@@ -24,6 +24,7 @@ use crate::support::websocket::{read_head, upgrade_request};
 
 mod consul;
 mod home;
+mod rotation;
 
 const SYSTEM_EXCEPTION: i32 = pb::Status::SystemException as i32;
 const UNAUTHENTICATED: i32 = pb::Status::Unauthenticated as i32;

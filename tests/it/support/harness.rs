@@ -59,6 +59,7 @@ pub(crate) fn config() -> Config {
         }),
         tcp_proxy: None,
         ticket_keys: None,
+        jwks: None,
         token_keys: vec![VerifyingKey::Hs256(Secret(SECRET.to_vec())).into()],
         expected_claims: ExpectedClaims::default(),
         leeway: gateway::limits::TOKEN_LEEWAY,

@@ -10,7 +10,9 @@ pub(crate) mod balancer;
 pub(crate) mod fake_consul;
 pub(crate) mod fake_logic;
 pub(crate) mod harness;
+
 pub(crate) mod identity;
+pub(crate) mod key_server;
 pub(crate) mod quic;
 pub(crate) mod raw;
 pub(crate) mod shaped;

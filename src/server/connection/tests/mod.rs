@@ -79,7 +79,11 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         ));
         let ids = ChannelIds::new(GATE, 1 << 57);
         let pressure = Pressure::none();
-        let gate = Gate { pressure: pressure.clone(), accounts: Arc::new(RateLimiter::new(0, 1)) };
+        let gate = Gate {
+            pressure: pressure.clone(),
+            accounts: Arc::new(RateLimiter::new(0, 1)),
+            key_refresh: None,
+        };
         let dispatch = Rc::clone(&harness.dispatch);
         let admission = Arc::new(Admission::new(100, u64::MAX, &limits, Instant::now()));
         let shared = Rc::new(ConnectionContext {
