@@ -21,7 +21,7 @@ pub enum OnExpiry {
     /// It lives on.
     Keep,
     /// It ends with 3507 *token_expired* so long after the token's `exp`: whole seconds, 0 to
-    /// [`MAX_EXPIRY_GRACE`](crate::limits::MAX_EXPIRY_GRACE).
+    /// [`MAX_EXPIRY_GRACE`].
     Close(Duration),
 }
 

@@ -60,8 +60,8 @@ pub enum FileError {
     NotUtf8(PathBuf),
 }
 
-/// The bytes of a file as they are, at most [`MAX_FILE`](crate::limits::MAX_FILE). Blocks for as long as the disk takes,
-/// for a pipe at most [`PIPE_WAIT`](crate::limits::PIPE_WAIT).
+/// The bytes of a file as they are, at most [`MAX_FILE`]. Blocks for as long as the disk takes,
+/// for a pipe at most [`PIPE_WAIT`].
 ///
 /// # Errors
 /// [`FileError`].
