@@ -39,7 +39,7 @@ impl Checker<'_> {
         ];
         let admin_socket = self.admin_socket()?;
         self.check_listeners(&quic_listen, on_tcp)?;
-        let tcp_proxy = self.proxy_protocol(&[&tcp[..], &tls_listen].concat())?;
+        let tcp_proxy = self.tcp_proxy(&[&tcp[..], &tls_listen].concat())?;
         let login_service = self.login_service(dialect)?;
         let route = self.route()?;
         let (instances, consul) = self.discovery(dialect, &login_service, &route)?;

@@ -13,7 +13,7 @@ use super::identity::TlsIdentity;
 use super::instances::Instance;
 use super::key_sets::JwksUrl;
 use super::keys_again::KeysAgain;
-use super::proxy::ProxyProtocol;
+use super::proxy::{ProxyProtocol, TrustedPeers};
 use super::quic_lb::QuicLb;
 use super::token_keys::TokenKey;
 use crate::keys::{QuicKeys, TicketKeys};
@@ -172,6 +172,8 @@ pub struct WebSocket {
     pub listen: Vec<SocketAddr>,
     /// TCP addresses with TLS; none: off.
     pub tls: Option<Tls>,
+    /// How balancers name their clients ahead of all else; none: they do not.
+    pub proxy: Option<Arc<ProxyProtocol>>,
     /// What an upgrade must be.
     pub upgrade: Arc<UpgradePolicy>,
 }
@@ -183,6 +185,8 @@ pub struct UpgradePolicy {
     pub paths: Vec<String>,
     /// Origins of the web pages that may connect, in lower case; empty: any. Who sends no origin is no web page.
     pub allowed_origins: Vec<String>,
+    /// HTTP proxies, whose `X-Forwarded-For` names the client; empty: nobody's does.
+    pub trusted: TrustedPeers,
     /// Bytes of the request's head.
     pub max_head: usize,
     /// From accept, or the end of the TLS handshake, to the end of the head.
@@ -195,6 +199,7 @@ impl Default for UpgradePolicy {
         Self {
             paths: Vec::new(),
             allowed_origins: Vec::new(),
+            trusted: TrustedPeers::default(),
             max_head: MAX_UPGRADE_HEAD,
             head_deadline: UPGRADE_DEADLINE,
         }

@@ -86,6 +86,9 @@ pub(super) struct TcpTable {
 pub(super) struct WebSocketTable {
     pub(super) listen: Listen,
     pub(super) tls_listen: Listen,
+    pub(super) proxy_protocol: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) trusted: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) paths: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -283,6 +286,8 @@ impl Default for WebSocketTable {
         Self {
             listen: Listen::default(),
             tls_listen: Listen::default(),
+            proxy_protocol: "off".to_owned(),
+            trusted: Vec::new(),
             paths: Vec::new(),
             allowed_origins: Vec::new(),
             max_head: MAX_UPGRADE_HEAD,

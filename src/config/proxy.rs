@@ -1,4 +1,4 @@
-//! `proxy_protocol` and `trusted` of a listener: whether balancers name their clients, and who is a balancer.
+//! `proxy_protocol` and `trusted` of `[tcp]` and `[websocket]`: whether balancers name their clients, and who is a balancer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct ProxyProtocol {
 }
 
 /// Peers that are believed when they say for whom they speak.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedPeers(Vec<IpNet>);
 
 /// What is no network.
@@ -69,44 +69,63 @@ fn network(text: &str) -> Result<IpNet, TrustedPeersError> {
 
 impl Checker<'_> {
     /// The PROXY protocol on the listeners of `[tcp]`; none: off.
-    pub(super) fn proxy_protocol(
+    pub(super) fn tcp_proxy(
         &mut self,
         listen: &[SocketAddr],
     ) -> Result<Option<Arc<ProxyProtocol>>, ConfigError> {
-        const KEY: &str = "tcp.proxy_protocol";
-        const TRUSTED: &str = "tcp.trusted";
         let table = &self.file.tcp;
-        let trusted = self.trusted(TRUSTED, &table.trusted)?;
-        let is_required = match table.proxy_protocol.as_str() {
-            "off" if trusted.is_some() => {
-                let text = format!("{TRUSTED}: is not used while {KEY} is \"off\"");
-                self.warnings.push(text);
-                return Ok(None);
-            }
+        let trusted = self.trusted("tcp", &table.trusted)?;
+        let is_used = table.proxy_protocol != "off" || trusted.is_none();
+        let proxy = self.proxy_protocol("tcp", &table.proxy_protocol, trusted, listen)?;
+        if !is_used {
+            self.warnings.push("tcp.trusted: is not used while tcp.proxy_protocol is \"off\"".to_owned());
+        }
+        Ok(proxy)
+    }
+
+    /// The same of `[websocket]`, and the peers whose `X-Forwarded-For` is believed. Nobody's is unless it is listed: every
+    /// program on this machine can write a header.
+    pub(super) fn websocket_proxy(
+        &self,
+        listen: &[SocketAddr],
+    ) -> Result<(Option<Arc<ProxyProtocol>>, TrustedPeers), ConfigError> {
+        let table = &self.file.websocket;
+        let trusted = self.trusted("websocket", &table.trusted)?;
+        let proxy = self.proxy_protocol("websocket", &table.proxy_protocol, trusted.clone(), listen)?;
+        Ok((proxy, trusted.unwrap_or_default()))
+    }
+
+    fn proxy_protocol(
+        &self,
+        table: &str,
+        mode: &str,
+        trusted: Option<TrustedPeers>,
+        listen: &[SocketAddr],
+    ) -> Result<Option<Arc<ProxyProtocol>>, ConfigError> {
+        let is_required = match mode {
             "off" => return Ok(None),
             "optional" => false,
             "required" => true,
             other => {
                 let problem = format!("is {other:?}; allowed are \"off\", \"optional\" and \"required\"");
-                return Err(self.error(KEY, problem));
+                return Err(self.error(&format!("{table}.proxy_protocol"), problem));
             }
         };
         let is_local = listen.iter().all(|address| address.ip().is_loopback());
         let trusted = trusted.or_else(|| is_local.then(TrustedPeers::loopback)).ok_or_else(|| {
             let problem = format!(
-                "is missing; with {KEY} {:?} allowed are the networks of the balancers, such as [\"10.0.0.0/8\"], because \
-                 whoever is believed may claim any address",
-                table.proxy_protocol
+                "is missing; with {table}.proxy_protocol {mode:?} allowed are the networks of the balancers, such as \
+                 [\"10.0.0.0/8\"], because whoever is believed may claim any address"
             );
-            self.error(TRUSTED, problem)
+            self.error(&format!("{table}.trusted"), problem)
         })?;
         Ok(Some(Arc::new(ProxyProtocol { is_required, trusted })))
     }
 
-    /// The networks of such a list; none if it is empty.
-    fn trusted(&self, key: &str, list: &[String]) -> Result<Option<TrustedPeers>, ConfigError> {
+    /// The networks of a table's list; none if it is empty.
+    fn trusted(&self, table: &str, list: &[String]) -> Result<Option<TrustedPeers>, ConfigError> {
         let trusted = TrustedPeers::parse(list.iter().map(String::as_str))
-            .map_err(|problem| self.error(key, problem.to_string()))?;
+            .map_err(|problem| self.error(&format!("{table}.trusted"), problem.to_string()))?;
         Ok((!list.is_empty()).then_some(trusted))
     }
 }

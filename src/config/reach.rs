@@ -16,6 +16,8 @@ pub(super) const FIXED: &[&str] = &[
     "tcp.trusted",
     "websocket.listen",
     "websocket.tls_listen",
+    "websocket.proxy_protocol",
+    "websocket.trusted",
     "auth.jwks_url",
     "auth.jwks_ca_file",
     "login.service",

@@ -231,7 +231,7 @@ fn kind_of(section: &str, key: &str) -> ValueKind {
         ("discovery", "services")
         | ("tcp", "trusted")
         | ("discovery.register", "tags")
-        | ("websocket", "paths" | "allowed_origins") => ValueKind::Names,
+        | ("websocket", "trusted" | "paths" | "allowed_origins") => ValueKind::Names,
         ("discovery", "instances") | ("auth", "keys") => ValueKind::Tables,
         ("limits", _) => {
             let defaults = Value::serialize(Limits::default()).ok();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::checked::{Tls, UpgradePolicy, WebSocket};
 use super::checker::Checker;
 use super::error::ConfigError;
+use super::proxy::TrustedPeers;
 use crate::limits::KIB;
 
 /// What `websocket.max_head` may be, bytes: a request that says all it must, and what servers on the web allow.
@@ -35,11 +36,13 @@ impl Checker<'_> {
         listen: Vec<SocketAddr>,
         tls: Option<Tls>,
     ) -> Result<Option<WebSocket>, ConfigError> {
-        let upgrade = Arc::new(self.upgrade_policy()?);
-        Ok((!listen.is_empty() || tls.is_some()).then_some(WebSocket { listen, tls, upgrade }))
+        let everywhere = [&listen[..], tls.as_ref().map_or(&[], |tls| &tls.listen)].concat();
+        let (proxy, trusted) = self.websocket_proxy(&everywhere)?;
+        let upgrade = Arc::new(self.upgrade_policy(trusted)?);
+        Ok((!everywhere.is_empty()).then_some(WebSocket { listen, tls, proxy, upgrade }))
     }
 
-    fn upgrade_policy(&self) -> Result<UpgradePolicy, ConfigError> {
+    fn upgrade_policy(&self, trusted: TrustedPeers) -> Result<UpgradePolicy, ConfigError> {
         let file = &self.file.websocket;
         if !HEAD.contains(&file.max_head) {
             let (from, to) = HEAD.into_inner();
@@ -67,6 +70,7 @@ impl Checker<'_> {
         Ok(UpgradePolicy {
             paths: file.paths.clone(),
             allowed_origins: file.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
+            trusted,
             max_head: file.max_head,
             head_deadline: file.head_deadline,
         })

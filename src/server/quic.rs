@@ -25,7 +25,7 @@ use crate::limits::{
 };
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
 use crate::server::admission::{
-    Admitted, Entrance, HandshakeShare, HandshakeVerdict, Handshaking, Newcomer, NewcomerStage,
+    Admitted, Entrance, HandshakeVerdict, Handshaking, NetworkShare, Newcomer, NewcomerStage,
 };
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::lb_ids::LbIds;
@@ -224,7 +224,7 @@ struct ConnectionAttempt {
     newcomer: Newcomer,
     /// Only where the address is proven. An address that is not may be anybody's: it is charged when the handshake is
     /// complete, which proves it.
-    admitted: Option<(Admitted, HandshakeShare)>,
+    admitted: Option<(Admitted, NetworkShare)>,
 }
 
 /// Refuses or asks for address validation before any state is made (rows C2, C24).
@@ -283,7 +283,7 @@ fn arrive(
     Some(ConnectionAttempt { at, handshaking, newcomer: newcomer?, admitted })
 }
 
-fn end_as(admitted: Option<&(Admitted, HandshakeShare)>, reason: CloseReason) {
+fn end_as(admitted: Option<&(Admitted, NetworkShare)>, reason: CloseReason) {
     if let Some((admitted, _)) = admitted {
         admitted.set_reason(reason);
     }

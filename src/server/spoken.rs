@@ -1,5 +1,6 @@
 //! What is spoken on a listener of TCP: frames or WebSocket, in clear or under TLS.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -46,6 +47,11 @@ impl Spoken {
         }
     }
 
+    /// Returns `true` if this peer is an HTTP proxy, which names its client in the request.
+    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
+        self.websocket.as_ref().is_some_and(|policy| policy.now().trusted.contains(peer))
+    }
+
     /// The places of handshakes in progress; none where there is no handshake.
     pub(super) fn handshakes<'a>(&self, entrance: &'a Entrance) -> Option<&'a Rc<Handshakes>> {
         match self.transport() {
@@ -68,6 +74,9 @@ impl Spoken {
     pub(super) fn refusal(&self, reason: CloseReason) -> Bytes {
         match (&self.tls, &self.websocket) {
             (Some(_), _) => Bytes::from_static(&TURNED_AWAY),
+            (None, Some(_)) if reason == CloseReason::ProtocolError => {
+                Bytes::from_static(websocket::BAD_REQUEST)
+            }
             (None, Some(_)) => Bytes::from_static(websocket::TURNED_AWAY),
             (None, None) => frame::encode(Opcode::Close, &reason.payload()),
         }

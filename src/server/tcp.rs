@@ -19,7 +19,7 @@ use crate::config::ProxyProtocol;
 use crate::limits::{ACCEPT_PAUSE, LINGER, PROXY_HEADER_DEADLINE, TCP_PROBES};
 use crate::monitor::metrics::{Reject, Transport};
 use crate::server::admission::{
-    Complaint, HandshakeShare, Handshakes, Handshaking, Newcomer, NewcomerStage, Seat, TurnedAway,
+    Complaint, Handshakes, Handshaking, NetworkShare, Newcomer, NewcomerStage, Seat, TurnedAway,
 };
 use crate::server::connection::{Accepted, Connection, ConnectionContext};
 use crate::server::proxy_protocol::{ProxyFault, client_of};
@@ -240,7 +240,8 @@ fn report_proxy(fault: &ProxyFault, balancer: IpAddr, shared: &ConnectionContext
 struct InHandshake {
     handshakes: Rc<Handshakes>,
     _place: Handshaking,
-    _share: HandshakeShare,
+    /// None where its payer is not known yet.
+    _share: Option<NetworkShare>,
 }
 
 /// A connection that was let in.
@@ -250,18 +251,26 @@ type Entered = (Accepted, Option<InHandshake>);
 fn let_in(arrival: TcpArrival, spoken: &Spoken, shared: &ConnectionContext) -> Option<Entered> {
     let ConnectionContext { admission, entrance, metrics, .. } = shared;
     let TcpArrival { peer, at, seat } = arrival;
+    // An HTTP proxy speaks for many clients, and the request names the one that pays.
+    let payer = (!spoken.trusts(peer)).then_some(peer);
     let mut handshake = None;
     if let Some(handshakes) = spoken.handshakes(entrance) {
         let Some(place) = handshakes.begin() else {
             metrics.reject(Reject::Handshakes);
             return None;
         };
-        let share = admission.begin_handshake(peer, metrics)?;
+        let share = match payer {
+            Some(payer) => Some(admission.begin_handshake(payer, metrics)?),
+            None => None,
+        };
         handshake = Some(InHandshake { handshakes: Rc::clone(handshakes), _place: place, _share: share });
     }
-    let admitted = match seat {
-        Some(seat) => admission.admit_seated(seat, spoken.transport(), peer, Instant::now(), metrics)?,
-        None => admission.admit(spoken.transport(), peer, at, metrics)?,
+    let admitted = match (seat, payer) {
+        (None, Some(payer)) => admission.admit(spoken.transport(), payer, at, metrics)?,
+        (seat, payer) => {
+            let seat = seat.or_else(|| admission.seat(metrics))?;
+            admission.admit_seated(seat, spoken.transport(), payer, Instant::now(), metrics)?
+        }
     };
     // Last: it sends others away.
     let Some(newcomer) = entrance.newcomers.arrive(spoken.newcomer_stage()) else {

@@ -218,12 +218,13 @@ fn tcp_listeners(
     upgrade: Option<&Rc<LivePolicy>>,
 ) -> Result<Vec<(TcpListener, SpokenBehind)>, rustls::Error> {
     let config = &plan.config;
+    let ws_proxy = config.websocket.as_ref().and_then(|websocket| websocket.proxy.as_ref());
     let mut listeners = Vec::new();
     for (sockets, tls, upgrade, proxy) in [
         (&mut plan.tcp, None, None, config.tcp_proxy.as_ref()),
         (&mut plan.tls, Some(tls), None, config.tcp_proxy.as_ref()),
-        (&mut plan.ws, None, upgrade, None),
-        (&mut plan.wss, Some(tls), upgrade, None),
+        (&mut plan.ws, None, upgrade, ws_proxy),
+        (&mut plan.wss, Some(tls), upgrade, ws_proxy),
     ] {
         let spoken = (Spoken::new(tls, upgrade)?, proxy.cloned());
         listeners.extend(sockets.drain(..).map(|socket| (socket, spoken.clone())));

@@ -107,7 +107,7 @@ impl Returning {
                 stream.write_all(&frame).await.unwrap();
                 soon("an answer", stream.read_u8()).await.unwrap();
             }
-            Wss => websocket::upgrade(&mut self.connect(&self.wss, target.wss).await).await,
+            Wss => websocket::upgrade(&mut self.connect(&self.wss, target.wss).await, "").await,
             _ => {
                 let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
                 let connecting = endpoint.connect_with(self.quic.clone(), target.quic, "localhost").unwrap();

@@ -1,4 +1,4 @@
-//! `tcp.proxy_protocol` and `tcp.trusted`.
+//! `proxy_protocol` and `trusted` of `[tcp]` and `[websocket]`.
 
 use super::*;
 
@@ -42,6 +42,36 @@ fn the_environment_has_it_as_a_list_with_commas() {
         [("GATEWAY__TCP__PROXY_PROTOCOL", "required"), ("GATEWAY__TCP__TRUSTED", "10.0.0.0/8, fd00::/8")];
     let proxy = home.parse(&minimal(""), &environment).unwrap().config.tcp_proxy.unwrap();
     assert!(proxy.trusted.contains("fd00::1".parse().unwrap()));
+}
+
+fn websocket(home: &Home, listen: &str, lines: &str) -> Result<Loaded, ConfigError> {
+    home.parse(&minimal(&format!("[websocket]\nlisten = \"{listen}\"\n{lines}\n")), &[])
+}
+
+#[test]
+fn on_websocket_trusted_peers_may_also_be_http_proxies_but_only_those_that_are_listed() {
+    let home = Home::new("proxy-websocket");
+    let address = "10.0.0.1".parse().unwrap();
+    let loaded = websocket(&home, "[::]:0", "trusted = [\"10.0.0.0/8\"]").unwrap();
+    assert!(!loaded.warnings.join("\n").contains("trusted"), "{:?}", loaded.warnings);
+    let config = loaded.config.websocket.unwrap();
+    assert!(config.proxy.is_none() && config.upgrade.trusted.contains(address));
+    let lines = "proxy_protocol = \"required\"\ntrusted = [\"10.0.0.0/8\"]";
+    let config = websocket(&home, "[::]:0", lines).unwrap().config;
+    assert!(config.tcp_proxy.is_none());
+    let proxy = config.websocket.unwrap().proxy.unwrap();
+    assert!(proxy.is_required && proxy.trusted.contains(address));
+    let lines = "proxy_protocol = \"optional\"";
+    let config = websocket(&home, "127.0.0.1:0", lines).unwrap().config.websocket.unwrap();
+    let here = "127.0.0.1".parse().unwrap();
+    assert!(config.proxy.unwrap().trusted.contains(here) && !config.upgrade.trusted.contains(here));
+    let message = websocket(&home, "[::]:0", lines).unwrap_err().to_string();
+    assert!(
+        message.contains("websocket.trusted: is missing; with websocket.proxy_protocol \"optional\""),
+        "{message}"
+    );
+    let message = websocket(&home, "[::]:0", "trusted = [\"proxy\"]").unwrap_err().to_string();
+    assert!(message.contains("websocket.trusted: is \"proxy\"; allowed are networks"), "{message}");
 }
 
 #[rstest]

@@ -146,8 +146,8 @@ impl Admission {
         now: Instant,
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Admitted> {
-        let network = self.take(Network::of(peer), now, metrics)?;
-        Some(Admitted::new(self.seat(metrics)?, network, transport, metrics))
+        let share = self.take(Network::of(peer), now, metrics)?;
+        Some(Admitted::new(self.seat(metrics)?, share, transport, metrics))
     }
 
     /// A place for one more connection, whose client is not known yet; none when the process is full.
@@ -160,17 +160,35 @@ impl Admission {
         Some(seat)
     }
 
-    /// The same as [`Admission::admit`] for a connection that has its place.
+    /// The same as [`Admission::admit`] for a connection that has its place. Without a payer it is charged to no network
+    /// until its client is [named](Self::charge).
     pub(crate) fn admit_seated(
         self: &Arc<Self>,
         seat: Seat,
         transport: Transport,
-        peer: IpAddr,
+        payer: Option<IpAddr>,
         now: Instant,
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Admitted> {
-        let network = self.take(Network::of(peer), now, metrics)?;
-        Some(Admitted::new(seat, network, transport, metrics))
+        let share = self.take(payer.and_then(Network::of), now, metrics)?;
+        Some(Admitted::new(seat, share, transport, metrics))
+    }
+
+    /// A proxy has named the client of a connection that was admitted without a payer: false if the client's network has
+    /// its share, or if its connections come too fast. Both are counted.
+    pub(crate) fn charge(
+        &self,
+        admitted: &Admitted,
+        client: IpAddr,
+        now: Instant,
+        metrics: &WorkerMetrics,
+    ) -> bool {
+        let network = Network::of(client);
+        if !self.is_in_time(network, now, metrics) || !self.take_share(network, Good::Connections, metrics) {
+            return false;
+        }
+        admitted.share.network.set(network);
+        true
     }
 
     /// A handshake of a peer whose address is proven begins; none when its network has its share of those in progress.
@@ -178,13 +196,10 @@ impl Admission {
         self: &Arc<Self>,
         peer: IpAddr,
         metrics: &WorkerMetrics,
-    ) -> Option<HandshakeShare> {
+    ) -> Option<NetworkShare> {
         let network = Network::of(peer);
-        if network.is_some_and(|network| !self.networks.take(network, Good::Handshakes)) {
-            metrics.reject(Reject::AddressHandshakes);
-            return None;
-        }
-        Some(HandshakeShare { admission: Arc::clone(self), network })
+        self.take_share(network, Good::Handshakes, metrics)
+            .then(|| NetworkShare::new(self, network, Good::Handshakes))
     }
 
     /// A client that was refused may be waited for until it knows; none if many are. Each holds a file.
@@ -202,20 +217,37 @@ impl Admission {
         network: Option<Network>,
         now: Instant,
         metrics: &WorkerMetrics,
-    ) -> Option<ConnectionShare> {
-        if network.is_some_and(|network| !self.addresses.take(&network, now)) {
-            metrics.reject(Reject::AddressRate);
+    ) -> Option<NetworkShare> {
+        if !self.is_in_time(network, now, metrics) {
             return None;
         }
         if !self.is_within_rate(now) {
             metrics.reject(Reject::ConnectionRate);
             return None;
         }
-        if network.is_some_and(|network| !self.networks.take(network, Good::Connections)) {
-            metrics.reject(Reject::AddressConnections);
-            return None;
+        self.take_share(network, Good::Connections, metrics)
+            .then(|| NetworkShare::new(self, network, Good::Connections))
+    }
+
+    /// False if connections of this network come too fast, which is counted.
+    fn is_in_time(&self, network: Option<Network>, now: Instant, metrics: &WorkerMetrics) -> bool {
+        let is_in_time = network.is_none_or(|network| self.addresses.take(&network, now));
+        if !is_in_time {
+            metrics.reject(Reject::AddressRate);
         }
-        Some(ConnectionShare { admission: Arc::clone(self), network })
+        is_in_time
+    }
+
+    /// One more of this for the network; false if it has its share, which is counted.
+    fn take_share(&self, network: Option<Network>, good: Good, metrics: &WorkerMetrics) -> bool {
+        let is_taken = network.is_none_or(|network| self.networks.take(network, good));
+        if !is_taken {
+            metrics.reject(match good {
+                Good::Connections => Reject::AddressConnections,
+                Good::Handshakes => Reject::AddressHandshakes,
+            });
+        }
+        is_taken
     }
 
     fn is_within_rate(&self, now: Instant) -> bool {
@@ -235,17 +267,24 @@ impl Drop for Seat {
     }
 }
 
-/// An open connection, as its network's share of them counts it.
+/// An open connection or a handshake in progress, as its network's share of them counts it.
 #[derive(Debug)]
-struct ConnectionShare {
+pub(crate) struct NetworkShare {
     admission: Arc<Admission>,
-    network: Option<Network>,
+    network: Cell<Option<Network>>,
+    good: Good,
 }
 
-impl Drop for ConnectionShare {
+impl NetworkShare {
+    fn new(admission: &Arc<Admission>, network: Option<Network>, good: Good) -> Self {
+        Self { admission: Arc::clone(admission), network: Cell::new(network), good }
+    }
+}
+
+impl Drop for NetworkShare {
     fn drop(&mut self) {
-        if let Some(network) = self.network {
-            self.admission.networks.give_back(network, Good::Connections);
+        if let Some(network) = self.network.get() {
+            self.admission.networks.give_back(network, self.good);
         }
     }
 }
@@ -257,14 +296,14 @@ pub(crate) struct Admitted {
     transport: Transport,
     reason: Cell<CloseReason>,
     _seat: Seat,
-    _share: ConnectionShare,
+    share: NetworkShare,
 }
 
 impl Admitted {
-    fn new(seat: Seat, share: ConnectionShare, transport: Transport, metrics: &Arc<WorkerMetrics>) -> Self {
+    fn new(seat: Seat, share: NetworkShare, transport: Transport, metrics: &Arc<WorkerMetrics>) -> Self {
         metrics.connection_opened(transport);
         let (metrics, reason) = (Arc::clone(metrics), Cell::new(CloseReason::InternalError));
-        Self { metrics, transport, reason, _seat: seat, _share: share }
+        Self { metrics, transport, reason, _seat: seat, share }
     }
 
     /// Why the connection ends.
@@ -276,21 +315,6 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.metrics.connection_closed(self.transport, self.reason.get());
-    }
-}
-
-/// A handshake in progress, as its network's share of them counts it.
-#[derive(Debug)]
-pub(crate) struct HandshakeShare {
-    admission: Arc<Admission>,
-    network: Option<Network>,
-}
-
-impl Drop for HandshakeShare {
-    fn drop(&mut self) {
-        if let Some(network) = self.network {
-            self.admission.networks.give_back(network, Good::Handshakes);
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::policy::LivePolicy;
-pub(crate) use self::request::TURNED_AWAY;
+pub(crate) use self::request::{BAD_REQUEST, TURNED_AWAY};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use self::request::{HeadScanner, UpgradeRefusal, judge};
 pub(crate) use self::transport::WebSocketTransport;
@@ -25,15 +25,16 @@ pub(crate) async fn serve<S: TcpBased, P>(
     mut stream: S,
     policy: Arc<UpgradePolicy>,
     shared: Rc<ConnectionContext>,
-    accepted: Accepted,
+    mut accepted: Accepted,
     places: P,
     drain: CancellationToken,
 ) {
     let upgrading = Upgrading { policy: &policy, accepted: &accepted, shared: &shared, drain: &drain };
     // Boxed, so that its memory is given back when it is done.
-    let is_upgraded = Box::pin(upgrade(&mut stream, upgrading)).await;
+    let client = Box::pin(upgrade(&mut stream, upgrading)).await;
     drop((policy, places, drain));
-    if is_upgraded {
+    if let Some(client) = client {
+        accepted.peer = client;
         Connection::new(WebSocketTransport::new(stream), shared, accepted).run().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP upgrade of one connection: its head is read within bounds of bytes and time, and answered.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,7 +9,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::request::{HeadScanner, TURNED_AWAY, UpgradeRefusal, judge};
+use super::request::{HeadScanner, TURNED_AWAY, Upgrade, UpgradeRefusal, judge};
 use crate::config::UpgradePolicy;
 use crate::limits::{LINGER, UPGRADE_READ};
 use crate::monitor::metrics::Reject;
@@ -29,6 +30,10 @@ pub(super) struct Upgrading<'a> {
 enum UpgradeFailure {
     /// The client is told so.
     Refused(UpgradeRefusal),
+    /// The client that a proxy named may have no more connections, which has been counted.
+    Overcharged,
+    /// The peer went without a word: it wanted to know whether the port is open, as balancers do every few seconds.
+    Unused,
     /// The client is gone.
     Broken(io::Error),
 }
@@ -39,30 +44,36 @@ impl From<io::Error> for UpgradeFailure {
     }
 }
 
-/// Returns `true` once the connection speaks WebSocket. Everything else is counted, and the client is told by a status.
-pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_>) -> bool {
-    let Upgrading { policy, accepted, shared, drain } = upgrading;
+/// Returns the client's address once the connection speaks WebSocket. Everything else is counted, and the client is told by
+/// a status.
+pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_>) -> Option<IpAddr> {
+    let Upgrading { policy, accepted, shared, drain } = &upgrading;
     let login_by = accepted.at + shared.limits.now().login_deadline;
     let by = (Instant::now() + policy.head_deadline).min(login_by);
     let outcome = tokio::select! {
         biased;
-        outcome = shared.entrance.websocket.in_time(timeout_at(by.into(), negotiate(stream, policy))) => {
+        outcome = shared.entrance.websocket.in_time(timeout_at(by.into(), negotiate(stream, &upgrading))) => {
             outcome.and_then(Result::ok).unwrap_or(Err(UpgradeFailure::Refused(UpgradeRefusal::Late)))
         }
         () = accepted.newcomer.must_go() => {
             accepted.admitted.set_reason(CloseReason::Overloaded);
             // Who makes room for others is not waited for.
             let _best_effort = timeout(std::time::Duration::ZERO, stream.write_all(TURNED_AWAY)).await;
-            return false;
+            return None;
         }
         () = drain.cancelled() => Err(UpgradeFailure::Refused(UpgradeRefusal::Unavailable)),
     };
     match outcome {
-        Ok(()) => return true,
+        Ok(client) => return Some(client),
+        Err(UpgradeFailure::Unused) => accepted.admitted.set_reason(CloseReason::PeerClosed),
         Err(UpgradeFailure::Broken(error)) => {
             accepted.admitted.set_reason(CloseReason::PeerLost);
             shared.metrics.reject(Reject::HandshakeFailed);
             debug!(%error, "WebSocket upgrade failed");
+        }
+        Err(UpgradeFailure::Overcharged) => {
+            accepted.admitted.set_reason(CloseReason::Overloaded);
+            last_words(stream, &UpgradeRefusal::Unavailable.answer()).await;
         }
         Err(UpgradeFailure::Refused(refusal)) => {
             let (reason, reject) = account_for(refusal);
@@ -72,7 +83,7 @@ pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_
             last_words(stream, &refusal.answer()).await;
         }
     }
-    false
+    None
 }
 
 const fn account_for(refusal: UpgradeRefusal) -> (CloseReason, Reject) {
@@ -84,13 +95,18 @@ const fn account_for(refusal: UpgradeRefusal) -> (CloseReason, Reject) {
     }
 }
 
-async fn negotiate<S: TcpBased>(stream: &mut S, policy: &UpgradePolicy) -> Result<(), UpgradeFailure> {
+async fn negotiate<S: TcpBased>(stream: &mut S, upgrading: &Upgrading<'_>) -> Result<IpAddr, UpgradeFailure> {
+    let Upgrading { policy, accepted, shared, .. } = upgrading;
     let head = read_head(stream, policy.max_head).await?;
-    let answer = judge(&head, policy).map_err(UpgradeFailure::Refused)?;
+    let Upgrade { answer, client } = judge(&head, policy, accepted.peer).map_err(UpgradeFailure::Refused)?;
     drop(head);
+    let is_proxied = policy.trusted.contains(accepted.peer);
+    if is_proxied && !shared.admission.charge(&accepted.admitted, client, Instant::now(), &shared.metrics) {
+        return Err(UpgradeFailure::Overcharged);
+    }
     stream.write_all(answer.as_bytes()).await?;
     stream.flush().await?;
-    Ok(())
+    Ok(client)
 }
 
 /// Reads one head and nothing behind it.
@@ -100,10 +116,11 @@ async fn read_head<S: TcpBased>(stream: &mut S, max: usize) -> Result<Vec<u8>, U
     loop {
         // One more than is allowed, so that what is too large shows.
         let room = UPGRADE_READ.min(max + 1 - head.len());
-        let read = stream.read(&mut chunk[..room]).await?;
-        if read == 0 {
-            return Err(UpgradeFailure::Broken(io::ErrorKind::UnexpectedEof.into()));
-        }
+        let read = match stream.read(&mut chunk[..room]).await {
+            Ok(0) | Err(_) if head.is_empty() => return Err(UpgradeFailure::Unused),
+            Ok(0) => return Err(UpgradeFailure::Broken(io::ErrorKind::UnexpectedEof.into())),
+            read => read?,
+        };
         head.extend_from_slice(&chunk[..read]);
         let end = scanner.scan(&head).map_err(UpgradeFailure::Refused)?;
         if end.is_none() && head.len() > max || end.is_some_and(|end| end > max) {

@@ -24,6 +24,7 @@ const NARROW: Options = Options {
     receive_buffer: Some(16 * 1024),
     refuses_push_stream: false,
     preface: b"",
+    headers: "",
     from: None,
 };
 

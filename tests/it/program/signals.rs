@@ -53,6 +53,7 @@ async fn h16_sigint_twice_waits_for_nothing_but_close_frames_and_sign_outs(
         receive_buffer: Some(4096),
         refuses_push_stream: false,
         preface: b"",
+        headers: "",
         from: None,
     };
     let mut deaf = Raw::connect_with(kind, &target, narrow).await;

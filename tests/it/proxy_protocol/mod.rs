@@ -1,5 +1,6 @@
 //! The PROXY protocol: whom the gateway believes, whose address it uses, and what it refuses.
 
+mod forwarded;
 mod haproxy;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -12,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::harness::TestGateway;
-use crate::support::raw::Kind::{self, Tcp, Tls};
+use crate::support::raw::Kind::{self, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Raw};
 use crate::support::soon;
 
@@ -33,7 +34,11 @@ const UNKNOWN: &[u8] = b"PROXY UNKNOWN ::1 ::1 1 2\r\n";
 /// The protocol for these balancers; by default this machine, which all clients of the tests are on.
 fn proxied(is_required: bool, trusted: &str) -> impl FnOnce(&mut Config) {
     let trusted = TrustedPeers::parse([trusted]).unwrap();
-    move |config| config.tcp_proxy = Some(Arc::new(ProxyProtocol { is_required, trusted }))
+    move |config| {
+        let proxy = Arc::new(ProxyProtocol { is_required, trusted });
+        config.websocket.as_mut().expect("it is on").proxy = Some(Arc::clone(&proxy));
+        config.tcp_proxy = Some(proxy);
+    }
 }
 
 const HERE: &str = "127.0.0.0/8";
@@ -53,7 +58,7 @@ fn preface(preface: &'static [u8]) -> Options {
 async fn d6_services_are_told_the_address_of_the_header(
     #[case] header: &'static [u8],
     #[case] address: &str,
-    #[values(Tcp, Tls)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss)] kind: Kind,
     #[values(false, true)] is_required: bool,
 ) {
     let harness = TestGateway::with(proxied(is_required, HERE)).await;
@@ -101,16 +106,22 @@ async fn told(socket: &mut TcpStream) -> Vec<u8> {
     told
 }
 
-/// The close frame 3503, and TLS's alert in its place.
+/// The close frame 3503, and what HTTP and TLS have in its place.
 fn protocol_error(kind: Kind) -> &'static [u8] {
     match kind {
         Tcp => b"\x08\0\0\0\x10\x0d\xafprotocol_error",
+        Ws => b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         _ => &[21, 3, 3, 0, 2, 2, 80],
     }
 }
 
 fn listener(harness: &TestGateway, kind: Kind) -> SocketAddr {
-    if kind == Tcp { harness.target.tcp } else { harness.target.tls }
+    match kind {
+        Tcp => harness.target.tcp,
+        Ws => harness.target.ws,
+        Wss => harness.target.wss,
+        _ => harness.target.tls,
+    }
 }
 
 #[rstest]
@@ -127,7 +138,7 @@ fn listener(harness: &TestGateway, kind: Kind) -> SocketAddr {
 #[tokio::test]
 async fn d6_a_balancer_that_sends_something_else_is_closed_at_once_and_counted(
     #[case] bytes: &[u8],
-    #[values(Tcp, Tls)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss)] kind: Kind,
 ) {
     let harness = TestGateway::with(proxied(true, HERE)).await;
     let mut client = TcpStream::connect(listener(&harness, kind)).await.unwrap();
@@ -143,6 +154,8 @@ async fn d6_a_balancer_that_sends_something_else_is_closed_at_once_and_counted(
 #[case(b"", Tcp)]
 #[case(b"PROXY TCP4 192.0.2.7 ", Tcp)]
 #[case(&V2[..20], Tls)]
+#[case(b"PROXY", Ws)]
+#[case(b"", Wss)]
 #[tokio::test]
 async fn d6_a_header_that_does_not_come_is_closed_at_its_deadline(#[case] begun: &[u8], #[case] kind: Kind) {
     let harness = TestGateway::with(|config| {
@@ -170,7 +183,7 @@ async fn d6_a_header_that_ends_with_the_connection_is_counted() {
 
 #[rstest]
 #[tokio::test]
-async fn d6_where_headers_are_required_only_balancers_get_in(#[values(Tcp, Tls)] kind: Kind) {
+async fn d6_where_headers_are_required_only_balancers_get_in(#[values(Tcp, Tls, Ws, Wss)] kind: Kind) {
     let harness = TestGateway::with(proxied(true, "192.0.2.0/24")).await;
     for bytes in [V1, b""] {
         let mut client = TcpStream::connect(listener(&harness, kind)).await.unwrap();
@@ -187,7 +200,7 @@ async fn d6_where_headers_are_required_only_balancers_get_in(#[values(Tcp, Tls)]
 #[tokio::test]
 async fn d6_where_headers_are_optional_anybody_gets_in_and_only_balancers_are_believed(
     #[case] header: &'static [u8],
-    #[values(Tcp, Tls)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss)] kind: Kind,
 ) {
     let harness = TestGateway::with(proxied(false, "192.0.2.0/24")).await;
     let mut client = TcpStream::connect(listener(&harness, kind)).await.unwrap();
@@ -195,9 +208,14 @@ async fn d6_where_headers_are_optional_anybody_gets_in_and_only_balancers_are_be
     let said = told(&mut client).await;
     match kind {
         Tcp => assert_eq!(said, protocol_error(Tcp)),
+        Ws => assert!(said.starts_with(b"HTTP/1.1 400 "), "{said:?}"),
         _ => assert_eq!(said.first(), Some(&0x15), "an alert: {said:?}"),
     }
-    let reason = if kind == Tcp { "bad_opcode" } else { "handshake_failed" };
+    let reason = match kind {
+        Tcp => "bad_opcode",
+        Ws => "upgrade_refused",
+        _ => "handshake_failed",
+    };
     harness.metric_is("gateway_reject_total", &[reason], 1.0).await;
     let mut alice = harness.connect(kind).await;
     alice.login("alice").await;
@@ -206,7 +224,7 @@ async fn d6_where_headers_are_optional_anybody_gets_in_and_only_balancers_are_be
 
 #[rstest]
 #[tokio::test]
-async fn d6_where_headers_are_optional_a_balancer_may_send_none(#[values(Tcp, Tls)] kind: Kind) {
+async fn d6_where_headers_are_optional_a_balancer_may_send_none(#[values(Tcp, Tls, Ws, Wss)] kind: Kind) {
     let harness = TestGateway::with(proxied(false, HERE)).await;
     let mut alice = harness.connect(kind).await;
     alice.login("alice").await;
@@ -236,7 +254,7 @@ async fn check(to: SocketAddr, header: &[u8], with_reset: bool) {
 async fn d12_checks_of_a_balancer_that_send_nothing_are_no_refusals(
     #[case] is_required: Option<bool>,
     #[case] header: &'static [u8],
-    #[values(Tcp, Tls)] kind: Kind,
+    #[values(Tcp, Tls, Ws, Wss)] kind: Kind,
     #[values(false, true)] with_reset: bool,
 ) {
     const CHECKS: usize = 10;

@@ -55,6 +55,7 @@ pub(crate) fn config() -> Config {
         websocket: Some(WebSocket {
             listen: vec![any_port()],
             tls: Some(Tls { listen: vec![any_port()], identity }),
+            proxy: None,
             upgrade: Arc::default(),
         }),
         tcp_proxy: None,

@@ -78,6 +78,8 @@ pub(crate) struct Options {
     pub(crate) refuses_push_stream: bool,
     /// What a TCP client sends ahead of everything else, TLS included.
     pub(crate) preface: &'static [u8],
+    /// What the request of a WebSocket client has beside, each line with its end.
+    pub(crate) headers: &'static str,
     /// Where a TCP client comes from; none: from anywhere.
     pub(crate) from: Option<Ipv4Addr>,
 }
@@ -186,7 +188,7 @@ impl Raw {
                 let address = if kind == Kind::Ws { target.ws } else { target.tcp };
                 let mut socket = tcp_connect(address, options).await;
                 if kind == Kind::Ws {
-                    websocket::upgrade(&mut socket).await;
+                    websocket::upgrade(&mut socket, options.headers).await;
                 }
                 let (read, write) = socket.into_split();
                 tasks.spawn(stream::read(StreamOf::Own(0), framed, read, sender, reading.subscribe()));
@@ -201,7 +203,7 @@ impl Raw {
                 let handle = socket.as_fd().try_clone_to_owned().unwrap();
                 let mut stream = identity::tls_connect(socket, &[alpn]).await.expect("a TLS handshake");
                 if kind == Kind::Wss {
-                    websocket::upgrade(&mut stream).await;
+                    websocket::upgrade(&mut stream, options.headers).await;
                 }
                 let (read, write) = tokio::io::split(stream);
                 tasks.spawn(stream::read(StreamOf::Own(0), framed, read, sender, reading.subscribe()));

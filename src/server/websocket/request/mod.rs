@@ -2,10 +2,15 @@
 //!
 //! It is read more strictly than RFC 9112 asks: what two programs could understand differently is refused.
 
+mod forwarded;
+
+use std::net::IpAddr;
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use self::forwarded::client_behind;
 use crate::config::UpgradePolicy;
 use crate::limits::UPGRADE_HEADERS;
 
@@ -18,12 +23,19 @@ const KEY_LEN: usize = 16;
 /// The only version of the protocol.
 const VERSION: &[u8] = b"13";
 
+/// How a balancer of version 1 begins; version 2 begins with what no head may contain.
+const PROXY_HEADER: &[u8] = b"PROXY ";
+
 /// The end of a head.
 const END: &[u8] = b"\r\n\r\n";
 
 /// The answer to a client for which there is no room, or no time: whole, and short enough for a fresh socket.
 pub(crate) const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// The same for a peer that did not come as it must, before its request is looked at.
+pub(crate) const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Why there is no upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +109,11 @@ pub(crate) struct HeadScanner {
 impl HeadScanner {
     /// Looks at what came since the last call; where the head ends, once it does.
     pub(crate) fn scan(&mut self, head: &[u8]) -> Result<Option<usize>, UpgradeRefusal> {
+        if head.starts_with(PROXY_HEADER) {
+            return Err(UpgradeRefusal::Malformed(
+                "a PROXY header came from a peer that is not expected to send one; see websocket.proxy_protocol",
+            ));
+        }
         for at in self.scanned..head.len() {
             let before = at.checked_sub(1).map(|before| head[before]);
             match head[at] {
@@ -127,11 +144,20 @@ impl HeadScanner {
     }
 }
 
-/// The answer that completes the upgrade a whole head asks for.
+/// An upgrade that is granted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Upgrade {
+    /// What completes it.
+    pub(crate) answer: String,
+    /// Whom it is for: the peer, or the client that a trusted peer names.
+    pub(crate) client: IpAddr,
+}
+
+/// What a whole head asks for, from this peer.
 ///
 /// # Errors
 /// [`UpgradeRefusal`].
-pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<String, UpgradeRefusal> {
+pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy, peer: IpAddr) -> Result<Upgrade, UpgradeRefusal> {
     let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
@@ -165,10 +191,11 @@ pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<String, Upgra
         return Err(UpgradeRefusal::Malformed("Sec-WebSocket-Key must be 16 bytes in base64"));
     }
     check_origin(headers.one("origin")?, policy)?;
-    Ok(format!(
+    let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
         accept_key(key)
-    ))
+    );
+    Ok(Upgrade { answer, client: client_behind(peer, headers.all("x-forwarded-for"), &policy.trusted) })
 }
 
 fn accept_key(key: &[u8]) -> String {
@@ -199,7 +226,7 @@ fn has_token(list: &[u8], token: &[u8]) -> bool {
 struct Headers<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Headers<'a> {
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         self.0
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))

@@ -2,16 +2,13 @@ use std::time::Duration;
 
 use super::*;
 
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 /// The example of RFC 6455 section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 fn policy() -> UpgradePolicy {
-    UpgradePolicy {
-        paths: Vec::new(),
-        allowed_origins: Vec::new(),
-        max_head: 8192,
-        head_deadline: Duration::from_secs(5),
-    }
+    UpgradePolicy { max_head: 8192, head_deadline: Duration::from_secs(5), ..UpgradePolicy::default() }
 }
 
 fn request(line: &str, headers: &[&str]) -> String {
@@ -30,7 +27,7 @@ const GOOD: [&str; 5] = [
 fn judged(line: &str, headers: &[&str]) -> Result<String, UpgradeRefusal> {
     let head = request(line, headers);
     HeadScanner::default().scan(head.as_bytes())?;
-    judge(head.as_bytes(), &policy())
+    judge(head.as_bytes(), &policy(), PEER).map(|upgrade| upgrade.answer)
 }
 
 /// A good request in which the header of this position is another.
@@ -138,7 +135,7 @@ fn a_list_of_paths_or_origins_shuts_out_the_others() {
     };
     let with = |path: &str, origin: &[&str]| {
         let head = request(&format!("GET {path} HTTP/1.1"), &[&GOOD[..], origin].concat());
-        judge(head.as_bytes(), &policy).map(|_| ())
+        judge(head.as_bytes(), &policy, PEER).map(|_| ())
     };
     assert_eq!(with("/ws?x=1", &["Origin: https://CHAT.example"]), Ok(()));
     assert_eq!(with("/ws", &[]), Ok(()), "no web page leaves it out");
