@@ -19,6 +19,7 @@
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
+//! * `owned_thread`: a thread with an owner, for what load on the workers must not starve.
 //! * [`http_client`]: one HTTP request on a connection of its own.
 //! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
 
@@ -47,6 +48,7 @@ pub mod limits;
 mod live;
 pub mod monitor;
 pub mod overload;
+mod owned_thread;
 mod rate_limit;
 pub mod route;
 mod server;

@@ -8,7 +8,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -20,13 +19,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::error::AdminStartError;
 use self::socket::BoundSocket;
 use crate::limits::{ACCEPT_PAUSE, ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE, ADMIN_VISITORS};
+use crate::owned_thread::OwnedThread;
 
 /// What somebody asks for.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ pub(crate) type Answerer = Arc<dyn Fn(AdminRequest) -> AdminAnswer + Send + Sync
 /// Owns the thread and the file of the socket. Dropping it ends both.
 #[derive(Debug)]
 pub(crate) struct AdminServer {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    // Ends before the file goes.
+    _thread: OwnedThread,
     _socket: BoundSocket,
 }
 
@@ -83,32 +83,18 @@ impl AdminServer {
             let _entered = runtime.enter();
             UnixListener::from_std(listener).map_err(AdminStartError::Thread)?
         };
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("admin".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = serve(listener, answer) => {}
-                        // Told to stop, or the owner is gone.
-                        _ = stopped => {}
-                    }
-                });
-                // What still blocks in it is left behind.
-                runtime.shutdown_background();
-            })
-            .map_err(AdminStartError::Thread)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), _socket: socket })
-    }
-}
-
-impl Drop for AdminServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook; there is nothing left to end.
-            let _ = thread.join();
-        }
+        let thread = OwnedThread::start("admin", move |stopped| {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(listener, answer) => {}
+                    _owner_is_gone = stopped => {}
+                }
+            });
+            // What still blocks in it is left behind.
+            runtime.shutdown_background();
+        })
+        .map_err(AdminStartError::Thread)?;
+        Ok(Self { _thread: thread, _socket: socket })
     }
 }
 

@@ -67,7 +67,7 @@ struct TokenClaims {
 }
 
 impl Verifier {
-    /// What is not expected is not looked at. The leeway is [`TOKEN_LEEWAY`](crate::limits::TOKEN_LEEWAY), and sessions
+    /// What is not expected is not looked at. The leeway is [`TOKEN_LEEWAY`], and sessions
     /// outlive their tokens.
     pub fn new(keys: KeySet, expected: &ExpectedClaims) -> Self {
         let leeway = TOKEN_LEEWAY.as_secs();

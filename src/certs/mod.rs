@@ -285,9 +285,9 @@ mod tests {
     use super::certificate::BACKDATE;
     use super::*;
 
-    struct Dir(PathBuf);
+    struct CertDir(PathBuf);
 
-    impl Dir {
+    impl CertDir {
         fn new(test: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("gateway-certs-{}-{test}", std::process::id()));
             let _ = fs::remove_dir_all(&dir);
@@ -312,7 +312,7 @@ mod tests {
         }
     }
 
-    impl Drop for Dir {
+    impl Drop for CertDir {
         fn drop(&mut self) {
             if let Some(top) = self.0.ancestors().nth(4) {
                 let _ = fs::remove_dir_all(top);
@@ -336,7 +336,7 @@ mod tests {
     }
 
     /// Returns `true` if a client that trusts the CA would accept the server under a name.
-    fn is_trusted(dir: &Dir, host: &str) -> bool {
+    fn is_trusted(dir: &CertDir, host: &str) -> bool {
         use rustls::RootCertStore;
         use rustls::client::danger::ServerCertVerifier as _;
         use rustls::crypto::aws_lc_rs::default_provider;
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn makes_everything_once_and_keeps_it() {
-        let dir = Dir::new("once");
+        let dir = CertDir::new("once");
         let first = generate(&dir.0, &["gw.example.org".into(), "192.0.2.7".into()], false).unwrap();
         assert_eq!(names(&first.made), sorted(ALL.into()));
         assert!(first.kept.is_empty());
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn c1_the_server_certificate_is_small_and_lives_825_days() {
-        let dir = Dir::new("small");
+        let dir = CertDir::new("small");
         generate(&dir.0, &[], false).unwrap();
         let leaf = dir.leaf(name::SERVER);
         assert!(leaf.len() < 700, "{}", leaf.len());
@@ -389,7 +389,7 @@ mod tests {
     fn keys_and_secrets_are_for_the_owner_alone() {
         use std::os::unix::fs::PermissionsExt as _;
 
-        let dir = Dir::new("mode");
+        let dir = CertDir::new("mode");
         generate(&dir.0, &[], false).unwrap();
         for name in ALL {
             let mode = fs::metadata(dir.path(name)).unwrap().permissions().mode() & 0o777;
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn half_a_pair_is_an_error_and_a_foreign_server_certificate_is_kept() {
-        let dir = Dir::new("half");
+        let dir = CertDir::new("half");
         generate(&dir.0, &[], false).unwrap();
         fs::remove_file(dir.path(name::SERVER_KEY)).unwrap();
         let message = generate(&dir.0, &[], false).unwrap_err().to_string();
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_new_server_certificate_is_signed_by_the_ca_that_is_there() {
-        let dir = Dir::new("resign");
+        let dir = CertDir::new("resign");
         generate(&dir.0, &[], false).unwrap();
         let authority = fs::read(dir.path(name::CA)).unwrap();
         fs::remove_file(dir.path(name::SERVER)).unwrap();
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn dev_remakes_what_is_about_to_end_or_cannot_be_read() {
-        let dir = Dir::new("ensure");
+        let dir = CertDir::new("ensure");
         assert_eq!(names(&ensure(&dir.0).unwrap().made), sorted(ALL.into()));
         assert!(ensure(&dir.0).unwrap().made.is_empty());
         let authority = fs::read(dir.path(name::CA)).unwrap();
@@ -463,7 +463,7 @@ mod tests {
     }
 
     /// Puts a server certificate with so much left beside the CA that is there.
-    fn replace_server(dir: &Dir, left: Duration) {
+    fn replace_server(dir: &CertDir, left: Duration) {
         let job = Job::start(&dir.0).unwrap();
         let issuer = job.issuer().unwrap();
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn h18_names_take_underscores_and_lose_the_dot_at_their_end() {
-        let dir = Dir::new("underscores");
+        let dir = CertDir::new("underscores");
         let asked =
             ["gw_1.example.org", "gw.example.org.", "gw.example.org", "*.im.example.org.", "LOCALHOST."];
         generate(&dir.0, &asked.map(str::to_owned), false).unwrap();
@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn names_that_are_none_are_refused() {
-        let dir = Dir::new("names");
+        let dir = CertDir::new("names");
         for bad in
             ["", ".", "*.", "*", "a..b", "a b", "a:1", "http://x", "ü", "*.192.0.2.7", "192.0.2.7.", "a.*.b"]
         {
@@ -502,7 +502,7 @@ mod tests {
 
     #[test]
     fn a_bad_name_leaves_everything_as_it_was() {
-        let dir = Dir::new("bad-name");
+        let dir = CertDir::new("bad-name");
         generate(&dir.0, &[], false).unwrap();
         let before = dir.files();
         for force in [true, false] {
@@ -515,7 +515,7 @@ mod tests {
     /// Before a write fails, nothing of a set is replaced.
     #[test]
     fn a_set_that_cannot_be_written_whole_is_not_begun() {
-        let dir = Dir::new("full");
+        let dir = CertDir::new("full");
         generate(&dir.0, &[], false).unwrap();
         let before = dir.files();
         let blocked = dir.path(".server.pem.new");
@@ -531,7 +531,7 @@ mod tests {
 
     #[test]
     fn a_server_certificate_of_another_ca_is_noticed() {
-        let (dir, other) = (Dir::new("another"), Dir::new("stranger"));
+        let (dir, other) = (CertDir::new("another"), CertDir::new("stranger"));
         generate(&dir.0, &[], false).unwrap();
         generate(&other.0, &[], false).unwrap();
         for name in [name::CA, name::CA_KEY] {
@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn a_ca_key_behind_a_password_is_called_that() {
-        let dir = Dir::new("encrypted");
+        let dir = CertDir::new("encrypted");
         generate(&dir.0, &[], false).unwrap();
         for name in [name::SERVER, name::SERVER_KEY] {
             fs::remove_file(dir.path(name)).unwrap();
@@ -568,7 +568,7 @@ mod tests {
 
     #[test]
     fn a_server_certificate_that_has_ended_still_belongs_to_its_ca() {
-        let dir = Dir::new("ended");
+        let dir = CertDir::new("ended");
         generate(&dir.0, &[], false).unwrap();
         replace_server(&dir, Duration::ZERO);
         assert_eq!(names(&generate(&dir.0, &[], false).unwrap().kept), sorted(ALL.into()));
@@ -576,7 +576,7 @@ mod tests {
 
     #[test]
     fn two_processes_at_once_make_one_set() {
-        let dir = Dir::new("race");
+        let dir = CertDir::new("race");
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| ensure(&dir.0).unwrap());
@@ -588,7 +588,7 @@ mod tests {
 
     #[test]
     fn the_key_for_a_balancer_is_made_alone_and_kept() {
-        let dir = Dir::new("quic-lb");
+        let dir = CertDir::new("quic-lb");
         let report = generate_quic_lb_key(&dir.0, false).unwrap();
         assert_eq!(names(&report.made), [name::QUIC_LB_KEY]);
         let path = dir.path(name::QUIC_LB_KEY);
@@ -608,7 +608,7 @@ mod tests {
     #[test]
     fn c28_keys_of_tickets_are_rotated_and_nothing_else_is_touched() {
         use std::os::unix::fs::PermissionsExt as _;
-        let dir = Dir::new("tickets");
+        let dir = CertDir::new("tickets");
         let read = || TicketKeys::parse(&fs::read_to_string(dir.path(name::TICKET_KEYS)).unwrap()).unwrap();
         let mut counts = Vec::new();
         let mut last = None;

@@ -3,16 +3,13 @@
 
 mod change;
 pub(crate) mod consul;
-mod context;
-mod feed;
 mod source;
 mod start_error;
 mod static_list;
 
 pub(crate) use self::change::SourceChange;
-pub(crate) use self::context::{BoundPorts, DiscoveryContext};
-pub use self::feed::{Feed, Snapshot};
-pub(crate) use self::source::Discovery;
+pub(crate) use self::source::{BoundPorts, Discovery, DiscoveryContext};
+pub use self::source::{Feed, Snapshot};
 pub use self::start_error::DiscoveryStartError;
 
 impl Discovery {

@@ -1,12 +1,50 @@
-//! A source of instances that runs.
+//! A source of instances: what it is given, what it knows, and its end.
 
-use std::thread::JoinHandle;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::change::SourceChange;
-use super::context::DiscoveryContext;
-use super::feed::Feed;
+use crate::config::{Config, Instance};
+use crate::monitor::metrics::Metrics;
+use crate::monitor::readiness::Readiness;
+use crate::owned_thread::OwnedThread;
+use crate::resolve::Resolver;
+
+/// The gateway as its source of instances sees it.
+#[derive(Clone)]
+pub(crate) struct DiscoveryContext {
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) listening: BoundPorts,
+    pub(crate) resolver: Resolver,
+    /// Begins the drain, once the source has said goodbye.
+    pub(crate) drain: CancellationToken,
+}
+
+/// The ports that were bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BoundPorts {
+    pub(crate) tcp: Option<u16>,
+    pub(crate) tls: Option<u16>,
+    pub(crate) ws: Option<u16>,
+    pub(crate) wss: Option<u16>,
+    pub(crate) quic: Option<u16>,
+    pub(crate) monitor: Option<SocketAddr>,
+}
+
+/// Every instance that is known now, of all services, sorted by service and id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// No two have the same service and id.
+    pub instances: Vec<Instance>,
+}
+
+/// The newest snapshot, and word of the next. Clones follow independently; a source that has ended leaves its last word.
+pub type Feed = watch::Receiver<Arc<Snapshot>>;
 
 /// Owns the source. Dropping it ends the source at once.
 #[derive(Debug)]
@@ -14,20 +52,14 @@ pub(crate) struct Discovery {
     pub(super) feed: Feed,
     pub(super) change: SourceChange,
     pub(super) leave: CancellationToken,
-    pub(super) stop: CancellationToken,
-    pub(super) thread: Option<JoinHandle<()>>,
+    /// None where nothing has to be kept up to date.
+    pub(super) _thread: Option<OwnedThread>,
 }
 
 impl Discovery {
     /// Instead of the configured source: nobody is told of the gateway.
     pub(crate) fn given(feed: Feed, context: DiscoveryContext) -> Self {
-        Self {
-            feed,
-            change: SourceChange::none(),
-            leave: context.drain,
-            stop: CancellationToken::new(),
-            thread: None,
-        }
+        Self { feed, change: SourceChange::none(), leave: context.drain, _thread: None }
     }
 
     /// What the source knows.
@@ -44,15 +76,5 @@ impl Discovery {
     /// a second for it.
     pub(crate) fn leave(&self) -> CancellationToken {
         self.leave.clone()
-    }
-}
-
-impl Drop for Discovery {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook; there is nothing left to end.
-            let _ = thread.join();
-        }
     }
 }

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::change::{Apply, SourceChange};
-use super::context::DiscoveryContext;
-use super::feed::Snapshot;
-use super::source::Discovery;
+use super::source::{Discovery, DiscoveryContext, Snapshot};
 use crate::config::Config;
 use crate::monitor::metrics::DiscoveryMetrics;
 
@@ -35,8 +32,7 @@ pub(super) fn start(context: &DiscoveryContext) -> Discovery {
         change,
         // Nobody was told of this gateway.
         leave: context.drain.clone(),
-        stop: CancellationToken::new(),
-        thread: None,
+        _thread: None,
     }
 }
 

@@ -15,8 +15,7 @@ use tracing::debug;
 use crate::dispatch::Dispatch;
 use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::health::{HealthEvent, Loss};
-use crate::dispatch::link::Link;
-use crate::dispatch::link_end::LinkEnd;
+use crate::dispatch::link::{Link, LinkEnd};
 use crate::dispatch::read_budget::ReadBudget;
 use crate::limits::{
     DELIVERIES_PER_TURN, Limits, PRESSURE_LOOK, PUSH_TOO_LARGE_HOLDS, PUSHES_PER_TURN, READ_CHUNK,
@@ -131,7 +130,7 @@ impl LinkConnection {
 
     /// Reads a bounded amount, writes what can be written, and yields when there is more to read.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        self.link.register(cx);
+        self.link.wake.register(cx);
         if !self.dispatch.settings.limits.are(&self.limits) {
             self.limits = self.dispatch.settings.limits.now();
             self.patience = Patience::of(&self.limits);

@@ -11,6 +11,8 @@ use crate::config::Instance;
 use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::health::Loss;
 use crate::dispatch::link::Link;
+use crate::dispatch::links::LinkRegistry;
+use crate::dispatch::queue::QueueBounds;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
 use crate::limits::{Limits, LiveLimits};
@@ -55,7 +57,8 @@ pub(crate) fn harness_with(
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).unwrap();
     let names = instances.iter().map(|(service, ..)| (*service).to_owned()).chain(["login".to_owned()]);
-    let services = Services::new(RouteSelector::new(&route), names, is_bounded);
+    let links = LinkRegistry::new(QueueBounds::of(&limits), test_metrics.metrics.clone());
+    let services = Services::new(RouteSelector::new(&route), names, is_bounded, links, &metrics);
     let settings = Settings {
         worker: 0,
         gate_id: GATE.to_owned(),
@@ -65,8 +68,7 @@ pub(crate) fn harness_with(
         pressure: crate::overload::pressure::Pressure::none(),
     };
     let readiness = Arc::new(Readiness::new(1, []));
-    let cells = test_metrics.metrics.clone();
-    let parts = DispatchParts { settings, channels, signouts, metrics, services, cells, readiness };
+    let parts = DispatchParts { settings, channels, signouts, metrics, services, readiness };
     let dispatch = Dispatch::new(parts);
     for (service, id, dialect) in instances {
         dispatch.add(instance(service, id, *dialect), true);
@@ -87,7 +89,7 @@ pub(crate) fn instance(service: &str, id: &str, dialect: Dialect) -> Instance {
 
 impl TestDispatch {
     pub(crate) fn link(&self, id: &str) -> Rc<Link> {
-        let found = self.dispatch.links().into_iter().rfind(|link| link.instance.id == id);
+        let found = self.dispatch.services.links.all().into_iter().rfind(|link| link.instance.id == id);
         found.unwrap_or_else(|| panic!("no instance {id}"))
     }
 

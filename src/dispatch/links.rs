@@ -1,17 +1,21 @@
-//! Every link of a worker, those that are being closed included, by keys that are never used again.
+//! The registry of a worker's links: one for each instance, those of instances that have left until they end.
+//!
+//! It alone owns them. What `services` keeps to choose from is made of it anew whenever a standing changes, and `reconciler`
+//! runs a task for each.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::config::Instance;
+use crate::dispatch::health::Standing;
 use crate::dispatch::link::Link;
 use crate::dispatch::queue::QueueBounds;
 use crate::monitor::metrics::Metrics;
 use crate::session::pending::InstanceKey;
 
-/// See the module.
+/// See the module. Keys are never used again.
 #[derive(Debug)]
-pub(crate) struct LinkTable {
+pub(crate) struct LinkRegistry {
     /// In the order of their keys, which only grow.
     links: RefCell<Vec<Rc<Link>>>,
     next_key: Cell<usize>,
@@ -20,7 +24,7 @@ pub(crate) struct LinkTable {
     cells: Metrics,
 }
 
-impl LinkTable {
+impl LinkRegistry {
     /// None yet. Each link will get cells of `cells`, which go when it goes.
     pub(crate) fn new(bounds: QueueBounds, cells: Metrics) -> Self {
         Self { links: RefCell::default(), next_key: Cell::new(0), bounds: Cell::new(bounds), cells }
@@ -57,5 +61,32 @@ impl LinkTable {
     /// All of them, the oldest first.
     pub(crate) fn all(&self) -> Vec<Rc<Link>> {
         self.links.borrow().clone()
+    }
+
+    /// Those of a service, the oldest first.
+    pub(crate) fn of_service(&self, service: &str) -> Vec<Rc<Link>> {
+        self.links.borrow().iter().filter(|link| link.instance.service == service).cloned().collect()
+    }
+
+    /// How many instances of a service are linked, warming ones included.
+    pub(crate) fn live(&self, service: &str) -> usize {
+        let links = self.links.borrow();
+        links.iter().filter(|link| link.instance.service == service && link.is_live()).count()
+    }
+
+    /// Returns `true` if enough instances of its zone would remain without this one. At most half of those that are
+    /// linked are ejected, and never the only one.
+    pub(crate) fn may_eject(&self, link: &Link) -> bool {
+        let links = self.links.borrow();
+        let is_here = |other: &&Rc<Link>| {
+            (&other.instance.service, &other.instance.zone) == (&link.instance.service, &link.instance.zone)
+        };
+        let standings = links.iter().filter(is_here).filter_map(|other| other.standing());
+        let (mut linked, mut ejected) = (0, 0);
+        for standing in standings {
+            linked += 1;
+            ejected += usize::from(standing > Standing::Warming);
+        }
+        ejected < linked / 2
     }
 }

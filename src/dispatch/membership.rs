@@ -34,22 +34,10 @@ use crate::wire::rewrite;
 const FOLLOW: Duration = Duration::from_secs(1);
 
 impl Dispatch {
-    /// Returns `true` if it is a service of the configuration.
-    pub(crate) fn is_known(&self, service: &str) -> bool {
-        self.services.is_known(service)
-    }
-
-    /// Every link, those of instances that have left included.
-    pub(crate) fn links(&self) -> Vec<Rc<Link>> {
-        self.links.all()
-    }
-
     /// A new instance of a known service. Whoever runs its link calls [`Dispatch::remove`] when that has ended.
     pub(crate) fn add(&self, instance: Instance, is_of_first_set: bool) -> Rc<Link> {
         report("instance_new", &instance, "an instance of a logic service is known; it is dialled");
-        let link = self.links.add(instance, is_of_first_set);
-        self.services.add(&link);
-        link
+        self.services.links.add(instance, is_of_first_set)
     }
 
     /// These instances are no longer in the set; see the module.
@@ -96,15 +84,15 @@ impl Dispatch {
 
     /// The link of an instance that left has ended.
     pub(crate) fn remove(&self, link: &Link) {
-        self.services.remove(link);
-        self.links.remove(link.key);
+        self.services.links.remove(link.key);
+        self.services.refresh(&link.instance.service);
         let Instance { service, id, zone, .. } = &link.instance;
         let is_named = |other: &Rc<Link>| {
             let other = &other.instance;
             (&other.service, &other.id, &other.zone) == (service, id, zone)
         };
         // One of its name that came since may be lost itself.
-        if !self.links.all().iter().any(is_named) {
+        if !self.services.links.all().iter().any(is_named) {
             self.metrics.clear_instance(service, id, zone);
         }
     }
@@ -122,7 +110,7 @@ impl Dispatch {
     /// An instance has, or another gateway took, a link with this gateway's id. True if the gateway is not ready for it: it
     /// is certain that another one runs, or no instance of the service is left (row F15).
     pub(crate) fn contested(&self, service: &str, is_certain: bool) -> bool {
-        let counts = is_certain || self.services.live(service) == 0;
+        let counts = is_certain || self.services.links.live(service) == 0;
         if counts {
             self.readiness.contested(service, is_certain, Instant::now());
         }
@@ -150,13 +138,13 @@ impl Dispatch {
 
     /// An instance did not answer a request in its time. Too many of them eject it.
     pub(crate) fn timed_out(&self, ticket: &Ticket, now: Instant) {
-        let Some(link) = ticket.placed_with().and_then(|key| self.links.get(key)) else { return };
+        let Some(link) = ticket.placed_with().and_then(|key| self.services.links.get(key)) else { return };
         // Where this worker stood still, the answer may lie unread.
         let stood_still = link.stands_still(now, self.settings.limits.now().backend_ping * 2);
         if stood_still || !link.health().is_about_now(ticket.arrived()) {
             return;
         }
-        let may_eject = self.services.may_eject(&link);
+        let may_eject = self.services.links.may_eject(&link);
         self.on(&link, HealthEvent::TimedOut { may_eject }, now);
     }
 
@@ -174,7 +162,7 @@ impl Dispatch {
     }
 
     fn report_login_links(&self, now: Instant) {
-        let live = self.services.live(&self.settings.login_service);
+        let live = self.services.links.live(&self.settings.login_service);
         self.readiness.login_links(self.settings.worker, live, now);
     }
 

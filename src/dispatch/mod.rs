@@ -4,13 +4,11 @@
 //! who can be chosen and `health` how well they are, `link` and its task hold one connection per instance, `delivery` puts
 //! what comes back into channels. Nothing here awaits a client.
 
-mod bounded_load;
 pub(crate) mod connection;
 pub(crate) mod delivery;
 pub(crate) mod dialer;
 pub(crate) mod health;
 pub(crate) mod link;
-mod link_end;
 pub(crate) mod links;
 mod lost;
 mod membership;
@@ -18,7 +16,6 @@ pub(crate) mod queue;
 mod read_budget;
 pub(crate) mod reconciler;
 pub(crate) mod reconnect;
-mod redial_pause;
 mod reload;
 pub mod selector;
 pub(crate) mod services;
@@ -36,15 +33,12 @@ use tokio::time::timeout_at;
 
 use crate::dispatch::health::{HealthEvent, Rule, Standing};
 use crate::dispatch::link::Link;
-use crate::dispatch::links::LinkTable;
 use crate::dispatch::lost::Lost;
-use crate::dispatch::queue::{Payload, Progress, QueueBounds};
+use crate::dispatch::queue::{Payload, Progress};
 use crate::dispatch::selector::ZoneIndex;
 use crate::dispatch::services::{Chosen, NoChoice, Purpose, Services};
 use crate::limits::{LiveLimits, SLICES_PER_WRITE};
-use crate::monitor::metrics::{
-    AnswerOrigin, Direction, LoginResult, Metrics, Reject, Signout, WorkerMetrics,
-};
+use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, Reject, Signout, WorkerMetrics};
 use crate::monitor::readiness::Readiness;
 use crate::overload::pressure::Pressure;
 use crate::session::channel::{Channel, ChannelState, Ticket};
@@ -107,8 +101,7 @@ pub(crate) struct Dispatch {
     pub(crate) channels: Rc<Channels>,
     pub(crate) signouts: Rc<SignOuts>,
     pub(crate) metrics: Arc<WorkerMetrics>,
-    services: Services,
-    links: LinkTable,
+    pub(crate) services: Services,
     lost: Lost,
     rule: Cell<Rule>,
     readiness: Arc<Readiness>,
@@ -123,24 +116,19 @@ pub(crate) struct DispatchParts {
     pub(crate) signouts: Rc<SignOuts>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) services: Services,
-    /// Where links get their cells.
-    pub(crate) cells: Metrics,
     pub(crate) readiness: Arc<Readiness>,
 }
 
 impl Dispatch {
     pub(crate) fn new(parts: DispatchParts) -> Rc<Self> {
-        let DispatchParts { settings, channels, signouts, metrics, services, cells, readiness } = parts;
-        services.report_to(&metrics);
-        let limits = settings.limits.now();
-        let (links, rule) = (LinkTable::new(QueueBounds::of(&limits), cells), Rule::of(&limits));
+        let DispatchParts { settings, channels, signouts, metrics, services, readiness } = parts;
+        let rule = Rule::of(&settings.limits.now());
         Rc::new(Self {
             settings,
             channels,
             signouts,
             metrics,
             services,
-            links,
             lost: Lost::default(),
             rule: Cell::new(rule),
             readiness,
@@ -247,6 +235,7 @@ impl Dispatch {
             RequestStage::Queued(instance, number) => {
                 // A link that is gone has left nothing in its queue.
                 let withdrawn = self
+                    .services
                     .links
                     .get(instance)
                     .is_none_or(|link| link.change_queue(|queue| queue.cancel(number)));
@@ -370,7 +359,7 @@ impl Dispatch {
             self.metrics.signout(Signout::AfterKick);
             return Placed::NotOwed;
         }
-        let signed_in_at = signout.signed_in_at().and_then(|key| self.links.get(key));
+        let signed_in_at = signout.signed_in_at().and_then(|key| self.services.links.get(key));
         let link = signed_in_at.filter(|link| link.is_live()).or_else(|| {
             let identity = &signout.identity;
             let service = &self.settings.login_service;

@@ -40,6 +40,7 @@ pub(crate) struct QueueBounds {
 }
 
 impl QueueBounds {
+    /// Those of an operator's limits.
     pub(crate) const fn of(limits: &Limits) -> Self {
         Self { packets: limits.backend_queued_packets, bytes: limits.backend_queued_bytes }
     }

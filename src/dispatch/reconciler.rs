@@ -25,11 +25,6 @@ pub(crate) struct Reconciler {
     first_sets: BTreeSet<String>,
     /// One task per link, and its link when it ends.
     tasks: JoinSet<Rc<Link>>,
-    /// Links whose tasks run.
-    running: Vec<Rc<Link>>,
-    /// Links that wait until another to the same address has ended: an instance refuses a second one of the same
-    /// gateway id.
-    waiting: Vec<Rc<Link>>,
     /// Services that were named and are not known, each told once.
     unknown: BTreeSet<String>,
 }
@@ -69,8 +64,6 @@ impl Reconciler {
             dialer,
             first_sets: BTreeSet::new(),
             tasks: JoinSet::new(),
-            running: Vec::new(),
-            waiting: Vec::new(),
             unknown: BTreeSet::new(),
         }
     }
@@ -102,7 +95,7 @@ impl Reconciler {
 
     /// Makes the links those of the snapshot, in one step without an await.
     fn apply(&mut self, snapshot: &Snapshot, now: Instant) {
-        let changes = Changes::between(&self.dispatch.links(), snapshot);
+        let changes = Changes::between(&self.dispatch.services.links.all(), snapshot);
         for link in &changes.stay {
             self.dispatch.undrain(link, now);
         }
@@ -111,57 +104,52 @@ impl Reconciler {
         }
         let mut named = BTreeSet::new();
         for instance in changes.come {
-            if !self.dispatch.is_known(&instance.service) {
+            if !self.dispatch.services.is_known(&instance.service) {
                 self.report_unknown(instance);
                 continue;
             }
             named.insert(instance.service.clone());
             let is_of_first_set = !self.first_sets.contains(&instance.service);
-            self.waiting.push(self.dispatch.add(instance, is_of_first_set));
+            self.dispatch.add(instance, is_of_first_set);
         }
         self.first_sets.append(&mut named);
         self.start_waiting();
     }
 
-    /// Starts what waits and may start. One that left before it was started is forgotten.
+    /// Starts the links that have no task. One waits until another to the same address has ended, because an instance
+    /// refuses a second link of the same gateway id; one whose instance has left is not started, but removed.
     fn start_waiting(&mut self) {
-        for link in std::mem::take(&mut self.waiting) {
-            let is_same = |other: &Rc<Link>| {
-                (&other.instance.service, &other.instance.address)
-                    == (&link.instance.service, &link.instance.address)
+        let links = self.dispatch.services.links.all();
+        for link in links.iter().filter(|link| !link.has_task()) {
+            let blocks = |other: &Rc<Link>| {
+                other.has_task()
+                    && other.is_leaving()
+                    && (&other.instance.service, &other.instance.address)
+                        == (&link.instance.service, &link.instance.address)
             };
             if link.is_leaving() {
-                self.dispatch.remove(&link);
-            } else if self.running.iter().any(|other| other.is_leaving() && is_same(other)) {
-                self.waiting.push(link);
-            } else {
-                self.running.push(Rc::clone(&link));
-                self.spawn(link);
+                self.dispatch.remove(link);
+            } else if !links.iter().any(blocks) {
+                self.spawn(Rc::clone(link));
             }
         }
     }
 
     fn spawn(&mut self, link: Rc<Link>) {
         let (dispatch, dialer) = (Rc::clone(&self.dispatch), Rc::clone(&self.dialer));
+        link.set_task(true);
         self.tasks.spawn_local(async move {
             keep_connected(Rc::clone(&link), dispatch, dialer).await;
             link
         });
     }
 
-    /// The task of a link ended, because its instance has left. A panic is one of the worker's: what serves a
-    /// connection has a task of its own.
+    /// The task of a link ended, because its instance has left; it may be back since. A panic is one of the worker's: what
+    /// serves a connection has a task of its own.
     fn ended(&mut self, ended: Result<Rc<Link>, JoinError>) {
-        let link = match ended {
-            Ok(link) => link,
+        match ended {
+            Ok(link) => link.set_task(false),
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
-        };
-        if link.is_leaving() {
-            self.running.retain(|other| other.key != link.key);
-            self.dispatch.remove(&link);
-        } else {
-            // It is back since its task ended.
-            self.spawn(link);
         }
         self.start_waiting();
     }

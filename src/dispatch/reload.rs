@@ -10,7 +10,7 @@ use crate::route::Route;
 use crate::session::signouts::SignOutBounds;
 
 impl Dispatch {
-    /// Chooses by this route and among these services from now on; see [`Services::reroute`].
+    /// Chooses by this route and among these services from now on; see [`Services::reroute`](crate::dispatch::services::Services::reroute).
     pub(crate) fn reroute(&self, route: &Route, services: BTreeSet<String>, is_bounded: bool) {
         self.services.reroute(RouteSelector::new(route), services, is_bounded);
         self.rerouted.notify_one();
@@ -25,7 +25,7 @@ impl Dispatch {
     pub(crate) fn follow_limits(&self, max_channels: usize) {
         let limits = self.settings.limits.now();
         self.rule.set(Rule::of(&limits));
-        self.links.set_bounds(QueueBounds::of(&limits));
+        self.services.links.set_bounds(QueueBounds::of(&limits));
         self.signouts.set_bounds(SignOutBounds::of(max_channels, &limits));
     }
 }

@@ -9,7 +9,7 @@
 //! that all have left is empty however they left: its accounts have no home until somebody serves them there, or the
 //! route gives them another. What is no zone of the route has no accounts.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ use crate::monitor::metrics::WorkerMetrics;
 pub(super) struct Zones {
     /// Those of the route: accounts belong to them.
     routed: RefCell<BTreeSet<String>>,
-    metrics: OnceCell<Arc<WorkerMetrics>>,
+    /// Where events go.
+    metrics: Arc<WorkerMetrics>,
     by_service: RefCell<BTreeMap<String, BTreeMap<String, ZoneState>>>,
 }
 
@@ -47,9 +48,9 @@ struct ZoneState {
 }
 
 impl Zones {
-    /// The route's zones are these.
-    pub(super) fn new(routed: BTreeSet<String>) -> Self {
-        Self { routed: RefCell::new(routed), metrics: OnceCell::new(), by_service: RefCell::default() }
+    /// The route's zones are these; what becomes of them is told to `metrics`.
+    pub(super) fn new(routed: BTreeSet<String>, metrics: Arc<WorkerMetrics>) -> Self {
+        Self { routed: RefCell::new(routed), metrics, by_service: RefCell::default() }
     }
 
     /// The route's zones are these from now on. What was told of others is over: they have no accounts.
@@ -57,9 +58,8 @@ impl Zones {
         for (service, zones) in &mut *self.by_service.borrow_mut() {
             zones.retain(|name, _| {
                 let stays = routed.contains(name);
-                if let Some(metrics) = self.metrics.get().filter(|_| !stays) {
-                    metrics.clear(&Subject::zone_empty(service, name));
-                    metrics.clear(&Subject::zone_fallback(service, name));
+                if !stays {
+                    self.clear(service, name);
                 }
                 stays
             });
@@ -70,16 +70,14 @@ impl Zones {
     /// A service is named no more: what was told of its zones is over.
     pub(super) fn forget(&self, service: &str) {
         let zones = self.by_service.borrow_mut().remove(service);
-        let Some(metrics) = self.metrics.get() else { return };
         for name in zones.iter().flat_map(BTreeMap::keys) {
-            metrics.clear(&Subject::zone_empty(service, name));
-            metrics.clear(&Subject::zone_fallback(service, name));
+            self.clear(service, name);
         }
     }
 
-    /// Where events go; only the first call counts.
-    pub(super) fn report_to(&self, metrics: &Arc<WorkerMetrics>) {
-        let _set = self.metrics.set(Arc::clone(metrics));
+    fn clear(&self, service: &str, zone: &str) {
+        self.metrics.clear(&Subject::zone_empty(service, zone));
+        self.metrics.clear(&Subject::zone_fallback(service, zone));
     }
 
     /// The instances of a service that have not left are named for these zones, and those that may be chosen are in
@@ -90,7 +88,6 @@ impl Zones {
         named: impl Iterator<Item = (&'a str, LinkPresence)>,
         served: &BTreeSet<&str>,
     ) {
-        let Some(metrics) = self.metrics.get() else { return };
         let mut best: BTreeMap<&str, LinkPresence> = BTreeMap::new();
         for (zone, presence) in named {
             best.entry(zone).and_modify(|best| *best = presence.min(*best)).or_insert(presence);
@@ -106,15 +103,15 @@ impl Zones {
             let is_served = served.contains(name.as_str());
             if is_served && !zone.is_served {
                 zone.is_left = false;
-                metrics.clear(&Subject::zone_fallback(service, name));
+                self.metrics.clear(&Subject::zone_fallback(service, name));
             }
             zone.is_served = is_served;
             match best.get(name.as_str()) {
                 Some(LinkPresence::Linked) if zone.empty.take().is_some() => {
-                    metrics.clear(&Subject::zone_empty(service, name));
+                    self.metrics.clear(&Subject::zone_empty(service, name));
                 }
                 Some(LinkPresence::Linked | LinkPresence::Awaited) if zone.empty.is_none() => {}
-                _ => zone.tell_empty(service, name, is_any_left, metrics),
+                _ => zone.tell_empty(service, name, is_any_left, &self.metrics),
             }
         }
     }
@@ -126,10 +123,8 @@ impl Zones {
         if std::mem::replace(&mut known.is_left, true) {
             return;
         }
-        if let Some(metrics) = self.metrics.get() {
-            let detail = "gateway_zone_fallback_total counts its requests that go elsewhere";
-            metrics.raise(Event::zone_fallback(service, zone, detail));
-        }
+        let detail = "gateway_zone_fallback_total counts its requests that go elsewhere";
+        self.metrics.raise(Event::zone_fallback(service, zone, detail));
     }
 }
 
@@ -163,8 +158,7 @@ mod tests {
 
     fn zones() -> (Metrics, Zones) {
         let metrics = Metrics::new("gate01", 1, Vec::new());
-        let zones = Zones::new(["a", "b"].map(str::to_owned).into());
-        zones.report_to(&metrics.worker(0));
+        let zones = Zones::new(["a", "b"].map(str::to_owned).into(), metrics.worker(0));
         (metrics, zones)
     }
 

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use crate::config::Instance;
 use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::link::Link;
+use crate::dispatch::links::LinkRegistry;
+use crate::dispatch::queue::QueueBounds;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
 use crate::dispatch::{Dispatch, DispatchParts, Settings};
@@ -48,7 +50,7 @@ impl PushFanOut {
             dialect: Dialect::XIm,
         };
         dispatch.add(instance, true);
-        let link = dispatch.links().into_iter().next().expect("an instance has a link");
+        let link = dispatch.services.links.all().into_iter().next().expect("an instance has a link");
         let channels: Vec<_> = (0..channels).map(|number| arrive(&dispatch, number)).collect();
         let ids: Vec<&str> = channels.iter().map(|guard| &*guard.channel.id).collect();
         let push = push_to(&ids.join(","), body);
@@ -88,6 +90,7 @@ fn dispatch(metrics: &Metrics) -> Rc<Dispatch> {
     let bounds = SignOutBounds { places: 1000, hold: limits.login_answer, retry: limits.signout_retry };
     let signouts = SignOuts::new(bounds, Arc::default(), Arc::clone(&worker));
     let route = Route::from_json(r#"{"zones": [{"id": "z", "weight": 1}]}"#).expect("it is a route");
+    let links = LinkRegistry::new(QueueBounds::of(&limits), metrics.clone());
     Dispatch::new(DispatchParts {
         settings: Settings {
             worker: 0,
@@ -99,9 +102,8 @@ fn dispatch(metrics: &Metrics) -> Rc<Dispatch> {
         },
         channels: Channels::new(Rc::clone(&signouts), Arc::clone(&worker)),
         signouts,
-        services: Services::new(RouteSelector::new(&route), ["chat".to_owned()], true),
+        services: Services::new(RouteSelector::new(&route), ["chat".to_owned()], true, links, &worker),
         metrics: worker,
-        cells: metrics.clone(),
         readiness: Arc::new(Readiness::new(1, [])),
     })
 }

@@ -7,11 +7,9 @@ mod key_refresh;
 mod schedule;
 
 use std::io;
-use std::thread::JoinHandle;
 
 use gateway_net::rng::Rng;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::fetcher::Fetcher;
 use self::key_refresh::refresh_channel;
@@ -19,6 +17,7 @@ use self::schedule::RefreshSchedule;
 use crate::config::{JwksUrl, TokenKey};
 use crate::http_client::{Endpoint, EndpointError};
 use crate::monitor::metrics::Metrics;
+use crate::owned_thread::OwnedThread;
 use crate::resolve::Resolver;
 
 pub(crate) use self::key_refresh::{FetchEnd, KeyRefresh};
@@ -37,8 +36,7 @@ pub enum JwksStartError {
 /// Owns the thread. Dropping it ends it at once.
 #[derive(Debug)]
 pub(crate) struct JwksThread {
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
+    _thread: OwnedThread,
 }
 
 impl JwksThread {
@@ -66,23 +64,16 @@ impl JwksThread {
             schedule: RefreshSchedule::new(Instant::now(), Rng::default()),
             last: Vec::new(),
         };
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("jwks".to_owned()).spawn(move || {
-            runtime.block_on(stopped.run_until_cancelled(fetcher.run()));
+        let thread = OwnedThread::start("jwks", move |stopped| {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = fetcher.run() => {}
+                    _owner_is_gone = stopped => {}
+                }
+            });
             runtime.shutdown_background();
         })?;
-        Ok((Self { stop, thread: Some(thread) }, refresh))
-    }
-}
-
-impl Drop for JwksThread {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook; the last keys stay in effect.
-            let _ = thread.join();
-        }
+        Ok((Self { _thread: thread }, refresh))
     }
 }

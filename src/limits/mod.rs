@@ -5,7 +5,9 @@
 
 mod admin;
 mod ending;
+mod inputs;
 mod live;
+mod monitor;
 mod overload;
 mod quic;
 mod strangers;
@@ -17,7 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::admin::*;
 pub use self::ending::*;
+pub use self::inputs::*;
 pub(crate) use self::live::LiveLimits;
+pub use self::monitor::*;
 pub use self::overload::*;
 pub use self::quic::*;
 pub use self::strangers::*;
@@ -26,10 +30,6 @@ use crate::wire::header::HeaderLimits;
 
 pub use gateway_net::limits::*;
 pub use gateway_wire::frame::MAX_FRAME_HARD;
-
-pub use self::inputs::*;
-
-mod inputs;
 
 /// The limits an operator can set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::KIB;
+use super::{KIB, MONITOR_FILES};
 
-/// Standard streams and the runtimes' parts (10), the monitor's clients and its spare files (26), clients that are being
-/// turned away ([`TURNED_AWAY`]).
-pub const MIN_RESERVED_FILES: u64 = 10 + 26 + TURNED_AWAY as u64;
+/// Standard streams and the runtimes' parts (10), the monitor's ([`MONITOR_FILES`]), clients that are being turned away
+/// ([`TURNED_AWAY`]).
+pub const MIN_RESERVED_FILES: u64 = (10 + MONITOR_FILES + TURNED_AWAY) as u64;
 
 /// Connections that wait for a TCP listener to accept them (row D3).
 pub const LISTEN_BACKLOG: i32 = 1024;

@@ -1,13 +1,14 @@
-//! The cells of a process: what is counted, in the one place where the collector reads it.
+//! The cells of a process: what is counted, in the one place where the collector reads it. Those of a worker are in
+//! [`super::worker`].
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use super::discovery::DiscoveryMetrics;
+use super::counters::Counters;
 use super::events::Events;
 use super::jwks::JwksMetrics;
-use super::labels::Memory;
-use super::link::LinkMetrics;
+use super::labels::{DiscoveryError, LinkState, Memory};
 use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 
@@ -43,5 +44,134 @@ impl Cells {
     pub(super) fn links(&self) -> Vec<Arc<LinkMetrics>> {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Counters and state of one link. Its labels come from discovery.
+///
+/// With several workers each has a link of its own; they are shown as one, with the worst state.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct LinkMetrics {
+    pub(super) service: String,
+    pub(super) instance: String,
+    pub(super) zone: String,
+    state: AtomicU8,
+    pub(super) queued_packets: AtomicI64,
+    pub(super) queued_bytes: AtomicI64,
+    pub(super) reconnects: AtomicU64,
+    pub(super) requests_sent: AtomicU64,
+    pub(super) pushes_received: AtomicU64,
+}
+
+impl LinkMetrics {
+    /// A link that is being dialled for the first time.
+    pub(super) fn new(service: &str, instance: &str, zone: &str) -> Self {
+        Self {
+            service: service.to_owned(),
+            instance: instance.to_owned(),
+            zone: zone.to_owned(),
+            state: AtomicU8::new(LinkState::Dialling as u8),
+            queued_packets: AtomicI64::new(0),
+            queued_bytes: AtomicI64::new(0),
+            reconnects: AtomicU64::new(0),
+            requests_sent: AtomicU64::new(0),
+            pushes_received: AtomicU64::new(0),
+        }
+    }
+
+    /// The link changed its state.
+    pub fn set_state(&self, state: LinkState) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    /// Its state.
+    pub fn state(&self) -> LinkState {
+        LinkState::ALL.get(usize::from(self.state.load(Relaxed))).copied().unwrap_or(LinkState::Dialling)
+    }
+
+    /// Its outgoing queue grew or shrank.
+    pub fn queued(&self, delta_packets: i64, delta_bytes: i64) {
+        self.queued_packets.fetch_add(delta_packets, Relaxed);
+        self.queued_bytes.fetch_add(delta_bytes, Relaxed);
+    }
+
+    /// It came up again after it had been up before.
+    pub fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Relaxed);
+    }
+
+    /// It may have got the first byte of `n` requests.
+    pub fn requests_sent(&self, n: u64) {
+        self.requests_sent.fetch_add(n, Relaxed);
+    }
+
+    /// It sent a push.
+    pub fn push_received(&self) {
+        self.pushes_received.fetch_add(1, Relaxed);
+    }
+}
+
+/// Counters of the one source of a process.
+#[derive(Debug)]
+pub struct DiscoveryMetrics {
+    pub(super) errors: Counters<{ DiscoveryError::COUNT }>,
+    pub(super) updates: AtomicU64,
+    /// Seconds since 1970; 0: never.
+    pub(super) last_success: AtomicI64,
+    /// By service.
+    instances: Mutex<BTreeMap<String, u64>>,
+}
+
+impl DiscoveryMetrics {
+    /// Cells for these services.
+    pub(super) fn new(services: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            errors: Counters::default(),
+            updates: AtomicU64::new(0),
+            last_success: AtomicI64::new(0),
+            instances: Mutex::new(services.into_iter().map(|service| (service, 0)).collect()),
+        }
+    }
+
+    /// Something went wrong.
+    pub fn error(&self, kind: DiscoveryError) {
+        self.errors.add(kind.index(), 1);
+    }
+
+    /// How often that went wrong.
+    pub fn errors(&self, kind: DiscoveryError) -> u64 {
+        self.errors.get(kind.index())
+    }
+
+    /// The workers were told of a service's new set.
+    pub fn updated(&self, service: &str, instances: usize) {
+        self.updates.fetch_add(1, Relaxed);
+        if let Some(cell) = self.by_service().get_mut(service) {
+            *cell = instances as u64;
+        }
+    }
+
+    /// The services are these from now on.
+    pub fn services_are(&self, services: &BTreeSet<String>) {
+        let mut by_service = self.by_service();
+        by_service.retain(|service, _| services.contains(service));
+        for service in services {
+            by_service.entry(service.clone()).or_default();
+        }
+    }
+
+    /// How many instances each service has.
+    pub(super) fn instances(&self) -> BTreeMap<String, u64> {
+        self.by_service().clone()
+    }
+
+    fn by_service(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The source answered as it should; in seconds since 1970.
+    pub fn succeeded(&self, at: i64) {
+        self.last_success.store(at, Relaxed);
     }
 }

@@ -8,21 +8,19 @@ use std::time::Instant;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::cells::{Cells, NO_CERTIFICATE};
+use super::cells::{Cells, DiscoveryMetrics, LinkMetrics, NO_CERTIFICATE};
+use super::counters::{Counters, Totals};
 use super::descriptors as of;
-use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 use super::family::{Family, Spec};
-use super::histogram::Totals;
 use super::jwks::JwksMetrics;
 use super::labels::{
     AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState, Memory,
     PathChange, PushDrop, Reject, Signout, Transport,
 };
-use super::link::LinkMetrics;
 use super::log_lines;
 use super::login_labels::{JwksRefresh, LoginResult, RenewalResult};
-use super::worker::{Counters, STATUSES, WorkerMetrics};
+use super::worker::{STATUSES, WorkerMetrics};
 use crate::resolve::{Resolver, ResolverCounts};
 use crate::wire::close::CloseReason;
 use crate::wire::command;

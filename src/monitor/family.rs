@@ -3,7 +3,7 @@
 use prometheus::core::Desc;
 use prometheus::proto::{self, MetricFamily, MetricType};
 
-use super::histogram::{BOUNDS_MICROS, Totals};
+use super::counters::{BOUNDS_MICROS, Totals};
 
 /// What a family says about itself. All of them stand in one table, so that they are described once.
 pub(super) struct Spec {

@@ -8,8 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,23 +20,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::listener::MonitorListener;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
-use super::visitors::{Place, Visitors};
-
-/// From accept to the end of the request's head.
-const HEAD_DEADLINE: Duration = Duration::from_secs(1);
-
-/// From accept to the last byte of the response. Prometheus gives up after 10 s by default.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A request's head, bytes.
-pub(crate) const LARGEST_HEAD: usize = 16 * 1024;
+use super::visitors::{MonitorListener, Place, Visitors};
+use crate::limits::{MONITOR_DEADLINE, MONITOR_HEAD, MONITOR_HEAD_DEADLINE};
+use crate::owned_thread::OwnedThread;
 
 /// What there is to see, for people and for 404s.
 const PAGES: &str = "/health   200 while the process lives
@@ -66,8 +56,7 @@ pub enum MonitorStartError {
 #[derive(Debug)]
 pub struct MonitorServer {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: OwnedThread,
 }
 
 /// What is shown.
@@ -103,35 +92,21 @@ impl MonitorServer {
             MonitorListener::new(listener).map_err(MonitorStartError::Listener)?
         };
         let shown = Arc::new(Shown::new(metrics, readiness));
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("monitor".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = serve(listener, shown) => {}
-                        // Told to stop, or the owner is gone.
-                        _ = stopped => {}
-                    }
-                });
-            })
-            .map_err(MonitorStartError::Thread)?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        let thread = OwnedThread::start("monitor", move |stopped| {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(listener, shown) => {}
+                    // Told to stop, or the owner is gone.
+                    _ = stopped => {}
+                }
+            });
+        });
+        Ok(Self { address, _thread: thread.map_err(MonitorStartError::Thread)? })
     }
 
     /// Where it listens; with port 0, the port that was chosen.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-}
-
-impl Drop for MonitorServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook; there is nothing left to end.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -157,12 +132,12 @@ pub(crate) async fn visit(stream: impl AsyncRead + AsyncWrite + Unpin, place: Pl
     let answering = service_fn(async |request| Ok::<_, Infallible>(answer(&request, &place, shown)));
     let visit = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
+        .header_read_timeout(MONITOR_HEAD_DEADLINE)
         .keep_alive(false)
-        .max_buf_size(LARGEST_HEAD)
+        .max_buf_size(MONITOR_HEAD)
         .serve_connection(TokioIo::new(stream), answering);
     // Whoever breaks off, or takes too long, gets nothing.
-    let _gone = timeout(CONNECTION_DEADLINE, visit).await;
+    let _gone = timeout(MONITOR_DEADLINE, visit).await;
 }
 
 fn answer(request: &Request<Incoming>, place: &Place, shown: &Shown) -> Response<Full<Bytes>> {
@@ -200,22 +175,23 @@ fn page(status: StatusCode, of: HeaderValue, body: String) -> Response<Full<Byte
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
     use crate::monitor::metrics::Transport;
 
-    struct Running {
+    struct RunningMonitor {
         server: MonitorServer,
         metrics: Metrics,
         readiness: Arc<Readiness>,
     }
 
-    fn start() -> Running {
+    fn start() -> RunningMonitor {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = Metrics::new("gate01", 1, Vec::new());
         let readiness = Arc::new(Readiness::new(1, ["login".to_owned()]));
         let server = MonitorServer::start(listener, metrics.clone(), Arc::clone(&readiness)).unwrap();
-        Running { server, metrics, readiness }
+        RunningMonitor { server, metrics, readiness }
     }
 
     /// The whole response to one request; the server closes behind it.
@@ -318,7 +294,7 @@ mod tests {
         assert!(ended(&silent) >= 128 - 16, "those that were there longest made room");
         let since = Instant::now();
         while ended(&silent) < silent.len() {
-            assert!(since.elapsed() < CONNECTION_DEADLINE, "{} of {}", ended(&silent), silent.len());
+            assert!(since.elapsed() < MONITOR_DEADLINE, "{} of {}", ended(&silent), silent.len());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

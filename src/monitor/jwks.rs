@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::counters::Counters;
 use super::login_labels::JwksRefresh;
-use super::worker::Counters;
 
 /// Counters of the one source of a process.
 #[derive(Debug, Default)]

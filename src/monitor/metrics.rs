@@ -6,15 +6,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use prometheus::{Registry, TextEncoder};
 
 use super::cells::{Cells, NO_CERTIFICATE};
+pub use super::cells::{DiscoveryMetrics, LinkMetrics};
 use super::collector::GatewayCollector;
-pub use super::discovery::DiscoveryMetrics;
 use super::events::Events;
 use super::jwks::JwksMetrics;
 pub use super::labels::{
     AnswerOrigin, Direction, DiscoveryError, Heartbeat, LinkState, Memory, PathChange, PushDrop, Reject,
     Signout, Transport,
 };
-pub use super::link::LinkMetrics;
 pub use super::login_labels::{JwksRefresh, LoginResult, RenewalResult};
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;

@@ -6,16 +6,13 @@
 
 mod cells;
 mod collector;
+mod counters;
 mod descriptors;
-pub mod discovery;
 pub mod events;
 mod family;
-mod histogram;
 pub mod http;
 pub mod jwks;
 pub mod labels;
-pub mod link;
-mod listener;
 pub mod log_lines;
 mod login_labels;
 mod loop_lag;

@@ -1,17 +1,80 @@
-//! Who is served by the monitor at once, and who goes when there are too many (rows F12, H21).
+//! The monitor's visitors: accepted also when the process has no file left, and few are served at once; who goes when there
+//! are too many (rows F12, H21).
 
 use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener as Socket;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
-/// Visitors that have not asked yet, or ask for a few bytes. A health check is among them for milliseconds; when one more
-/// comes, the one that is there longest goes, so that those who say nothing delay nobody.
-const BRIEF: usize = 16;
+use crate::limits::{ACCEPT_PAUSE, MONITOR_BRIEF, MONITOR_LONG, MONITOR_SPARE_FILES};
+use gateway_net::accept_pause::AcceptPause;
 
-/// Visitors that are given the metrics, which can take a while to read. A few scrapers need one each.
-const LONG: usize = 8;
+/// The listening socket with its spare files.
+pub(super) struct MonitorListener {
+    inner: TcpListener,
+    spare: Spare,
+}
+
+/// Handles to the listening socket, which nobody needs but for their places among the open files.
+#[derive(Clone)]
+pub(super) struct Spare(Arc<Mutex<Vec<Socket>>>);
+
+impl Spare {
+    /// Makes up for those that were used. To be called as soon as a visitor has gone: its file is free for a moment.
+    pub(super) fn refill(&self) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first is never given away: it is what the others are made of.
+        while files.len() <= MONITOR_SPARE_FILES
+            && let Some(Ok(another)) = files.first().map(Socket::try_clone)
+        {
+            files.push(another);
+        }
+    }
+
+    /// Frees a file; false if there is none.
+    fn release(&self) -> bool {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.len() > 1 && files.pop().is_some()
+    }
+}
+
+impl MonitorListener {
+    /// Must be called within the monitor's runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot take the socket, or there is no file for another handle to it.
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        let spare = Spare(Arc::new(Mutex::new(vec![socket.try_clone()?])));
+        spare.refill();
+        Ok(Self { inner: TcpListener::from_std(socket)?, spare })
+    }
+
+    pub(super) fn spare(&self) -> Spare {
+        self.spare.clone()
+    }
+
+    /// The next visitor. Cancel safe.
+    pub(super) async fn accept(&self) -> TcpStream {
+        let mut pause = AcceptPause::new(ACCEPT_PAUSE);
+        loop {
+            match self.inner.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(_) if self.spare.release() => {}
+                Err(error) => {
+                    if let Some(pause) = pause.after(&error) {
+                        sleep(pause).await;
+                    }
+                    self.spare.refill();
+                }
+            }
+        }
+    }
+}
 
 /// All of them.
 #[derive(Debug, Clone)]
@@ -34,7 +97,7 @@ pub(crate) struct Place {
 
 impl Visitors {
     pub(crate) fn new() -> Self {
-        let long = Arc::new(Semaphore::new(LONG));
+        let long = Arc::new(Semaphore::new(MONITOR_LONG));
         Self(Arc::new(Places { brief: Mutex::default(), long }))
     }
 
@@ -49,7 +112,7 @@ impl Visitors {
         if task.is_finished() {
             return;
         }
-        if brief.len() >= BRIEF
+        if brief.len() >= MONITOR_BRIEF
             && let Some((_, longest)) = brief.pop_front()
         {
             longest.abort();
@@ -104,18 +167,31 @@ mod tests {
             visitors.is_served(number, task.clone());
             (place, task)
         };
-        let here: Vec<_> = (0..BRIEF as u64).map(&mut come).collect();
+        let here: Vec<_> = (0..MONITOR_BRIEF as u64).map(&mut come).collect();
         assert!(here[0].0.stays());
         let mut more: Vec<_> = (100..102).map(&mut come).collect();
         tokio::task::yield_now().await;
         let ended: Vec<_> = here.iter().map(|(_, task)| task.is_finished()).collect();
         assert_eq!(ended[..3], [false, true, false], "the first stays, the second was there longest");
         assert_eq!(ended.iter().filter(|ended| **ended).count(), 1);
-        more.extend((200..200 + LONG as u64).map(&mut come));
+        more.extend((200..200 + MONITOR_LONG as u64).map(&mut come));
         let stayed = more.iter().filter(|(place, _)| place.stays()).count();
-        assert_eq!(stayed, LONG - 1, "with the first");
+        assert_eq!(stayed, MONITOR_LONG - 1, "with the first");
         tasks.shutdown().await;
         drop((here, more));
-        assert_eq!((visitors.brief().len(), visitors.0.long.available_permits()), (0, LONG));
+        assert_eq!((visitors.brief().len(), visitors.0.long.available_permits()), (0, MONITOR_LONG));
+    }
+
+    #[tokio::test]
+    async fn h21_spare_files_are_given_away_and_made_up_for() {
+        let socket = Socket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = MonitorListener::new(socket).unwrap();
+        let spare = listener.spare();
+        assert_eq!([0; 4].map(|_| spare.release()), [true, true, false, false]);
+        spare.refill();
+        assert_eq!([0; 3].map(|_| spare.release()), [true, true, false]);
+        let address = listener.inner.local_addr().unwrap();
+        let (_theirs, _ours) = tokio::join!(TcpStream::connect(address), listener.accept());
     }
 }

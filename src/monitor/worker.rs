@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::counters::{Counters, Histogram};
 use super::events::Events;
 use super::events::event::{Event, Subject};
-use super::histogram::Histogram;
 use super::labels::{
     AnswerOrigin, Direction, Heartbeat, LinkState, PathChange, PushDrop, Reject, Signout, Transport,
 };
@@ -18,33 +18,6 @@ use crate::wire::command;
 
 /// The statuses of protocol §3; every other one is counted as "other".
 pub(super) const STATUSES: [i32; 9] = [0, 100, 101, 103, 105, 210, 300, 301, 404];
-
-/// `N` counters that belong together.
-#[derive(Debug)]
-pub(super) struct Counters<const N: usize>([AtomicU64; N]);
-
-impl<const N: usize> Default for Counters<N> {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; N])
-    }
-}
-
-impl<const N: usize> Counters<N> {
-    /// Adds to one counter.
-    pub(super) fn add(&self, index: usize, n: u64) {
-        self.0[index].fetch_add(n, Relaxed);
-    }
-
-    /// The value of one counter.
-    pub(super) fn get(&self, index: usize) -> u64 {
-        self.0[index].load(Relaxed)
-    }
-
-    /// The sum of all counters.
-    pub(super) fn sum(&self) -> u64 {
-        self.0.iter().map(|cell| cell.load(Relaxed)).sum()
-    }
-}
 
 /// Counters of one worker. Every method that counts is a few relaxed additions: no lock, no allocation, callable from
 /// anywhere. Those about events are for rare ones and take a short lock.

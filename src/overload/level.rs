@@ -226,6 +226,44 @@ impl Overload {
     }
 }
 
+/// Whether something is full. Begins at once and ends when there was room for a while, so that no client that comes and goes
+/// makes it flap (row H20).
+#[derive(Debug, Default)]
+pub(super) struct Fullness {
+    is_full: bool,
+    roomy_since: Option<Instant>,
+}
+
+/// How it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occupancy {
+    /// There is no more, or somebody was refused since the last look.
+    Full,
+    /// Neither this nor that.
+    Nearly,
+    /// There is room.
+    Roomy,
+}
+
+impl Fullness {
+    /// How it was told last.
+    pub(super) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// What changed: it is full now, or it is no longer.
+    pub(super) fn observe(&mut self, now: Instant, found: Occupancy) -> Option<bool> {
+        if found != Occupancy::Roomy {
+            self.roomy_since = None;
+            return (found == Occupancy::Full && !std::mem::replace(&mut self.is_full, true)).then_some(true);
+        }
+        let since = *self.roomy_since.get_or_insert(now);
+        let ends = self.is_full && now.saturating_duration_since(since) >= LEVEL_HOLD;
+        self.is_full &= !ends;
+        ends.then_some(false)
+    }
+}
+
 fn held(now: Instant, since: Instant, long: Duration) -> bool {
     now.saturating_duration_since(since) >= long
 }
@@ -233,16 +271,17 @@ fn held(now: Instant, since: Instant, long: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Level::{CloseNewest, Normal, RefuseLogins, Shed};
+    use super::Occupancy::{Full, Nearly, Roomy};
     use super::*;
 
     const BUDGET: Budget = Budget { memory: 1_000, queued: 1_000 };
 
-    struct Bench {
+    struct TestOverload {
         start: Instant,
         overload: Overload,
     }
 
-    impl Bench {
+    impl TestOverload {
         fn new() -> Self {
             Self { start: Instant::now(), overload: Overload::new(BUDGET) }
         }
@@ -272,7 +311,7 @@ mod tests {
             (980, CloseNewest, 31, true),
             (5_000, CloseNewest, 4_051, true),
         ] {
-            let demand = Bench::new().queued(0, queued);
+            let demand = TestOverload::new().queued(0, queued);
             let expected = Demand { level, shed, close_newest, ..Demand::default() };
             assert_eq!(demand, expected, "{queued}");
         }
@@ -280,7 +319,7 @@ mod tests {
 
     #[test]
     fn f11_a15_parts_of_frames_count_as_what_is_queued_but_are_not_the_fault_of_the_services() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         let mut at = |at, queued, partial| {
             let now = bench.start + Duration::from_millis(at);
             bench.overload.observe(now, Reading { queued, partial, resident: None })
@@ -294,7 +333,7 @@ mod tests {
 
     #[test]
     fn f11_a_level_rises_at_once_and_falls_when_it_was_lower_for_a_while() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         for (at, queued, level) in [
             (0, 0, Normal),
             (100, 990, CloseNewest),
@@ -320,7 +359,7 @@ mod tests {
 
     #[test]
     fn f11_what_is_shed_is_never_more_than_what_is_above_the_mark_now() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         assert_eq!(bench.queued(0, 970).shed, 21);
         let after = bench.queued(100, 949);
         assert_eq!((after.level, after.shed), (Shed, 0), "the level is held, and nothing more is closed");
@@ -332,7 +371,7 @@ mod tests {
 
     #[test]
     fn f11_memory_counts_when_it_was_high_for_five_seconds_and_after_one_purge() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         for (at, resident, level, purge) in [
             (0, 900, Normal, false),
             (1, 901, Normal, false),
@@ -354,7 +393,7 @@ mod tests {
 
     #[test]
     fn f11_memory_that_falls_in_between_or_by_the_purge_raises_nothing() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         for (at, resident) in [(0, 950), (4, 950), (5, 900), (6, 950), (10, 950)] {
             assert_eq!(bench.resident(at, resident, 0), Demand::default(), "at {at} s");
         }
@@ -366,7 +405,7 @@ mod tests {
 
     #[test]
     fn f11_memory_sheds_no_more_than_is_queued_and_once_per_reading_of_it() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         for at in [0, 5, 6] {
             bench.resident(at, 970, 10);
         }
@@ -380,7 +419,7 @@ mod tests {
 
     #[test]
     fn e19_backends_pause_when_the_budget_is_exceeded_for_more_than_a_tenth_of_a_second() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         for (at, queued, paused) in [
             (0, 1_001, false),
             (50, 1_001, false),
@@ -399,7 +438,7 @@ mod tests {
 
     #[test]
     fn f7_a_clock_that_seems_to_go_back_changes_nothing() {
-        let mut bench = Bench::new();
+        let mut bench = TestOverload::new();
         bench.queued(1_000, 990);
         assert_eq!(bench.queued(0, 0).level, CloseNewest);
     }
@@ -409,5 +448,28 @@ mod tests {
         assert_eq!(share(u64::MAX, 100), u64::MAX);
         assert_eq!((share(10, 95), share(199, 90)), (9, 179));
         assert_eq!(Level::of(u64::MAX, u64::MAX), CloseNewest);
+    }
+
+    #[test]
+    fn h20_it_begins_at_once_and_ends_when_there_was_room_for_a_second() {
+        let start = Instant::now();
+        let mut fullness = Fullness::default();
+        for (at, found, changed) in [
+            (0, Roomy, None),
+            (100, Nearly, None),
+            (200, Full, Some(true)),
+            (300, Full, None),
+            (400, Nearly, None),
+            (500, Roomy, None),
+            (1_400, Roomy, None),
+            (1_450, Nearly, None),
+            (1_500, Roomy, None),
+            (2_499, Roomy, None),
+            (2_500, Roomy, Some(false)),
+            (9_000, Roomy, None),
+            (9_100, Full, Some(true)),
+        ] {
+            assert_eq!(fullness.observe(start + Duration::from_millis(at), found), changed, "at {at} ms");
+        }
     }
 }

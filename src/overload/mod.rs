@@ -6,7 +6,6 @@
 //! to: `handler` refuses logins, `session::shedding` closes clients, `worker::load_shedding` has it do so,
 //! `dispatch::read_budget` holds back logic services.
 
-mod fullness;
 pub mod level;
 pub mod memory;
 pub mod pressure;

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::fullness::{Fullness, Occupancy};
-use super::level::{Level, Overload, Reading};
+use super::level::{Fullness, Level, Occupancy, Overload, Reading};
 use super::memory::{self, MemoryBudget};
 use super::pressure::{Pressure, PressureSender, PressureState, pressure};
 use crate::limits::{LAG_ALARM, LAG_LINE_EVERY, PRESSURE_LOOK, RESIDENT_LOOK};

@@ -6,11 +6,8 @@
 
 pub(crate) mod channel;
 pub(crate) mod channels;
-pub(crate) mod held;
-pub(crate) mod jittered_schedule;
 pub(crate) mod local_waker;
 pub(crate) mod outgoing;
-pub(crate) mod partial_frames;
 pub(crate) mod pending;
 pub(crate) mod shedding;
 pub(crate) mod signout;

@@ -75,13 +75,13 @@ mod tests {
         Encoded { head: vec![1; 4].into(), body: vec![2; 6].into() }
     }
 
-    struct Crowd {
+    struct ChannelCrowd {
         test_metrics: TestMetrics,
         channels: Rc<Channels>,
         members: Vec<(Rc<Channel>, ChannelGuard, ConnectionGuard)>,
     }
 
-    impl Crowd {
+    impl ChannelCrowd {
         /// Connections with so many bytes queued, in messages of 10.
         fn of(queues: &[usize]) -> Self {
             let test_metrics = TestMetrics::new();
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn f11_the_largest_queues_are_shed_first_until_there_is_room_and_no_other() {
-        let mut crowd = Crowd::of(&[30, 200, 0, 100, 90]);
+        let mut crowd = ChannelCrowd::of(&[30, 200, 0, 100, 90]);
         assert_eq!(crowd.test_metrics.queued(), (42, 420));
         assert_eq!(shed(&crowd.channels, 201), 2);
         assert_eq!(crowd.closing(), [None, SLOW, None, SLOW, None]);
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn f11_a15_who_sends_parts_of_frames_is_shed_by_their_size_and_was_not_slow() {
-        let crowd = Crowd::of(&[100, 50, 10]);
+        let crowd = ChannelCrowd::of(&[100, 50, 10]);
         for ((channel, ..), bytes) in crowd.members.iter().zip([20, 500, 0]) {
             channel.outgoing.partial.set(bytes);
         }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn f11_one_that_is_ending_already_is_left_to_its_end() {
-        let crowd = Crowd::of(&[100, 50]);
+        let crowd = ChannelCrowd::of(&[100, 50]);
         crowd.members[0].0.outgoing.close(CloseReason::Draining);
         assert_eq!(shed(&crowd.channels, 100), 0, "that much is about to be free");
         assert_eq!(shed(&crowd.channels, 101), 1);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn f11_the_newest_connections_are_closed_first() {
-        let crowd = Crowd::of(&[10, 10, 10, 10, 10]);
+        let crowd = ChannelCrowd::of(&[10, 10, 10, 10, 10]);
         assert_eq!(close_newest(&crowd.channels, 2), 2);
         assert_eq!(crowd.closing(), [None, None, None, FULL, FULL]);
         assert_eq!(close_newest(&crowd.channels, 1), 1);

@@ -4,7 +4,7 @@
 //! takes from here what is due; time is passed in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 use crate::limits::{Limits, SIGNOUTS_PER_TURN};
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::channel::Identity;
-use crate::session::held::Held;
 use crate::session::signout::SignOut;
 use crate::session::signouts_by_identity::{SignOutsByIdentity, UnderWay};
 use crate::session::spare;
@@ -293,6 +292,44 @@ impl SignOuts {
         spare::shrink_queue(&mut waiting.due);
         spare::shrink_queue(&mut waiting.stuck);
         slice
+    }
+}
+
+/// Sign-outs whose sign-in is not answered: found by channel when the answer comes, by age when it does not. No step is longer because many wait, and what a crowd took is given back when it goes.
+#[derive(Debug, Default)]
+struct Held {
+    unanswered: BTreeMap<Rc<str>, Rc<SignOut>>,
+    /// Those of `unanswered` that wait for nothing else.
+    by_age: BTreeSet<(Instant, Rc<str>)>,
+}
+
+impl Held {
+    /// The answer to its sign-in may still come, if that is handed over.
+    fn expect(&mut self, signout: &Rc<SignOut>) {
+        self.unanswered.insert(Rc::clone(&signout.channel_id), Rc::clone(signout));
+    }
+
+    /// It waits for that answer from now on.
+    fn hold(&mut self, signout: &SignOut) {
+        self.by_age.insert((signout.since, Rc::clone(&signout.channel_id)));
+    }
+
+    /// Since when the oldest that is held is owed.
+    fn oldest(&self) -> Option<Instant> {
+        self.by_age.first().map(|(since, _)| *since)
+    }
+
+    /// Takes out the oldest that is held.
+    fn take_oldest(&mut self) -> Option<Rc<SignOut>> {
+        let (_, id) = self.by_age.pop_first()?;
+        self.unanswered.remove(&id)
+    }
+
+    /// Takes out that of a channel, and tells whether it was held.
+    fn take(&mut self, channel_id: &str) -> Option<(Rc<SignOut>, bool)> {
+        let signout = self.unanswered.remove(channel_id)?;
+        let was_held = self.by_age.remove(&(signout.since, Rc::clone(&signout.channel_id)));
+        Some((signout, was_held))
     }
 }
 

@@ -19,6 +19,8 @@ use self::reload::Reloadable;
 use crate::config::{Config, ProxyProtocol};
 use crate::discovery::Feed;
 use crate::dispatch::dialer::TcpDialer;
+use crate::dispatch::links::LinkRegistry;
+use crate::dispatch::queue::QueueBounds;
 use crate::dispatch::reconciler::Reconciler;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
@@ -271,7 +273,8 @@ fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
     let signouts = SignOuts::new(bounds, Arc::clone(&plan.by_identity), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
     let selector = RouteSelector::new(&config.route);
-    let services = Services::new(selector, config.services(), config.bounded_load);
+    let links = LinkRegistry::new(QueueBounds::of(limits), plan.metrics.clone());
+    let services = Services::new(selector, config.services(), config.bounded_load, links, &metrics);
     let settings = Settings {
         worker: plan.identity.index,
         gate_id: plan.identity.gate_id.clone(),
@@ -281,8 +284,7 @@ fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
         pressure: plan.gate.pressure.clone(),
     };
     let readiness = Arc::clone(&plan.readiness);
-    let cells = plan.metrics.clone();
-    Dispatch::new(DispatchParts { settings, channels, signouts, metrics, services, cells, readiness })
+    Dispatch::new(DispatchParts { settings, channels, signouts, metrics, services, readiness })
 }
 
 fn build_shared(plan: &WorkerPlan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionContext> {

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::gateway_process::free_port;
 use crate::ledger::{Judge, Ledger};
-use crate::service::Script;
+use crate::service::ServiceScript;
 
 /// The service that signs users in.
 pub(crate) const LOGIN: &str = "login";
@@ -55,7 +55,7 @@ impl Instance {
         run: u64,
         pushes: u32,
     ) -> anyhow::Result<()> {
-        let script = Script {
+        let script = ServiceScript {
             instance: self.name.to_owned(),
             listen: self.address,
             ledger: ledger.address,

@@ -35,7 +35,7 @@ use faults::{Fault, shown};
 use plan::Plan;
 use report::Report;
 use seeded::Seeded;
-use service::Script;
+use service::ServiceScript;
 use world::World;
 
 /// The seed of the short run, so that every machine runs the same one.
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(words: &[String]) -> anyhow::Result<ExitCode> {
-    let script = Script::parse(words)?;
+    let script = ServiceScript::parse(words)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(service::run(script))?;
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
-use crate::oracle::{Identity, Kind, Oracle};
+use crate::oracle::{Identity, Oracle, ViolationKind};
 use crate::stamp::Stamp;
 
 /// What a packet from a gateway says of its sender.
@@ -100,7 +100,7 @@ impl Note {
             Self::SignIn { sender, account } => oracle.signin_seen(link, sender.identity(), account, now),
             Self::SignOut { sender, reason } => oracle.signout_seen(link, sender.identity(), reason, now),
             Self::Push { channel, n } => oracle.pushed(link, channel, *n, now),
-            Self::Fault { text } => oracle.violated(Kind::Identity, 1, format!("{link}: {text}")),
+            Self::Fault { text } => oracle.violated(ViolationKind::Identity, 1, format!("{link}: {text}")),
         }
     }
 }

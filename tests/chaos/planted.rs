@@ -24,7 +24,7 @@ mod rolling {
 use std::time::{Duration, Instant};
 
 use exposition::Exposition;
-use oracle::{Expected, Identity, Kind, Oracle, Outcome, Reply};
+use oracle::{Expected, Identity, Oracle, Outcome, Reply, ViolationKind};
 use stamp::Stamp;
 
 const RUN: u64 = 7;
@@ -114,7 +114,7 @@ impl Story {
         self.oracle.signout_seen("login01.1", identity(channel), "bye", now);
     }
 
-    fn judged(mut self) -> Vec<Kind> {
+    fn judged(mut self) -> Vec<ViolationKind> {
         self.oracle.judge(RETRY);
         let mut kinds: Vec<_> = self.oracle.violations().iter().map(|found| found.kind).collect();
         kinds.sort();
@@ -123,7 +123,7 @@ impl Story {
     }
 
     #[track_caller]
-    fn finds(self, kind: Kind) {
+    fn finds(self, kind: ViolationKind) {
         assert_eq!(self.judged(), [kind]);
     }
 }
@@ -158,11 +158,11 @@ fn g1_a_request_without_an_answer_is_found() {
     let mut story = Story::new();
     story.send(ALICE);
     assert!(!story.oracle.under_way(RETRY).is_empty());
-    story.finds(Kind::Unanswered);
+    story.finds(ViolationKind::Unanswered);
     let mut story = Story::new();
     let (n, now) = (story.send(ALICE), story.tick());
     story.oracle.unanswered(ALICE, n, Outcome::GaveUp, now);
-    story.finds(Kind::Unanswered);
+    story.finds(ViolationKind::Unanswered);
 }
 
 #[test]
@@ -170,27 +170,27 @@ fn g1_a_second_answer_a_foreign_one_and_a_late_one_are_found() {
     let mut story = Story::new();
     let n = story.served(ALICE);
     story.answer(ALICE, n, 0);
-    story.finds(Kind::Duplicated);
+    story.finds(ViolationKind::Duplicated);
     let mut story = Story::new();
     story.oracle.unmatched(ALICE, 1);
-    story.finds(Kind::Duplicated);
+    story.finds(ViolationKind::Duplicated);
     let mut story = Story::new();
     let (n, now) = (story.send(ALICE), story.tick());
     story.see("chat01.1", ALICE, n);
     let echo = stamp("bob", BOB, n);
     story.oracle.answered(ALICE, Reply { n, status: 0, echo: Some(&echo), written: None, at: now });
-    story.finds(Kind::Crossed);
+    story.finds(ViolationKind::Crossed);
     let mut story = Story::new();
     let n = story.send(ALICE);
     story.see("chat01.1", ALICE, n);
     story.now += Duration::from_secs(6);
     story.answer(ALICE, n, 0);
-    story.finds(Kind::Late);
+    story.finds(ViolationKind::Late);
 }
 
 #[test]
 fn g1_a_pause_of_the_gateway_excuses_its_own_length_and_no_more() {
-    for (paused, found) in [(2, vec![]), (1, vec![Kind::Late])] {
+    for (paused, found) in [(2, vec![]), (1, vec![ViolationKind::Late])] {
         let mut story = Story::new();
         let n = story.send(ALICE);
         story.see("chat01.1", ALICE, n);
@@ -212,7 +212,7 @@ fn g1_an_answer_that_says_what_did_not_happen_is_found() {
             story.see("chat01.1", ALICE, n);
         }
         story.answer(ALICE, n, status);
-        story.finds(Kind::Untrue);
+        story.finds(ViolationKind::Untrue);
     }
 }
 
@@ -221,12 +221,12 @@ fn g2_a_gap_and_a_repeated_push_are_found() {
     let mut story = Story::new();
     (1..=2).for_each(|n| story.push(BOB, n));
     story.got(BOB, 2);
-    story.finds(Kind::Lost);
+    story.finds(ViolationKind::Lost);
     let mut story = Story::new();
     story.push(BOB, 1);
     story.got(BOB, 1);
     story.got(BOB, 1);
-    story.finds(Kind::Duplicated);
+    story.finds(ViolationKind::Duplicated);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn g2_a_push_that_a_live_channel_lacks_is_found_and_one_of_a_dead_link_or_channe
     let mut story = Story::new();
     story.push(BOB, 1);
     assert!(!story.oracle.under_way(RETRY).is_empty());
-    story.finds(Kind::Lost);
+    story.finds(ViolationKind::Lost);
     let mut story = Story::new();
     story.push(BOB, 1);
     story.leave(BOB);
@@ -253,7 +253,7 @@ fn g3_requests_out_of_order_are_found() {
         story.see("chat01.1", ALICE, n);
         story.answer(ALICE, n, 0);
     }
-    story.finds(Kind::Order);
+    story.finds(ViolationKind::Order);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn g3_answers_out_of_order_are_found() {
             let at = if number == earlier { now - Duration::from_millis(50) } else { now };
             story.oracle.answered(ALICE, Reply { n, status: 0, echo: None, written: Some(&written), at });
         }
-        story.finds(Kind::Order);
+        story.finds(ViolationKind::Order);
     }
 }
 
@@ -277,7 +277,7 @@ fn g4_a_request_handed_over_twice_is_found_on_one_link_and_on_two() {
         let mut story = Story::new();
         let n = story.served(ALICE);
         story.see(link, ALICE, n);
-        story.finds(Kind::Duplicated);
+        story.finds(ViolationKind::Duplicated);
     }
 }
 
@@ -287,20 +287,20 @@ fn g5_a_missing_a_second_and_an_early_sign_out_are_found() {
     let now = story.tick();
     story.oracle.ended(BOB, now);
     assert!(!story.oracle.under_way(RETRY).is_empty());
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
     let mut story = Story::new();
     story.leave(BOB);
     story.leave(BOB);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
     let mut story = Story::new();
     let now = story.tick();
     story.oracle.signout_seen("login01.1", identity("gate01_carol_9"), "bye", now);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
     let mut story = Story::new();
     let now = story.tick();
     story.oracle.signout_seen("login01.1", identity(BOB), "bye", now);
     story.served(BOB);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn g5_a_login_that_no_client_has_is_signed_out_too() {
     let mut story = Story::new();
     let now = story.tick();
     story.oracle.signin_seen("login01.1", identity("gate01_carol_3"), "carol", now);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
 }
 
 #[test]
@@ -316,21 +316,21 @@ fn g5_a_second_sign_in_and_anything_behind_a_sign_out_are_found() {
     let mut story = Story::new();
     let now = story.tick();
     story.oracle.signin_seen("login01.1", identity(BOB), "bob", now);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
     let mut story = Story::new();
     story.leave(BOB);
     let now = story.tick();
     story.oracle.signin_seen("login01.1", identity(BOB), "bob", now);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
     let mut story = Story::new();
     story.oracle.opened(BOB, "bob");
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
     let mut story = Story::new();
     let n = story.send(BOB);
     story.leave(BOB);
     story.see("login01.1", BOB, n);
     story.answer(BOB, n, 210);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn g5_a_killed_gateway_owes_nothing_and_a_killed_login_instance_excuses() {
     story.oracle.gateway_over(false);
     let now = story.tick();
     story.oracle.ended(BOB, now);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
 }
 
 #[test]
@@ -374,11 +374,11 @@ fn g5_an_overtaken_sign_out_may_be_dropped_if_the_gateway_says_so() {
     assert_eq!(story.judged(), []);
     let story = overtaken(0);
     assert_eq!(story.oracle.under_way(RETRY).len(), 1, "it may still come");
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
     let mut story = overtaken(1);
     story.oracle.gateway_over(false);
     story.oracle.judge(RETRY);
-    story.finds(Kind::Lifecycle);
+    story.finds(ViolationKind::Lifecycle);
 }
 
 #[test]
@@ -393,32 +393,32 @@ fn g7_another_account_app_gateway_or_channel_is_found() {
         let n = story.send(ALICE);
         story.oracle.request_seen("chat01.1", forged, &stamp("alice", ALICE, n));
         story.answer(ALICE, n, 0);
-        story.finds(Kind::Identity);
+        story.finds(ViolationKind::Identity);
     }
     let mut story = Story::new();
     let n = story.send(ALICE);
     story.oracle.request_seen("chat01.1", Identity { channel: BOB, ..good }, &stamp("alice", ALICE, n));
     story.answer(ALICE, n, 0);
-    story.finds(Kind::Crossed);
+    story.finds(ViolationKind::Crossed);
     let mut story = Story::new();
     story.oracle.link_opened("chat02.1", "chat02", "gate02");
-    story.finds(Kind::Identity);
+    story.finds(ViolationKind::Identity);
 }
 
 #[test]
 fn no_cross_talk_goes_unseen() {
     let mut story = Story::new();
     story.oracle.got(BOB, None);
-    story.finds(Kind::Crossed);
+    story.finds(ViolationKind::Crossed);
     let mut story = Story::new();
     story.oracle.got(BOB, Some(&stamp("chat01.1", "nobody", 0)));
-    story.finds(Kind::Crossed);
+    story.finds(ViolationKind::Crossed);
     let mut story = Story::new();
     story.oracle.got(BOB, Some(&Stamp { run: 8, ..stamp("chat01.1", BOB, 1) }));
-    story.finds(Kind::Crossed);
+    story.finds(ViolationKind::Crossed);
     let mut story = Story::new();
     story.got(BOB, 1);
-    story.finds(Kind::Crossed);
+    story.finds(ViolationKind::Crossed);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::faults::{Fault, FaultOutcome, shown};
-use crate::oracle::{Kind, Totals, Violation};
+use crate::oracle::{Totals, Violation, ViolationKind};
 
 /// Violations printed of each kind; the others are counted.
 const PRINTED: usize = 8;
@@ -16,16 +16,21 @@ struct Row {
     recovered: Option<Duration>,
     skipped: Option<String>,
     /// By kind, packets.
-    broken: Vec<(Kind, u64)>,
+    broken: Vec<(ViolationKind, u64)>,
 }
 
 impl Row {
-    fn of(&self, kind: Kind) -> u64 {
+    fn of(&self, kind: ViolationKind) -> u64 {
         self.broken.iter().filter(|(other, _)| *other == kind).map(|(_, count)| count).sum()
     }
 
     fn other(&self) -> u64 {
-        let shown = [Kind::Lost, Kind::Unanswered, Kind::Duplicated, Kind::Crossed];
+        let shown = [
+            ViolationKind::Lost,
+            ViolationKind::Unanswered,
+            ViolationKind::Duplicated,
+            ViolationKind::Crossed,
+        ];
         self.broken.iter().filter(|(kind, _)| !shown.contains(kind)).map(|(_, count)| count).sum()
     }
 }
@@ -84,8 +89,13 @@ impl Report {
                 continue;
             }
             let (found, recovered) = (time(row.found), time(row.recovered));
-            let [lost, unanswered, duplicated, crossed] =
-                [Kind::Lost, Kind::Unanswered, Kind::Duplicated, Kind::Crossed].map(|kind| row.of(kind));
+            let [lost, unanswered, duplicated, crossed] = [
+                ViolationKind::Lost,
+                ViolationKind::Unanswered,
+                ViolationKind::Duplicated,
+                ViolationKind::Crossed,
+            ]
+            .map(|kind| row.of(kind));
             writeln!(
                 text,
                 "{name:<18}{:>6}{found:>12}{recovered:>16}{lost:>6}{unanswered:>12}{duplicated:>12}{crossed:>9}{:>7}",
@@ -112,7 +122,7 @@ pub(crate) fn passed(totals: Totals) -> String {
 
 /// The evidence, a few of each kind.
 pub(crate) fn evidence(violations: &[Violation]) -> String {
-    let mut kinds: Vec<Kind> = violations.iter().map(|violation| violation.kind).collect();
+    let mut kinds: Vec<ViolationKind> = violations.iter().map(|violation| violation.kind).collect();
     kinds.sort();
     kinds.dedup();
     let mut text = String::new();

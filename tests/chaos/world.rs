@@ -16,7 +16,7 @@ use crate::instance::{Instance, LOGIN};
 use crate::ledger::Ledger;
 use crate::load::{APP, Load, Mood, percentile};
 use crate::network::Network;
-use crate::oracle::{Expected, Kind, Oracle, Violation};
+use crate::oracle::{Expected, Oracle, Violation, ViolationKind};
 use crate::plan::{Plan, Timers};
 use crate::seeded::Seeded;
 
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// Adds a violation that the runner found.
-    pub(crate) fn violated(&self, kind: Kind, count: u64, evidence: String) {
+    pub(crate) fn violated(&self, kind: ViolationKind, count: u64, evidence: String) {
         self.ledger.oracle().violated(kind, count, evidence);
     }
 
@@ -175,7 +175,7 @@ impl World {
         let linked = self.gateway.shows(within, |page| is_chosen(name, page.link_state(name))).await?;
         if linked.is_none() {
             let evidence = format!("{name} is not linked again within {within:?}");
-            self.violated(Kind::Figure, 1, evidence);
+            self.violated(ViolationKind::Figure, 1, evidence);
         }
         Ok(linked)
     }
@@ -186,7 +186,7 @@ impl World {
         let left = self.gateway.shows(within, |page| !is_chosen(name, page.link_state(name))).await?;
         if left.is_none() {
             let evidence = format!("{name} is still chosen {within:?} after its fault");
-            self.violated(Kind::Figure, 1, evidence);
+            self.violated(ViolationKind::Figure, 1, evidence);
         }
         Ok(left)
     }
@@ -240,7 +240,11 @@ impl World {
         let began = Instant::now();
         while !self.is_signed_out(channel) {
             if began.elapsed() > within {
-                self.violated(Kind::Figure, 1, format!("{channel} was not signed out within {within:?}"));
+                self.violated(
+                    ViolationKind::Figure,
+                    1,
+                    format!("{channel} was not signed out within {within:?}"),
+                );
                 self.ledger.oracle().ended(channel, Instant::now());
                 return None;
             }
@@ -305,7 +309,7 @@ impl World {
             let (all, good) = (kept.len(), kept.iter().filter(|kept| kept.is_allowed()).count());
             if good * 2 < all {
                 let evidence = format!("G8: {what} grew too much {} times of {all}", all - good);
-                self.violated(Kind::Figure, 1, evidence);
+                self.violated(ViolationKind::Figure, 1, evidence);
             }
         }
     }
@@ -326,7 +330,7 @@ impl World {
     pub(crate) async fn settle(&mut self, already: usize) -> anyhow::Result<Vec<Violation>> {
         if let Err(count) = self.load.all_back(BACK).await {
             let evidence = format!("{count} of {} clients are back after {BACK:?}", self.load.clients());
-            self.violated(Kind::Figure, 1, evidence);
+            self.violated(ViolationKind::Figure, 1, evidence);
         }
         self.load.set(Mood::Rest);
         let found = self.judge(already, self.load.clients()).await?;
@@ -358,7 +362,7 @@ impl World {
             tokio::time::sleep(LOOK).await;
         };
         let mut oracle = self.ledger.oracle();
-        unbalanced.into_iter().for_each(|evidence| oracle.violated(Kind::Unbalanced, 1, evidence));
+        unbalanced.into_iter().for_each(|evidence| oracle.violated(ViolationKind::Unbalanced, 1, evidence));
         oracle.judge(self.timers.retry);
         let found = oracle.violations()[already..].to_vec();
         Ok(found)

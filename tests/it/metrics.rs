@@ -28,14 +28,14 @@ const AT_ONCE: usize = 40;
 
 /// Bytes and packets of one client, as it counted them itself.
 #[derive(Debug, Default, PartialEq)]
-struct Tally {
+struct MetricTally {
     signin_in: usize,
     signin_out: usize,
     other_in: usize,
     other_out: usize,
 }
 
-impl Tally {
+impl MetricTally {
     fn add(&mut self, more: &Self) {
         self.signin_in += more.signin_in;
         self.signin_out += more.signin_out;
@@ -61,10 +61,10 @@ async fn answer(stream: &mut TcpStream, decoder: &mut FrameDecoder) -> (pb::Head
 }
 
 /// Signs an account in, has one command answered, and says goodbye.
-async fn visit(address: SocketAddr, account: &str, command: &str, status: i32) -> Tally {
+async fn visit(address: SocketAddr, account: &str, command: &str, status: i32) -> MetricTally {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut decoder = FrameDecoder::new(1 << 20);
-    let mut tally = Tally::default();
+    let mut tally = MetricTally::default();
     let login = pb::LoginReq { token: identity::token(account), ..Default::default() };
     let sent =
         encode_message(Dialect::XIm, &request("login.signin", 1, ""), login.encode_to_vec()).to_bytes();
@@ -115,7 +115,7 @@ async fn f9_ten_thousand_commands_and_accounts_make_no_series_and_all_are_counte
     let mut visitors = JoinSet::new();
     for first in 0..AT_ONCE {
         visitors.spawn(async move {
-            let mut sum = Tally::default();
+            let mut sum = MetricTally::default();
             for n in (first..FLOOD).step_by(AT_ONCE) {
                 let (command, status) = command_of(n);
                 sum.add(&visit(address, &format!("flood{n}"), &command, status).await);
@@ -123,7 +123,7 @@ async fn f9_ten_thousand_commands_and_accounts_make_no_series_and_all_are_counte
             sum
         });
     }
-    let mut sum = Tally::default();
+    let mut sum = MetricTally::default();
     while let Some(part) = visitors.join_next().await {
         sum.add(&part.unwrap());
     }

@@ -68,11 +68,11 @@ async fn online(events: &mut Events) -> String {
 }
 
 /// Numbered requests and their answers to come.
-struct Ledger {
+struct ReconnectLedger {
     made: Vec<PendingReply>,
 }
 
-impl Ledger {
+impl ReconnectLedger {
     const fn new() -> Self {
         Self { made: Vec::new() }
     }
@@ -132,7 +132,7 @@ async fn f1_when_its_gateway_drains_a_client_moves_to_the_other_and_no_request_i
     let (client, _pushes, mut events) = soon("a session", connecting).await.unwrap();
     online(&mut events).await;
     let channel = client.session().unwrap().channel_id;
-    let mut ledger = Ledger::new();
+    let mut ledger = ReconnectLedger::new();
     ledger.make(&client, 50).await;
     old.chat.packet(CHAT_USER_TALK, 49).await;
     old.drain();
@@ -170,7 +170,7 @@ async fn f3_a_gateway_that_was_killed_and_comes_back_has_its_clients_back_with_w
     event(&mut events, |event| matches!(event, Event::Lost(_)).then_some(())).await;
     let error = soon("its end", lost).await.unwrap_err();
     assert!(error.is_outcome_unknown(), "{error:?}");
-    let mut ledger = Ledger::new();
+    let mut ledger = ReconnectLedger::new();
     ledger.make(&client, 20).await;
     event(&mut events, |event| matches!(event, Event::Reconnecting { attempt: 2.., .. }).then_some(())).await;
 

@@ -12,7 +12,7 @@ use gateway_net::resolve::Resolver;
 use rstest::rstest;
 use tokio::sync::mpsc;
 
-use crate::support::fake_consul::{FakeConsul, Mood};
+use crate::support::fake_consul::{ConsulMood, FakeConsul};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{TestGateway, instance};
 use crate::support::raw::Kind::Tcp;
@@ -188,7 +188,9 @@ async fn e10_a_name_that_fails_is_counted_tried_again_and_linked_once_it_is_ther
 /// What Consul takes of the time, and what a sign-out that nobody takes may take, must not add up.
 #[rstest]
 #[tokio::test]
-async fn f1_the_hard_stop_is_one_clock_whatever_consul_does(#[values(Mood::Hanging, Mood::Well)] mood: Mood) {
+async fn f1_the_hard_stop_is_one_clock_whatever_consul_does(
+    #[values(ConsulMood::Hanging, ConsulMood::Well)] mood: ConsulMood,
+) {
     let hard_stop = Duration::from_secs(3);
     let consul = FakeConsul::start().await;
     let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));

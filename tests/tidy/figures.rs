@@ -14,6 +14,8 @@ const OTHER_PARTS: &[&str] = &[
     "crates/messenger",
     "src/cli",
     "src/certs",
+    // Compiled for fuzzing and measurements alone.
+    "src/internals",
 ];
 
 /// The size of one part, without tests.

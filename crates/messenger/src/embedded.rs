@@ -83,7 +83,7 @@ impl Embedded {
     }
 
     /// Stops accepting, lets what is queued leave, and closes every link; bounded by
-    /// [`LinkLimits::shutdown`](crate::LinkLimits).
+    /// [`LinkLimits::shutdown`](gateway_service::LinkLimits).
     ///
     /// Dropping the future stops everything at once.
     pub async fn shutdown(mut self) {

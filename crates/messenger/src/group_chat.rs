@@ -151,14 +151,14 @@ mod tests {
     use gateway_wire::dialect::Dialect;
 
     /// Two gateways on one chat service: alice and bob are on the first, carol and dave on the second.
-    struct Town {
+    struct GroupTown {
         first: TestGateway,
         second: TestGateway,
         directory: Arc<Directory>,
         _task: tokio_util::task::AbortOnDropHandle<()>,
     }
 
-    impl Town {
+    impl GroupTown {
         async fn start() -> Self {
             let directory = Arc::new(Directory::default());
             let (address, task) = start(embedded_server("chat", Dialect::XIm, &directory)).await;
@@ -215,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_goes_to_the_members_online_in_one_packet_per_gateway_with_one_id() {
-        let mut town = Town::start().await;
+        let mut town = GroupTown::start().await;
         let id = town.group(&["bob", "carol", "dave", "erin"]).await;
         town.first.request("alice", CHAT_GROUP_TALK, 42, &id, &text("hello 世界")).await;
         let (header, answer) = town.first.message::<pb::MessageResp>().await;
@@ -259,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_group_is_answered_with_its_id_and_noticed_by_the_other_members() {
-        let mut town = Town::start().await;
+        let mut town = GroupTown::start().await;
         let asked = pb::GroupCreateReq {
             name: "fun".to_owned(),
             owner: "alice".to_owned(),
@@ -292,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_joins_and_quits_is_noticed_by_all_it_concerns_once() {
-        let mut town = Town::start().await;
+        let mut town = GroupTown::start().await;
         let id = town.group(&["bob"]).await;
         for account in ["dave", ""] {
             town.second.request("dave", CHAT_GROUP_JOIN, 1, "", &join(account, &id)).await;
@@ -326,7 +326,7 @@ mod tests {
     /// G7, and what protocol §3 says of statuses: 100 is for users, 101 for developers.
     #[tokio::test]
     async fn g7_who_may_not_is_refused_with_a_status_and_a_reason() {
-        let mut town = Town::start().await;
+        let mut town = GroupTown::start().await;
         let id = town.group(&["bob"]).await;
         let (no_group, no_body) = (Status::NoDestination, Status::InvalidPacketBody);
         let refused = [
@@ -365,10 +365,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn g3_group_and_other_messages_arrive_in_the_order_of_their_ids() {
         const EACH: u32 = 200;
-        let mut town = Town::start().await;
+        let mut town = GroupTown::start().await;
         let id = town.group(&["bob", "carol"]).await;
         let mut senders = tokio::task::JoinSet::new();
-        let Town { mut first, mut second, .. } = town;
+        let GroupTown { mut first, mut second, .. } = town;
         senders.spawn(async move {
             for sequence in 0..EACH {
                 first.request("bob", CHAT_GROUP_TALK, sequence, &id, &text("g")).await;

@@ -179,9 +179,9 @@ mod tests {
     use super::*;
 
     /// Removed at its end.
-    struct Dir(PathBuf);
+    struct FileDir(PathBuf);
 
-    impl Dir {
+    impl FileDir {
         fn new(test: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("gateway-files-{}-{test}", std::process::id()));
             let _ = fs::remove_dir_all(&dir);
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    impl Drop for Dir {
+    impl Drop for FileDir {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn h17_a_byte_order_mark_is_skipped_and_utf_16_is_refused_by_name() {
-        let dir = Dir::new("marks");
+        let dir = FileDir::new("marks");
         assert_eq!(text(&dir.put("\u{feff}a = 1\n".as_bytes())).unwrap(), "a = 1\n");
         assert_eq!(
             text(&dir.put("a\u{feff}".as_bytes())).unwrap(),
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_or_too_large_is_refused() {
-        let dir = Dir::new("kinds");
+        let dir = FileDir::new("kinds");
         let socket = dir.0.join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
         assert!(matches!(bytes(&dir.0), Err(FileError::NoFile(_))));
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn h17_a_pipe_is_read_to_its_end_and_never_waited_for_for_ever() {
-        let dir = Dir::new("pipes");
+        let dir = FileDir::new("pipes");
         let pipe = dir.pipe();
         let long = "x".repeat(200_000);
         std::thread::scope(|scope| {

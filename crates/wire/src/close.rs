@@ -191,4 +191,26 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_code_that_is_not_known_keeps_what_its_range_says() {
+        for reason in CloseReason::ALL {
+            if let Some(code) = reason.code() {
+                assert_eq!(CloseReason::from_any_code(u64::from(code)), reason);
+            }
+        }
+        for (code, reason) in [
+            (1, CloseReason::PeerClosed),
+            (2999, CloseReason::PeerClosed),
+            (3009, CloseReason::PeerClosed),
+            (3499, CloseReason::PeerClosed),
+            (3502, CloseReason::ProtocolError),
+            (3508, CloseReason::ProtocolError),
+            (3999, CloseReason::ProtocolError),
+            (4000, CloseReason::PeerClosed),
+            (u64::MAX, CloseReason::PeerClosed),
+        ] {
+            assert_eq!(CloseReason::from_any_code(code), reason, "{code}");
+        }
+    }
 }

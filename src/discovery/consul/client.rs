@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::config::Consul;
 use crate::http_client::{Endpoint, EndpointError, HttpError, HttpResponse, secret_header};
+use crate::limits::CONSUL_BODY;
 use crate::monitor::metrics::DiscoveryError;
 use crate::resolve::Resolver;
 
@@ -16,9 +17,6 @@ const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 
 /// The version of what is watched.
 const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
-
-/// Longest body that is read, bytes: several thousand instances of a service.
-const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// Consul answers an open question up to this share of the wait later.
 const WAIT_JITTER: u32 = 16;
@@ -144,7 +142,7 @@ impl ConsulClient {
         patience: Duration,
     ) -> Result<HttpResponse, ConsulError> {
         let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
-        let answer = self.endpoint.send(method, path, &self.headers, body, MAX_BODY, patience).await?;
+        let answer = self.endpoint.send(method, path, &self.headers, body, CONSUL_BODY, patience).await?;
         match answer.status {
             200 => Ok(answer),
             403 => Err(ConsulError::Denied),

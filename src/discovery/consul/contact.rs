@@ -9,21 +9,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::client::ConsulError;
-use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER};
+use crate::limits::{BACKOFF_FACTOR, BACKOFF_JITTER, CONSUL_PACE, CONSUL_PAUSE_MAX};
 use crate::monitor::events::event::{Event, Subject};
 use crate::monitor::events::{Events, PROCESS};
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
 use gateway_net::backoff::{Backoff, Jitter};
 use gateway_net::rng::Rng;
 
-/// Between two requests of the process while Consul fails.
-const PACE: Duration = Duration::from_secs(1);
-
-/// Pauses of one asker after failures. The longest is how late, at most, it is noticed that Consul is back; jitter keeps
-/// gateways that lost Consul together from coming back together.
+/// Pauses of one asker after failures. Jitter keeps gateways that lost Consul together from coming back together.
 const PAUSES: Backoff = Backoff {
     base: Duration::from_secs(1),
-    cap: Duration::from_secs(5),
+    cap: CONSUL_PAUSE_MAX,
     factor: BACKOFF_FACTOR,
     jitter: Jitter::Around(BACKOFF_JITTER),
 };
@@ -50,7 +46,7 @@ impl ContactState {
     /// Gives away the next moment for a request.
     fn next_slot(&mut self, now: Instant) -> Instant {
         let paced = self.since.is_some();
-        let at = self.last.filter(|_| paced).map_or(now, |last| now.max(last + PACE));
+        let at = self.last.filter(|_| paced).map_or(now, |last| now.max(last + CONSUL_PACE));
         self.last = self.last.max(Some(at));
         at
     }
@@ -177,16 +173,16 @@ mod tests {
         let start = Instant::now();
         let mut state = ContactState { since: Some(start), ..ContactState::default() };
         let turns: Vec<_> = (0..4).map(|_| state.next_slot(start)).collect();
-        let expected: Vec<_> = (0..4).map(|seconds| start + PACE * seconds).collect();
+        let expected: Vec<_> = (0..4).map(|seconds| start + CONSUL_PACE * seconds).collect();
         assert_eq!(turns, expected);
         assert_eq!(
-            state.next_slot(start + PACE * 60),
-            start + PACE * 60,
+            state.next_slot(start + CONSUL_PACE * 60),
+            start + CONSUL_PACE * 60,
             "a long silence owes nobody anything"
         );
-        assert_eq!(state.next_slot(start + PACE * 60), start + PACE * 61);
+        assert_eq!(state.next_slot(start + CONSUL_PACE * 60), start + CONSUL_PACE * 61);
         state.since = None;
-        let all_is_well = start + PACE * 60;
+        let all_is_well = start + CONSUL_PACE * 60;
         assert_eq!(state.next_slot(all_is_well), all_is_well);
     }
 

@@ -218,18 +218,18 @@ mod tests {
     use super::*;
     use crate::monitor::metrics::Metrics;
 
-    struct Bench {
+    struct TestEntries {
         reader: EntryReader,
         metrics: Arc<DiscoveryMetrics>,
     }
 
-    fn bench() -> Bench {
+    fn bench() -> TestEntries {
         let zones = ["za", "zb"].map(str::to_owned).into();
         let metrics = Metrics::new("gate01", 1, Vec::new()).discovery([]);
-        Bench { reader: EntryReader::new("chat", zones, false, Dialect::XIm), metrics }
+        TestEntries { reader: EntryReader::new("chat", zones, false, Dialect::XIm), metrics }
     }
 
-    impl Bench {
+    impl TestEntries {
         fn read(&mut self, entries: &[Value]) -> Vec<String> {
             let found = self.reader.read(entries.to_vec(), &self.metrics);
             found

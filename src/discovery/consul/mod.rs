@@ -27,11 +27,11 @@ use self::registration::Registration;
 use self::watcher::Watcher;
 use crate::config::{Config, Consul, HttpTarget, Register};
 use crate::discovery::change::{Apply, SourceChange};
-use crate::discovery::context::DiscoveryContext;
-use crate::discovery::source::Discovery;
+use crate::discovery::source::{Discovery, DiscoveryContext};
 use crate::discovery::start_error::DiscoveryStartError;
 use crate::http_client::EndpointError;
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
+use crate::owned_thread::OwnedThread;
 use crate::resolve::Resolver;
 
 /// Before a task that panicked is begun again.
@@ -43,28 +43,21 @@ pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Disco
     let metrics = context.metrics.discovery(context.config.services());
     let contact = Arc::new(Contact::new(Arc::clone(&metrics), context.metrics.events().clone()));
     let (publisher, feed) = Publisher::new(Arc::clone(&metrics));
-    let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let leave = CancellationToken::new();
     let source = ConsulSource { context: context.clone(), contact, publisher: Arc::new(publisher), metrics };
     let (changes, changed) = watch::channel(ConsulSettings { config: Arc::clone(&context.config), client });
-    let (stopped, left) = (stop.clone().cancelled_owned(), leave.clone());
-    let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
+    let left = leave.clone();
+    let thread = OwnedThread::start("discovery", move |stopped| {
         runtime.block_on(async {
             tokio::select! {
-                () = stopped => {}
+                _owner_is_gone = stopped => {}
                 () = source.run(changed, left) => {}
             }
         });
         runtime.shutdown_background();
     })?;
-    Ok(Discovery {
-        feed,
-        change: change(changes, context.resolver.clone()),
-        leave,
-        stop,
-        thread: Some(thread),
-    })
+    Ok(Discovery { feed, change: change(changes, context.resolver.clone()), leave, _thread: Some(thread) })
 }
 
 /// What a source works by.

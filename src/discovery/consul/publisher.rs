@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::config::Instance;
-use crate::discovery::feed::{Feed, Snapshot};
+use crate::discovery::source::{Feed, Snapshot};
 use crate::monitor::metrics::DiscoveryMetrics;
 
 /// The writing end of a [`Feed`].

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::client::{ConsulClient, ConsulError};
 use super::contact::Asker;
 use crate::config::{Advertise, Config, Consul, HttpTarget, Register};
-use crate::discovery::context::{BoundPorts, DiscoveryContext};
+use crate::discovery::source::{BoundPorts, DiscoveryContext};
 use crate::monitor::readiness::Readiness;
 
 /// How often Consul asks for the gateway's health.

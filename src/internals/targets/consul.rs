@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::config::{Instance, is_host_and_port, is_instance_id};
 use crate::discovery::consul::entries::EntryReader;
-use crate::monitor::discovery::DiscoveryMetrics;
 use crate::monitor::labels::DiscoveryError;
+use crate::monitor::metrics::DiscoveryMetrics;
 use crate::monitor::metrics::Metrics;
 use crate::wire::dialect::Dialect;
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split};
 use tokio::runtime::Runtime;
 
-use crate::monitor::http::{LARGEST_HEAD, Shown, visit};
+use crate::limits::MONITOR_HEAD;
+use crate::monitor::http::{Shown, visit};
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::monitor::visitors::Visitors;
@@ -15,7 +16,7 @@ use crate::monitor::visitors::Visitors;
 const PIPE: usize = 4 * 1024;
 
 /// What may be read of one who does not stop: a head, and as much again for the buffers on the way.
-const MOST_READ: usize = 2 * LARGEST_HEAD + 2 * PIPE;
+const MOST_READ: usize = 2 * MONITOR_HEAD + 2 * PIPE;
 
 /// Statuses there are: what the pages answer, and what is said to those who do not ask properly.
 const STATUSES: [&str; 7] = ["200", "400", "404", "405", "414", "431", "503"];

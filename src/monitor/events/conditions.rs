@@ -5,15 +5,12 @@ use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use super::event::{Event, Severity, Subject};
+use crate::limits::CONDITIONS_KEPT;
 use crate::monitor::labels::EventKind;
 
 /// Of one condition, one raising is told in this time: a person can follow a line every ten seconds, and nobody wants
 /// sixty messages a minute about one instance.
 pub(super) const QUIET: Duration = Duration::from_secs(10);
-
-/// Conditions remembered at once. Subjects come from the configuration and from discovery, so this is a few per
-/// instance of a very large installation. What begins beyond it is counted and not told.
-const MAX_CONDITIONS: usize = 10_000;
 
 /// Said of what held when the gateway ended.
 const UNWATCHED: &str = "the gateway has ended and looks no more";
@@ -76,7 +73,7 @@ pub(super) struct Raising {
 impl Conditions {
     /// A source says that it holds.
     pub(super) fn raise(&mut self, source: usize, event: Event, now: Instant) -> Raising {
-        let is_full = self.by_subject.len() >= MAX_CONDITIONS;
+        let is_full = self.by_subject.len() >= CONDITIONS_KEPT;
         let condition = match self.by_subject.entry(event.subject.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if is_full => return Raising { began: true, told: None },
@@ -336,12 +333,12 @@ mod tests {
     fn there_is_an_end_to_what_is_remembered() {
         let now = Instant::now();
         let mut conditions = Conditions::default();
-        for n in 0..MAX_CONDITIONS + 5 {
+        for n in 0..CONDITIONS_KEPT + 5 {
             let event = Event::instance_lost("chat", &format!("chat{n}"), "z", "reset");
             let raising = conditions.raise(0, event, now);
             assert!(raising.began);
-            assert_eq!(raising.told.is_some(), n < MAX_CONDITIONS);
+            assert_eq!(raising.told.is_some(), n < CONDITIONS_KEPT);
         }
-        assert_eq!(conditions.by_subject.len(), MAX_CONDITIONS);
+        assert_eq!(conditions.by_subject.len(), CONDITIONS_KEPT);
     }
 }

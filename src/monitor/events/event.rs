@@ -134,6 +134,39 @@ impl Subject {
         self.kind
     }
 
+    /// What it means and what to do.
+    pub(super) const fn headline(&self) -> &'static str {
+        match self.kind {
+            EventKind::InstanceLost => {
+                "a logic instance is not linked; others of its service serve. Is it running, and is its address right? \
+                 Trying again"
+            }
+            EventKind::LinkRefused => {
+                "a logic instance knows another link with this gateway's id; trying again. If two gateways run, give each \
+                 its own gateway.id"
+            }
+            EventKind::ZoneEmpty => "a zone has no instance of a service any more; start one there",
+            EventKind::ZoneFallback => "requests of an empty zone go to instances of another one",
+            EventKind::PushTooLarge => {
+                "a logic instance sends pushes above limits.max_push, which are dropped; split them there, or raise the limit"
+            }
+            EventKind::LoginUnreachable => "no login instance is linked, so nobody can sign in; start one",
+            EventKind::ConsulUnreachable => "Consul does not answer; the instances known last are kept",
+            EventKind::JwksFailed => {
+                "the keys of tokens cannot be fetched from auth.jwks_url; the last ones are kept, trying again"
+            }
+            EventKind::Overload => "the gateway sheds load; add gateways or memory",
+            EventKind::ConnectionsFull => {
+                "as many clients are connected as may be; add gateways, or raise the limit"
+            }
+            EventKind::CertificateEnding => "the certificate of QUIC and TLS is near its end; renew it",
+            EventKind::ReloadFailed => {
+                "what was read again is refused; what was in effect stays. Put it right"
+            }
+            EventKind::Drain => "draining: channels are closed with 3000, sign-outs are written",
+        }
+    }
+
     /// The service it is about, if it is about one; below likewise.
     pub fn service(&self) -> Option<&str> {
         self.service.as_deref()

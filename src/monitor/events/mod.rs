@@ -1,11 +1,11 @@
 //! What the administrator is told: an instance lost, a zone empty, a certificate near its end.
 //!
-//! An [`event`] is a condition that begins (*raised*) and ends (*cleared*). Whoever payloads says so through [`Events`],
+//! An [`event`] is a condition that begins (*raised*) and ends (*cleared*). Whoever notices one says so through [`Events`],
 //! which counts, writes one log line and hands a payload to the [`sender`], the thread that posts it to the webhook. No
 //! call here waits for anything: a webhook that hangs costs memory for 1,000 payloads and nothing else.
 //!
 //! A condition that comes and goes does not flood anybody: of each, one raising is told in
-//! [`QUIET`](conditions::QUIET), with the number of those that were not. The counter counts them all, and how things
+//! `conditions::QUIET`, with the number of those that were not. The counter counts them all, and how things
 //! stand at the end is always told.
 
 mod conditions;
@@ -16,7 +16,7 @@ pub mod sender;
 mod watch;
 pub mod webhook;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,7 @@ use self::conditions::{Conditions, Told};
 use self::event::{Event, Subject};
 use self::outbox::Outbox;
 use self::payload::EventPayload;
+use super::counters::Counters;
 use super::labels::{Delivery, EventKind};
 
 /// Who payloads, where it is not one of the workers or watchers that are numbered from 0.
@@ -44,7 +45,7 @@ struct Shared {
     gateway: String,
     /// Tells this life of the gateway from others, in ids.
     started: String,
-    raised: [AtomicU64; EventKind::COUNT],
+    raised: Counters<{ EventKind::COUNT }>,
     state: Mutex<State>,
     outbox: Outbox,
     /// Whether there is a webhook. Without one nothing is kept.
@@ -66,9 +67,9 @@ impl Events {
         Self(Arc::new(Shared {
             gateway: gateway.to_owned(),
             started: format!("{:x}", since.as_micros()),
-            raised: [const { AtomicU64::new(0) }; EventKind::COUNT],
+            raised: Counters::default(),
             state: Mutex::default(),
-            outbox: Outbox::new(),
+            outbox: Outbox::default(),
             keeps: AtomicBool::new(false),
         }))
     }
@@ -95,7 +96,7 @@ impl Events {
         let kind = event.subject.kind();
         let change = state.conditions.raise(source, event, now);
         if change.began {
-            self.0.raised[kind.index()].fetch_add(1, Ordering::Relaxed);
+            self.0.raised.add(kind.index(), 1);
         }
         let payloads = change.told.map(|told| self.note(&mut state, told, wall));
         drop(state);
@@ -156,7 +157,7 @@ impl Events {
 
     /// How often a condition of this kind began.
     pub(super) fn raised(&self, kind: EventKind) -> u64 {
-        self.0.raised[kind.index()].load(Ordering::Relaxed)
+        self.0.raised.get(kind.index())
     }
 
     /// Conditions that hold now, in the order of [`EventKind::ALL`].

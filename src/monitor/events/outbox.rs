@@ -1,25 +1,22 @@
 //! What waits for the webhook: bounded, and whoever puts something in never waits.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::payload::EventPayload;
+use crate::limits::EVENTS_KEPT;
+use crate::monitor::counters::Counters;
 use crate::monitor::labels::Delivery;
 
-/// Notices kept while the webhook does not take them; then the oldest is dropped. Several hours of a bad day, and
-/// below 1 MB.
-pub(super) const CAPACITY: usize = 1_000;
-
-/// The queue between those who payload and the one who posts.
-#[derive(Debug)]
+/// The queue between those who notice something and the one who posts. Beyond [`EVENTS_KEPT`] the oldest is dropped.
+#[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
-    outcomes: [AtomicU64; Delivery::COUNT],
-    arrived: Notify,
-    emptied: Notify,
+    outcomes: Counters<{ Delivery::COUNT }>,
+    /// Something may have come. For one waiter.
+    pub(super) arrived: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -30,22 +27,13 @@ struct Queue {
 }
 
 impl Outbox {
-    pub(super) fn new() -> Self {
-        Self {
-            queue: Mutex::default(),
-            outcomes: [const { AtomicU64::new(0) }; Delivery::COUNT],
-            arrived: Notify::new(),
-            emptied: Notify::new(),
-        }
-    }
-
     /// Takes a payload; drops the oldest where there are too many.
     pub(super) fn push(&self, payload: Arc<EventPayload>) {
         let mut queue = self.queue();
-        if queue.waiting.len() >= CAPACITY {
+        if queue.waiting.len() >= EVENTS_KEPT {
             let oldest = usize::from(queue.in_flight);
             queue.waiting.remove(oldest);
-            self.count(Delivery::Dropped);
+            self.outcomes.add(Delivery::Dropped.index(), 1);
         }
         queue.waiting.push_back(payload);
         drop(queue);
@@ -62,31 +50,16 @@ impl Outbox {
 
     /// The payload that was taken has arrived.
     pub(super) fn delivered(&self) {
-        self.count(Delivery::Delivered);
+        self.outcomes.add(Delivery::Delivered.index(), 1);
         let mut queue = self.queue();
         queue.in_flight = false;
         queue.waiting.pop_front();
-        if queue.waiting.is_empty() {
-            self.emptied.notify_one();
-        }
     }
 
     /// The payload that was taken has not arrived, as far as one can tell.
     pub(super) fn failed(&self) {
-        self.count(Delivery::Failed);
+        self.outcomes.add(Delivery::Failed.index(), 1);
         self.queue().in_flight = false;
-    }
-
-    /// Something may have come. For one waiter; cancel safe.
-    pub(super) async fn arrived(&self) {
-        self.arrived.notified().await;
-    }
-
-    /// Waits until there is nothing. For one waiter; cancel safe.
-    pub(super) async fn empty(&self) {
-        while self.len() > 0 {
-            self.emptied.notified().await;
-        }
     }
 
     /// How many wait, the one being posted included.
@@ -96,11 +69,7 @@ impl Outbox {
 
     /// How often this was the outcome.
     pub(super) fn deliveries(&self, outcome: Delivery) -> u64 {
-        self.outcomes[outcome.index()].load(Relaxed)
-    }
-
-    fn count(&self, outcome: Delivery) {
-        self.outcomes[outcome.index()].fetch_add(1, Relaxed);
+        self.outcomes.get(outcome.index())
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -123,13 +92,13 @@ mod tests {
     }
 
     fn full() -> Outbox {
-        let outbox = Outbox::new();
-        (0..CAPACITY as u64).for_each(|number| outbox.push(payload(number)));
+        let outbox = Outbox::default();
+        (0..EVENTS_KEPT as u64).for_each(|number| outbox.push(payload(number)));
         outbox
     }
 
     fn taken(outbox: &Outbox) -> String {
-        outbox.take().unwrap().id().to_owned()
+        outbox.take().unwrap().id.clone()
     }
 
     #[test]

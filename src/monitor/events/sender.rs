@@ -4,20 +4,18 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Events;
 use super::outbox::Outbox;
 use super::watch::Watch;
 use super::webhook::WebhookClient;
 use crate::monitor::readiness::Readiness;
-
-/// Between two looks at what has no moment of its own: how late such an event may be.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::owned_thread::OwnedThread;
 
 /// What there is to look after.
 #[derive(Debug)]
@@ -61,10 +59,9 @@ pub struct SenderStartError(#[from] io::Error);
 /// Owns the thread. Dropping it ends the thread at once and waits for it.
 #[derive(Debug)]
 pub struct WebhookSender {
-    /// How long what is left may still be posted.
-    stop: Option<oneshot::Sender<Duration>>,
+    /// Told at its end how long what is left may still be posted.
+    thread: OwnedThread<Duration>,
     targets: Retarget,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl WebhookSender {
@@ -77,12 +74,11 @@ impl WebhookSender {
         let retarget = Retarget(Arc::new(sender), duties.events.clone());
         retarget.to(duties.targets.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("events".to_owned()).spawn(move || {
+        let thread = OwnedThread::start("events", move |stopped| {
             runtime.block_on(run(duties, targets, stopped));
             runtime.shutdown_background();
         })?;
-        Ok(Self { stop: Some(stop), targets: retarget, thread: Some(thread) })
+        Ok(Self { thread, targets: retarget })
     }
 
     /// What changes its targets.
@@ -91,72 +87,39 @@ impl WebhookSender {
     }
 
     /// Posts what is left for at most `patience`, then ends. Blocks for so long.
-    pub fn finish(mut self, patience: Duration) {
-        if let Some(stop) = self.stop.take() {
-            let _a_thread_that_panicked_needs_no_word = stop.send(patience);
-        }
-    }
-}
-
-impl Drop for WebhookSender {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been reported by the panic hook; there is nothing left to end.
-            let _ = thread.join();
-        }
+    pub fn finish(self, patience: Duration) {
+        self.thread.finish(patience);
     }
 }
 
 async fn run(duties: Duties, targets: watch::Receiver<EventTargets>, stopped: oneshot::Receiver<Duration>) {
     let Duties { events, readiness, login_service, targets: EventTargets { certificate_ends, .. } } = duties;
-    let hurry = Notify::new();
-    let outbox = events.outbox();
-    let mut delivering = pin!(deliver(targets.clone(), outbox, &hurry));
-    let watching = async {
-        let mut watch = Watch::new(login_service, certificate_ends);
-        let mut ticks = interval(LOOK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            watch.certificate_is(targets.borrow().certificate_ends);
-            watch.look(&readiness, &events, Instant::now(), SystemTime::now());
-        }
-    };
+    let ending = CancellationToken::new();
+    let mut delivering = pin!(deliver(targets.clone(), events.outbox(), &ending));
+    let certificate = || targets.borrow().certificate_ends;
+    let watching = Watch::new(login_service, certificate_ends).run(&readiness, &events, certificate);
     let patience = tokio::select! {
         () = &mut delivering => return,
         () = watching => return,
         patience = stopped => patience.unwrap_or_default(),
     };
-    if targets.borrow().webhook.is_none() || patience.is_zero() {
-        return;
-    }
-    hurry.notify_one();
-    let _what_is_left_was_told_in_the_log = timeout(patience, async {
-        tokio::select! {
-            () = delivering => {}
-            () = outbox.empty() => {}
-        }
-    })
-    .await;
+    ending.cancel();
+    let _what_is_left_was_told_in_the_log = timeout(patience, delivering).await;
 }
 
-/// Posts to whatever webhook there is. Never ends.
-async fn deliver(mut targets: watch::Receiver<EventTargets>, outbox: &Outbox, hurry: &Notify) {
+/// Posts to whatever webhook there is. Ends like [`WebhookClient::deliver`]; where there is none, when it is to end.
+async fn deliver(mut targets: watch::Receiver<EventTargets>, outbox: &Outbox, ending: &CancellationToken) {
     loop {
         let webhook = targets.borrow_and_update().webhook.clone();
         let posting = async {
             match &webhook {
-                Some(webhook) => webhook.deliver(outbox, hurry).await,
-                None => std::future::pending().await,
+                Some(webhook) => webhook.deliver(outbox, ending).await,
+                None => ending.cancelled().await,
             }
         };
         tokio::select! {
-            () = posting => {}
-            changed = targets.changed() => if changed.is_err() {
-                // Its owner is gone, and the thread is about to end.
-                std::future::pending().await
-            }
+            () = posting => return,
+            Ok(()) = targets.changed() => {}
         }
     }
 }

@@ -1,10 +1,15 @@
-//! The conditions nobody runs into: looked at now and then. Time is passed in.
+//! The conditions nobody runs into: looked at now and then.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::event::{Event, Severity, Subject};
 use super::{Events, PROCESS};
 use crate::monitor::readiness::Readiness;
+
+/// Between two looks at what has no moment of its own: how late such an event may be.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A worker without a login link for so long cannot sign anybody in, and it is no mere restart.
 const LOGIN_MISSING: Duration = Duration::from_secs(1);
@@ -35,15 +40,30 @@ impl Watch {
         Self { login_service, certificate_ends, certificate_looked: None, login_missing: None }
     }
 
+    /// Looks again and again, and asks `certificate_ends` each time. Never ends; cancel safe.
+    pub(super) async fn run(
+        mut self,
+        readiness: &Readiness,
+        events: &Events,
+        certificate_ends: impl Fn() -> Option<i64>,
+    ) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.certificate_is(certificate_ends());
+            self.look(readiness, events, Instant::now(), SystemTime::now());
+        }
+    }
+
     /// The certificate ends then; it is looked at next time if that is news.
-    pub(super) fn certificate_is(&mut self, ends: Option<i64>) {
+    fn certificate_is(&mut self, ends: Option<i64>) {
         if self.certificate_ends != ends {
             (self.certificate_ends, self.certificate_looked) = (ends, None);
         }
     }
 
-    /// Called about once a second.
-    pub(super) fn look(&mut self, readiness: &Readiness, events: &Events, now: Instant, wall: SystemTime) {
+    fn look(&mut self, readiness: &Readiness, events: &Events, now: Instant, wall: SystemTime) {
         events.tell_due(now, wall);
         self.look_for_login(readiness, events, now, wall);
         if self.certificate_looked.is_none_or(|at| now.saturating_duration_since(at) >= CERTIFICATE_LOOK) {

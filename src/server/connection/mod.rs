@@ -1,6 +1,6 @@
 //! The driver: one task per client connection, the same for every transport (ARCHITECTURE §2).
 //!
-//! A turn reads at most [`FRAMES_PER_TURN`] frames, looks at the deadlines, and writes what is queued; then the
+//! A turn reads at most [`FRAMES_PER_TURN`](crate::limits::FRAMES_PER_TURN) frames, looks at the deadlines, and writes what is queued; then the
 //! task yields. Nothing in it awaits anything but its own client and its own queue.
 
 mod ending;

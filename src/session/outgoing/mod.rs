@@ -20,7 +20,6 @@ pub(crate) use self::queues::{Amount, Full, Kind, StreamId};
 use crate::limits::Limits;
 use crate::monitor::metrics::WorkerMetrics;
 use crate::session::local_waker::LocalWaker;
-use crate::session::partial_frames::PartialFrames;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::Encoded;
 
@@ -312,6 +311,38 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         let left = self.queues.get_mut().all;
         self.count_off(left);
+    }
+}
+
+/// The bytes that came from one client as parts of frames and wait for the rest (row A15), counted while they are kept.
+#[derive(Debug)]
+pub(crate) struct PartialFrames {
+    bytes: Cell<usize>,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl PartialFrames {
+    /// Of a client that has sent nothing.
+    fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self { bytes: Cell::new(0), metrics }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// So many are kept now.
+    pub(crate) fn set(&self, bytes: usize) {
+        let before = self.bytes.replace(bytes);
+        if before != bytes {
+            self.metrics.partial(signed(bytes) - signed(before));
+        }
+    }
+}
+
+impl Drop for PartialFrames {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 

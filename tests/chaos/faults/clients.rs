@@ -7,7 +7,7 @@ use gateway_client::Transport;
 use super::{FaultOutcome, WATCH, shown};
 use crate::instance::CHAT;
 use crate::load::percentile;
-use crate::oracle::Kind;
+use crate::oracle::ViolationKind;
 use crate::wild::{self, Slow};
 use crate::world::World;
 
@@ -72,12 +72,16 @@ pub(super) async fn slow(world: &mut World) -> anyhow::Result<FaultOutcome> {
     world.compare("slow clients: others' push p99", quiet, during);
     let worst = lives.iter().max().copied();
     if world.plan.is_long() && worst.is_some_and(|worst| worst > limit) {
-        world.violated(Kind::Figure, 1, format!("C8, D4: a slow client lived for {worst:?}, not {limit:?}"));
+        world.violated(
+            ViolationKind::Figure,
+            1,
+            format!("C8, D4: a slow client lived for {worst:?}, not {limit:?}"),
+        );
     }
     let stalled = lives.iter().filter(|life| **life >= world.timers.stall / 2).count();
     if stalled == 0 || stalled == lives.len() {
         let evidence = format!("C8, D4: of {} slow clients {stalled} stalled; some must", lives.len());
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     let note = format!(
         "{count} clients, flooded by {flooding}, {stalled} stalled; others' push p99 {} -> {}",

@@ -8,7 +8,7 @@ use super::{FaultOutcome, shown};
 use crate::consul::Agent;
 use crate::exposition::Exposition;
 use crate::gateway_process::{CONSUL_ANSWER, CONSUL_WAIT, GATE};
-use crate::oracle::Kind;
+use crate::oracle::ViolationKind;
 use crate::world::World;
 
 /// How long Consul is away in the short run, and at least and at most in the long one.
@@ -85,7 +85,7 @@ async fn undergo(world: &mut World, agent: &mut Agent, what: What) -> anyhow::Re
     }
     back(world).await?;
     if agent.has_gateway(GATE, true).await.is_none() {
-        world.violated(Kind::Figure, 1, format!("{GATE} does not stand in Consul again ({what:?})"));
+        world.violated(ViolationKind::Figure, 1, format!("{GATE} does not stand in Consul again ({what:?})"));
     }
     let recovered = again.elapsed();
     let unknown = unharmed(world, &before, what, began.elapsed()).await?;
@@ -121,7 +121,7 @@ async fn while_down(world: &World, before: f64, away: Duration) -> anyhow::Resul
     let found = world.gateway.shows(within.min(away), |page| failed(page) > before).await?;
     if found.is_none() && away >= within {
         world.violated(
-            Kind::Figure,
+            ViolationKind::Figure,
             1,
             format!("Consul is gone and no question has failed within {within:?}"),
         );
@@ -137,11 +137,11 @@ async fn while_down(world: &World, before: f64, away: Duration) -> anyhow::Resul
     let allowed = began.elapsed().div_duration_f64(PACE).ceil() + 1.0;
     if asked > allowed {
         let evidence = format!("E9: {asked} requests to a failing Consul in {:?}", began.elapsed());
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     if asked < 1.0 && began.elapsed() >= NOTICED {
         let evidence = format!("E9: a failing Consul was not asked again in {:?}", began.elapsed());
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     Ok(Down { found, asked, counted: began.elapsed() })
 }
@@ -152,7 +152,11 @@ async fn ready_for(world: &World, duration: Duration) -> anyhow::Result<()> {
     while Instant::now() < end {
         let status = world.gateway.readiness().await?;
         if status != 200 {
-            world.violated(Kind::Figure, 1, format!("E9: /ready says {status} because Consul is away"));
+            world.violated(
+                ViolationKind::Figure,
+                1,
+                format!("E9: /ready says {status} because Consul is away"),
+            );
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
@@ -167,7 +171,7 @@ async fn emptied(world: &World, agent: &Agent, before: &Exposition) -> anyhow::R
     let heard = world.gateway.shows(NOTICED, |page| empty(page) >= empty(before) + services).await?;
     if heard.is_none() {
         let evidence = format!("E11: an empty Consul was not noticed within {NOTICED:?}");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     ready_for(world, PACE).await?;
     agent.register_all(&world.instances).await
@@ -180,7 +184,7 @@ async fn back(world: &World) -> anyhow::Result<()> {
     let back = world.gateway.shows(NOTICED, |page| success(page) > last).await?;
     if back.is_none() {
         let evidence = format!("E9: Consul is back and was not asked with success within {NOTICED:?}");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     Ok(())
 }
@@ -210,7 +214,7 @@ async fn unharmed(world: &World, before: &Exposition, what: What, took: Duration
         found.push(format!("{} instances are known, not {}", known(&page), known(before)));
     }
     for evidence in found {
-        world.violated(Kind::Figure, 1, format!("E9: {what:?} for {}: {evidence}", shown(took)));
+        world.violated(ViolationKind::Figure, 1, format!("E9: {what:?} for {}: {evidence}", shown(took)));
     }
     Ok(unknown)
 }

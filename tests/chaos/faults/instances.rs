@@ -8,7 +8,7 @@ use super::{FaultOutcome, WATCH, shown};
 use crate::instance::{CHAT, SIDE};
 use crate::load::percentile;
 use crate::network::Cut;
-use crate::oracle::Kind;
+use crate::oracle::ViolationKind;
 use crate::world::World;
 
 /// Longest time an instance that was killed stays away, beyond what is waited for.
@@ -43,7 +43,7 @@ pub(super) async fn kill(world: &mut World, service: &str) -> anyhow::Result<Fau
     if world.plan.is_long() && unknown > 0 {
         let evidence =
             format!("E1: {unknown} requests were answered 210 after the instance had left selection");
-        world.violated(Kind::Figure, unknown as u64, evidence);
+        world.violated(ViolationKind::Figure, unknown as u64, evidence);
     }
     let back = world.revive(victim).await?;
     Ok(FaultOutcome::of(left, back).with(world.instances[victim].name))
@@ -66,7 +66,7 @@ pub(super) async fn pause(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let back = world.linked(victim).await?;
     if world.plan.is_long() && back.is_some_and(|back| back > RESUMED) {
         let evidence = format!("E2: {name} is chosen again after {back:?}, not {RESUMED:?}");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     world.compare("a stopped instance: others' p99", quiet, during);
     Ok(FaultOutcome::of(left, back).with(format!(
@@ -102,7 +102,7 @@ async fn counted(
     let moved = world.gateway.shows(COUNTED, |page| page.sum(family, &[&label]) > before).await?;
     if moved.is_none() {
         let evidence = format!("{order} of {name}: {family}{{{label}}} did not move within {COUNTED:?}");
-        world.violated(Kind::Unbalanced, 1, evidence);
+        world.violated(ViolationKind::Unbalanced, 1, evidence);
     }
     Ok(moved)
 }
@@ -116,7 +116,7 @@ pub(super) async fn bad_frames(world: &mut World) -> anyhow::Result<FaultOutcome
     counted(world, name, "bad-packets", reject("backend_bad_packet")).await?;
     if lost(&world.gateway.metrics().await?) > before {
         let evidence = format!("E4: packets of {name} that cannot be read ended a link");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     world.torn(victim);
     let found = counted(world, name, "bad-frame", reject("backend_bad_frame")).await?;
@@ -168,14 +168,14 @@ pub(super) async fn zone_gone(world: &mut World) -> anyhow::Result<FaultOutcome>
     let moved = world.gateway.shows(COUNTED, |page| fallbacks(page) > before).await?;
     if moved.is_none() {
         let evidence = format!("E13: nobody of {zone} was served by the other zone within {COUNTED:?}");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     let out = Instant::now();
     tokio::time::sleep(world.random.pause(AWAY)).await;
     let refused = world.load.shared.samples.take().asked_after(300, out.into());
     if refused > 0 {
         let evidence = format!("E13: {refused} requests were answered 300 while the other zone was there");
-        world.violated(Kind::Figure, refused as u64, evidence);
+        world.violated(ViolationKind::Figure, refused as u64, evidence);
     }
     Ok(FaultOutcome::of(Some(left), revive_all(world, &victims).await?).with(zone))
 }
@@ -199,10 +199,10 @@ pub(super) async fn service_gone(world: &mut World) -> anyhow::Result<FaultOutco
     if refusals.is_empty() || median > REFUSED {
         let evidence =
             format!("E14: {} refusals, half of them within {median:?}, not {REFUSED:?}", refusals.len());
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     if side == 0 {
-        world.violated(Kind::Figure, 1, format!("G8: {SIDE} served nobody while {CHAT} was gone"));
+        world.violated(ViolationKind::Figure, 1, format!("G8: {SIDE} served nobody while {CHAT} was gone"));
     }
     let note = format!("{} refused, median {}; {side} served by {SIDE}", refusals.len(), shown(median));
     Ok(FaultOutcome::of(Some(left), revive_all(world, &victims).await?).with(note))

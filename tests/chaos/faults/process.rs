@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{FaultOutcome, shown};
 use crate::exposition::Exposition;
 use crate::load::Mood;
-use crate::oracle::Kind;
+use crate::oracle::ViolationKind;
 use crate::world::World;
 
 /// Everybody is back after a stampede within this: clients of the original system give up after 30 s (row F4).
@@ -37,14 +37,14 @@ pub(super) async fn term(world: &mut World) -> anyhow::Result<FaultOutcome> {
     if code != Some(0) || took > hard_stop {
         let evidence =
             format!("F1: SIGTERM ended with {code:?} after {took:?}; 0 within {hard_stop:?} is asked for");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     let allowed = if closes >= MANY { PEAK.0 } else { PEAK.1 };
     if closes >= TOO_FEW && peak > allowed {
         let evidence = format!(
             "F1: {closes} closes, {peak:.1} times their mean in a tenth of the window, {allowed} is allowed"
         );
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     world.gateway.start().await?;
     let back = all_back(world).await;
@@ -93,7 +93,7 @@ pub(super) async fn kill(world: &mut World) -> anyhow::Result<FaultOutcome> {
     let quic = world.load.quic_back(back.saturating_sub(began.elapsed())).await.map(|_| began.elapsed());
     if let Err(count) = quic {
         let evidence = format!("F3: {count} clients are back {back:?} after the restart, not all over QUIC");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     let quic = quic.map_or_else(|_| "late".to_owned(), shown);
     all_back(world).await;
@@ -103,14 +103,14 @@ pub(super) async fn kill(world: &mut World) -> anyhow::Result<FaultOutcome> {
 pub(super) async fn stampede(world: &mut World) -> anyhow::Result<FaultOutcome> {
     world.load.set(Mood::Away);
     if let Err(count) = world.load.all_gone(LEAVE).await {
-        world.violated(Kind::Figure, 1, format!("{count} clients did not leave within {LEAVE:?}"));
+        world.violated(ViolationKind::Figure, 1, format!("{count} clients did not leave within {LEAVE:?}"));
     }
     let failed = world.load.failed_logins();
     world.load.set(Mood::Ask);
     let back = world.load.all_back(STAMPEDE).await;
     if let Err(count) = back {
         let evidence = format!("F4: {count} clients are back after {STAMPEDE:?}");
-        world.violated(Kind::Figure, 1, evidence);
+        world.violated(ViolationKind::Figure, 1, evidence);
     }
     let failed = world.load.failed_logins() - failed;
     Ok(FaultOutcome::of(None, back.ok()).with(format!("{failed} attempts failed")))
@@ -122,7 +122,7 @@ async fn all_back(world: &World) -> Option<Duration> {
         Ok(took) => Some(took),
         Err(count) => {
             let evidence = format!("{count} clients are back {STAMPEDE:?} after the restart");
-            world.violated(Kind::Figure, 1, evidence);
+            world.violated(ViolationKind::Figure, 1, evidence);
             None
         }
     }

@@ -160,7 +160,7 @@ impl Awaiting {
                     let mut oracle = self.shared.ledger.oracle();
                     if answer.is_success() && (echo.is_none() || written.is_none()) {
                         let evidence = format!("{}: the answer to {n} holds no stamps", self.channel);
-                        oracle.violated(crate::oracle::Kind::Crossed, 1, evidence);
+                        oracle.violated(crate::oracle::ViolationKind::Crossed, 1, evidence);
                     }
                     let (status, at) = (answer.status, answer.at.into_std());
                     let reply = Reply { n, status, echo: echo.as_ref(), written: written.as_ref(), at };

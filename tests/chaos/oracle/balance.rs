@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, End, Outcome, Pushes};
-use super::{Kind, Link, Oracle, WRITTEN_BEFORE};
+use super::{Link, Oracle, ViolationKind, WRITTEN_BEFORE};
 
 /// Why a missing sign-out is not owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,22 +53,22 @@ impl Oracle {
             for (link, pushes) in missing(channel, &self.links) {
                 let evidence =
                     format!("{id} lives and got {} of {} pushes of {link}", pushes.got, pushes.sent);
-                found.push((Kind::Lost, pushes.sent - pushes.got, evidence));
+                found.push((ViolationKind::Lost, pushes.sent - pushes.got, evidence));
             }
             for (link, pushes) in channel.pushes.iter().filter(|(_, pushes)| pushes.got > pushes.sent) {
                 let evidence = format!("{id} got push {} of {link}, which sent {}", pushes.got, pushes.sent);
-                found.push((Kind::Crossed, pushes.got - pushes.sent, evidence));
+                found.push((ViolationKind::Crossed, pushes.got - pushes.sent, evidence));
             }
             if channel.waiting > 0 {
                 let evidence = format!("{id}: {} requests neither answered nor closed", channel.waiting);
-                found.push((Kind::Unanswered, channel.waiting as u64, evidence));
+                found.push((ViolationKind::Unanswered, channel.waiting as u64, evidence));
             }
             if self.owes_signout(channel) {
                 settled.push((id.clone(), self.excuse(channel, retry)));
             }
             if channel.end == End::Open && channel.signin.is_none() {
                 found.push((
-                    Kind::Lifecycle,
+                    ViolationKind::Lifecycle,
                     1,
                     format!("{id} is open and no login service saw its sign-in"),
                 ));
@@ -90,7 +90,7 @@ impl Oracle {
                 None => {
                     let end = self.channels[&id].end;
                     self.violated(
-                        Kind::Lifecycle,
+                        ViolationKind::Lifecycle,
                         1,
                         format!("{id} ({end:?}) ended and was never signed out"),
                     );
@@ -116,7 +116,7 @@ impl Oracle {
         if seen > said {
             let evidence =
                 format!("{id} ended and was never signed out, and the gateway dropped {said}, not {seen}");
-            self.violated(Kind::Lifecycle, 1, evidence);
+            self.violated(ViolationKind::Lifecycle, 1, evidence);
         }
     }
 
@@ -159,7 +159,7 @@ fn missing<'a>(
 }
 
 /// An answer that says what did not happen.
-fn untrue(id: &str, channel: &Channel, n: u64) -> Option<(Kind, u64, String)> {
+fn untrue(id: &str, channel: &Channel, n: u64) -> Option<(ViolationKind, u64, String)> {
     let outcome = channel.requests.get(usize::try_from(n).ok()?.checked_sub(1)?)?.outcome;
     let times = channel.sightings(n);
     let what = match (outcome, times) {
@@ -172,5 +172,5 @@ fn untrue(id: &str, channel: &Channel, n: u64) -> Option<(Kind, u64, String)> {
         }
         _ => return None,
     };
-    Some((Kind::Untrue, 1, format!("{id}: request {n} ({outcome:?}) {what}")))
+    Some((ViolationKind::Untrue, 1, format!("{id}: request {n} ({outcome:?}) {what}")))
 }

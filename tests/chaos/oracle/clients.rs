@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::channel::{End, Outcome, Request};
-use super::{Kind, Oracle, Reply};
+use super::{Oracle, Reply, ViolationKind};
 use crate::stamp::Stamp;
 
 /// Answers kept of each link and channel to compare the next ones with: more than a client has under way.
@@ -17,7 +17,7 @@ impl Oracle {
         channel.end = End::Open;
         account.clone_into(&mut channel.account);
         if repeated {
-            self.violated(Kind::Lifecycle, 1, format!("channel id {id} was given twice"));
+            self.violated(ViolationKind::Lifecycle, 1, format!("channel id {id} was given twice"));
         }
     }
 
@@ -50,7 +50,7 @@ impl Oracle {
         let signed_out = channel.signout.as_ref().map(|signout| signout.at);
         let Some(request) = channel.request(n) else {
             return self.violated(
-                Kind::Crossed,
+                ViolationKind::Crossed,
                 1,
                 format!("{id} got an answer to {n}, which it never sent"),
             );
@@ -58,7 +58,7 @@ impl Oracle {
         let (before, sent) = (std::mem::replace(&mut request.outcome, Outcome::Status(status)), request.sent);
         if before != Outcome::Waiting {
             let evidence = format!("{id}: request {n} ended twice: {before:?}, then {status}");
-            return self.violated(Kind::Duplicated, 1, evidence);
+            return self.violated(ViolationKind::Duplicated, 1, evidence);
         }
         channel.waiting -= 1;
         channel.unchecked.push(n);
@@ -66,21 +66,29 @@ impl Oracle {
         if let Some(echo) = echo
             && (self.check_stamp(echo), echo.channel.as_str(), echo.n) != (true, id, n)
         {
-            self.violated(Kind::Crossed, 1, format!("{id} got the answer {echo} to its request {n}"));
+            self.violated(
+                ViolationKind::Crossed,
+                1,
+                format!("{id} got the answer {echo} to its request {n}"),
+            );
         }
         if let Some(written) = written {
             self.check_answer_order(id, n, written, at);
         }
         if status == 0 && signed_out.is_some_and(|at| sent > at) {
             self.violated(
-                Kind::Lifecycle,
+                ViolationKind::Lifecycle,
                 1,
                 format!("{id}: request {n}, sent after the sign-out, was served"),
             );
         }
         let took = at.saturating_duration_since(sent);
         if took > self.expected.patience + self.asleep(sent, at) {
-            self.violated(Kind::Late, 1, format!("{id}: request {n} was answered {status} after {took:?}"));
+            self.violated(
+                ViolationKind::Late,
+                1,
+                format!("{id}: request {n} was answered {status} after {took:?}"),
+            );
         }
     }
 
@@ -108,7 +116,11 @@ impl Oracle {
             answers.pop_first();
         }
         if late || early || again {
-            self.violated(Kind::Order, 1, format!("{id}: answer {written} to request {n} came out of order"));
+            self.violated(
+                ViolationKind::Order,
+                1,
+                format!("{id}: answer {written} to request {n} came out of order"),
+            );
         }
     }
 
@@ -127,7 +139,7 @@ impl Oracle {
         if outcome == Outcome::GaveUp {
             let evidence =
                 format!("{id}: request {n} has no answer after {took:?}; handed over {times} times");
-            self.violated(Kind::Unanswered, 1, evidence);
+            self.violated(ViolationKind::Unanswered, 1, evidence);
         }
     }
 
@@ -145,7 +157,7 @@ impl Oracle {
     /// A response that matched no request in flight.
     pub(crate) fn unmatched(&mut self, id: &str, count: u64) {
         self.violated(
-            Kind::Duplicated,
+            ViolationKind::Duplicated,
             count,
             format!("{id} got {count} answers to nothing, or second ones"),
         );
@@ -154,7 +166,11 @@ impl Oracle {
     /// A push came; `stamp` is the one of this channel in its body.
     pub(crate) fn got(&mut self, id: &str, stamp: Option<&Stamp>) {
         let Some(stamp) = stamp else {
-            return self.violated(Kind::Crossed, 1, format!("{id} got a push that does not name it"));
+            return self.violated(
+                ViolationKind::Crossed,
+                1,
+                format!("{id} got a push that does not name it"),
+            );
         };
         if !self.check_stamp(stamp) {
             return;
@@ -165,13 +181,13 @@ impl Oracle {
         pushes.got = pushes.got.max(stamp.n);
         if stamp.n < expected {
             self.violated(
-                Kind::Duplicated,
+                ViolationKind::Duplicated,
                 1,
                 format!("{id} got push {stamp} again or late, {expected} was next"),
             );
         } else if stamp.n > expected {
             let evidence = format!("{id} got push {stamp} and not {expected} before it");
-            self.violated(Kind::Lost, stamp.n - expected, evidence);
+            self.violated(ViolationKind::Lost, stamp.n - expected, evidence);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::stamp::Stamp;
 pub(crate) use channel::Outcome;
 use channel::{Channel, Sign};
-pub(crate) use violation::{Kind, Violation};
+pub(crate) use violation::{Violation, ViolationKind};
 
 /// One link of a gateway to a logic instance, as the instance saw it.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Oracle {
     }
 
     /// Adds what somebody else found.
-    pub(crate) fn violated(&mut self, kind: Kind, count: u64, evidence: String) {
+    pub(crate) fn violated(&mut self, kind: ViolationKind, count: u64, evidence: String) {
         self.violations.push(Violation { kind, evidence, count });
     }
 
@@ -146,7 +146,7 @@ impl Oracle {
     fn check_stamp(&mut self, stamp: &Stamp) -> bool {
         let ours = stamp.run == self.expected.run && stamp.n > 0;
         if !ours {
-            self.violated(Kind::Crossed, 1, format!("{stamp} was to reach nobody"));
+            self.violated(ViolationKind::Crossed, 1, format!("{stamp} was to reach nobody"));
         }
         ours
     }
@@ -156,11 +156,11 @@ impl Oracle {
     /// A gateway shook hands.
     pub(crate) fn link_opened(&mut self, link: &str, instance: &str, gate: &str) {
         if gate != self.expected.gate {
-            self.violated(Kind::Identity, 1, format!("{link}: a gateway shook hands as {gate:?}"));
+            self.violated(ViolationKind::Identity, 1, format!("{link}: a gateway shook hands as {gate:?}"));
         }
         let new = Link { instance: instance.to_owned(), life: self.life, ended: false, torn: false };
         if self.links.insert(link.to_owned(), new).is_some() {
-            self.violated(Kind::Lifecycle, 1, format!("{link}: a second handshake"));
+            self.violated(ViolationKind::Lifecycle, 1, format!("{link}: a second handshake"));
         }
     }
 
@@ -178,7 +178,11 @@ impl Oracle {
         }
         self.check_identity(link, identity, &stamp.sender);
         if identity.channel != stamp.channel {
-            self.violated(Kind::Crossed, 1, format!("{link}: {stamp} on channel {}", identity.channel));
+            self.violated(
+                ViolationKind::Crossed,
+                1,
+                format!("{link}: {stamp} on channel {}", identity.channel),
+            );
         }
         let channel = self.channel(&stamp.channel, &stamp.sender);
         let times = channel.sight(stamp.n);
@@ -187,15 +191,15 @@ impl Oracle {
         let signed_out = channel.signout.as_ref().is_some_and(|signout| signout.link == link);
         if times > 1 {
             self.violated(
-                Kind::Duplicated,
+                ViolationKind::Duplicated,
                 1,
                 format!("{link}: request {stamp} was handed over {times} times"),
             );
         } else if stamp.n < before {
-            self.violated(Kind::Order, 1, format!("{link}: request {stamp} after {before}"));
+            self.violated(ViolationKind::Order, 1, format!("{link}: request {stamp} after {before}"));
         }
         if signed_out {
-            self.violated(Kind::Lifecycle, 1, format!("{link}: request {stamp} after the sign-out"));
+            self.violated(ViolationKind::Lifecycle, 1, format!("{link}: request {stamp} after the sign-out"));
         }
     }
 
@@ -203,7 +207,7 @@ impl Oracle {
         let Expected { app, gate, .. } = &self.expected;
         if identity.account != account || identity.app != *app || identity.gate != *gate {
             let expected = format!("{account}, {app}, {gate}");
-            self.violated(Kind::Identity, 1, format!("{link}: {identity:?}, expected {expected}"));
+            self.violated(ViolationKind::Identity, 1, format!("{link}: {identity:?}, expected {expected}"));
         }
     }
 
@@ -217,10 +221,18 @@ impl Oracle {
         let sign = Sign { link: link.to_owned(), at: now };
         let (again, late) = (channel.signin.replace(sign).is_some(), channel.signout.is_some());
         if again {
-            self.violated(Kind::Lifecycle, 1, format!("{link}: a second sign-in of {}", identity.channel));
+            self.violated(
+                ViolationKind::Lifecycle,
+                1,
+                format!("{link}: a second sign-in of {}", identity.channel),
+            );
         }
         if late {
-            self.violated(Kind::Lifecycle, 1, format!("{link}: {} after its sign-out", identity.channel));
+            self.violated(
+                ViolationKind::Lifecycle,
+                1,
+                format!("{link}: {} after its sign-out", identity.channel),
+            );
         }
     }
 
@@ -229,7 +241,11 @@ impl Oracle {
         self.totals.signouts += 1;
         let id = identity.channel;
         let Some(channel) = self.channels.get_mut(id) else {
-            return self.violated(Kind::Lifecycle, 1, format!("{link}: {id} signs out and never signed in"));
+            return self.violated(
+                ViolationKind::Lifecycle,
+                1,
+                format!("{link}: {id} signs out and never signed in"),
+            );
         };
         let account = channel.account.clone();
         let signed_in = channel.signin.is_some();
@@ -237,14 +253,14 @@ impl Oracle {
         self.check_identity(link, identity, &account);
         if !signed_in {
             self.violated(
-                Kind::Lifecycle,
+                ViolationKind::Lifecycle,
                 1,
                 format!("{link}: {id} signs out ({reason}) and never signed in"),
             );
         }
         if let Some(first) = before {
             self.violated(
-                Kind::Lifecycle,
+                ViolationKind::Lifecycle,
                 1,
                 format!("{link}: {id} signs out ({reason}) again, first on {}", first.link),
             );

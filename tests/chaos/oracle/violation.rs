@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Which promise was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum ViolationKind {
     /// G2: a push is missing before one that came, or on a channel and a link that both live.
     Lost,
     /// G1: neither an answer nor the end of the connection.
@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 /// One of them, with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ViolationKind,
     pub(crate) evidence: String,
     /// How many packets it is about.
     pub(crate) count: u64,

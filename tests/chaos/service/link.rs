@@ -20,7 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-use super::{Order, Script};
+use super::{Order, ServiceScript};
 use crate::note::{Note, Sender};
 use crate::seeded::Seeded;
 use crate::stamp::Stamp;
@@ -58,7 +58,7 @@ const DIALECT: Dialect = Dialect::XIm;
 /// See the module.
 pub(super) struct Link {
     name: String,
-    script: Script,
+    script: ServiceScript,
     orders: broadcast::Receiver<Order>,
     reading: watch::Receiver<bool>,
     gate: Option<String>,
@@ -81,7 +81,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(
         name: String,
-        script: Script,
+        script: ServiceScript,
         orders: broadcast::Receiver<Order>,
         reading: watch::Receiver<bool>,
     ) -> Self {

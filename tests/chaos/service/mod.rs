@@ -22,7 +22,7 @@ const ORDERS_AHEAD: usize = 256;
 
 /// What a service is told on its command line.
 #[derive(Debug, Clone)]
-pub(crate) struct Script {
+pub(crate) struct ServiceScript {
     pub(crate) instance: String,
     pub(crate) listen: SocketAddr,
     pub(crate) ledger: SocketAddr,
@@ -31,7 +31,7 @@ pub(crate) struct Script {
     pub(crate) pushes: u32,
 }
 
-impl Script {
+impl ServiceScript {
     /// The arguments behind the name of the subcommand.
     pub(crate) fn parse(words: &[String]) -> anyhow::Result<Self> {
         let [instance, listen, ledger, run, pushes] = words else { bail!("a service takes 5 arguments") };
@@ -89,7 +89,7 @@ impl FromStr for Order {
 }
 
 /// Serves until the runner is gone.
-pub(crate) async fn run(script: Script) -> anyhow::Result<()> {
+pub(crate) async fn run(script: ServiceScript) -> anyhow::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket

@@ -8,7 +8,7 @@ use rstest::rstest;
 use tokio::time::sleep;
 
 use super::{agent, known};
-use crate::support::fake_consul::{FakeConsul, Mood};
+use crate::support::fake_consul::{ConsulMood, FakeConsul};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::TestGateway;
 use crate::support::raw::Kind::{self, Tcp};
@@ -36,11 +36,11 @@ async fn is_served(client: &mut Raw) {
 }
 
 #[rstest]
-#[case::closing(Mood::Closing)]
-#[case::hanging(Mood::Hanging)]
-#[case::garbage(Mood::Garbage)]
+#[case::closing(ConsulMood::Closing)]
+#[case::hanging(ConsulMood::Hanging)]
+#[case::garbage(ConsulMood::Garbage)]
 #[tokio::test]
-async fn e9_an_outage_of_consul_touches_no_client_and_no_readiness(#[case] mood: Mood) {
+async fn e9_an_outage_of_consul_touches_no_client_and_no_readiness(#[case] mood: ConsulMood) {
     let (consul, harness) = served(|_| {}).await;
     let mut clients = Vec::new();
     for (n, kind) in Kind::ALL.into_iter().enumerate() {
@@ -56,7 +56,7 @@ async fn e9_an_outage_of_consul_touches_no_client_and_no_readiness(#[case] mood:
     }
     let (mut newcomer, _) = harness.client(Tcp, "newcomer").await;
     is_served(&mut newcomer).await;
-    consul.mood(Mood::Well);
+    consul.mood(ConsulMood::Well);
     consul.instances("chat", &[]);
     harness.metric_is("gateway_discovery_errors_total", &["kind=\"empty\""], 1.0).await;
     for client in &mut clients {

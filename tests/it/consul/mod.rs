@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::PATIENCE;
-use crate::support::fake_consul::{FakeConsul, Mood, entry};
+use crate::support::fake_consul::{ConsulMood, FakeConsul, entry};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{GATE, TestGateway};
 use crate::support::identity::CERTIFICATES;
@@ -119,25 +119,26 @@ async fn instances_come_and_go_with_consuls_and_every_question_shows_the_token()
 async fn e9_while_consul_fails_the_last_good_set_stays_and_it_is_asked_once_a_second_at_most() {
     // At once, because each of them takes its time.
     tokio::join!(
-        fails(Mood::Closing, "unreachable"),
-        fails(Mood::Status(500), "status"),
-        fails(Mood::Status(403), "denied"),
-        fails(Mood::Garbage, "bad_answer"),
-        fails(Mood::NoIndex, "bad_answer"),
-        fails(Mood::Hanging, "timeout"),
+        fails(ConsulMood::Closing, "unreachable"),
+        fails(ConsulMood::Status(500), "status"),
+        fails(ConsulMood::Status(403), "denied"),
+        fails(ConsulMood::Garbage, "bad_answer"),
+        fails(ConsulMood::NoIndex, "bad_answer"),
+        fails(ConsulMood::Hanging, "timeout"),
     );
 }
 
-async fn fails(mood: Mood, kind: &str) {
+async fn fails(mood: ConsulMood, kind: &str) {
     let (consul, harness) = settled(|_| {}).await;
     consul.mood(mood);
-    if mood == Mood::NoIndex {
+    if mood == ConsulMood::NoIndex {
         // Told to those who wait only with news.
         consul.instances("chat", &[("c1", at(2))]);
         consul.instances("login", &[]);
     }
     harness.metric_is("gateway_discovery_updates_total", &[], 2.0).await;
-    let end = Instant::now() + OUTAGE + if mood == Mood::Hanging { 3 * OUTAGE / 5 } else { Duration::ZERO };
+    let end =
+        Instant::now() + OUTAGE + if mood == ConsulMood::Hanging { 3 * OUTAGE / 5 } else { Duration::ZERO };
     let began = consul.asked().len();
     while Instant::now() < end {
         assert_eq!(harness.metric("gateway_discovery_instances", &["chat"]).await, 4.0);
@@ -150,7 +151,7 @@ async fn fails(mood: Mood, kind: &str) {
     let closest = failing.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
     assert!(closest >= CLOSEST, "{mood:?}: {closest:?} between two requests");
 
-    consul.mood(Mood::Well);
+    consul.mood(ConsulMood::Well);
     consul.instances("login", &[("login01", at(1)), ("login02", at(7))]);
     consul.instances("chat", &[("c1", at(2)), ("c2", at(3))]);
     known(&harness, "login", 2).await;
@@ -228,7 +229,7 @@ async fn e11_what_is_held_is_not_believed_while_consul_fails() {
     let (consul, harness) = settled(|_| {}).await;
     consul.instances("chat", &[("c1", at(2))]);
     errors_are(&harness, "shrunk", 1.0).await;
-    consul.mood(Mood::Status(500));
+    consul.mood(ConsulMood::Status(500));
     // The fourth failure of each watcher comes when the hold is over.
     let failing = Instant::now();
     while errors(&harness, "status").await < 8.0 {
@@ -237,7 +238,7 @@ async fn e11_what_is_held_is_not_believed_while_consul_fails() {
     }
     assert!(failing.elapsed() > HOLD);
     assert_eq!(harness.metric("gateway_discovery_instances", &["chat"]).await, 4.0);
-    consul.mood(Mood::Well);
+    consul.mood(ConsulMood::Well);
     known(&harness, "chat", 1).await;
 }
 
@@ -392,12 +393,12 @@ async fn f1_the_drain_begins_when_consul_has_heard_of_it() {
     let (consul, mut harness) =
         settled(|config| config.consul.as_mut().unwrap().register = Some(register())).await;
     consul.request("PUT /v1/agent/service/register", 0).await;
-    consul.mood_for("/deregister/", Mood::Hanging);
+    consul.mood_for("/deregister/", ConsulMood::Hanging);
     harness.drain();
     consul.request("PUT /v1/agent/service/deregister/gate01", 0).await;
     harness.ready_is(503).await;
     TcpStream::connect(harness.target.tcp).await.expect("it still listens");
-    consul.mood(Mood::Well);
+    consul.mood(ConsulMood::Well);
     harness.ended().await;
     assert!(consul.registered(GATE).is_none());
     TcpStream::connect(harness.target.tcp).await.expect_err("it no longer listens");
@@ -406,7 +407,7 @@ async fn f1_the_drain_begins_when_consul_has_heard_of_it() {
 #[rstest]
 #[tokio::test]
 async fn f1_a_consul_that_does_not_answer_delays_the_drain_by_a_second_at_most(
-    #[values(Mood::Hanging, Mood::Closing, Mood::Status(500))] mood: Mood,
+    #[values(ConsulMood::Hanging, ConsulMood::Closing, ConsulMood::Status(500))] mood: ConsulMood,
 ) {
     let (consul, mut harness) =
         settled(|config| config.consul.as_mut().unwrap().register = Some(register())).await;

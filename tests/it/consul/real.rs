@@ -22,7 +22,7 @@ use crate::support::{PATIENCE, soon};
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A development agent on free ports, killed at the end.
-struct Agent {
+struct RealAgent {
     program: PathBuf,
     process: Child,
     http: SocketAddr,
@@ -65,7 +65,7 @@ fn spawn(program: &PathBuf, http: u16) -> Child {
         .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()))
 }
 
-impl Agent {
+impl RealAgent {
     /// Starts one and awaits that it has a leader; none where there is no Consul.
     async fn start() -> Option<Self> {
         let program = program()?;
@@ -151,7 +151,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for RealAgent {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -160,7 +160,7 @@ impl Drop for Agent {
 
 #[tokio::test]
 async fn instances_follow_a_real_agent_and_only_those_that_pass() {
-    let Some(agent) = Agent::start().await else { return };
+    let Some(agent) = RealAgent::start().await else { return };
     agent.register("login", "login01", at(1), "passing").await;
     agent.register("chat", "chat01", at(2), "passing").await;
     agent.register("chat", "chat02", at(3), "critical").await;
@@ -180,7 +180,7 @@ async fn instances_follow_a_real_agent_and_only_those_that_pass() {
 
 #[tokio::test]
 async fn e9_a_real_agent_that_is_killed_changes_nothing_and_is_followed_when_it_is_back() {
-    let Some(mut agent) = Agent::start().await else { return };
+    let Some(mut agent) = RealAgent::start().await else { return };
     agent.register("login", "login01", at(1), "passing").await;
     agent.register("chat", "chat01", at(2), "passing").await;
     let harness = harness(agent.http, |_| {});
@@ -201,7 +201,7 @@ async fn e9_a_real_agent_that_is_killed_changes_nothing_and_is_followed_when_it_
 
 #[tokio::test]
 async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_listeners() {
-    let Some(mut agent) = Agent::start().await else { return };
+    let Some(mut agent) = RealAgent::start().await else { return };
     let mut harness = harness(agent.http, |config| {
         let advertise = Advertise { host: "127.0.0.1".into(), port: None };
         let register = Register {
@@ -251,7 +251,7 @@ async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_li
 
 #[tokio::test]
 async fn a_gateway_whose_services_a_real_agent_lists_passes_its_check_there() {
-    let Some(agent) = Agent::start().await else { return };
+    let Some(agent) = RealAgent::start().await else { return };
     let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
     agent.register("login", "login01", login.address, "passing").await;
     agent.register("chat", "chat01", chat.address, "passing").await;

@@ -12,7 +12,7 @@ use super::*;
 use crate::support::fake_logic::LogicEvent;
 
 /// A gateway between two scripted services, and bob's chat.
-struct Scene {
+struct ChatScene {
     chat: FakeLogic,
     login: FakeLogic,
     /// The channel of bob.
@@ -24,7 +24,7 @@ struct Scene {
     place: Place,
 }
 
-impl Scene {
+impl ChatScene {
     async fn start(script: impl FnOnce(&FakeLogic), arguments: &[&str]) -> Self {
         let place = Place::new();
         let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
@@ -98,7 +98,7 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for ChatScene {
     fn drop(&mut self) {
         if let Some(bob) = &mut self.bob {
             let _gone = bob.kill();
@@ -139,7 +139,7 @@ fn list(chat: &FakeLogic, ids: &[i64]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_acknowledged_before_what_was_missed_was_shown() {
     let refuse = |chat: &FakeLogic| chat.answer_with(CHAT_OFFLINE_INDEX, 300, Vec::new());
-    let mut scene = Scene::start(refuse, &["--expect", "2", "--wait", "25"]).await;
+    let mut scene = ChatScene::start(refuse, &["--expect", "2", "--wait", "25"]).await;
     scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
     scene.push(55).await;
     let pushed = scene.event("message").await;
@@ -163,7 +163,7 @@ async fn nothing_is_acknowledged_before_what_was_missed_was_shown() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_that_never_got_what_was_missed_says_so_by_its_exit_code() {
     let refuse = |chat: &FakeLogic| chat.answer_with(CHAT_OFFLINE_INDEX, 300, Vec::new());
-    let mut scene = Scene::start(refuse, &["--wait", "0"]).await;
+    let mut scene = ChatScene::start(refuse, &["--wait", "0"]).await;
     scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
     scene.push(55).await;
     scene.event("message").await;
@@ -175,7 +175,7 @@ async fn a_chat_that_never_got_what_was_missed_says_so_by_its_exit_code() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g2_a_push_is_acknowledged_only_when_nothing_below_it_is_unseen() {
     let hold = |chat: &FakeLogic| chat.hold(CHAT_OFFLINE_INDEX);
-    let mut scene = Scene::start(hold, &["--expect", "2", "--wait", "25"]).await;
+    let mut scene = ChatScene::start(hold, &["--expect", "2", "--wait", "25"]).await;
     let nothing_missed = scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
     scene.chat.unhold(CHAT_OFFLINE_INDEX);
     scene.chat.answer(&nothing_missed, 0, &[]);
@@ -199,7 +199,7 @@ async fn an_interrupt_with_a_line_unanswered_ends_a_chat_with_1() {
                 chat.hold(CHAT_USER_TALK);
             }
         };
-        let mut scene = Scene::start(script, &["--to", "alice"]).await;
+        let mut scene = ChatScene::start(script, &["--to", "alice"]).await;
         let bob = scene.bob.as_mut().unwrap();
         bob.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
         scene.chat.packet(CHAT_USER_TALK, 0).await;
@@ -217,7 +217,7 @@ async fn an_interrupt_with_a_line_unanswered_ends_a_chat_with_1() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_a_chat_comes_back_with_what_was_missed_and_what_was_written_meanwhile() {
-    let mut scene = Scene::start(|_| {}, &["--to", "alice", "--expect", "1", "--wait", "25"]).await;
+    let mut scene = ChatScene::start(|_| {}, &["--to", "alice", "--expect", "1", "--wait", "25"]).await;
     scene.event("online account=bob").await;
     scene.chat.packet(CHAT_OFFLINE_INDEX, 0).await;
     scene.kill();
@@ -240,7 +240,7 @@ async fn f3_a_chat_comes_back_with_what_was_missed_and_what_was_written_meanwhil
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_that_is_told_once_ends_with_its_connection() {
-    let mut scene = Scene::start(|_| {}, &["--once"]).await;
+    let mut scene = ChatScene::start(|_| {}, &["--once"]).await;
     scene.event("online account=bob").await;
     scene.kill();
     assert_eq!(scene.event("closed").await, "closed reason=peer_closed\n");
@@ -250,7 +250,7 @@ async fn a_chat_that_is_told_once_ends_with_its_connection() {
 /// A kick is no accident: the chat says so and stays away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_that_was_kicked_stays_away_and_ends_with_1() {
-    let mut scene = Scene::start(|_| {}, &[]).await;
+    let mut scene = ChatScene::start(|_| {}, &[]).await;
     scene.event("online account=bob").await;
     scene.login.kick(&scene.channel).await;
     assert_eq!(scene.event("closed").await, "closed reason=kicked\n");

@@ -97,14 +97,14 @@ fn lines_of(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 
 /// An instance as the start page names it.
 #[derive(Debug, Clone, PartialEq)]
-struct Instance {
+struct LogicInstance {
     service: String,
     id: String,
     zone: String,
     address: String,
 }
 
-impl Instance {
+impl LogicInstance {
     /// From `listening chat chat01 in zone_a at 127.0.0.1:9002`.
     fn from_page(line: &str) -> Self {
         let words: Vec<&str> = line.split(' ').collect();
@@ -119,11 +119,11 @@ impl Instance {
 }
 
 /// Starts `gateway logic` and reads its page.
-fn start_logic(place: &Place, serve: &[impl AsRef<str>]) -> (Running, Vec<Instance>) {
+fn start_logic(place: &Place, serve: &[impl AsRef<str>]) -> (Running, Vec<LogicInstance>) {
     let mut arguments = vec!["logic"];
     arguments.extend(serve.iter().flat_map(|listener| ["--serve", listener.as_ref()]));
     let mut logic = Running::by_output(place.gateway(&arguments));
-    let found = serve.iter().map(|_| Instance::from_page(&logic.await_line("listening "))).collect();
+    let found = serve.iter().map(|_| LogicInstance::from_page(&logic.await_line("listening "))).collect();
     logic.await_line("ready");
     (logic, found)
 }
@@ -142,8 +142,8 @@ fn shipped() -> Place {
 }
 
 /// `gateway serve` with the shipped file, on free ports, for these instances.
-fn serve_command(place: &Place, id: &str, instances: &[Instance]) -> Command {
-    let as_json = |Instance { service, id, zone, address }: &Instance| serde_json::json!({ "service": service, "id": id, "zone": zone, "address": address });
+fn serve_command(place: &Place, id: &str, instances: &[LogicInstance]) -> Command {
+    let as_json = |LogicInstance { service, id, zone, address }: &LogicInstance| serde_json::json!({ "service": service, "id": id, "zone": zone, "address": address });
     let list: serde_json::Value = instances.iter().map(as_json).collect();
     let mut command = place.gateway(&["serve"]);
     command.env("GATEWAY__GATEWAY__ID", id);
@@ -162,7 +162,7 @@ fn serve_command(place: &Place, id: &str, instances: &[Instance]) -> Command {
 }
 
 /// Starts it and waits until all are linked. Its addresses are those of QUIC, TCP and the monitor.
-fn serve(place: &Place, id: &str, instances: &[Instance]) -> (Running, [String; 3]) {
+fn serve(place: &Place, id: &str, instances: &[LogicInstance]) -> (Running, [String; 3]) {
     let command = serve_command(place, id, instances);
     let mut gateway = Running::by_log(command);
     let mut addresses = ["quic", "tcp", "monitor"].map(|what| Some(format!("what=\"{what}\"")));
@@ -221,7 +221,7 @@ fn logic_and_serve_as_processes_carry_a_chat_and_a_logic_that_died_is_found_agai
     assert!(late.2.contains("status 300"), "{late:?}");
 
     // It comes back at the same addresses and knows nobody: sessions begin anew, and everything works again.
-    let serves: Vec<String> = instances.iter().map(Instance::serve).collect();
+    let serves: Vec<String> = instances.iter().map(LogicInstance::serve).collect();
     let (logic, again) = start_logic(&place, &serves);
     assert_eq!(again, instances);
     let mut links = 0;
@@ -251,9 +251,9 @@ fn users_of_two_gateways_talk_and_kick_across_them() {
     let (_logic, instances) = start_logic(&place, &SHOWN_SERVES);
     let (_first, [_, first, _]) = serve(&place, "gate01", &instances);
     // The id of a worker is one, too; and addresses may be host names, as in a network of containers.
-    let instances: Vec<Instance> = instances
+    let instances: Vec<LogicInstance> = instances
         .into_iter()
-        .map(|found| Instance { address: found.address.replace("127.0.0.1", "localhost"), ..found })
+        .map(|found| LogicInstance { address: found.address.replace("127.0.0.1", "localhost"), ..found })
         .collect();
     let (_second, [second, ..]) = serve(&place, "gate02-1", &instances);
     let mut alice = chat(&place, "alice", &first, &["--transport", "tcp"]);
@@ -319,7 +319,7 @@ fn a_page_that_does_not_say_200_is_not_healthy() {
     let place = shipped();
     // Nobody listens there: the gateway lives, but is not ready.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let login = Instance::from_page(&format!("listening login login01 in zone_a at {nobody}"));
+    let login = LogicInstance::from_page(&format!("listening login login01 in zone_a at {nobody}"));
     let mut gateway = Running::by_log(serve_command(&place, "gate01", &[login]));
     let line = gateway.await_line("what=\"monitor\"");
     let monitor = line.rsplit("address=").next().unwrap();

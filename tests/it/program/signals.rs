@@ -7,7 +7,7 @@ use rstest::rstest;
 use super::logic::Running;
 use super::restart::{Serve, home, sign_in};
 use super::*;
-use crate::support::fake_consul::{FakeConsul, Mood};
+use crate::support::fake_consul::{ConsulMood, FakeConsul};
 use crate::support::identity::token;
 use crate::support::raw::Options;
 
@@ -103,7 +103,7 @@ async fn h16_sigint_twice_does_not_wait_for_a_consul_that_hangs() {
     for kind in Kind::ALL {
         clients.push(sign_in(kind, &target, &format!("{kind:?}"), &login).await);
     }
-    consul.mood_for("/agent/", Mood::Hanging);
+    consul.mood_for("/agent/", ConsulMood::Hanging);
 
     serve.signal(Signal::SIGINT);
     consul.request("PUT /v1/agent/service/deregister", 0).await;

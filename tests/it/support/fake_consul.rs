@@ -16,7 +16,7 @@ use super::soon;
 
 /// How it treats requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub(crate) enum ConsulMood {
     /// Answers.
     Well,
     /// Closes every connection without an answer.
@@ -43,7 +43,7 @@ pub(crate) struct Asked {
 
 #[derive(Debug)]
 struct FakeConsulState {
-    mood: Mood,
+    mood: ConsulMood,
     /// Only requests whose path has this are treated so.
     moody: &'static str,
     /// Entries by service, with the index of their last change.
@@ -88,7 +88,7 @@ impl FakeConsul {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = FakeConsulState {
-            mood: Mood::Well,
+            mood: ConsulMood::Well,
             moody: "",
             services: BTreeMap::new(),
             index: 10,
@@ -108,12 +108,12 @@ impl FakeConsul {
     }
 
     /// From now on it treats everyone so, those who wait included.
-    pub(crate) fn mood(&self, mood: Mood) {
+    pub(crate) fn mood(&self, mood: ConsulMood) {
         self.mood_for("", mood);
     }
 
     /// The same, only for requests whose path has this part.
-    pub(crate) fn mood_for(&self, part: &'static str, mood: Mood) {
+    pub(crate) fn mood_for(&self, part: &'static str, mood: ConsulMood) {
         self.change(|state| (state.mood, state.moody) = (mood, part));
     }
 
@@ -221,7 +221,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &FakeCon
             stream.write_all(answer.as_bytes()).await.ok()?;
             return stream.shutdown().await.ok();
         }
-        let hangs = shared.state.lock().unwrap().treats(&what) == Mood::Hanging;
+        let hangs = shared.state.lock().unwrap().treats(&what) == ConsulMood::Hanging;
         tokio::select! {
             _ = changed.changed() => {}
             () = tokio::time::sleep_until(end), if !hangs && !over => {}
@@ -244,19 +244,19 @@ fn http(status: u16, index: Option<u64>, body: &str) -> String {
 }
 
 impl FakeConsulState {
-    fn treats(&self, what: &str) -> Mood {
-        if what.contains(self.moody) { self.mood } else { Mood::Well }
+    fn treats(&self, what: &str) -> ConsulMood {
+        if what.contains(self.moody) { self.mood } else { ConsulMood::Well }
     }
 
     /// The answer, empty to close; none while there is none yet.
     fn answer(&mut self, asked: &Asked, over: bool) -> Option<String> {
         let mood = self.treats(&asked.what);
         match mood {
-            Mood::Closing => return Some(String::new()),
-            Mood::Garbage => return Some(http(200, Some(self.index), "<html>It works!</html>")),
-            Mood::Status(status) => return Some(http(status, None, "oh no")),
-            Mood::Hanging => return None,
-            Mood::Well | Mood::NoIndex => {}
+            ConsulMood::Closing => return Some(String::new()),
+            ConsulMood::Garbage => return Some(http(200, Some(self.index), "<html>It works!</html>")),
+            ConsulMood::Status(status) => return Some(http(status, None, "oh no")),
+            ConsulMood::Hanging => return None,
+            ConsulMood::Well | ConsulMood::NoIndex => {}
         }
         let (_, path) = asked.what.split_once(' ').unwrap();
         let path = path.split('?').next().unwrap();
@@ -265,7 +265,7 @@ impl FakeConsulState {
             let known: u64 = parameter(&asked.what, "index").map_or(0, |index| index.parse().unwrap());
             // As Consul does: anything else than the present index is answered at once if it is larger.
             let news = known == 0 || changed > known || self.index < known;
-            let index = (mood == Mood::Well).then_some(if news { changed } else { known });
+            let index = (mood == ConsulMood::Well).then_some(if news { changed } else { known });
             return (news || over).then(|| http(200, index, &Value::from(entries).to_string()));
         }
         if path == "/v1/agent/service/register" {

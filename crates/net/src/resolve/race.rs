@@ -74,7 +74,7 @@ mod tests {
 
     /// What happens, in this order.
     #[derive(Clone, Copy)]
-    enum Event {
+    enum RaceEvent {
         /// The delay is over.
         Late,
         /// This attempt succeeds.
@@ -82,10 +82,10 @@ mod tests {
         /// This one fails.
         Bad(usize),
     }
-    use Event::{Bad, Late, Well};
+    use RaceEvent::{Bad, Late, Well};
 
     /// Lets these things happen to so many attempts; how many had happened when each attempt began, and what came of it.
-    async fn run(attempts: usize, events: &[Event]) -> (Vec<usize>, Result<usize, Vec<usize>>) {
+    async fn run(attempts: usize, events: &[RaceEvent]) -> (Vec<usize>, Result<usize, Vec<usize>>) {
         let (late, happened, begun) =
             (Notify::new(), Rc::new(Cell::new(0)), Rc::<RefCell<Vec<_>>>::default());
         let (mut tell, mut listen): (Vec<_>, Vec<_>) =

@@ -1,7 +1,34 @@
-//! A latency histogram of plain atomics.
+//! Counters and a latency histogram of plain atomics.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+/// `N` counters that belong together.
+#[derive(Debug)]
+pub(super) struct Counters<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+}
+
+impl<const N: usize> Counters<N> {
+    /// Adds to one counter.
+    pub(super) fn add(&self, index: usize, n: u64) {
+        self.0[index].fetch_add(n, Relaxed);
+    }
+
+    /// The value of one counter.
+    pub(super) fn get(&self, index: usize) -> u64 {
+        self.0[index].load(Relaxed)
+    }
+
+    /// The sum of all counters.
+    pub(super) fn sum(&self) -> u64 {
+        self.0.iter().map(|cell| cell.load(Relaxed)).sum()
+    }
+}
 
 /// Upper bounds of the buckets, microseconds: 0.5 ms to 5 s, beyond which every client has given up.
 pub(super) const BOUNDS_MICROS: [u64; 13] = [
