@@ -40,6 +40,10 @@ dev:
 measure:
     cargo test --release --locked --lib h22_ -- --ignored --nocapture --test-threads 1
 
+# What an idle connection and a message cost over each transport; on an idle machine
+costs:
+    cargo test --release --locked --test it -- costs:: --ignored --nocapture --test-threads 1
+
 # What a message costs, step by step
 bench:
     cargo bench --locked --features internals --bench message_path

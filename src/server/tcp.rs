@@ -320,7 +320,8 @@ async fn serve_after_handshake(
         }
         (Some(stream), None) => {
             drop((handshake, drain));
-            Connection::new(TcpTransport::new(stream), shared, accepted).run().await;
+            // Boxed as in `websocket::serve`.
+            Box::pin(Connection::new(TcpTransport::new(stream), shared, accepted).run()).await;
         }
         (None, _) => {}
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::support::harness::TestGateway;
 use crate::support::identity::{self, ALPN, HTTP_ALPN};
 use crate::support::raw::Kind::{self, Ws, Wss};
-use crate::support::websocket::{read_head, upgrade_request};
+use crate::support::websocket::{masked_frame, read_head, upgrade_request};
 use crate::support::{PATIENCE, soon};
 
 fn with_policy(change: impl FnOnce(&mut UpgradePolicy)) -> impl FnOnce(&mut Config) {
@@ -96,7 +96,7 @@ const GET: &str = "GET / HTTP/1.1\r\n";
 #[case::a_path_of_64_kib("431", format!("GET /{}", "x".repeat(64 << 10)))]
 #[case::a_thousand_headers("431", upgrade_request("/", &"X: y\r\n".repeat(1000)))]
 #[tokio::test]
-async fn hostile_upgrades_are_told_so_and_closed(#[case] expected: &str, #[case] request: String) {
+async fn d13_hostile_upgrades_are_told_so_and_closed(#[case] expected: &str, #[case] request: String) {
     let harness = TestGateway::start().await;
     let answer = told(&harness, request.as_bytes()).await;
     assert_eq!(status(&answer), expected, "{answer}");
@@ -111,7 +111,7 @@ async fn hostile_upgrades_are_told_so_and_closed(#[case] expected: &str, #[case]
 #[case::nothing("")]
 #[case::a_part("GET / HTTP/1.1\r\nHost: g")]
 #[tokio::test]
-async fn a_head_that_does_not_come_is_ended_at_its_deadline(
+async fn d13_a_head_that_does_not_come_is_ended_at_its_deadline(
     #[case] sent: &str,
     #[values(Ws, Wss)] kind: Kind,
 ) {
@@ -134,7 +134,7 @@ async fn a_head_that_does_not_come_is_ended_at_its_deadline(
 }
 
 #[tokio::test]
-async fn a_head_that_drips_is_ended_by_the_login_deadline_from_accept() {
+async fn d13_a_head_that_drips_is_ended_by_the_login_deadline_from_accept() {
     let harness = TestGateway::with(|config| {
         with_policy(|policy| policy.head_deadline = Duration::from_secs(60))(config);
         config.limits.login_deadline = Duration::from_millis(500);
@@ -157,7 +157,7 @@ async fn a_head_that_drips_is_ended_by_the_login_deadline_from_accept() {
 }
 
 #[tokio::test]
-async fn other_paths_and_origins_are_refused_before_the_upgrade() {
+async fn d13_d14_other_paths_and_origins_are_refused_before_the_upgrade() {
     let harness = TestGateway::with(with_policy(|policy| {
         policy.paths = vec!["/ws".into()];
         policy.allowed_origins = vec!["https://chat.example".into()];
@@ -209,4 +209,22 @@ async fn who_finds_no_room_is_told_before_any_upgrade(#[values(true, false)] is_
     let _first = TcpStream::connect(harness.target.ws).await.unwrap();
     harness.metric_is("gateway_connections", &["\"ws\""], 1.0).await;
     assert_eq!(status(&told(&harness, b"").await), "503");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a19_pings_between_fragments_do_not_move_the_deadline_of_the_message(#[values(Ws, Wss)] kind: Kind) {
+    let deadline = Duration::from_millis(400);
+    let harness = TestGateway::with_limits(|limits| limits.frame_deadline = deadline).await;
+    let (mut alice, channel) = harness.client(kind, "alice").await;
+    alice.write_as_is(0, &masked_frame(0x02, b"the beginning")).await;
+    let since = Instant::now();
+    while since.elapsed() < deadline * 3 {
+        alice.write_as_is(0, &masked_frame(0x89, b"")).await;
+        // The drip itself.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let signouts = harness.login.packets("login.signout");
+    assert_eq!(signouts.len(), 1, "while the pings went on");
+    assert_eq!((&signouts[0].header.channel_id, signouts[0].meta("reason")), (&channel, "read_timeout"));
 }

@@ -14,6 +14,7 @@ mod papers;
 mod paths;
 mod shape;
 mod source;
+mod transports;
 
 use source::{Report, Source, all_sources, blank, root, sources};
 
@@ -119,6 +120,17 @@ fn figures_count_code_comments_and_names_that_are_shared() {
 }
 
 #[test]
+fn tables_over_transports_name_all_of_them() {
+    transports::check(&all_sources()).assert_clean();
+    let table =
+        "fn a(\n    #[values(Kind::Tcp, Kind::Tls, Kind::Ws, Kind::QuicOne, Kind::QuicMany)] kind: Kind,\n";
+    let report = transports::check(&[("tests/it/a.rs".to_owned(), table.to_owned())]);
+    assert_eq!(only(&report), "tests/it/a.rs:2: the table leaves out Wss");
+    let of_some = "#[values(Tcp, Tls)] a: Kind,\n#[values(QuicOne)] b: Kind,\n";
+    assert_eq!(transports::check(&[("tests/it/a.rs".to_owned(), of_some.to_owned())]).examined, 0);
+}
+
+#[test]
 fn the_index_names_every_document() {
     papers::check_index(&papers::papers(), &paper("docs/README.md")).assert_clean();
     let document = [("docs/a.md".to_owned(), String::new())];
@@ -147,7 +159,7 @@ fn the_table_of_modules_is_that_of_the_layers() {
 #[test]
 fn the_tests_of_each_threat_are_those_that_are_there() {
     let mut rows = citations::rows(&paper("docs/threats.md"));
-    assert_eq!(rows.len(), 139);
+    assert_eq!(rows.len(), 143);
     rows.extend(citations::promises(&paper("docs/protocol.md")));
     let lists = generated::lists(&rows, &generated::tests(&all_sources()));
     generated::check("docs/threats.md", &lists).assert_clean();
@@ -167,7 +179,7 @@ fn a_planted_citation_is_found() {
     let papers = cited_papers();
     let section = "§";
     for (text, wrong) in [
-        ("//! Row A18.".to_owned(), "A18"),
+        ("//! Row A20.".to_owned(), "A20"),
         ("x(); // rows A1, G10".to_owned(), "G10"),
         (format!("/// (protocol {section}4.10)"), "protocol §4.10"),
         (format!("/// (protocol {section}4.1, {section}4.99)"), "protocol §4.99"),

@@ -466,7 +466,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_out_however_they_are_cut(messages in vec(any_message(), 0..4), cuts in vec(any::<Index>(), 0..8)) {
+        fn a19_messages_come_out_however_they_are_cut(messages in vec(any_message(), 0..4), cuts in vec(any::<Index>(), 0..8)) {
             let stream: Vec<u8> = messages.iter().flat_map(SentMessage::bytes).collect();
             let expected: Vec<Frame> = messages.iter().flat_map(SentMessage::frames).collect();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
@@ -533,13 +533,13 @@ mod tests {
     #[case::half_a_code(&sent(0x88, b"\x03"), FrameError::Malformed("a close frame without a valid code or text"))]
     #[case::no_code(&sent(0x88, b"\x03\xed"), FrameError::Malformed("a close frame without a valid code or text"))]
     #[case::no_text(&sent(0x88, b"\x03\xe8\xff"), FrameError::Malformed("a close frame without a valid code or text"))]
-    fn what_no_client_may_send_is_refused(#[case] bytes: &[u8], #[case] error: FrameError) {
+    fn a18_what_no_client_may_send_is_refused(#[case] bytes: &[u8], #[case] error: FrameError) {
         assert_eq!(decoded([bytes]), (Vec::new(), Some(error)));
         assert_eq!(decoded(bytes.chunks(1)), (Vec::new(), Some(error)));
     }
 
     #[test]
-    fn a_message_may_have_so_many_fragments_and_no_more() {
+    fn a19_a_message_may_have_so_many_fragments_and_no_more() {
         let beginning = [sent(0x02, b""), sent(0x00, b"").repeat(MAX_FRAGMENTS - 2)].concat();
         let whole = decoded([&[&beginning[..], &sent(0x80, b"x")].concat()[..]]);
         assert_eq!(whole, (vec![Frame { opcode: Opcode::Binary, payload: Bytes::from_static(b"x") }], None));

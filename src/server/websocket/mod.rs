@@ -35,6 +35,7 @@ pub(crate) async fn serve<S: TcpBased, P>(
     drop((policy, places, drain));
     if let Some(client) = client {
         accepted.peer = client;
-        Connection::new(WebSocketTransport::new(stream), shared, accepted).run().await;
+        // Boxed: this task is that of other handshakes as well, and would be as large as the largest of what follows them.
+        Box::pin(Connection::new(WebSocketTransport::new(stream), shared, accepted).run()).await;
     }
 }

@@ -199,6 +199,8 @@ mod tests {
     struct Narrow {
         takes: VecDeque<usize>,
         written: Vec<u8>,
+        /// Under TLS: bytes of a record that went out, of which more is held back.
+        of_record: Option<u64>,
     }
 
     impl AsyncRead for Narrow {
@@ -224,7 +226,7 @@ mod tests {
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+            if self.of_record.is_some() { Poll::Pending } else { Poll::Ready(Ok(())) }
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -240,7 +242,7 @@ mod tests {
         }
 
         fn taken(&self) -> Option<u64> {
-            None
+            self.of_record
         }
     }
 
@@ -276,7 +278,7 @@ mod tests {
 
     /// What a client sees of these frames through a socket like this.
     fn seen(frames: &[Encoded], takes: impl IntoIterator<Item = usize>) -> Vec<u8> {
-        let socket = Narrow { takes: takes.into_iter().collect(), written: Vec::new() };
+        let socket = Narrow { takes: takes.into_iter().collect(), ..Narrow::default() };
         let mut ours = WebSocketTransport::new(socket);
         let mut queue: VecDeque<Encoded> = frames.iter().cloned().collect();
         while !queue.is_empty() || flush(&mut ours) != Flushed::All {
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn d4_a_head_that_is_held_back_is_flushed_and_shows_whether_anything_is_taken() {
         let (pong, expected) = frame_of(Opcode::Pong, b"", 0);
-        let mut ours = WebSocketTransport::new(Narrow { takes: [1].into(), written: Vec::new() });
+        let mut ours = WebSocketTransport::new(Narrow { takes: [1].into(), ..Narrow::default() });
         let mut queue = VecDeque::from([pong]);
         write_all(&mut ours, &mut queue);
         assert!(queue.is_empty());
@@ -335,9 +337,23 @@ mod tests {
         assert_eq!(ours.tcp.stream_mut().written, expected);
 
         let (large, _) = frame_of(Opcode::Binary, &[b'x'; 200], 0);
-        let mut ours = WebSocketTransport::new(Narrow { takes: [1, 0, 1].into(), written: Vec::new() });
+        let mut ours = WebSocketTransport::new(Narrow { takes: [1, 0, 1].into(), ..Narrow::default() });
         write_all(&mut ours, &mut VecDeque::from([large]));
         assert_eq!(flush(&mut ours), Flushed::Part, "a byte of the head");
         assert_eq!(flush(&mut ours), Flushed::Nothing);
+    }
+
+    #[test]
+    fn d4_a_head_that_waits_behind_a_record_is_no_stall_while_the_record_is_taken() {
+        let (pong, expected) = frame_of(Opcode::Pong, b"", 0);
+        let mut ours = WebSocketTransport::new(Narrow { takes: [1].into(), ..Narrow::default() });
+        write_all(&mut ours, &mut VecDeque::from([pong]));
+        for (of_record, flushed) in [(1, Flushed::Part), (1, Flushed::Nothing), (2, Flushed::Part)] {
+            ours.tcp.stream_mut().of_record = Some(of_record);
+            assert_eq!(flush(&mut ours), flushed, "{of_record}");
+        }
+        *ours.tcp.stream_mut() = Narrow { takes: [1].into(), written: vec![0x8a], of_record: None };
+        assert_eq!(flush(&mut ours), Flushed::All);
+        assert_eq!(ours.tcp.stream_mut().written, expected);
     }
 }

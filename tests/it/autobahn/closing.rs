@@ -59,7 +59,7 @@ async fn the_reason_of_a_client_may_be_123_bytes(#[case] len: usize, #[case] is_
 #[case::autobahn_7_3_2(b"a")]
 #[case::autobahn_7_5_1(b"\x03\xe8\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited")]
 #[tokio::test]
-async fn an_end_that_cannot_be_read_fails_the_connection(#[case] payload: &[u8]) {
+async fn a18_an_end_that_cannot_be_read_fails_the_connection(#[case] payload: &[u8]) {
     let mut case = AutobahnCase::start().await;
     case.write(&[masked_frame(CLOSE, payload)], Chop::None).await;
     case.fails("bad_websocket_frame", 0).await;
@@ -100,7 +100,7 @@ async fn codes_that_may_be_sent_end_the_session(#[case] code: u16, #[case] reaso
 #[case::autobahn_7_13_1(5000)]
 #[case::autobahn_7_13_2(65_535)]
 #[tokio::test]
-async fn codes_that_may_not_be_sent_fail_the_connection(#[case] code: u16) {
+async fn a18_codes_that_may_not_be_sent_fail_the_connection(#[case] code: u16) {
     let mut case = AutobahnCase::start().await;
     case.write(&[masked_frame(CLOSE, &code.to_be_bytes())], Chop::None).await;
     case.fails("bad_websocket_frame", 0).await;

@@ -128,7 +128,7 @@ const BAD_OPCODE: &str = "bad_opcode";
 #[case::autobahn_5_17(&[(END, Request), (BEGINNING, First), (END, Second)], Chop::None, BAD_FRAME, 0)]
 #[case::autobahn_5_18(&[(BEGINNING, First), (BINARY, Second)], Chop::None, BAD_FRAME, 0)]
 #[tokio::test]
-async fn what_no_client_may_send_fails_the_connection(
+async fn a18_what_no_client_may_send_fails_the_connection(
     #[case] frames: &[FrameToSend],
     #[case] chop: Chop,
     #[case] counter: &str,
@@ -140,7 +140,7 @@ async fn what_no_client_may_send_fails_the_connection(
 }
 
 #[tokio::test]
-async fn a_frame_without_a_mask_fails_the_connection() {
+async fn a18_a_frame_without_a_mask_fails_the_connection() {
     let mut case = AutobahnCase::start().await;
     case.client.write_as_is(0, &[BINARY, 0]).await;
     case.fails(BAD_FRAME, 0).await;
@@ -162,7 +162,7 @@ async fn a_frame_without_a_mask_fails_the_connection() {
     &[b"one".as_slice(), b"two"],
 )]
 #[tokio::test]
-async fn fragments_are_put_together(
+async fn a19_fragments_are_put_together(
     #[case] frames: &[FrameToSend],
     #[case] chop: Chop,
     #[case] pongs: &[&'static [u8]],
@@ -175,7 +175,7 @@ async fn fragments_are_put_together(
 }
 
 #[tokio::test]
-async fn autobahn_5_19_pings_between_fragments_are_answered_before_the_message_ends() {
+async fn a19_autobahn_5_19_pings_between_fragments_are_answered_before_the_message_ends() {
     let mut case = AutobahnCase::start().await;
     case.send(&[(BEGINNING, First), (MIDDLE, This(b"")), (PING, This(b"one"))], Chop::None).await;
     case.pongs(&[b"one"]).await;

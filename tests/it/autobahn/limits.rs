@@ -59,7 +59,7 @@ async fn a_large_message_in_fragments(#[case] len: usize) {
 
 /// A message of few bytes and many heads costs as much as one of many bytes.
 #[tokio::test]
-async fn autobahn_9_4_1_more_fragments_than_any_client_needs_are_refused() {
+async fn a19_autobahn_9_4_1_more_fragments_than_any_client_needs_are_refused() {
     let mut case = large().await;
     let message = case.request_of(MIB);
     case.write(&fragments(&message, 64), Chop::None).await;
@@ -68,7 +68,7 @@ async fn autobahn_9_4_1_more_fragments_than_any_client_needs_are_refused() {
 
 /// The sum counts, at the head with which it is too much.
 #[tokio::test]
-async fn autobahn_9_4_9_fragments_that_are_too_much_together_are_refused() {
+async fn a19_autobahn_9_4_9_fragments_that_are_too_much_together_are_refused() {
     let mut case = large().await;
     let frames = fragments(&vec![0; 4 * MIB], 512 * KIB);
     case.write(&[frames[..2].concat(), frames[2][..14].to_vec()], Chop::Frames).await;

@@ -22,6 +22,8 @@ mod chat;
 #[cfg(target_os = "linux")]
 mod clock;
 #[cfg(target_os = "linux")]
+mod costs;
+#[cfg(target_os = "linux")]
 mod floods;
 mod groups;
 mod health;
@@ -45,6 +47,11 @@ mod web_clients;
 /// Longest wait for anything a program of ours does.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is tested: the program of this build, unless `GATEWAY_PROGRAM` names another one.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("GATEWAY_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_gateway").into())
+}
+
 /// A directory of its own for one test, removed at its end.
 struct Place(PathBuf);
 
@@ -58,7 +65,7 @@ impl Place {
     }
 
     fn gateway(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        let mut command = Command::new(program());
         command.args(arguments).current_dir(&self.0).stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
         command

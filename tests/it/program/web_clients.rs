@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::*;
 
 /// A program of this system.
-fn program(name: &str) -> Option<PathBuf> {
+fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
@@ -109,7 +109,7 @@ impl Drop for Page {
 
 #[test]
 fn a_page_in_a_browser_signs_in_talks_is_kicked_and_reconnects() {
-    let (Some(browser), Some(node)) = (program("chromium"), program("node")) else {
+    let (Some(browser), Some(node)) = (installed("chromium"), installed("node")) else {
         return skipped("Chromium or Node");
     };
     let place = Place::new();
@@ -182,7 +182,7 @@ fn serves(client: impl Fn(&str, &str) -> Command) {
 
 #[test]
 fn the_package_ws_of_npm_signs_in_talks_pings_and_is_kicked() {
-    let (Some(node), Some(packages)) = (program("node"), package("node_modules/ws")) else {
+    let (Some(node), Some(packages)) = (installed("node"), package("node_modules/ws")) else {
         return skipped("Node with the package ws (WEB_CLIENTS)");
     };
     serves(|url, token| {
@@ -194,7 +194,7 @@ fn the_package_ws_of_npm_signs_in_talks_pings_and_is_kicked() {
 
 #[test]
 fn the_package_websockets_of_pypi_signs_in_talks_pings_and_is_kicked() {
-    let (Some(python), Some(packages)) = (program("python3"), package("python/websockets")) else {
+    let (Some(python), Some(packages)) = (installed("python3"), package("python/websockets")) else {
         return skipped("Python with the package websockets (WEB_CLIENTS)");
     };
     serves(|url, token| {

@@ -42,7 +42,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All of them; a table names them one by one, because rstest reads it before there are constants.
+    /// All of them. A table names them one by one, which `tests/tidy` holds: rstest reads it before there are constants.
     pub(crate) const ALL: [Self; 6] =
         [Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::QuicOne, Self::QuicMany];
 
