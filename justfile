@@ -58,8 +58,12 @@ reloads:
 
 # A minute of a flood, and storms, with how long answers take beside them; on an idle machine
 flood:
-    cargo test --locked --test it -- c17_ c24_ d2_ --ignored --nocapture --test-threads 1
+    cargo test --release --locked --test it -- c17_ c24_ d2_ d3_ --ignored --nocapture --test-threads 1
 
 # 500 clients that change their address behind a balancer
 balancer:
     cargo test --locked --test it c15_five_hundred -- --ignored --nocapture
+
+# Other QUIC stacks while their addresses change: installs them, and wants an idle machine
+stacks:
+    cargo test --release --locked --test stacks -- --ignored --nocapture

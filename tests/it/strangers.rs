@@ -162,7 +162,10 @@ async fn h9_spoofed_initials_that_fail_at_once_keep_no_honest_client_of_any_tran
 /// Runs a test on a thread with a network of its own, whose loopback has these networks beside its own. Skipped where that
 /// is not permitted.
 #[cfg(target_os = "linux")]
-fn in_a_network_with(networks: &'static [&'static str], test: impl AsyncFnOnce() + Send + 'static) {
+pub(crate) fn in_a_network_with(
+    networks: &'static [&'static str],
+    test: impl AsyncFnOnce() + Send + 'static,
+) {
     let ip = |arguments: &[&str]| {
         let done = std::process::Command::new("ip").args(arguments).status();
         done.is_ok_and(|status| status.success())

@@ -35,6 +35,7 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod reload_storm;
 mod renewal;
+mod resets;
 mod restart;
 mod resumption;
 mod signals;

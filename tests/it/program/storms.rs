@@ -31,7 +31,7 @@ async fn connections(monitor: SocketAddr) -> f64 {
     sum(monitor, "gateway_connections{").await
 }
 
-async fn connections_are(monitor: SocketAddr, count: f64) {
+pub(super) async fn connections_are(monitor: SocketAddr, count: f64) {
     soon("the connections to end", async {
         while connections(monitor).await != count {
             tokio::time::sleep(ASK_AGAIN).await;
@@ -40,8 +40,18 @@ async fn connections_are(monitor: SocketAddr, count: f64) {
     .await;
 }
 
-fn open_files(serve: &Serve) -> usize {
+pub(super) fn open_files(serve: &Serve) -> usize {
     fs::read_dir(format!("/proc/{}/fd", serve.child.id())).unwrap().count()
+}
+
+/// Waits until it has no more files open than this.
+pub(super) async fn files_are(serve: &Serve, count: usize) {
+    soon("the files to be closed", async {
+        while open_files(serve) > count {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    })
+    .await;
 }
 
 /// The end of a connection by a reset.
@@ -143,13 +153,8 @@ async fn connect_storm() -> Duration {
     }
     // Both have gone with what asked for them.
     connections_are(monitor, 0.0).await;
-    soon("the files to be closed", async {
-        // One of the two was a socket, and one question to the monitor may have been closing when they were counted first.
-        while open_files(&serve) > files - 1 {
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-    })
-    .await;
+    // One of the two was a socket, and one question to the monitor may have been closing when they were counted first.
+    files_are(&serve, files - 1).await;
     let signins = login.packets("login.signin");
     for signin in &signins {
         login.signout(&signin.header.channel_id).await;
