@@ -98,20 +98,26 @@ fn closes(config: &mut Config) {
     config.on_expiry = OnExpiry::Close(Duration::ZERO);
 }
 
-#[rstest]
-#[tokio::test]
-async fn b19_b23_a_session_goes_on_with_the_token_it_is_renewed_with(
-    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
-) {
+/// A session that ends with its token, in three seconds, and when that is.
+async fn ending_session(kind: Kind) -> (TestGateway, Raw, u64) {
     let harness = TestGateway::with(closes).await;
     let mut alice = harness.connect(kind).await;
     let claims = ending_in("alice", 3);
     let sequence = alice.signin(&signed(None, &claims, identity::SECRET)).await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
+    (harness, alice, claims["exp"].as_u64().unwrap())
+}
+
+#[rstest]
+#[tokio::test]
+async fn b19_b23_a_session_goes_on_with_the_token_it_is_renewed_with(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
+    let (harness, mut alice, end) = ending_session(kind).await;
     assert_eq!(renews(&mut alice, &signed(None, &ending_in("alice", 60), identity::SECRET)).await, 0);
 
     // Past the end of the first token, which a whole second may have rounded up.
-    while identity::now() < claims["exp"].as_u64().unwrap() + 1 {
+    while identity::now() < end + 1 {
         alice.heartbeat(true).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -130,11 +136,7 @@ async fn b19_b23_a_session_goes_on_with_the_token_it_is_renewed_with(
 async fn b23_a_renewal_for_somebody_else_or_with_a_bad_token_changes_nothing(
     #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
 ) {
-    let harness = TestGateway::with(closes).await;
-    let mut alice = harness.connect(kind).await;
-    let claims = ending_in("alice", 3);
-    let sequence = alice.signin(&signed(None, &claims, identity::SECRET)).await;
-    assert_eq!(alice.response(sequence).await.header.status, 0);
+    let (harness, mut alice, end) = ending_session(kind).await;
 
     let mut elsewhere = identity::claims("alice");
     elsewhere["app"] = json!("elsewhere");
@@ -154,7 +156,7 @@ async fn b23_a_renewal_for_somebody_else_or_with_a_bad_token_changes_nothing(
     let sequence = alice.talk("bob", "it goes on").await;
     assert_eq!(alice.response(sequence).await.header.status, 0);
     alice.closed_with(3507).await;
-    assert!(identity::now() >= claims["exp"].as_u64().unwrap(), "not before");
+    assert!(identity::now() >= end, "not before");
     assert_eq!(harness.login.packets("login.renew").len(), 0, "never forwarded");
     harness.metric_is("gateway_renewals_total", &["\"unauthenticated\""], 8.0).await;
     harness.metric_is("gateway_reject_total", &["\"renew_foreign\""], 2.0).await;

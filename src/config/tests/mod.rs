@@ -15,10 +15,14 @@ mod consul;
 mod events;
 mod files;
 mod identity;
+mod overrides;
 mod proxy;
 mod public_keys;
 mod quic_lb;
+mod secrets;
+mod shipped;
 mod token_keys;
+mod transports;
 
 /// A directory of its own with everything a configuration names, removed at the end.
 struct Home(PathBuf);
@@ -80,233 +84,6 @@ fn minimal(more: &str) -> String {
         "[gateway]\nid = \"g1\"\n[auth]\nsecret_file = \"certs/dev/jwt.secret\"\n\
          [route]\nfile = \"config/route.json\"\n[tcp]\nlisten = \"127.0.0.1:0\"\n{more}"
     )
-}
-
-/// Its example is a configuration, and the keys it names exist.
-#[test]
-fn the_page_about_migrating_is_true_of_the_configuration() {
-    let page = fs::read_to_string(shipped_dir().join("../docs/migrating.md")).unwrap();
-    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let home = Home::new("migrating");
-    let example = example.replace("\"jwt.secret\"", "\"certs/dev/jwt.secret\"");
-    let loaded = home.parse(&example.replace("\"route.json\"", "\"config/route.json\""), &[]).unwrap();
-    assert_eq!(loaded.config.consul.unwrap().register.unwrap().tags, ["IDC:SH_ALI"]);
-    let every_key = shipped("gateway.toml");
-    let sections = every_key.lines().filter_map(|line| line.strip_prefix('[')?.split(']').next());
-    let sections: Vec<&str> = sections.chain(["discovery.consul", "discovery.register"]).collect();
-    let mut named = 0;
-    for word in page.split('`').skip(1).step_by(2) {
-        let word = word.split(' ').next().unwrap();
-        let Some((section, key)) = word.rsplit_once('.').filter(|(section, _)| sections.contains(section))
-        else {
-            continue;
-        };
-        if matches!(key, "toml" | "json" | "yaml") {
-            continue;
-        }
-        let stands = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
-        assert!(every_key.lines().any(stands), "{section}.{key}");
-        named += 1;
-    }
-    assert!(named > 30, "{named} keys");
-}
-
-#[test]
-fn every_shipped_file_is_accepted() {
-    let home = Home::new("shipped");
-    let mut opened = 0;
-    for entry in fs::read_dir(shipped_dir()).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => {
-                home.parse(&text, &[]).unwrap();
-            }
-            Some("json") => {
-                Route::from_json(&text).unwrap();
-            }
-            _ => panic!("{} is neither a configuration nor a route file", path.display()),
-        }
-        opened += 1;
-    }
-    assert!(opened >= 2, "no shipped configuration was found");
-}
-
-#[test]
-fn the_shipped_configuration_is_the_default_in_every_limit_and_names_every_key() {
-    let home = Home::new("defaults");
-    let loaded = home.parse(&shipped("gateway.toml"), &[]).unwrap();
-    let config = &loaded.config;
-    assert_eq!(config.limits, Limits::default());
-    assert_eq!((config.id.as_str(), config.workers, config.dialect), ("gate01", 1, Dialect::XIm));
-    assert_eq!(config.tcp, ["[::]:8000".parse().unwrap()]);
-    assert_eq!(config.quic.as_ref().unwrap().listen, ["[::]:8000".parse().unwrap()]);
-    assert_eq!(config.monitor, Some("127.0.0.1:8001".parse().unwrap()));
-    assert_eq!((config.login_service.as_str(), config.instances.len()), ("login", 3));
-    assert_eq!(config.log, Log { format: LogFormat::Text, level: tracing::Level::INFO });
-    assert_eq!((config.drain_window, config.drain_hard_stop), (DRAIN_WINDOW, DRAIN_HARD_STOP));
-    let in_clear = ["tcp.listen: on [::]:8000", "websocket.listen: on [::]:8002"];
-    assert_eq!(loaded.warnings, in_clear.map(|listener| format!("{listener} tokens travel in clear")));
-    let unset: Vec<_> = loaded
-        .effective
-        .settings()
-        .iter()
-        .filter(|setting| setting.origin == ConfigOrigin::Default)
-        .map(|setting| format!("{}.{}", setting.section, setting.key))
-        .collect();
-    assert_eq!(unset, ["login.service"]);
-}
-
-#[test]
-fn f1_closes_are_spread_over_a_window_except_in_dev() {
-    let home = Home::new("drain");
-    let window = |dev: bool, more: &str| {
-        let options = Options { dev, ..home.options(&[]) };
-        let loaded = parse(&minimal(more), "gateway.toml", &options).unwrap();
-        let shown = loaded.effective.settings().iter().find(|setting| setting.key == "window").cloned();
-        (loaded.config.drain_window, shown.unwrap().value)
-    };
-    assert_eq!(window(false, ""), (Duration::from_secs(20), "\"20s\"".to_owned()));
-    assert_eq!(window(true, ""), (Duration::ZERO, "\"0s\"".to_owned()));
-    assert_eq!(window(true, "[drain]\nwindow = \"3s\"\n").0, Duration::from_secs(3));
-}
-
-#[test]
-fn alice_and_bob_land_in_different_zones_of_the_shipped_route() {
-    let route = Route::from_json(&shipped("route.json")).unwrap();
-    let selector = crate::dispatch::selector::RouteSelector::new(&route);
-    assert_eq!(selector.zone_name(selector.route_key("x_im", "alice").zone), "zone_b");
-    assert_eq!(selector.zone_name(selector.route_key("x_im", "bob").zone), "zone_a");
-    assert!(route.whitelist().is_empty());
-}
-
-#[test]
-fn f6_a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
-    let home = Home::new("bogus");
-    let text = shipped("gateway.toml");
-    let mut planted = 0;
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with('[')) {
-        let mut lines: Vec<_> = text.lines().collect();
-        lines.insert(at + 1, "bogus = 1");
-        let message = home.refused(&lines.join("\n"), &[]);
-        assert!(message.contains("bogus: is not a known key; allowed are "), "{line}: {message}");
-        assert!(message.ends_with("(from gateway.toml)"), "{message}");
-        planted += 1;
-    }
-    assert_eq!(planted, 20);
-    let message = home.refused(&format!("{text}\n[bogus]\na = 1\n"), &[]);
-    assert!(message.starts_with("bogus: is not a known key; allowed are gateway, quic,"), "{message}");
-    let message = home.refused(&format!("{text}\n[\"bo\\ngus\"]\na = 1\n"), &[]);
-    assert!(message.starts_with("bo?gus: is not a known key"), "{message}");
-    let message = home.refused(&format!("\"\" = 1\n{text}"), &[]);
-    assert!(message.starts_with("\"\": is not a known key"), "{message}");
-
-    let route = shipped("route.json");
-    let mut planted = 0;
-    for (at, _) in route.match_indices('{') {
-        let mut bogus = route.clone();
-        bogus.insert_str(at + 1, r#""bogus": 1, "#);
-        assert!(Route::from_json(&bogus).unwrap_err().to_string().contains("bogus"), "{bogus}");
-        planted += 1;
-    }
-    assert_eq!(planted, 3);
-}
-
-#[test]
-fn the_environment_overrides_the_file() {
-    let home = Home::new("environment");
-    let environment = [
-        ("GATEWAY__GATEWAY__ID", "007"),
-        ("GATEWAY__GATEWAY__DIALECT", "kim"),
-        ("GATEWAY__TCP__LISTEN", "[::1]:0"),
-        ("GATEWAY__QUIC__LISTEN", r#"["127.0.0.1:0", "[::1]:0"]"#),
-        ("GATEWAY__MONITOR__LISTEN", ""),
-        ("GATEWAY__LOGIN__SIGNOUT_AFTER_KICK", "true"),
-        ("GATEWAY__QUIC__MIGRATION", "false"),
-        ("GATEWAY__MONITOR__READY_WHEN_FULL", "true"),
-        ("GATEWAY__LIMITS__MAX_FRAME", "131072"),
-        ("GATEWAY__LIMITS__READ_IDLE", "1h"),
-        ("GATEWAY__AUTH__SECRET_FILE", "certs/dev/jwt.secret"),
-        ("GATEWAY__LOG__FORMAT", "json"),
-        ("GATEWAY__DISCOVERY__INSTANCES", "[]"),
-        ("GATEWAY_SERVICE_HOST", "10.0.0.1"),
-        ("PATH", "/bin"),
-    ];
-    let loaded = home.parse(&shipped("gateway.toml"), &environment).unwrap();
-    let config = &loaded.config;
-    assert_eq!((config.id.as_str(), config.dialect), ("007", Dialect::Kim));
-    assert_eq!(config.tcp, ["[::1]:0".parse().unwrap()]);
-    assert_eq!(config.quic.as_ref().unwrap().listen.len(), 2);
-    assert_eq!(config.monitor, None);
-    assert!(config.signout_after_kick && config.ready_when_full);
-    assert!(!config.quic.as_ref().unwrap().migration);
-    assert_eq!(config.limits.max_frame, 131_072);
-    assert_eq!(config.limits.read_idle, Duration::from_secs(3600));
-    assert_eq!(config.log.format, LogFormat::Json);
-    assert!(config.instances.is_empty());
-    assert_eq!(config.login_service, "chat", "the default follows the dialect");
-    let id = loaded.effective.settings().iter().find(|setting| setting.key == "id").unwrap();
-    assert_eq!(id.value, "\"007\"");
-    assert_eq!(id.origin, ConfigOrigin::Variable("GATEWAY__GATEWAY__ID".to_owned()));
-}
-
-#[rstest]
-#[case::json(r#"[{"service": "login", "id": "9", "address": "h:1", "zone": "zone_b", "dialect": "kim"}]"#)]
-#[case::toml(r#"[{service = "login", id = "9", address = "h:1", zone = "zone_b", dialect = "kim"}]"#)]
-#[case::json_number(
-    r#"[{"service": "login", "id": 9, "address": "h:1", "zone": "zone_b", "dialect": "kim"}]"#
-)]
-#[case::toml_number(r#"[{service = "login", id = 9, address = "h:1", zone = "zone_b", dialect = "kim"}]"#)]
-fn the_instance_list_is_replaced_whole(#[case] list: &str) {
-    let home = Home::new(&format!("instances-{:x}", crc32fast::hash(list.as_bytes())));
-    let environment = [("GATEWAY__DISCOVERY__INSTANCES", list)];
-    let loaded = home.parse(&shipped("gateway.toml"), &environment).unwrap();
-    let expected = Instance {
-        service: "login".into(),
-        id: "9".into(),
-        address: "h:1".into(),
-        zone: "zone_b".into(),
-        dialect: Dialect::Kim,
-    };
-    assert_eq!(loaded.config.instances, [expected]);
-}
-
-#[rstest]
-#[case("GATEWAY__GATEWAY", "x", "GATEWAY__GATEWAY: names no setting; allowed is GATEWAY__SECTION__KEY")]
-#[case("GATEWAY__A__B__C", "x", "names no setting")]
-#[case("GATEWAY____ID", "x", "names no setting")]
-#[case("GATEWAY__TCP__", "x", "names no setting")]
-#[case(
-    "GATEWAY__GATEWAY__IDS",
-    "x",
-    "gateway.ids: is not a known key; allowed are id, workers, dialect, advertise"
-)]
-#[case("GATEWAY__NOWHERE__ID", "x", "nowhere: is not a known key")]
-#[case("GATEWAY__GATEWAY__WORKERS", "many", "gateway.workers: is \"many\"; allowed is a whole number")]
-#[case("GATEWAY__GATEWAY__WORKERS", "-1", "gateway.workers: is \"-1\"; allowed is a whole number")]
-#[case("GATEWAY__LOGIN__SIGNOUT_AFTER_KICK", "yes", "is \"yes\"; allowed is true or false")]
-#[case("GATEWAY__LIMITS__READ_IDLE", "10", "limits.read_idle: is \"10\"; allowed is a duration such as")]
-#[case(
-    "GATEWAY__DISCOVERY__INSTANCES",
-    "login01",
-    "is no list; allowed is a JSON array or a TOML inline array"
-)]
-#[case("GATEWAY__DISCOVERY__INSTANCES", r#"[{"id": "a"}]"#, "discovery.instances[0].service: is missing")]
-#[case(
-    "GATEWAY__DISCOVERY__INSTANCES",
-    r#"[{"id": 1.50}]"#,
-    "discovery.instances[0].id: is 1.5; allowed is a string"
-)]
-#[case(
-    "GATEWAY__DISCOVERY__INSTANCES",
-    r#"[{"service": 7, "id": -1, "address": true, "zone": 0}]"#,
-    "discovery.instances[0].address: is \"true\"; allowed is host:port"
-)]
-fn a_bad_override_names_its_variable(#[case] key: &str, #[case] value: &str, #[case] expected: &str) {
-    let home = Home::new(&format!("bad-{key}-{}", value.len()));
-    let message = home.refused(&shipped("gateway.toml"), &[(key, value)]);
-    assert!(message.contains(expected), "{message}");
-    assert!(message.contains(&format!("environment variable {key}")), "{message}");
 }
 
 #[rstest]
@@ -459,60 +236,6 @@ fn a_bad_instance_is_refused_by_its_position(#[case] change: &str, #[case] expec
 }
 
 #[test]
-fn b14_weak_and_published_secrets_are_refused_but_in_dev() {
-    let home = Home::new("b14");
-    for (secret, problem) in [
-        ("", "holds 0 bytes; allowed are 16 and more"),
-        ("fifteen-bytes!!", "holds 15 bytes; allowed are 16 and more"),
-        ("fifteen-bytes!!\0\0", "holds 15 bytes; allowed are 16 and more"),
-        (&"\0".repeat(32), "holds 0 bytes; allowed are 16 and more"),
-        ("jwt-1sNzdiSgnNuxyq2g7xml2JvLArU", "holds a secret that is published; allowed is one of your own"),
-        (
-            "jwt-1sNzdiSgnNuxyq2g7xml2JvLArU\0\0",
-            "holds a secret that is published; allowed is one of your own",
-        ),
-    ] {
-        let inline = minimal("").replace(
-            "secret_file = \"certs/dev/jwt.secret\"",
-            &format!("secret = {}", toml::Value::from(secret)),
-        );
-        let message = home.refused(&inline, &[]);
-        assert!(message.starts_with(&format!("auth.secret: {problem}")), "{message}");
-        assert!(secret.is_empty() || !message.contains(secret), "{message}");
-
-        fs::write(home.0.join("certs/dev/jwt.secret"), format!("{secret}\n")).unwrap();
-        let message = home.refused(&minimal(""), &[]);
-        assert!(message.starts_with(&format!("auth.secret_file: {problem}")), "{message}");
-
-        let dev = Options { dev: true, ..home.options(&[]) };
-        let read = only_secret(parse(&inline, "dev", &dev).unwrap());
-        assert_eq!(read.0, secret.as_bytes());
-    }
-    let long_enough =
-        minimal("").replace("secret_file = \"certs/dev/jwt.secret\"", "secret = \"0123456789abcdef\"");
-    assert!(home.parse(&long_enough, &[]).is_ok());
-}
-
-/// A token made with `gateway token` is good only if both sides take the same bytes.
-#[test]
-fn a_secret_file_is_the_same_for_the_gateway_and_for_who_makes_tokens() {
-    let home = Home::new("secret-file");
-    let path = home.0.join("certs/dev/jwt.secret");
-    for (written, secret) in [
-        ("0123456789abcdef \n", "0123456789abcdef "),
-        ("0123456789abcdef\t\r\n", "0123456789abcdef\t"),
-        ("0123456789abcdef\n\n", "0123456789abcdef"),
-    ] {
-        fs::write(&path, written).unwrap();
-        let read = only_secret(home.parse(&minimal(""), &[]).unwrap());
-        assert_eq!(read.0, secret.as_bytes());
-        assert_eq!(Secret::from_file(&path).unwrap(), read);
-    }
-    let message = Secret::from_file(&home.0).unwrap_err().to_string();
-    assert!(message.ends_with("is no file"), "{message}");
-}
-
-#[test]
 fn b12_b13_the_leeway_is_a_minute_and_can_be_set_or_switched_off() {
     let home = Home::new("leeway");
     let with = |leeway: &str| minimal("").replace("[auth]\n", &format!("[auth]\nleeway = \"{leeway}\"\n"));
@@ -547,33 +270,6 @@ fn h19_the_state_file_needs_its_directory_only() {
     }
 }
 
-#[test]
-fn a_secret_in_the_environment_replaces_the_file_of_the_configuration() {
-    let home = Home::new("secret-override");
-    let environment = [("GATEWAY__AUTH__SECRET", "0123456789abcdef")];
-    let loaded = home.parse(&minimal(""), &environment).unwrap();
-    let shown = loaded.effective.to_string();
-    assert_eq!(only_secret(loaded).0, b"0123456789abcdef");
-    assert!(!shown.contains("secret_file") && !shown.contains("0123456789abcdef"), "{shown}");
-    let both = [environment[0], ("GATEWAY__AUTH__SECRET_FILE", "certs/dev/jwt.secret")];
-    assert!(home.refused(&minimal(""), &both).contains("allowed is one of them"));
-}
-
-#[test]
-fn secrets_are_masked_wherever_a_configuration_is_shown() {
-    let home = Home::new("mask");
-    let secret = "do-not-show-this-secret";
-    let text =
-        minimal("").replace("secret_file = \"certs/dev/jwt.secret\"", &format!("secret = \"{secret}\""));
-    let loaded = home.parse(&text, &[]).unwrap();
-    let shown = loaded.effective.to_string();
-    assert!(shown.contains("secret = \"***\""), "{shown}");
-    assert!(!shown.contains(secret) && !format!("{loaded:?}").contains(secret));
-    let number = text.replace(&format!("\"{secret}\""), "12345678901234567");
-    let message = home.refused(&number, &[]);
-    assert!(!message.contains("12345678901234567"), "{message}");
-}
-
 /// What `gateway check` prints is itself a configuration, with the same outcome.
 #[test]
 fn the_effective_configuration_is_toml_and_stable() {
@@ -584,62 +280,6 @@ fn the_effective_configuration_is_toml_and_stable() {
     assert_eq!(again.config.limits, Limits::default());
     assert_eq!(again.config.instances.len(), 3);
     assert_eq!(again.effective.settings().len(), shown.lines().filter(|line| line.contains(" = ")).count());
-}
-
-#[test]
-fn quic_needs_a_matching_identity_and_keys() {
-    let home = Home::new("quic");
-    let text = minimal("[quic]\nlisten = \"127.0.0.1:0\"\n");
-    assert!(home.parse(&text, &[]).is_ok());
-    let dev = home.0.join("certs/dev");
-    fs::copy(dev.join("server.key"), dev.join("kept.key")).unwrap();
-    fs::copy(dev.join("ca.key"), dev.join("server.key")).unwrap();
-    let message = home.refused(&text, &[]);
-    assert!(
-        message.starts_with("tls.key: certs/dev/server.key does not belong to tls.cert; allowed"),
-        "{message}"
-    );
-    fs::rename(dev.join("kept.key"), dev.join("server.key")).unwrap();
-    for (name, key) in [("quic.keys", "quic.key_file"), ("server.key", "tls.key"), ("server.pem", "tls.cert")]
-    {
-        let kept = fs::read(dev.join(name)).unwrap();
-        fs::write(dev.join(name), "nonsense").unwrap();
-        assert!(home.refused(&text, &[]).starts_with(&format!("{key}: ")), "{name}");
-        fs::remove_file(dev.join(name)).unwrap();
-        let message = home.refused(&text, &[]);
-        assert!(message.starts_with(&format!("{key}: ")), "{message}");
-        assert!(message.contains("does not exist; `gateway certs` makes it (default)"), "{message}");
-        fs::write(dev.join(name), kept).unwrap();
-    }
-    assert!(home.parse(&minimal(""), &[]).is_ok(), "without QUIC none of it is read");
-}
-
-#[test]
-fn tls_on_tcp_needs_an_identity_that_is_valid_and_no_quic_keys() {
-    let home = Home::new("tls");
-    let text = minimal("tls_listen = [\"127.0.0.1:0\"]\n");
-    fs::remove_file(home.0.join("certs/dev/quic.keys")).unwrap();
-    let config = home.parse(&text, &[]).unwrap().config;
-    assert!(config.quic.is_none());
-    let tls = config.tls.unwrap();
-    assert_eq!(tls.listen, ["127.0.0.1:0".parse().unwrap()]);
-    assert!(tls.identity.not_after().unwrap() > 1_700_000_000);
-    let only = text.replace("listen = \"127.0.0.1:0\"\n", "");
-    assert!(home.parse(&only, &[]).unwrap().config.tcp.is_empty(), "it can be the only listener");
-
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-    params.not_after = rcgen::date_time_ymd(2020, 2, 3);
-    let expired = params.self_signed(&key).unwrap().pem();
-    fs::write(home.0.join("certs/dev/server.pem"), expired).unwrap();
-    let message = home.refused(&text, &[]);
-    assert!(message.starts_with("tls.key: certs/dev/server.key does not belong"), "{message}");
-    fs::write(home.0.join("certs/dev/server.key"), key.serialize_pem()).unwrap();
-    let message = home.refused(&text, &[]);
-    let says =
-        "tls.cert: certs/dev/server.pem holds a certificate that expired at 2020-02-03T00:00:00Z; allowed";
-    assert!(message.starts_with(says), "{message}");
-    assert!(home.parse(&minimal(""), &[]).is_ok(), "without an encrypted listener nobody would see it");
 }
 
 #[test]

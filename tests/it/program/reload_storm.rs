@@ -57,8 +57,10 @@ impl StormFiles {
     fn new(services: Vec<String>) -> Self {
         let place = Place::new();
         for directory in ["one", "two"] {
-            let (code, _, told) = place.run(&["certs", "--dir", directory], "");
-            assert_eq!(code, 0, "{told}");
+            for more in [&[][..], &["--rotate-tickets"]] {
+                let (code, _, told) = place.run(&[&["certs", "--dir", directory], more].concat(), "");
+                assert_eq!(code, 0, "{told}");
+            }
         }
         let port = loop {
             let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -86,6 +88,7 @@ impl StormFiles {
     fn identity(&self, of: &str) {
         self.copy(format!("{of}/server.pem"), "server.pem");
         self.copy(format!("{of}/server.key"), "server.key");
+        self.copy(format!("{of}/ticket.keys"), "ticket.keys");
     }
 
     fn secret(&self, of: &str) {
@@ -113,7 +116,7 @@ impl StormFiles {
              [quic]\nlisten = \"127.0.0.1:{port}\"\nkey_file = \"one/quic.keys\"\n\
              [tcp]\nlisten = \"127.0.0.1:{port}\"\ntls_listen = \"127.0.0.1:0\"\n\
              [websocket]\nlisten = \"127.0.0.1:0\"\ntls_listen = \"127.0.0.1:0\"\nallowed_origins = [{origins}]\n\
-             [tls]\ncert = \"server.pem\"\nkey = \"server.key\"\n\
+             [tls]\ncert = \"server.pem\"\nkey = \"server.key\"\nticket_key_file = \"ticket.keys\"\n\
              [auth]\nsecret_file = \"jwt.secret\"\nleeway = \"{leeway}\"\n[route]\nfile = \"route.json\"\n\
              [monitor]\nlisten = \"127.0.0.1:0\"\nready_when_full = {ready_when_full}\n\
              [drain]\nwindow = \"{window}\"\n[log]\nlevel = \"{level}\"\n{webhook}\
