@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::connect_error::ConnectError;
-use crate::options::{ConnectOptions, Transport};
+use crate::options::ConnectOptions;
 use crate::tcp;
 
 /// Connects and shakes hands, for WebSocket if that is the transport.
@@ -24,7 +24,7 @@ pub(super) async fn connect(
     let socket = tcp::connect(options, address).await?;
     let config = match options.transport {
         #[cfg(feature = "websocket")]
-        Transport::Wss => &ca.http,
+        crate::options::Transport::Wss => &ca.http,
         _ => &ca.tls,
     };
     let connector = TlsConnector::from(Arc::clone(config));
