@@ -1,13 +1,14 @@
 //! What a connection and a message cost a gateway over each transport, as the system counts it. It wants a release build, and
 //! nobody else's work: `just costs`.
 
-use tokio::task::JoinSet;
-
+use gateway::wire::frame::{Opcode, encode};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::task::JoinSet;
 
 use super::pressure::status;
 use super::restart::{Serve, home};
 use super::*;
+use crate::support::stream::Seen;
 
 /// Clients that are there before anything is counted: what is made once is made for them.
 const FIRST: usize = 100;
@@ -27,18 +28,30 @@ const ROUNDS: usize = 7;
 /// Between two looks at a memory that still changes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// One worker, and no limits that slow anybody down.
-const LIMITS: [(&str, &str); 3] = [
+/// No limits that slow anybody down, and no pages of 2 MiB, of which a thousand clients would fill one or two.
+const LIMITS: [(&str, &str); 5] = [
+    ("MIMALLOC_ALLOW_THP", "0"),
+    ("GATEWAY__LIMITS__LOGIN_DEADLINE", "60s"),
     ("GATEWAY__LIMITS__CONNECTIONS_PER_SECOND", "0"),
     ("GATEWAY__LIMITS__FRAMES_PER_SECOND", "0"),
     ("GATEWAY__LIMITS__BYTES_PER_SECOND", "0"),
 ];
 
 async fn sign_in(serve: &Serve, kind: Kind, prefix: &str, count: usize) -> Vec<Raw> {
-    let mut clients = Vec::with_capacity(count);
-    for n in 0..count {
-        let mut client = Raw::connect(kind, &serve.target()).await;
+    let mut clients = connect(serve, kind, count).await;
+    for (n, client) in clients.iter_mut().enumerate() {
         client.login(&format!("{prefix}{n}")).await;
+    }
+    clients
+}
+
+/// Clients of whom one ping has been answered.
+async fn connect(serve: &Serve, kind: Kind, count: usize) -> Vec<Raw> {
+    let mut clients = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut client = Raw::connect(kind, &serve.target()).await;
+        client.write(encode(Opcode::Ping, b"")).await;
+        client.take("a pong", |seen| matches!(seen, Seen::Frame(..)).then_some(())).await;
         clients.push(client);
     }
     clients
@@ -57,14 +70,22 @@ async fn resident(serve: &Serve) -> u64 {
     }
 }
 
-/// Bytes of a client that has signed in and does nothing.
-async fn of_an_idle_one(kind: Kind) -> u64 {
-    let (place, _login, _chat, config) = home();
-    let serve = Serve::start(&place, &config, 1, &LIMITS).await;
-    let _first = sign_in(&serve, kind, "first", FIRST).await;
-    let before = resident(&serve).await;
-    let _idle = sign_in(&serve, kind, "idle", IDLE).await;
-    (resident(&serve).await - before) * 1024 / IDLE as u64
+/// Bytes of a client that does nothing: before it signs in, and behind it.
+async fn of_an_idle_one(kind: Kind) -> [u64; 2] {
+    let mut bytes = [0; 2];
+    for (bytes, signed_in) in bytes.iter_mut().zip([false, true]) {
+        let (place, _login, _chat, config) = home();
+        let serve = Serve::start(&place, &config, 1, &LIMITS).await;
+        let _first = sign_in(&serve, kind, "first", FIRST).await;
+        let before = resident(&serve).await;
+        let _idle = if signed_in {
+            sign_in(&serve, kind, "idle", IDLE).await
+        } else {
+            connect(&serve, kind, IDLE).await
+        };
+        *bytes = (resident(&serve).await - before) * 1024 / IDLE as u64;
+    }
+    bytes
 }
 
 /// How long the processors worked for a process, all of its threads.
@@ -120,16 +141,16 @@ async fn a_websocket_costs_little_more_than_plain_tcp() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let messages = of_a_message(Kind::ALL).await;
-    let mut idle = [0; 6];
+    let mut idle = [[0; 2]; 6];
     for (idle, kind) in idle.iter_mut().zip(Kind::ALL) {
         *idle = of_an_idle_one(kind).await;
     }
-    for ((kind, idle), message) in Kind::ALL.into_iter().zip(idle).zip(messages) {
+    for ((kind, [stranger, idle]), message) in Kind::ALL.into_iter().zip(idle).zip(messages) {
         println!(
-            "{kind:?}: {idle} bytes of an idle connection, {message:?} of the processor for a request and its answer"
+            "{kind:?}: {stranger} bytes before sign-in, {idle} idle behind it; {message:?} a request and its answer"
         );
     }
-    let [tcp, tls, ws, wss, ..] = idle;
+    let [tcp, tls, ws, wss, ..] = idle.map(|[_, idle]| idle);
     assert!(ws * 2 <= tcp * 3 && wss * 2 <= tls * 3, "1.5 times");
     let [tcp, tls, ws, wss, ..] = messages;
     assert!(ws * 100 <= tcp * 135 && wss * 100 <= tls * 135, "1.35 times");
