@@ -35,6 +35,9 @@ pub const CROWD_LOOK: Duration = Duration::from_millis(250);
 /// What a client costs until it has signed in, bytes of the process's memory as measured: on TCP.
 pub const NEWCOMER_TCP: usize = 2_660;
 
+/// And of WebSocket, whose upgrade leaves a task around that of the connection.
+pub const NEWCOMER_WS: usize = 4 * KIB;
+
 /// The same under TLS, during the handshake.
 pub const NEWCOMER_TLS_HANDSHAKE: usize = 24 * KIB;
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::Notify;
 
 use crate::limits::{
-    NEWCOMER_QUIC, NEWCOMER_QUIC_HANDSHAKE, NEWCOMER_TCP, NEWCOMER_TLS, NEWCOMER_TLS_HANDSHAKE,
+    NEWCOMER_QUIC, NEWCOMER_QUIC_HANDSHAKE, NEWCOMER_TCP, NEWCOMER_TLS, NEWCOMER_TLS_HANDSHAKE, NEWCOMER_WS,
     NEWCOMERS_LEAVE_AT,
 };
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
@@ -76,12 +76,11 @@ impl NewcomerStage {
             Self::Handshake(Transport::Tls | Transport::Wss) => NEWCOMER_TLS_HANDSHAKE,
             // Its head is read when the handshake of TLS is done.
             Self::Upgrade(Transport::Wss, head) => max(NEWCOMER_TLS_HANDSHAKE, NEWCOMER_TLS + head),
-            Self::Upgrade(_, head) => NEWCOMER_TCP + head,
+            Self::Upgrade(_, head) => NEWCOMER_WS + head,
             Self::Login(Transport::Quic) => NEWCOMER_QUIC,
             Self::Login(Transport::Tls | Transport::Wss) => NEWCOMER_TLS,
-            Self::ProxyHeader
-            | Self::Handshake(Transport::Tcp | Transport::Ws)
-            | Self::Login(Transport::Tcp | Transport::Ws) => NEWCOMER_TCP,
+            Self::Handshake(Transport::Ws) | Self::Login(Transport::Ws) => NEWCOMER_WS,
+            Self::ProxyHeader | Self::Handshake(Transport::Tcp) | Self::Login(Transport::Tcp) => NEWCOMER_TCP,
         }
     }
 }

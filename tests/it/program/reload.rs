@@ -24,6 +24,8 @@ fn ctl(place: &Place, more: &[&str]) -> (i32, String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f17_sighup_and_ctl_reload_while_a_client_stays() {
     let (place, login, _chat, config) = home();
+    // Or her close comes anywhere in twenty seconds.
+    edit(&place, &config, "[tls]", "[drain]\nwindow = \"0s\"\n[tls]");
     let mut serve = Serve::start(&place, &config, 2, &[SOCKET]).await;
     let (mut alice, _) = sign_in(Kind::QuicMany, &serve.target(), "alice", &login).await;
 
