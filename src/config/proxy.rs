@@ -84,7 +84,8 @@ impl Checker<'_> {
     }
 
     /// The same of `[websocket]`, and the peers whose `X-Forwarded-For` is believed. Nobody's is unless it is listed: every
-    /// program on this machine can write a header.
+    /// program on this machine can write a header. And nobody's is where balancers name clients by the PROXY protocol: they
+    /// pass on what a client wrote.
     pub(super) fn websocket_proxy(
         &self,
         listen: &[SocketAddr],
@@ -92,7 +93,8 @@ impl Checker<'_> {
         let table = &self.file.websocket;
         let trusted = self.trusted("websocket", &table.trusted)?;
         let proxy = self.proxy_protocol("websocket", &table.proxy_protocol, trusted.clone(), listen)?;
-        Ok((proxy, trusted.unwrap_or_default()))
+        let http_proxies = if proxy.is_some() { None } else { trusted };
+        Ok((proxy, http_proxies.unwrap_or_default()))
     }
 
     fn proxy_protocol(

@@ -59,7 +59,9 @@ fn on_websocket_trusted_peers_may_also_be_http_proxies_but_only_those_that_are_l
     let lines = "proxy_protocol = \"required\"\ntrusted = [\"10.0.0.0/8\"]";
     let config = websocket(&home, "[::]:0", lines).unwrap().config;
     assert!(config.tcp_proxy.is_none());
-    let proxy = config.websocket.unwrap().proxy.unwrap();
+    let config = config.websocket.unwrap();
+    assert!(!config.upgrade.trusted.contains(address), "a balancer passes on what the client wrote");
+    let proxy = config.proxy.unwrap();
     assert!(proxy.is_required && proxy.trusted.contains(address));
     let lines = "proxy_protocol = \"optional\"";
     let config = websocket(&home, "127.0.0.1:0", lines).unwrap().config.websocket.unwrap();

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::{TrustedPeers, UpgradePolicy};
-use crate::server::websocket::{HeadScanner, UpgradeRefusal, judge};
+use crate::server::websocket::{HeadScanner, UpgradeRefusal, UpgradeRequest, judge};
 
 /// Who sent it.
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -33,27 +33,22 @@ fn in_pieces(data: &[u8]) -> Result<Option<usize>, UpgradeRefusal> {
 }
 
 fn check(head: &[u8]) {
-    let open = judge(head, &UpgradePolicy::default(), PEER);
+    let UpgradeRequest { client, answer: open } = judge(head, &UpgradePolicy::default(), PEER);
+    assert_eq!(client, PEER, "nobody is trusted");
     let narrow = UpgradePolicy {
         paths: vec!["/ws".to_owned()],
         allowed_origins: vec!["https://chat.example".to_owned()],
         trusted: TrustedPeers::parse(["127.0.0.1"]).expect("an address"),
         ..UpgradePolicy::default()
     };
-    match (&open, judge(head, &narrow, PEER)) {
-        (open, Ok(upgrade)) => {
-            let open = open.as_ref().map(|open| &open.answer);
-            assert_eq!(open, Ok(&upgrade.answer), "who may less may no more");
-        }
+    match (&open, judge(head, &narrow, PEER).answer) {
+        (open, Ok(answer)) => assert_eq!(open.as_ref(), Ok(&answer), "who may less may no more"),
         (Ok(_), Err(UpgradeRefusal::Path | UpgradeRefusal::Origin)) => {}
         (Ok(_), Err(refusal)) => panic!("{refusal:?} is no matter of paths and origins"),
         (Err(_), Err(refusal)) => check_refusal(refusal),
     }
     match open {
-        Ok(upgrade) => {
-            assert_eq!(upgrade.client, PEER, "nobody is trusted");
-            check_upgrade(head, &upgrade.answer);
-        }
+        Ok(answer) => check_upgrade(head, &answer),
         Err(refusal) => check_refusal(refusal),
     }
 }

@@ -56,6 +56,7 @@ impl Entrance {
     pub(crate) fn follow_limits(&self, limits: &Limits) {
         self.quic.follow_limits(limits);
         self.tls.follow_limits(limits);
+        self.websocket.follow_limits(limits);
     }
 }
 
@@ -160,7 +161,7 @@ impl Admission {
         Some(seat)
     }
 
-    /// The same as [`Admission::admit`] for a connection that has its place. Without a payer it is charged to no network
+    /// The same as [`Admission::admit`] for a connection that has its place. Without a payer nothing but that place is taken
     /// until its client is [named](Self::charge).
     pub(crate) fn admit_seated(
         self: &Arc<Self>,
@@ -170,12 +171,15 @@ impl Admission {
         now: Instant,
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Admitted> {
-        let share = self.take(payer.and_then(Network::of), now, metrics)?;
+        let share = match payer {
+            Some(payer) => self.take(Network::of(payer), now, metrics)?,
+            None => NetworkShare::new(self, None, Good::Connections),
+        };
         Some(Admitted::new(seat, share, transport, metrics))
     }
 
     /// A proxy has named the client of a connection that was admitted without a payer: false if the client's network has
-    /// its share, or if its connections come too fast. Both are counted.
+    /// its share, or if connections come too fast. Both are counted.
     pub(crate) fn charge(
         &self,
         admitted: &Admitted,
@@ -184,11 +188,11 @@ impl Admission {
         metrics: &WorkerMetrics,
     ) -> bool {
         let network = Network::of(client);
-        if !self.is_in_time(network, now, metrics) || !self.take_share(network, Good::Connections, metrics) {
-            return false;
+        let is_taken = self.take_connection(network, now, metrics);
+        if is_taken {
+            admitted.share.network.set(network);
         }
-        admitted.share.network.set(network);
-        true
+        is_taken
     }
 
     /// A handshake of a peer whose address is proven begins; none when its network has its share of those in progress.
@@ -211,31 +215,28 @@ impl Admission {
         Some(TurnedAway(Arc::clone(self)))
     }
 
-    /// The address first: what one sends too much of must not use up what all may send.
     fn take(
         self: &Arc<Self>,
         network: Option<Network>,
         now: Instant,
         metrics: &WorkerMetrics,
     ) -> Option<NetworkShare> {
-        if !self.is_in_time(network, now, metrics) {
-            return None;
-        }
-        if !self.is_within_rate(now) {
-            metrics.reject(Reject::ConnectionRate);
-            return None;
-        }
-        self.take_share(network, Good::Connections, metrics)
+        self.take_connection(network, now, metrics)
             .then(|| NetworkShare::new(self, network, Good::Connections))
     }
 
-    /// False if connections of this network come too fast, which is counted.
-    fn is_in_time(&self, network: Option<Network>, now: Instant, metrics: &WorkerMetrics) -> bool {
-        let is_in_time = network.is_none_or(|network| self.addresses.take(&network, now));
-        if !is_in_time {
+    /// One more connection of this network; false if it may not be, which is counted. The address first: what one sends too
+    /// much of must not use up what all may send.
+    fn take_connection(&self, network: Option<Network>, now: Instant, metrics: &WorkerMetrics) -> bool {
+        if network.is_some_and(|network| !self.addresses.take(&network, now)) {
             metrics.reject(Reject::AddressRate);
+            return false;
         }
-        is_in_time
+        if !self.is_within_rate(now) {
+            metrics.reject(Reject::ConnectionRate);
+            return false;
+        }
+        self.take_share(network, Good::Connections, metrics)
     }
 
     /// One more of this for the network; false if it has its share, which is counted.
@@ -441,6 +442,35 @@ mod tests {
             (test_metrics.rejects(Reject::AddressRate), test_metrics.rejects(Reject::ConnectionRate)),
             (19, 12)
         );
+    }
+
+    #[test]
+    fn d6_a_client_that_a_proxy_names_pays_its_own_rate_before_that_of_all() {
+        let (test_metrics, now) = (TestMetrics::new(), Instant::now());
+        let admission = limited(5, 1, 1, now);
+        let come = |client: [u8; 4]| {
+            let seat = admission.seat(&test_metrics.worker).unwrap();
+            let admitted = admission.admit_seated(seat, Transport::Ws, None, now, &test_metrics.worker)?;
+            admission.charge(&admitted, client.into(), now, &test_metrics.worker).then_some(admitted)
+        };
+        assert_eq!((0..20).filter_map(|_| come([192, 0, 2, 1])).count(), 1);
+        assert_eq!((0..20).filter_map(|network| come([10, 0, network, 1])).count(), 9);
+        assert_eq!(
+            (test_metrics.rejects(Reject::AddressRate), test_metrics.rejects(Reject::ConnectionRate)),
+            (19, 11)
+        );
+    }
+
+    #[test]
+    fn f17_handshakes_of_every_kind_follow_the_limits() {
+        let (test_metrics, now) = (TestMetrics::new(), Instant::now());
+        let limits = |max_handshakes| Limits { max_handshakes, ..Limits::default() };
+        let entrance = admission(10).entrance(&limits(1), now, &test_metrics.worker);
+        entrance.follow_limits(&limits(2));
+        for handshakes in [&entrance.quic, &entrance.tls, &entrance.websocket] {
+            let held: Vec<_> = (0..3).filter_map(|_| handshakes.begin()).collect();
+            assert_eq!(held.len(), 2);
+        }
     }
 
     #[test]

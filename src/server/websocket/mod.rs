@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::policy::LivePolicy;
 pub(crate) use self::request::{BAD_REQUEST, TURNED_AWAY};
 #[cfg(any(test, feature = "internals"))]
-pub(crate) use self::request::{HeadScanner, UpgradeRefusal, judge};
+pub(crate) use self::request::{HeadScanner, UpgradeRefusal, UpgradeRequest, judge};
 pub(crate) use self::transport::WebSocketTransport;
 use self::upgrade::{Upgrading, upgrade};
 use crate::config::UpgradePolicy;

@@ -9,7 +9,7 @@ use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::request::{HeadScanner, TURNED_AWAY, Upgrade, UpgradeRefusal, judge};
+use super::request::{HeadScanner, TURNED_AWAY, UpgradeRefusal, UpgradeRequest, judge};
 use crate::config::UpgradePolicy;
 use crate::limits::{LINGER, UPGRADE_READ};
 use crate::monitor::metrics::Reject;
@@ -98,12 +98,14 @@ const fn account_for(refusal: UpgradeRefusal) -> (CloseReason, Reject) {
 async fn negotiate<S: TcpBased>(stream: &mut S, upgrading: &Upgrading<'_>) -> Result<IpAddr, UpgradeFailure> {
     let Upgrading { policy, accepted, shared, .. } = upgrading;
     let head = read_head(stream, policy.max_head).await?;
-    let Upgrade { answer, client } = judge(&head, policy, accepted.peer).map_err(UpgradeFailure::Refused)?;
+    let UpgradeRequest { client, answer } = judge(&head, policy, accepted.peer);
     drop(head);
+    // Before the request is refused: that costs as much.
     let is_proxied = policy.trusted.contains(accepted.peer);
     if is_proxied && !shared.admission.charge(&accepted.admitted, client, Instant::now(), &shared.metrics) {
         return Err(UpgradeFailure::Overcharged);
     }
+    let answer = answer.map_err(UpgradeFailure::Refused)?;
     stream.write_all(answer.as_bytes()).await?;
     stream.flush().await?;
     Ok(client)
@@ -121,6 +123,10 @@ async fn read_head<S: TcpBased>(stream: &mut S, max: usize) -> Result<Vec<u8>, U
             Ok(0) => return Err(UpgradeFailure::Broken(io::ErrorKind::UnexpectedEof.into())),
             read => read?,
         };
+        // No more than is charged for: a vector would double.
+        if head.capacity() < head.len() + read {
+            head.reserve_exact(UPGRADE_READ);
+        }
         head.extend_from_slice(&chunk[..read]);
         let end = scanner.scan(&head).map_err(UpgradeFailure::Refused)?;
         if end.is_none() && head.len() > max || end.is_some_and(|end| end > max) {

@@ -1,5 +1,6 @@
 //! `X-Forwarded-For`: a WebSocket client behind an HTTP proxy has its own address.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::{HERE, own_address, told};
 use crate::support::harness::TestGateway;
 use crate::support::raw::Kind::{self, Ws, Wss};
 use crate::support::raw::{Options, Raw, Target};
-use crate::support::websocket::upgrade_request;
+use crate::support::websocket::{read_head, upgrade_request};
 
 /// These peers are HTTP proxies.
 pub(super) fn behind_http(trusted: &str) -> impl FnOnce(&mut Config) {
@@ -52,6 +53,37 @@ async fn d6_a_stranger_cannot_name_an_address(#[values(Ws, Wss)] kind: Kind) {
     let mut alice = harness.connect_with(kind, headers("X-Forwarded-For: 192.0.2.7\r\n")).await;
     alice.login("alice").await;
     assert_eq!(harness.login.signin("alice").await.session().remote_ip, "127.0.0.1");
+}
+
+/// Who asks for what it does not get pays for that, and neither the proxy nor its other clients.
+#[tokio::test]
+async fn d6_a_refused_request_is_charged_to_the_client_of_the_proxy() {
+    let Some(proxy) = own_address() else {
+        return println!("skipped: this machine has only its loopback");
+    };
+    let harness = TestGateway::with(|config| {
+        behind_http(&proxy.to_string())(config);
+        let websocket = config.websocket.as_mut().unwrap();
+        websocket.listen = vec!["0.0.0.0:0".parse().unwrap()];
+        Arc::make_mut(&mut websocket.upgrade).paths = vec!["/ws".to_owned()];
+        config.limits.address_connections_per_second = 1;
+        config.limits.address_connection_burst = 1;
+    })
+    .await;
+    let to = SocketAddr::from((proxy, harness.target.ws.port()));
+    let request = upgrade_request("/other", "X-Forwarded-For: 192.0.2.7\r\n");
+    let mut statuses = BTreeSet::new();
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(to).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let answer = String::from_utf8(told(&mut socket).await).unwrap();
+        statuses.insert(answer[..12].to_owned());
+    }
+    assert_eq!(statuses, BTreeSet::from(["HTTP/1.1 404".to_owned(), "HTTP/1.1 503".to_owned()]));
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    let named = upgrade_request("/ws", "X-Forwarded-For: 198.51.100.7\r\n");
+    socket.write_all(named.as_bytes()).await.unwrap();
+    assert!(read_head(&mut socket).await.starts_with("HTTP/1.1 101 "));
 }
 
 /// Each is charged to the client it names, although all come from one address that is not its loopback.

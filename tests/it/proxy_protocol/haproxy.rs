@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rstest::rstest;
 
 use super::forwarded::behind_http;
-use super::{HERE, proxied};
+use super::{HERE, own_address, proxied};
 use crate::support::harness::TestGateway;
 use crate::support::raw::Kind::{self, Tcp, Tls, Ws, Wss};
 use crate::support::raw::{Options, Raw, Target};
@@ -117,16 +117,17 @@ fn everywhere(address: SocketAddr) -> Target {
 
 #[tokio::test]
 async fn d6_d12_websocket_clients_behind_haproxy_in_http_mode_have_their_own_addresses() {
+    let Some(from) = own_address() else {
+        return println!("skipped: this machine has only its loopback, which is no client's address");
+    };
     let harness = TestGateway::with(behind_http(HERE_ALONE)).await;
     let Some(haproxy) = Haproxy::start(&in_http_mode(harness.target.ws)) else { return };
     let target = everywhere(haproxy.address);
-    for (host, headers) in [(11, ""), (12, "X-Forwarded-For: 203.0.113.9\r\n")] {
-        let from = Ipv4Addr::new(127, 0, 0, host);
+    for (account, headers) in [("plain", ""), ("forging", "X-Forwarded-For: 203.0.113.9\r\n")] {
         let options = Options { from: Some(from), headers, ..Options::default() };
         let mut client = Raw::connect_with(Ws, &target, options).await;
-        let account = format!("account{host}");
-        client.login(&account).await;
-        assert_eq!(harness.login.signin(&account).await.session().remote_ip, from.to_string());
+        client.login(account).await;
+        assert_eq!(harness.login.signin(account).await.session().remote_ip, from.to_string());
         let sequence = client.talk("somebody", "hello").await;
         assert_eq!(client.response(sequence).await.header.status, 0);
         client.bye().await;

@@ -8,7 +8,7 @@ use crate::config::TrustedPeers;
 /// was written by the client itself and says nothing.
 ///
 /// Each proxy appends whom it speaks for, so an entry is believed if the one to its right, or the peer, is trusted. Where an
-/// entry is no address, the proxy that wrote it stands for its client.
+/// entry is no client's address, the proxy that wrote it stands for its client.
 pub(super) fn client_behind<'a>(
     peer: IpAddr,
     lists: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -25,12 +25,14 @@ pub(super) fn client_behind<'a>(
     client
 }
 
-/// An address as proxies write it: alone, in brackets, or with a port.
+/// A client's address as proxies write it: alone, in brackets, or with a port.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let entry = str::from_utf8(entry).ok()?;
     let bare = entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')).unwrap_or(entry);
     let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
-    bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
+    let address = bare.parse::<IpAddr>().ok().or_else(with_port)?.to_canonical();
+    // Nobody comes from there, and whoever does is bound by no limit of addresses.
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
 #[cfg(test)]
@@ -63,6 +65,10 @@ mod tests {
     #[case::empty("10.0.0.1", &[""], "10.0.0.1")]
     #[case::empty_entry("10.0.0.1", &["192.0.2.7, "], "10.0.0.1")]
     #[case::no_text("10.0.0.1", &["192.0.2.7, \u{e9}"], "10.0.0.1")]
+    #[case::loopback("10.0.0.1", &["192.0.2.7, 127.0.0.1"], "10.0.0.1")]
+    #[case::loopback_v6("10.0.0.1", &["::1"], "10.0.0.1")]
+    #[case::loopback_as_v6("10.0.0.1", &["::ffff:127.0.0.1"], "10.0.0.1")]
+    #[case::unspecified("10.0.0.1", &["0.0.0.0"], "10.0.0.1")]
     #[case::a_name("10.0.0.1", &["client.example"], "10.0.0.1")]
     fn d6_the_client_is_the_rightmost_address_that_is_no_proxys(
         #[case] peer: &str,

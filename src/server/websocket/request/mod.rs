@@ -144,29 +144,38 @@ impl HeadScanner {
     }
 }
 
-/// An upgrade that is granted.
+/// A request that was judged.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Upgrade {
-    /// What completes it.
-    pub(crate) answer: String,
-    /// Whom it is for: the peer, or the client that a trusted peer names.
+pub(crate) struct UpgradeRequest {
+    /// Whose it is, also of one that is refused: the peer's, or that of the client whom a trusted peer names.
     pub(crate) client: IpAddr,
+    /// What completes the upgrade, or why there is none.
+    pub(crate) answer: Result<String, UpgradeRefusal>,
 }
 
 /// What a whole head asks for, from this peer.
+pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy, peer: IpAddr) -> UpgradeRequest {
+    let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let refusal = match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {
+            let headers = Headers(request.headers);
+            let client = client_behind(peer, headers.all("x-forwarded-for"), &policy.trusted);
+            return UpgradeRequest { client, answer: check(&request, policy) };
+        }
+        Ok(httparse::Status::Partial) => UpgradeRefusal::Malformed("the request is empty"),
+        Err(httparse::Error::TooManyHeaders) => UpgradeRefusal::TooLarge,
+        Err(httparse::Error::Version) => UpgradeRefusal::Malformed("this port speaks HTTP/1.1"),
+        Err(_) => UpgradeRefusal::Malformed("the request is no HTTP/1.1"),
+    };
+    UpgradeRequest { client: peer, answer: Err(refusal) }
+}
+
+/// The answer that completes the upgrade.
 ///
 /// # Errors
 /// [`UpgradeRefusal`].
-pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy, peer: IpAddr) -> Result<Upgrade, UpgradeRefusal> {
-    let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(UpgradeRefusal::Malformed("the request is empty")),
-        Err(httparse::Error::TooManyHeaders) => return Err(UpgradeRefusal::TooLarge),
-        Err(httparse::Error::Version) => return Err(UpgradeRefusal::Malformed("this port speaks HTTP/1.1")),
-        Err(_) => return Err(UpgradeRefusal::Malformed("the request is no HTTP/1.1")),
-    }
+fn check(request: &httparse::Request<'_, '_>, policy: &UpgradePolicy) -> Result<String, UpgradeRefusal> {
     let headers = Headers(request.headers);
     if request.version != Some(1) {
         return Err(UpgradeRefusal::Malformed("this port speaks HTTP/1.1"));
@@ -191,11 +200,10 @@ pub(crate) fn judge(head: &[u8], policy: &UpgradePolicy, peer: IpAddr) -> Result
         return Err(UpgradeRefusal::Malformed("Sec-WebSocket-Key must be 16 bytes in base64"));
     }
     check_origin(headers.one("origin")?, policy)?;
-    let answer = format!(
+    Ok(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
         accept_key(key)
-    );
-    Ok(Upgrade { answer, client: client_behind(peer, headers.all("x-forwarded-for"), &policy.trusted) })
+    ))
 }
 
 fn accept_key(key: &[u8]) -> String {

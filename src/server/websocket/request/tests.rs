@@ -27,7 +27,7 @@ const GOOD: [&str; 5] = [
 fn judged(line: &str, headers: &[&str]) -> Result<String, UpgradeRefusal> {
     let head = request(line, headers);
     HeadScanner::default().scan(head.as_bytes())?;
-    judge(head.as_bytes(), &policy(), PEER).map(|upgrade| upgrade.answer)
+    judge(head.as_bytes(), &policy(), PEER).answer
 }
 
 /// A good request in which the header of this position is another.
@@ -135,7 +135,7 @@ fn a_list_of_paths_or_origins_shuts_out_the_others() {
     };
     let with = |path: &str, origin: &[&str]| {
         let head = request(&format!("GET {path} HTTP/1.1"), &[&GOOD[..], origin].concat());
-        judge(head.as_bytes(), &policy, PEER).map(|_| ())
+        judge(head.as_bytes(), &policy, PEER).answer.map(|_| ())
     };
     assert_eq!(with("/ws?x=1", &["Origin: https://CHAT.example"]), Ok(()));
     assert_eq!(with("/ws", &[]), Ok(()), "no web page leaves it out");
