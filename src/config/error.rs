@@ -48,7 +48,7 @@ pub enum ConfigError {
         /// The keys that need a restart.
         kept: Vec<String>,
         /// What does not belong together.
-        error: Box<ConfigError>,
+        error: Box<Self>,
     },
 }
 
