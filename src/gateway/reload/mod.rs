@@ -100,8 +100,12 @@ impl Reloader {
                     self.process.metrics.events().clear(source, &Subject::reload_failed());
                 }
             }
-            // Its line says what is wrong.
-            Err(error) => self.process.metrics.events().raise(PROCESS, Event::reload_failed(error)),
+            // Its line says what is wrong. While it holds it has no other, and each refusal has its own reason.
+            Err(error) => {
+                if !self.process.metrics.events().raise_and_tell(PROCESS, Event::reload_failed(error)) {
+                    warn!(event = "reload_failed", detail = %error, "this one is refused as well");
+                }
+            }
         }
         outcome
     }

@@ -80,7 +80,12 @@ impl Events {
     ///
     /// Callable from any thread: a short mutex, no allocation beyond the event's few hundred bytes, no waiting.
     pub fn raise(&self, source: usize, event: Event) {
-        self.raise_at(source, event, Instant::now(), SystemTime::now());
+        let _told = self.raise_and_tell(source, event);
+    }
+
+    /// The same. Returns `false` if nothing was told: it holds already, or comes and goes too often.
+    pub fn raise_and_tell(&self, source: usize, event: Event) -> bool {
+        self.raise_at(source, event, Instant::now(), SystemTime::now())
     }
 
     /// A condition no longer holds, as `source` sees it. Without an effect where it was not raised.
@@ -88,10 +93,10 @@ impl Events {
         self.clear_at(source, subject, Instant::now(), SystemTime::now());
     }
 
-    fn raise_at(&self, source: usize, event: Event, now: Instant, wall: SystemTime) {
+    fn raise_at(&self, source: usize, event: Event, now: Instant, wall: SystemTime) -> bool {
         let mut state = self.state();
         if state.has_ended {
-            return;
+            return false;
         }
         let kind = event.subject.kind();
         let change = state.conditions.raise(source, event, now);
@@ -101,6 +106,7 @@ impl Events {
         let payloads = change.told.map(|told| self.note(&mut state, told, wall));
         drop(state);
         payloads.iter().for_each(|payload| payload.log());
+        payloads.is_some()
     }
 
     fn clear_at(&self, source: usize, subject: &Subject, now: Instant, wall: SystemTime) {

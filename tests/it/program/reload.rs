@@ -66,7 +66,7 @@ async fn f17_sighup_and_ctl_reload_while_a_client_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f6_what_is_refused_is_told_by_text_and_exit_code() {
     let (place, _login, _chat, config) = home();
-    let serve = Serve::start(&place, &config, 1, &[SOCKET]).await;
+    let mut serve = Serve::start(&place, &config, 1, &[SOCKET]).await;
     edit(&place, "route.json", "zone_a", "zone_b");
     let (code, out, told) = ctl(&place, &[]);
     assert_eq!((code, &*out), (64, ""));
@@ -74,6 +74,12 @@ async fn f6_what_is_refused_is_told_by_text_and_exit_code() {
     let (code, out, _) = ctl(&place, &["--json"]);
     assert_eq!(code, 64);
     assert!(serde_json::from_str::<Value>(&out).unwrap()["error"].as_str().unwrap().contains("zone"));
+    // Each refusal has its line, also while the event of the first one holds.
+    edit(&place, &config, "id = \"gate01\"", "id = \"gate 01\"");
+    serve.signal(Signal::SIGHUP);
+    let line = serve.line("gateway.id: ").await;
+    assert!(line.contains("event=\"reload_failed\""), "{line}");
+    edit(&place, &config, "id = \"gate 01\"", "id = \"gate01\"");
     // The configuration itself does not name the socket.
     let run = |arguments: &[&str]| tokio::task::block_in_place(|| place.run(arguments, ""));
     let (code, _, told) = run(&["ctl", "reload", "--config", &config]);
