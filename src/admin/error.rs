@@ -11,6 +11,9 @@ pub enum AdminStartError {
     /// Something stands there that is no socket.
     #[error("admin.socket: {0} is there and is no socket; choose another path")]
     Taken(String),
+    /// Something stands where the socket is made.
+    #[error("admin.socket: {0} is in the way: the socket is made in a directory of that name; remove it")]
+    InTheWay(String),
     /// The system does not allow it.
     #[error("admin.socket: cannot listen on {path}: {error}")]
     Bind {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,9 @@ use super::error::AdminStartError;
 
 /// Read and write for its owner.
 const MODE: u32 = 0o600;
+
+/// The same for a directory.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// A socket that is listened on. Its drop removes the file, unless another one stands in its place by now.
 #[derive(Debug)]
@@ -21,37 +24,66 @@ pub(super) struct BoundSocket {
 impl BoundSocket {
     pub(super) fn bind(path: &Path) -> Result<(Self, UnixListener), AdminStartError> {
         let shown = || path.display().to_string();
+        let failed = |error| AdminStartError::Bind { path: shown(), error };
         match fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => return Err(AdminStartError::Taken(shown())),
-            // Refused: whoever made it is dead.
-            Ok(_) if UnixStream::connect(path).is_ok() => return Err(AdminStartError::InUse(shown())),
+            Ok(_) if is_answered(path).map_err(failed)? => return Err(AdminStartError::InUse(shown())),
             Ok(_) | Err(_) => {}
         }
-        bind_quietly(path).map_err(|error| AdminStartError::Bind { path: shown(), error })
+        let directory = PrivateDirectory::make(path)?;
+        directory.bind(path).map_err(failed)
     }
 }
 
-/// Made under another name and moved when its mode is right: nobody may open it in between.
-fn bind_quietly(path: &Path) -> io::Result<(BoundSocket, UnixListener)> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let made = PathBuf::from(name);
-    if let Err(error) = fs::remove_file(&made)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let listener = UnixListener::bind(&made)?;
-    let moved = fs::set_permissions(&made, fs::Permissions::from_mode(MODE))
-        .and_then(|()| listener.set_nonblocking(true))
-        .and_then(|()| fs::rename(&made, path))
-        .and_then(|()| fs::symlink_metadata(path));
-    match moved {
-        Ok(there) => Ok((BoundSocket { path: path.to_owned(), inode: there.ino() }, listener)),
-        Err(error) => {
-            let _best_effort = fs::remove_file(&made);
-            Err(error)
+/// Whether whoever made the socket lives. Anything but a refusal does not say, and is an error.
+fn is_answered(path: &Path) -> io::Result<bool> {
+    match UnixStream::connect(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+            Ok(false)
         }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where a socket is made, beside its place: nobody else can open it there before its mode is right. Removed at the end.
+struct PrivateDirectory(PathBuf);
+
+impl PrivateDirectory {
+    /// What is there already may be somebody else's, and is left alone.
+    fn make(path: &Path) -> Result<Self, AdminStartError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let made = PathBuf::from(name);
+        match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(&made) {
+            Ok(()) => Ok(Self(made)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(AdminStartError::InTheWay(made.display().to_string()))
+            }
+            Err(error) => Err(AdminStartError::Bind { path: made.display().to_string(), error }),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("s")
+    }
+
+    fn bind(&self, path: &Path) -> io::Result<(BoundSocket, UnixListener)> {
+        let made = self.socket();
+        let listener = UnixListener::bind(&made)?;
+        fs::set_permissions(&made, fs::Permissions::from_mode(MODE))?;
+        listener.set_nonblocking(true)?;
+        let inode = fs::symlink_metadata(&made)?.ino();
+        fs::rename(&made, path)?;
+        Ok((BoundSocket { path: path.to_owned(), inode }, listener))
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        // Gone, where it was moved.
+        let _best_effort = fs::remove_file(self.socket());
+        let _best_effort = fs::remove_dir(&self.0);
     }
 }
 

@@ -88,8 +88,37 @@ fn f17_a_dead_socket_is_replaced_a_living_one_is_not_nor_is_a_file() {
     assert!(second.contains("another process listens"), "{second}");
     assert!(path.exists(), "the first one is still there");
     drop(server);
+    assert_eq!(std::fs::read_dir(&place.0).unwrap().count(), 0, "nothing is left of where it was made");
     std::fs::write(&path, "precious").unwrap();
     let refused = AdminServer::start(&path, echo()).unwrap_err().to_string();
     assert!(refused.contains("is no socket"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}
+
+/// It may be another user's, or of another kind: nobody can say that its owner is dead.
+#[test]
+fn f17_a_socket_that_does_not_refuse_is_left_alone() {
+    let place = SocketPlace::new("datagram");
+    let path = place.socket();
+    let _other = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).unwrap());
+    let before = inode();
+    let refused = AdminServer::start(&path, echo()).unwrap_err().to_string();
+    assert!(refused.contains("cannot listen on"), "{refused}");
+    assert_eq!(inode(), before);
+}
+
+#[test]
+fn f17_what_stands_where_the_socket_is_made_is_left_alone() {
+    let place = SocketPlace::new("in-the-way");
+    let path = place.socket();
+    let new = place.0.join("admin.sock.new");
+    std::fs::write(&new, "precious").unwrap();
+    let refused = AdminServer::start(&path, echo()).unwrap_err().to_string();
+    assert!(refused.contains("admin.sock.new is in the way"), "{refused}");
+    assert_eq!(std::fs::read(&new).unwrap(), b"precious");
+    std::fs::remove_file(&new).unwrap();
+    std::fs::create_dir(&new).unwrap();
+    assert!(AdminServer::start(&path, echo()).is_err());
+    assert!(new.is_dir() && !path.exists());
 }

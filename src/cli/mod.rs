@@ -12,6 +12,7 @@ pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod logic;
 pub(crate) mod output;
+pub(crate) mod reload_thread;
 pub(crate) mod route;
 pub(crate) mod serve;
 pub(crate) mod shutdown;

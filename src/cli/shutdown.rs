@@ -13,6 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::cli::reload_thread::ReloadThread;
+
 /// Exit code when SIGINT, given twice, cut the end short: 128 + SIGINT, as shells count.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
@@ -51,7 +53,7 @@ pub(crate) enum ShutdownSignal {
     Drain,
     /// To wait for nothing any more: the second SIGINT. Comes once.
     Hurry,
-    /// To read the configuration again: SIGHUP.
+    /// To read the configuration again: SIGHUP before the first of these.
     Reload,
 }
 
@@ -94,7 +96,7 @@ impl Signals {
                 Number::SIGINT | Number::SIGTERM => {
                     info!(event = "signal", %signal, "it is ending already; SIGINT twice hurries it");
                 }
-                Number::SIGHUP if self.reloads => {
+                Number::SIGHUP if self.reloads && is_first => {
                     info!(event = "signal", %signal, "the configuration is read again");
                     return ShutdownSignal::Reload;
                 }
@@ -123,6 +125,7 @@ impl Signals {
 /// not end within the hard stop, 130 when a second SIGINT cut the drain short.
 pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCode {
     let (mut stop_at, mut hurried) = (None, false);
+    let mut reloads = None;
     loop {
         let signal = tokio::select! {
             () = gateway.ended() => break,
@@ -140,8 +143,7 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCod
                 stop_at = Some(Instant::now() + gateway.drain_hard_stop());
                 gateway.drain();
             }
-            // It says in the log how that went. A gateway that is ending has nothing to change any more.
-            ShutdownSignal::Reload => drop(gateway.reload()),
+            ShutdownSignal::Reload => ask_for_reload(&mut reloads, &gateway),
             ShutdownSignal::Hurry => {
                 hurried = true;
                 end_within(HURRY);
@@ -152,6 +154,19 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCod
     let orderly = gateway.wait();
     info!(event = "stopped", orderly, hurried);
     end(orderly, hurried)
+}
+
+/// The thread is started by the first one who asks.
+fn ask_for_reload(reloads: &mut Option<ReloadThread>, gateway: &Gateway) {
+    if reloads.is_none() {
+        match ReloadThread::start(gateway.reload_handle()) {
+            Ok(thread) => *reloads = Some(thread),
+            Err(error) => {
+                warn!(event = "reload", %error, "no thread can be started for it; nothing was read")
+            }
+        }
+    }
+    reloads.iter().for_each(ReloadThread::ask);
 }
 
 /// Has the process end in this time, whatever is still under way or blocked then, the log included.

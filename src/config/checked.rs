@@ -101,11 +101,12 @@ impl Config {
         quic.or(tls).map(|identity| &**identity)
     }
 
-    /// The same with other certificates and keys.
+    /// The same with those certificates and keys that were read again.
     #[must_use]
     pub fn with_keys(mut self, keys: KeysAgain) -> Self {
         let KeysAgain { identity, ticket_keys, token_keys } = keys;
-        (self.ticket_keys, self.token_keys) = (ticket_keys, token_keys);
+        self.ticket_keys = ticket_keys.or(self.ticket_keys);
+        self.token_keys = token_keys.unwrap_or(self.token_keys);
         if let Some(identity) = identity.map(Arc::new) {
             self.quic.iter_mut().for_each(|quic| quic.identity = Arc::clone(&identity));
             let wss = self.websocket.iter_mut().filter_map(|websocket| websocket.tls.as_mut());

@@ -38,6 +38,18 @@ pub enum ConfigError {
         /// Where the value comes from.
         origin: ConfigOrigin,
     },
+    /// A reload: what the file says is allowed, but not beside what runs.
+    #[error(
+        "what the file says is allowed, but not together with {}, which need a restart and are as they were: {error}; \
+         restart the gateway",
+        kept.join(", ")
+    )]
+    Kept {
+        /// The keys that need a restart.
+        kept: Vec<String>,
+        /// What does not belong together.
+        error: Box<Self>,
+    },
 }
 
 /// Where a value comes from.

@@ -6,15 +6,15 @@ use super::identity::TlsIdentity;
 use super::token_keys::TokenKey;
 use crate::keys::TicketKeys;
 
-/// Certificates and keys read again.
-#[derive(Debug)]
+/// Certificates and keys read again; none: as they run.
+#[derive(Debug, Default)]
 pub struct KeysAgain {
-    /// Of the encrypted listeners, if there are any.
+    /// Of the encrypted listeners.
     pub identity: Option<TlsIdentity>,
-    /// Of TLS tickets, where a file has them.
+    /// Of TLS tickets.
     pub ticket_keys: Option<TicketKeys>,
     /// What verifies tokens.
-    pub token_keys: Vec<TokenKey>,
+    pub token_keys: Option<Vec<TokenKey>>,
 }
 
 /// What the files of certificates and keys hold, in short. Equal ones are the same for all that matters here.

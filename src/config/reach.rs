@@ -27,6 +27,34 @@ pub(super) const FIXED: &[&str] = &[
     "log.format",
 ];
 
+/// Keys that stay as they are while another one does that needs a restart: they say what it works with. A new list without
+/// the kind that it was written for would take every instance away, and a new key would stand beside the set in whose
+/// place it comes.
+pub(super) const KEPT_WITH: &[(&str, &[&str])] = &[
+    (
+        "discovery.kind",
+        &[
+            "discovery.instances",
+            "discovery.services",
+            "discovery.consul",
+            "discovery.register",
+            "gateway.advertise",
+        ],
+    ),
+    ("login.service", &["discovery.instances", "discovery.services"]),
+    (
+        "auth.jwks_url",
+        &[
+            "auth.jwks_file",
+            "auth.keys",
+            "auth.algorithm",
+            "auth.secret",
+            "auth.secret_file",
+            "auth.public_key_file",
+        ],
+    ),
+];
+
 /// Keys that apply at once. What each means for those who are connected stands in docs/operations.md.
 #[cfg(test)]
 pub(super) const LIVE: &[(&str, &[&str])] = &[
@@ -151,6 +179,19 @@ mod tests {
         let allowed = told.split("allowed are ").nth(1).unwrap_or_else(|| panic!("{table}: {told}"));
         let allowed = allowed.split(" (").next().unwrap();
         allowed.split(", ").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn f17_what_is_kept_with_a_key_applies_without_it() {
+        for (fixed, with) in KEPT_WITH {
+            assert!(FIXED.contains(fixed), "{fixed}");
+            for key in *with {
+                let (table, name) = key.rsplit_once('.').unwrap();
+                let is_live =
+                    LIVE.iter().any(|(live, keys)| live == key || live == &table && keys.contains(&name));
+                assert!(is_live, "{key}");
+            }
+        }
     }
 
     /// A new key is put into one of the two lists by whoever adds it, and into what applies it.

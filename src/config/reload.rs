@@ -1,5 +1,6 @@
 //! A configuration file read again while a gateway runs with what it said before.
 
+use std::fs;
 use std::path::PathBuf;
 
 use aws_lc_rs::digest;
@@ -33,18 +34,28 @@ pub struct LoadedAgain {
 
 impl ConfigFile {
     /// Reads and checks certificates and keys again, and nothing else: those that `running` names, in the files as they are
-    /// now.
+    /// now. What stands in no file, such as a pipe, stays as it runs: it can be read once.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn load_keys_again(&self, running: &Written) -> Result<Option<KeysAgain>, ConfigError> {
-        let Some((file, sources)) = running.file() else { return Ok(None) };
+    pub fn load_keys_again(&self, running: &Written) -> Result<KeysAgain, ConfigError> {
+        let Some((file, sources)) = running.file() else { return Ok(KeysAgain::default()) };
         let encrypted = [&file.quic.listen, &file.tcp.tls_listen, &file.websocket.tls_listen];
         let is_encrypted = encrypted.iter().any(|listen| !listen.0.is_empty());
         let mut checker = Checker { file: &file, sources, options: &self.options, warnings: Vec::new() };
-        let identity = is_encrypted.then(|| checker.identity()).transpose()?;
-        let ticket_keys = checker.ticket_keys(is_encrypted)?;
-        Ok(Some(KeysAgain { identity, ticket_keys, token_keys: checker.token_keys()? }))
+        let reads = |files: &[&str]| files.iter().all(|name| self.can_be_read_again(name));
+        let reads_identity = is_encrypted && reads(&running.identity_files());
+        let reads_tickets = is_encrypted && reads(&running.ticket_files());
+        Ok(KeysAgain {
+            identity: reads_identity.then(|| checker.identity()).transpose()?,
+            ticket_keys: checker.ticket_keys(reads_tickets)?,
+            token_keys: reads(&running.token_key_files()).then(|| checker.token_keys()).transpose()?,
+        })
+    }
+
+    /// Returns `false` for what is there and is no file. What is missing is an error of whoever reads it.
+    fn can_be_read_again(&self, name: &str) -> bool {
+        fs::metadata(self.options.base.join(name)).map_or(true, |metadata| metadata.is_file())
     }
 
     /// What is in these files now. What is no file, such as a pipe, is not looked at: what is read there is gone.
@@ -64,7 +75,7 @@ impl ConfigFile {
     /// [`load`](super::load).
     ///
     /// # Errors
-    /// [`ConfigError`], also where what is left without the keys that need a restart does not belong together.
+    /// [`ConfigError`]; [`ConfigError::Kept`] where what the file says does not fit to the keys that need a restart.
     pub fn load_again(&self, running: &Written) -> Result<LoadedAgain, ConfigError> {
         let text = read_file(&self.path)?;
         let sources = Sources::new(&text, &self.path.display().to_string(), &self.options.environment)?;
@@ -72,7 +83,9 @@ impl ConfigFile {
         let Some((file, needs_restart)) = asked.written.with_fixed(running) else {
             return Ok(LoadedAgain { loaded: asked, needs_restart: Vec::new() });
         };
-        let loaded = check(file, &sources, &self.options)?;
-        Ok(LoadedAgain { loaded, needs_restart })
+        match check(file, &sources, &self.options) {
+            Ok(loaded) => Ok(LoadedAgain { loaded, needs_restart }),
+            Err(error) => Err(ConfigError::Kept { kept: needs_restart, error: Box::new(error) }),
+        }
     }
 }

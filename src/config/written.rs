@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::effective;
 use super::file::File;
-use super::reach::FIXED;
+use super::reach::{FIXED, KEPT_WITH};
 use super::sources::Sources;
 
 /// Every value of a configuration by its key, defaults included. It holds secrets, and shows none.
@@ -46,32 +46,61 @@ impl Written {
 
     /// The files that hold certificates and keys, by what names them: they are replaced while a gateway runs.
     pub(super) fn key_files(&self) -> Vec<&str> {
-        let mut files: Vec<_> = ["tls.cert", "tls.key", "tls.ticket_key_file"]
-            .iter()
-            .filter_map(|key| self.get(key)?.as_str())
-            .collect();
-        if let Some(auth) = self.values.get("auth") {
-            collect_files(auth, &mut files);
+        [self.identity_files(), self.ticket_files(), self.token_key_files()].concat()
+    }
+
+    /// The certificate of encrypted listeners, and its key.
+    pub(super) fn identity_files(&self) -> Vec<&str> {
+        self.named(&["tls.cert", "tls.key"])
+    }
+
+    /// The keys of TLS tickets.
+    pub(super) fn ticket_files(&self) -> Vec<&str> {
+        self.named(&["tls.ticket_key_file"])
+    }
+
+    /// Whatever holds keys of tokens. The CA of those that are fetched is no such key.
+    pub(super) fn token_key_files(&self) -> Vec<&str> {
+        let mut files = Vec::new();
+        for (key, value) in self.values.get("auth").and_then(Value::as_table).into_iter().flatten() {
+            match value.as_str() {
+                Some(path) if key.ends_with("_file") && key != "jwks_ca_file" => files.push(path),
+                _ => collect_files(value, &mut files),
+            }
         }
         files
+    }
+
+    fn named(&self, keys: &[&str]) -> Vec<&str> {
+        keys.iter().filter_map(|key| self.get(key)?.as_str()).collect()
     }
 
     /// This file with the keys that need a restart as they are in `running`, and which of them those are. None: all of
     /// it may be used as it is.
     pub(super) fn with_fixed(&self, running: &Self) -> Option<(File, Vec<String>)> {
-        let mut merged = self.values.clone();
-        let mut kept = Vec::new();
-        for key in FIXED {
-            let (asked, runs) = (self.get(key), running.get(key));
-            if asked != runs {
-                kept.push((*key).to_owned());
-                set(&mut merged, key, runs.cloned());
-            }
-        }
+        let kept = self.kept_from(running);
         if kept.is_empty() {
             return None;
         }
+        let mut merged = self.values.clone();
+        for key in &kept {
+            set(&mut merged, key, running.get(key).cloned());
+        }
         Some((merged.try_into().ok()?, kept))
+    }
+
+    /// The keys that need a restart and say something else here, and those that stay with them.
+    fn kept_from(&self, running: &Self) -> Vec<String> {
+        let differs = |key: &&&str| self.get(key) != running.get(key);
+        let mut kept: Vec<_> = FIXED.iter().filter(differs).copied().collect();
+        for (fixed, with) in KEPT_WITH {
+            for key in with.iter().filter(differs) {
+                if kept.contains(fixed) && !kept.contains(key) {
+                    kept.push(*key);
+                }
+            }
+        }
+        kept.into_iter().map(str::to_owned).collect()
     }
 
     /// The keys whose values differ, in the order of their names. A list is one value.

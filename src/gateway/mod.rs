@@ -40,7 +40,7 @@ use self::events::start_courier;
 use self::fetched_keys::fetch_keys;
 use self::open_files::open_file_limit;
 use self::reload::{FilesWatch, ProcessParts, Reloader, account_rate};
-pub use self::reload::{LogLevel, ReloadError, ReloadReport, Reloads};
+pub use self::reload::{LogLevel, ReloadError, ReloadHandle, ReloadReport, Reloads};
 use self::shared_parts::{SharedParts, new_metrics, new_tickets, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
@@ -288,15 +288,6 @@ impl Gateway {
     /// Whether traffic may be sent to it; what `/ready` answers.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
-    }
-
-    /// Reads the configuration again, with all files it names, and puts what changed into effect: all of it, or nothing if
-    /// anything is wrong. One line of the log says which. Blocks: files are read, and workers are waited for.
-    ///
-    /// # Errors
-    /// [`ReloadError`]; nothing has changed then.
-    pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
-        self.reloader.as_ref().ok_or(ReloadError::NoFile)?.reload()
     }
 
     /// From the signal to the exit of a draining process, as it is configured now.

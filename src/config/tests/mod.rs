@@ -19,6 +19,7 @@ mod overrides;
 mod proxy;
 mod public_keys;
 mod quic_lb;
+mod reload;
 mod secrets;
 mod shipped;
 mod token_keys;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use tracing::{info, warn};
 
@@ -18,10 +18,12 @@ use crate::monitor::events::{FILES, PROCESS};
 mod differences;
 mod error;
 mod files;
+mod handle;
 mod process;
 
 pub use self::error::ReloadError;
 pub(super) use self::files::FilesWatch;
+pub use self::handle::ReloadHandle;
 pub use self::process::LogLevel;
 pub(super) use self::process::{ProcessParts, account_rate};
 
@@ -67,7 +69,7 @@ impl fmt::Display for ReloadReport {
 #[derive(Debug)]
 struct Running {
     written: Written,
-    /// What the files of certificates and keys held when they were last read, whatever that came to.
+    /// What the files of certificates and keys held when they were last put into effect; none: they are read at the next look.
     keys: Option<KeysDigest>,
 }
 
@@ -129,16 +131,23 @@ impl Reloader {
 
     /// Puts certificates and keys into effect that were replaced under their names since the last look.
     fn look_at_keys(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = match self.running.try_lock() {
+            Ok(running) => running,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A reload is under way, and reads them itself.
+            Err(TryLockError::WouldBlock) => return,
+        };
         // Before they are read: what comes in between is seen the next time.
         let keys = Some(self.file.digest_keys(&running.written));
         if running.keys == keys {
             return;
         }
-        running.keys = keys;
+        // What is refused is tried again, whether the files change or not: a certificate may become valid.
+        running.keys = None;
         let events = self.process.metrics.events();
         match self.apply_keys(&running.written) {
             Ok(changed) => {
+                running.keys = keys;
                 if !changed.is_empty() {
                     info!(event = "reloaded", "{}", changed.join("; "));
                 }
@@ -149,7 +158,7 @@ impl Reloader {
     }
 
     fn apply_keys(&self, written: &Written) -> Result<Vec<String>, ReloadError> {
-        let Some(keys) = self.file.load_keys_again(written)? else { return Ok(Vec::new()) };
+        let keys = self.file.load_keys_again(written)?;
         let before = self.live.current();
         let config = Arc::new(Config::clone(&before.config).with_keys(keys));
         let changed = differences(&before.config, &config, &[]);
@@ -168,6 +177,7 @@ impl Reloader {
         let before = self.live.current();
         let mut config = loaded.config;
         keep_quic_keys(&mut config, &before.config, &mut needs_restart);
+        keep_jwks_roots(&mut config, &before.config, &mut needs_restart);
         let config = Arc::new(config);
         let changed = differences(&before.config, &config, &loaded.written.changes_from(running));
         let report = ReloadReport { changed, needs_restart, warnings: loaded.warnings, is_pending: false };
@@ -188,9 +198,23 @@ struct CheckedReload {
 fn keep_quic_keys(config: &mut Config, running: &Config, needs_restart: &mut Vec<String>) {
     let (Some(quic), Some(runs)) = (&mut config.quic, &running.quic) else { return };
     for (key, is_other) in [("quic.key_file", quic.keys != runs.keys), ("quic.lb", quic.lb != runs.lb)] {
-        if is_other && !needs_restart.iter().any(|known| known == key) {
-            needs_restart.push(key.to_owned());
+        if is_other {
+            push_once(key, needs_restart);
         }
     }
     (quic.keys, quic.lb) = (runs.keys.clone(), runs.lb.clone());
+}
+
+/// Whoever fetches keys took the CA at the start. Its key stays, so this can only be the content of its file.
+fn keep_jwks_roots(config: &mut Config, running: &Config, needs_restart: &mut Vec<String>) {
+    if config.jwks != running.jwks {
+        push_once("auth.jwks_ca_file", needs_restart);
+        config.jwks.clone_from(&running.jwks);
+    }
+}
+
+fn push_once(key: &str, keys: &mut Vec<String>) {
+    if !keys.iter().any(|known| known == key) {
+        keys.push(key.to_owned());
+    }
 }

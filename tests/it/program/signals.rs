@@ -10,6 +10,7 @@ use super::*;
 use crate::support::fake_consul::{ConsulMood, FakeConsul};
 use crate::support::identity::token;
 use crate::support::raw::Options;
+use crate::support::soon;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h16_a_second_sigterm_changes_nothing() {
@@ -206,4 +207,34 @@ async fn h16_f2_signals_that_mean_nothing_end_nothing(#[case] command: &str) {
         running.await_line("stopped");
         assert_eq!(running.code().unwrap(), 0);
     });
+}
+
+/// A reload that waits for a file holds up neither the drain nor the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h16_f17_sigterm_is_seen_while_a_reload_waits_and_sighup_is_ignored_from_then_on() {
+    let (place, login, chat, config) = home();
+    let mut serve = Serve::start(&place, &config, 1, &[("GATEWAY__DRAIN__WINDOW", "0s")]).await;
+    chat.hold("chat.user.talk");
+    let (mut client, _) = sign_in(Kind::Tcp, &serve.target(), "alice", &login).await;
+    let sequence = client.request("chat.user.talk", "bob", b"").await;
+    let request = chat.packet("chat.user.talk", 0).await;
+    let path = place.0.join("route.json");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    // From now on it waits, for as long as this is held.
+    serve.signal(Signal::SIGHUP);
+    let pipe = tokio::task::spawn_blocking(move || fs::File::options().write(true).open(path).unwrap());
+    let pipe = soon("the reload to open the pipe", pipe).await.unwrap();
+    serve.signal(Signal::SIGTERM);
+    let mut line = serve.line("event=").await;
+    while !line.contains("it ends in order") {
+        assert!(!line.contains("reload_failed"), "the reload came first: {line}");
+        line = serve.line("event=").await;
+    }
+    serve.signal(Signal::SIGHUP);
+    assert!(serve.line("ignored").await.contains("SIGHUP"));
+    chat.answer_default(&request);
+    assert_eq!(client.response(sequence).await.header.status, 0);
+    assert_eq!(serve.end().await, Some(0));
+    drop(pipe);
 }

@@ -40,7 +40,7 @@ pub(super) const ALL_IN_A: &str = r#"{"zones":[{"id":"zone_a","weight":1}]}"#;
 /// Half of the accounts in each.
 pub(super) const HALVES: &str = r#"{"zones":[{"id":"zone_a","weight":1},{"id":"zone_b","weight":1}]}"#;
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))

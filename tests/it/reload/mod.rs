@@ -377,5 +377,19 @@ async fn f5_replaced_certificates_are_found_by_content_and_shown_only_as_a_pair(
     talks(&mut alice).await;
 }
 
+/// As one that a CA has just made, whose clock is ahead: no file changes between the looks.
+#[tokio::test]
+async fn f5_a_certificate_that_is_not_valid_yet_comes_into_effect_when_it_is() {
+    let (home, harness) = GatewayHome::start().await;
+    // Beyond the first look, and before the third one.
+    let (renewed, key) = CERTIFICATES.valid_from(identity::now() + 15);
+    home.certificate(&renewed, &key);
+    harness.metric_within("gateway_events_active", &["reload_failed"], 1.0, LOOKS).await;
+    assert_eq!(shown_over_tls(&harness).await, CERTIFICATES.server);
+    harness.metric_within("gateway_events_active", &["reload_failed"], 0.0, LOOKS).await;
+    assert_eq!(shown_over_tls(&harness).await, renewed);
+    assert_eq!(harness.metric("gateway_events_total", &["reload_failed"]).await, 1.0, "it was told once");
+}
+
 /// Two looks, and what a loaded machine adds.
 const LOOKS: Duration = Duration::from_secs(40);

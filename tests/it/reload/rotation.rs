@@ -3,6 +3,7 @@
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 
+use super::home::pem;
 use super::*;
 use crate::support::identity::{SECRET, signed_with};
 use crate::support::key_server::{IssuerKey, KeyServer, published};
@@ -115,4 +116,28 @@ async fn b24_f17_keys_that_were_fetched_outlast_a_reload() {
     configure(&home, services, &format!("jwks_url = \"http://127.0.0.1:9/\"\n{OLD}"));
     assert_eq!(harness.reload().unwrap().needs_restart, ["auth.jwks_url"]);
     assert_eq!(sign_in(&harness, &token).await, 0);
+}
+
+/// Whoever fetches has its roots from the start.
+#[tokio::test]
+async fn b24_f17_another_ca_of_the_url_needs_a_restart_and_is_named() {
+    let auth =
+        "jwks_url = \"https://localhost:9/keys\"\njwks_ca_file = \"ca.pem\"\nsecret_file = \"jwt.secret\"\n";
+    let (login, chat) = (FakeLogic::start(Dialect::XIm), FakeLogic::start(Dialect::XIm));
+    let (home, harness) = GatewayHome::with(login, chat, HALVES, |home, services| {
+        home.write("ca.pem", pem("CERTIFICATE", &CERTIFICATES.ca));
+        configure(home, services, auth);
+    })
+    .await;
+    assert_eq!(harness.reload().unwrap().needs_restart, [""; 0]);
+    home.write("ca.pem", pem("CERTIFICATE", &CERTIFICATES.renewed().0));
+    for _ in 0..2 {
+        let report = harness.reload().unwrap();
+        assert_eq!(
+            (&report.needs_restart[..], report.changed.len()),
+            (&["auth.jwks_ca_file".to_owned()][..], 0)
+        );
+    }
+    home.write("ca.pem", pem("CERTIFICATE", &CERTIFICATES.ca));
+    assert_eq!(harness.reload().unwrap().needs_restart, [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, LazyLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -36,14 +36,24 @@ pub(crate) struct Certificates {
 impl Certificates {
     /// Another certificate for the same names, from the same CA.
     pub(crate) fn renewed(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-        server(&self.issuer)
+        server(&self.issuer, 0)
+    }
+
+    /// The same, valid from this second since 1970 on.
+    pub(crate) fn valid_from(&self, second: u64) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        server(&self.issuer, second)
     }
 }
 
-fn server(issuer: &Issuer<'static, KeyPair>) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+fn server(
+    issuer: &Issuer<'static, KeyPair>,
+    valid_from: u64,
+) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let key = KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, issuer).unwrap();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(valid_from);
+    let certificate = params.signed_by(&key, issuer).unwrap();
     (certificate.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
 }
 
@@ -54,7 +64,7 @@ pub(crate) static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
     let ca_key = KeyPair::generate().unwrap();
     let ca = ca_params.self_signed(&ca_key).unwrap().der().clone();
     let issuer = Issuer::new(ca_params, ca_key);
-    let (server, key) = server(&issuer);
+    let (server, key) = server(&issuer, 0);
     Certificates { ca, server, key, issuer }
 });
 
