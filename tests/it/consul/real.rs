@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::{at, harness, known};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{GATE, TestGateway};
+use crate::support::raw::Target;
 use crate::support::{PATIENCE, soon};
 
 /// Between two looks at what has no event of its own.
@@ -214,12 +215,14 @@ async fn the_gateways_own_entry_has_its_meta_and_check_and_is_gone_before_the_li
         config.consul.as_mut().unwrap().register = Some(register);
     });
     let entry = agent.entry(|entry| entry.is_some()).await.unwrap();
-    let ports = [harness.target.tcp, harness.target.tls, harness.target.quic].map(|bound| bound.port());
+    let Target { tcp, tls, ws, wss, quic } = harness.target;
+    let ports = [tcp, tls, quic, ws, wss].map(|bound| bound.port());
     assert_eq!(
         entry["Service"]["Meta"],
         json!({
             "protocol": "tcp", "domain": format!("tcp://127.0.0.1:{}", ports[0]), "workers": "1",
-            "tls_port": ports[1].to_string(), "quic_port": ports[2].to_string()
+            "tls_port": ports[1].to_string(), "quic_port": ports[2].to_string(),
+            "ws_port": ports[3].to_string(), "wss_port": ports[4].to_string()
         })
     );
     assert_eq!(entry["Service"]["Port"], json!(ports[0]));
