@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use quinn_proto::ConnectionError;
 use rstest::rstest;
 
 use crate::support::harness::TestGateway;
@@ -154,22 +155,35 @@ async fn c13_connection_ids_against_the_rules_close_the_connection(
 /// Each retires those before; the gateway's RETIRE_CONNECTION_ID frames are never acknowledged, so that they pile up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c13_a_flood_of_new_connection_ids_closes_the_connection() {
+    const ATTEMPTS: usize = 10;
     let harness = TestGateway::start().await;
-    let mut raw = RawQuic::connect(harness.target.quic).await;
+    for _ in 0..ATTEMPTS {
+        let mut raw = RawQuic::connect(harness.target.quic).await;
+        flood_with_ids(&mut raw).await;
+        // On a machine that is slow just now the client may read such a frame before its end. Its state machine knows
+        // nothing of forged ids and gives up by itself, which says nothing of the gateway.
+        if !matches!(raw.lost, Some(ConnectionError::TransportError(_))) {
+            assert_eq!(raw.closed().await, CONNECTION_ID_LIMIT_ERROR);
+            return harness.serves_a_bystander().await;
+        }
+    }
+    panic!("the client gave up {ATTEMPTS} times");
+}
+
+/// Until the connection is lost.
+async fn flood_with_ids(raw: &mut RawQuic) {
     // A million ids retired at once are no more than the few that were there.
-    raw.forge(&new_id(&raw, 1_000_000, 1_000_000)).await;
+    raw.forge(&new_id(raw, 1_000_000, 1_000_000)).await;
     raw.lives().await;
     let mut sequence = 1_000_000;
     while raw.lost.is_none() {
         assert!(sequence < 1_100_000, "still open");
-        let ids: Vec<_> = (1..=30).map(|n| new_id(&raw, sequence + n, sequence + n)).collect();
+        let ids: Vec<_> = (1..=30).map(|n| new_id(raw, sequence + n, sequence + n)).collect();
         raw.forge(&ids.concat()).await;
         sequence += 30;
         raw.turn_for(Duration::from_millis(2)).await;
     }
     println!("closed after {} ids", sequence - 1_000_000);
-    assert_eq!(raw.closed().await, CONNECTION_ID_LIMIT_ERROR);
-    harness.serves_a_bystander().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
