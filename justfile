@@ -40,9 +40,9 @@ dev:
 measure:
     cargo test --release --locked --lib h22_ -- --ignored --nocapture --test-threads 1
 
-# What an idle connection and a message cost over each transport; on an idle machine
+# What an idle connection and a message cost over each transport, and a resumed login; on an idle machine
 costs:
-    cargo test --release --locked --test it -- costs:: --ignored --nocapture --test-threads 1
+    cargo test --release --locked --test it -- costs:: c28_a_resumed --ignored --nocapture --test-threads 1
 
 # What a message costs, step by step
 bench:

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway::config::{Advertise, Config, Consul, HttpTarget, Register, Secret};
@@ -12,13 +11,12 @@ use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 
 use crate::support::PATIENCE;
 use crate::support::fake_consul::{ConsulMood, FakeConsul, entry};
 use crate::support::fake_logic::FakeLogic;
 use crate::support::harness::{GATE, TestGateway};
-use crate::support::identity::CERTIFICATES;
+use crate::support::identity::{CERTIFICATES, tls_acceptor};
 use crate::support::raw::Kind;
 
 mod following;
@@ -291,15 +289,8 @@ async fn an_instance_without_a_known_zone_serves_those_whose_zone_has_nobody_unl
 
 #[tokio::test]
 async fn consul_over_tls_is_asked_only_if_its_certificate_is_of_the_given_ca() {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![CERTIFICATES.server.clone()], CERTIFICATES.key.clone_key())
-        .unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let consul = FakeConsul::start_on(any, Some(TlsAcceptor::from(Arc::new(tls)))).await;
+    let consul = FakeConsul::start_on(any, Some(tls_acceptor())).await;
     consul.instances("login", &[("login01", at(1))]);
     let over_tls = |host: &str, root: &CertificateDer<'static>| {
         harness(consul.address, |config| {

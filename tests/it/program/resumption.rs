@@ -73,8 +73,7 @@ async fn login(options: ConnectOptions, account: String) -> Client {
     client
 }
 
-/// Of the program that `GATEWAY_MEASURED` names: a release build, for figures that mean something. All a ticket spares the
-/// gateway is its signature, so what it is worth depends on the certificate (docs/tokens-and-tls.md).
+/// `just costs`, in a release build, for figures that mean something. All a ticket spares the gateway is its signature, so what it is worth depends on the certificate (docs/tokens-and-tls.md).
 #[cfg(target_os = "linux")]
 #[rstest]
 #[case::p_256(KeyPair::generate().unwrap(), 1.0)]
@@ -86,11 +85,7 @@ async fn c28_a_resumed_login_costs_less_than_a_whole_one(#[case] key: KeyPair, #
     const LOGINS: usize = 400;
     let (place, _login, _chat, config) = home();
     let ca = certify(&place, &key);
-    let mut command = place.gateway(&["serve", "--config", &config]);
-    if let Some(program) = std::env::var_os("GATEWAY_MEASURED") {
-        command = Command::new(program);
-        command.args(["serve", "--config", &config]).current_dir(&place.0).stdin(Stdio::piped());
-    }
+    let command = place.gateway(&["serve", "--config", &config]);
     let overrides = [
         ("GATEWAY__LIMITS__ACCOUNT_LOGINS_PER_SECOND", "0"),
         ("GATEWAY__LIMITS__CONNECTIONS_PER_SECOND", "0"),

@@ -9,6 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::client::TlsStream;
 
 use super::soon;
@@ -80,6 +81,18 @@ pub(crate) fn tls_client(alpn: &[&[u8]]) -> rustls::ClientConfig {
         .with_no_client_auth();
     tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     tls
+}
+
+/// Takes TLS connections with the certificate of the tests.
+pub(crate) fn tls_acceptor() -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![CERTIFICATES.server.clone()], CERTIFICATES.key.clone_key())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Shakes hands over a connected socket.

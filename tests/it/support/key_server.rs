@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::identity::CERTIFICATES;
+use super::identity::{self, CERTIFICATES};
 use super::soon;
 
 /// A key of an identity service.
@@ -74,16 +74,7 @@ impl KeyServer {
     pub(crate) async fn start(tls: bool, answer: KeyAnswer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = tls.then(|| {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = rustls::ServerConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![CERTIFICATES.server.clone()], CERTIFICATES.key.clone_key())
-                .unwrap();
-            TlsAcceptor::from(Arc::new(config))
-        });
+        let tls = tls.then(identity::tls_acceptor);
         let state = Arc::new(KeyServerState { answer: Mutex::new(answer), asked: watch::channel(0).0, tls });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&state)));

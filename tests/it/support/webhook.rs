@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::identity::CERTIFICATES;
+use super::identity::{self, CERTIFICATES};
 use super::soon;
 
 /// What a post is answered with, in the order of the posts; behind the last one with 200.
@@ -85,16 +85,7 @@ impl Webhook {
         socket.bind(address).unwrap();
         let listener = socket.listen(BACKLOG).unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = tls.then(|| {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = rustls::ServerConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![CERTIFICATES.server.clone()], CERTIFICATES.key.clone_key())
-                .unwrap();
-            TlsAcceptor::from(Arc::new(config))
-        });
+        let tls = tls.then(identity::tls_acceptor);
         let shared = Arc::new(WebhookInner { state: Mutex::default(), changed: watch::channel(()).0, tls });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
