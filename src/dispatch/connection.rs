@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tracing::debug;
@@ -26,7 +26,7 @@ use crate::timer::Timer;
 use crate::wire::close::LINK_REPLACED;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Encoded, Packet};
-use gateway_net::gather::gather;
+use gateway_net::gather::{gather, poll_write_gathered};
 
 /// Longest payload of a ping that is sent back, bytes: what WebSocket allows a control frame (RFC 6455 section 5.5).
 const MAX_ECHO: usize = 125;
@@ -369,7 +369,7 @@ impl LinkConnection {
             let polled = {
                 let queue = self.link.queue();
                 let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
-                stream.poll_write_vectored(cx, gather(&mut slots, queue.frames().flat_map(Encoded::pieces)))
+                poll_write_gathered(stream, gather(&mut slots, queue.frames().flat_map(Encoded::pieces)), cx)
             };
             match polled {
                 Poll::Pending => return Ok(()),

@@ -66,9 +66,16 @@ impl Delivery {
         limits: &Limits,
         serial: u64,
     ) -> Result<Self, PushDrop> {
-        let view =
-            HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).map_err(|_| PushDrop::BadPacket)?;
-        let [gateway, channels] = view.last_metas([packet.dialect.gateway_key(), CHANNELS_KEY]);
+        let (mut gateway, mut channels) = (None, None);
+        let gateway_key = packet.dialect.gateway_key();
+        let view = HeaderView::scan_with(&packet.header, &HeaderLimits::BACKEND, |meta| {
+            if meta.key == gateway_key {
+                gateway = Some(meta.value);
+            } else if meta.key == CHANNELS_KEY {
+                channels = Some(meta.value);
+            }
+        })
+        .map_err(|_| PushDrop::BadPacket)?;
         if gateway != Some(gate_id) {
             return Err(PushDrop::WrongGateway);
         }

@@ -300,7 +300,7 @@ pub const STEPS_PER_LOOK: usize = 32;
 
 /// Connections that a link wakes in a turn, by answers and as many by pushes. Each of them writes before the link, or another
 /// one, goes on.
-pub const WAKES_PER_TURN: usize = 64;
+pub const WAKES_PER_TURN: usize = 16;
 
 /// Channels that are looked at before others have a turn, where all of a worker have to be.
 pub const CHANNELS_PER_TURN: usize = 1024;

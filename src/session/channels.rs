@@ -3,6 +3,7 @@
 use std::array;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::CHANNELS_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
 use crate::session::channel::Channel;
+use crate::session::id_hasher::IdHasher;
 use crate::session::outgoing::Outgoing;
 use crate::session::signout::SignOut;
 use crate::session::signouts::SignOuts;
@@ -25,7 +27,7 @@ use crate::wire::close::CloseReason;
 /// after the other can be looked at.
 pub(crate) const PARTS: usize = 256;
 
-type Part = RefCell<HashMap<Rc<str>, Rc<Channel>>>;
+type Part = RefCell<HashMap<Rc<str>, Rc<Channel>, BuildHasherDefault<IdHasher>>>;
 
 /// Every connection of the worker, and every registered channel by its id.
 #[derive(Debug)]

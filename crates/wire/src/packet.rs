@@ -194,7 +194,11 @@ impl Encoded {
     /// The body of such a frame.
     pub fn body(&self) -> Bytes {
         let start = self.header_end() + 4;
-        if self.body.is_empty() && start < self.head.len() { self.head.slice(start..) } else { self.body.clone() }
+        if self.body.is_empty() && start < self.head.len() {
+            self.head.slice(start..)
+        } else {
+            self.body.clone()
+        }
     }
 
     fn header_end(&self) -> usize {

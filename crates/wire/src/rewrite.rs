@@ -77,8 +77,7 @@ pub fn translate(view: &HeaderView<'_>, to: Dialect, body: Bytes) -> Encoded {
 /// A push or response as clients of one dialect get it: its `dest.*` metas are gone, the rest stands as it stood.
 pub fn deliver(view: &HeaderView<'_>, dialect: Dialect, body: Bytes) -> Encoded {
     encode_logic(dialect, view.encoded_len().min(512), body, |out| {
-        let keeps = |meta: Option<MetaView<'_>>| meta.is_none_or(|meta| !meta.is_destination());
-        for item in view.fields().filter(|item| item.number != field::META || keeps(item.meta())) {
+        for item in view.fields().filter(|item| !item.is_destination()) {
             out.extend_from_slice(item.raw);
         }
     })
