@@ -37,3 +37,27 @@ impl LinkTurn {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e5_a_turn_that_fills_queues_ends_by_the_clock_and_brings_something_forward_however_late_it_is() {
+        let now = Instant::now();
+        let mut late = LinkTurn::new(now.checked_sub(LINK_TURN).unwrap());
+        assert_eq!((0..1000).take_while(|_| !late.is_over()).count(), STEPS_PER_LOOK);
+        let mut early = LinkTurn::new(now + LINK_TURN * 1_000_000);
+        assert!((0..100 * STEPS_PER_LOOK).all(|_| !early.is_over()));
+    }
+
+    #[test]
+    fn e5_a_turn_ends_with_the_connections_it_has_woken() {
+        let mut turn = LinkTurn::new(Instant::now() + LINK_TURN * 1_000_000);
+        for _ in 0..WAKES_PER_TURN {
+            assert!(!turn.is_over());
+            turn.woke();
+        }
+        assert!(turn.is_over());
+    }
+}
