@@ -210,7 +210,7 @@ impl<T: Transport> Connection<T> {
         }
         self.apply_channel_state()?;
         if let Some(next) = self.next_deadline() {
-            self.timer.arm(next, cx);
+            self.timer.arm(next, self.now, cx);
         }
         Ok(again || self.streams_without_room() < without_room || self.is_done())
     }
