@@ -44,7 +44,7 @@ enum Command {
     /// Say where accounts go, and why
     #[command(subcommand)]
     Route(cli::route::RouteCommand),
-    /// Measure a running gateway
+    /// Measure this gateway beside floors and peers, or one that runs
     Bench(cli::bench::BenchArgs),
 }
 
