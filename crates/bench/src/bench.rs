@@ -29,7 +29,7 @@ pub struct BenchSettings {
 }
 
 /// Told what is done next; shown to whoever waits.
-pub type Told<'a> = &'a dyn Fn(&str);
+pub type Told<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// A run: its settings, its cores, its files.
 pub(crate) struct BenchRun<'a> {

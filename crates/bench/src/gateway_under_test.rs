@@ -38,6 +38,15 @@ pub(crate) struct GatewayUnderTest {
 impl GatewayUnderTest {
     /// Starts it and waits until it is ready. Pushes of its service have a body of so many bytes.
     pub(crate) fn start(bench: &BenchRun<'_>, push_body: usize) -> Result<Self, BenchError> {
+        Self::start_admitting(bench, push_body, 0)
+    }
+
+    /// The same with a bound on new connections a second, 0 for none.
+    pub(crate) fn start_admitting(
+        bench: &BenchRun<'_>,
+        push_body: usize,
+        admitted: u32,
+    ) -> Result<Self, BenchError> {
         let place = bench.scratch();
         make_certificates(bench)?;
         let service = LogicService { listen: ANY, push_body };
@@ -49,7 +58,7 @@ impl GatewayUnderTest {
             fs::write(place.join(name), text).doing(|| format!("cannot write {name}"))
         };
         write("route.json", route)?;
-        write("gateway.toml", &config([clients, tls, websocket, monitor], address))?;
+        write("gateway.toml", &config([clients, tls, websocket, monitor], address, admitted))?;
         let mut command = Command::new(&bench.settings.program);
         command
             .args(["serve", "--config", "gateway.toml"])
@@ -107,7 +116,7 @@ fn make_certificates(bench: &BenchRun<'_>) -> Result<(), BenchError> {
 
 /// One worker. Of the limits only those are off that bound what one client or one address may ask for: a bench asks for
 /// more than any person.
-fn config([clients, tls, websocket, monitor]: [SocketAddr; 4], logic: SocketAddr) -> String {
+fn config([clients, tls, websocket, monitor]: [SocketAddr; 4], logic: SocketAddr, admitted: u32) -> String {
     let mut text = format!(
         "[gateway]\nid = \"bench\"\nworkers = 1\n\
          [quic]\nlisten = \"{clients}\"\nkey_file = \"certs/quic.keys\"\n\
@@ -116,7 +125,7 @@ fn config([clients, tls, websocket, monitor]: [SocketAddr; 4], logic: SocketAddr
          [tls]\ncert = \"certs/server.pem\"\nkey = \"certs/server.key\"\n\
          [auth]\nsecret = \"{SECRET}\"\n[route]\nfile = \"route.json\"\n\
          [monitor]\nlisten = \"{monitor}\"\n\
-         [limits]\nframes_per_second = 0\nbytes_per_second = 0\nconnections_per_second = 0\n\
+         [limits]\nframes_per_second = 0\nbytes_per_second = 0\nconnections_per_second = {admitted}\n\
          address_connections_per_second = 0\naddress_connections_share = 100\naddress_handshakes_share = 100\n\
          account_logins_per_second = 0\nretry_from_rate = 0\n"
     );

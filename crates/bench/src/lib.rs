@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 mod bench;
+mod callgrind;
 mod cores;
 mod cpu;
 mod error;

@@ -1,6 +1,7 @@
 //! `gateway bench`: what a gateway costs, and load for one that runs.
 
 mod load;
+mod loans;
 mod pairs;
 mod report;
 mod scenarios;

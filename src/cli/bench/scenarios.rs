@@ -8,10 +8,11 @@ use anyhow::Context as _;
 use gateway_bench::BenchSettings;
 use gateway_bench::report::html::page;
 use gateway_bench::report::table::table;
-use gateway_bench::role::{self, Loans};
+use gateway_bench::role;
 use gateway_bench::scenario::Scenario;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::bench::loans::LOANS;
 use crate::cli::output;
 
 /// Rounds and seconds of each measurement, and the same of a quick look.
@@ -105,7 +106,6 @@ pub(super) struct RoleArgs {
 
 /// Plays the role until standard input ends.
 pub(super) fn play(args: &RoleArgs) -> anyhow::Result<ExitCode> {
-    let loans = Loans { transport: gateway::gateway::quic_transport };
-    role::run(&args.name, &args.argument, loans)?;
+    role::run(&args.name, &args.argument, LOANS)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -44,7 +44,7 @@ pub struct MachineFacts {
 /// What one scenario found.
 #[derive(Debug, Clone, Serialize)]
 pub struct ScenarioResult {
-    /// Such as "B1".
+    /// Its name, in capitals.
     pub id: String,
     /// What is done.
     pub title: String,

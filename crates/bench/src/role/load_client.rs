@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway_wire::frame::Opcode;
 
@@ -15,6 +15,9 @@ use crate::role::work::{LoadWork, Speaks, TcpLoad};
 
 /// Connections and logins under way at once.
 const CONNECTING: usize = 64;
+
+/// How long these take at least: a gateway admits 2,500 connections a second.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// A connected client that is signed in, where there is something to sign in to.
 pub(crate) struct LoadClient {
@@ -28,6 +31,8 @@ pub(crate) struct LoadClient {
     partial: Vec<u8>,
     /// Messages without an answer.
     pub(crate) in_flight: usize,
+    /// Pushes it got, in an open loop.
+    pub(crate) pushes: usize,
     /// When those of an open loop were due, the oldest first.
     pub(crate) due: VecDeque<Instant>,
     /// Answers that were none.
@@ -42,11 +47,13 @@ impl LoadClient {
         let mut clients = Vec::with_capacity(config.clients + 1);
         let numbers: Vec<usize> = (0..config.clients + usize::from(publisher)).collect();
         for some in numbers.chunks(CONNECTING) {
+            let began = Instant::now();
             let open = |number: &usize| Opening::begin(config, *number, tls.as_ref());
             let connecting: Result<Vec<_>, _> = some.iter().map(open).collect();
             for opening in connecting? {
                 clients.push(opening.finish(config)?);
             }
+            std::thread::sleep(PAUSE.saturating_sub(began.elapsed()));
         }
         Ok(clients)
     }
@@ -174,6 +181,7 @@ impl Opening {
             answer: None,
             partial: Vec::new(),
             in_flight: 0,
+            pushes: 0,
             due: VecDeque::new(),
             wrong: 0,
         })

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gateway_wire::dialect::Dialect;
@@ -18,6 +18,8 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::error::{BenchError, Trying as _};
 use crate::frames::{self, frame_len};
 use crate::role::control::{self, Ready};
+use crate::role::latency::LatencyRecord;
+use crate::role::pace::ticker;
 use crate::role::quic_client::{self, LOGIN};
 use crate::role::speech::{AnswerKind, kind_of};
 use crate::role::window::{Measure, Measured, Window};
@@ -30,8 +32,10 @@ pub(crate) const NAME: &str = "login-load";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LoginLoad {
     pub(crate) target: SocketAddr,
-    /// Logins under way at once.
+    /// Logins under way at once, where one begins when another is done.
     pub(crate) at_once: usize,
+    /// Logins that begin each second whatever became of the others, and are tried again until they succeed; 0 for none.
+    pub(crate) rate: f64,
     pub(crate) over: LoginOver,
     /// Whose certificates are believed.
     pub(crate) ca: PathBuf,
@@ -52,8 +56,12 @@ pub(crate) enum LoginOver {
 /// Source addresses logins take in turn: ports of closed connections are taken for a minute.
 const SOURCES: u64 = 200;
 
+/// How often a login is tried again, and the shortest pause before that.
+const ATTEMPTS: u32 = 40;
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// How long what is under way may take at the end of a measurement.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(25);
 
 /// Between two looks whether it is done.
 const LOOK: Duration = Duration::from_millis(5);
@@ -74,6 +82,8 @@ struct Logins {
     done: AtomicU64,
     refused: AtomicU64,
     busy: AtomicU64,
+    /// From when a login should have begun to its success.
+    latency: Mutex<LatencyRecord>,
 }
 
 async fn serve(config: LoginLoad) -> Result<(), BenchError> {
@@ -89,12 +99,24 @@ async fn serve(config: LoginLoad) -> Result<(), BenchError> {
     };
     let signer = TokenSigner::new(config.secret.as_bytes());
     let (running, receiver) = watch::channel(false);
-    let at_once = config.at_once;
+    let (at_once, rate) = (config.at_once, config.rate);
     let zero = AtomicU64::default;
-    let logins =
-        Arc::new(Logins { config, quic, signer, begun: zero(), done: zero(), refused: zero(), busy: zero() });
-    for _ in 0..at_once {
-        tokio::spawn(again_and_again(Arc::clone(&logins), receiver.clone()));
+    let logins = Arc::new(Logins {
+        config,
+        quic,
+        signer,
+        begun: zero(),
+        done: zero(),
+        refused: zero(),
+        busy: zero(),
+        latency: Mutex::new(LatencyRecord::new()),
+    });
+    if rate > 0.0 {
+        tokio::spawn(storm(Arc::clone(&logins), rate, receiver));
+    } else {
+        for _ in 0..at_once {
+            tokio::spawn(again_and_again(Arc::clone(&logins), receiver.clone()));
+        }
     }
     let (sender, mut questions) = mpsc::channel(1);
     control::each_question(move |question: Measure| sender.blocking_send(question).is_ok());
@@ -107,6 +129,9 @@ async fn serve(config: LoginLoad) -> Result<(), BenchError> {
         let by = Instant::now() + DRAIN;
         while logins.busy.load(Ordering::Relaxed) > 0 && Instant::now() < by {
             sleep(LOOK).await;
+        }
+        if rate > 0.0 {
+            measured.latency = Some(logins.with_latency(|latency| latency.summary()));
         }
         measured.wrong = logins.refused.load(Ordering::Relaxed) - refused;
         control::answer(&measured)?;
@@ -122,6 +147,42 @@ async fn window(measure: Measure, logins: &Logins) -> Result<Measured, BenchErro
             return Ok(measured);
         }
     }
+}
+
+impl Logins {
+    /// Changes or reads the latencies: all is one thread.
+    fn with_latency<T>(&self, look: impl FnOnce(&mut LatencyRecord) -> T) -> T {
+        look(&mut self.latency.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Begins logins at a rate, and tries each again until it succeeds.
+async fn storm(logins: Arc<Logins>, rate: f64, mut running: watch::Receiver<bool>) {
+    while running.wait_for(|running| *running).await.is_ok() {
+        logins.with_latency(LatencyRecord::clear);
+        let mut due = ticker(rate, running.clone());
+        while let Some((_, due)) = due.recv().await {
+            logins.busy.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(until_it_succeeds(Arc::clone(&logins), due));
+        }
+    }
+}
+
+async fn until_it_succeeds(logins: Arc<Logins>, due: Instant) {
+    let number = logins.begun.fetch_add(1, Ordering::Relaxed);
+    for attempt in 0..ATTEMPTS {
+        if matches!(timeout(LOGIN, one(&logins, number)).await, Ok(Ok(()))) {
+            logins.with_latency(|latency| latency.answered(due, Instant::now()));
+            logins.done.fetch_add(1, Ordering::Relaxed);
+            break;
+        }
+        if attempt + 1 == ATTEMPTS {
+            logins.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        // Not all at the same time.
+        sleep(AGAIN + AGAIN.mul_f64(number as f64 % 16.0 / 16.0)).await;
+    }
+    logins.busy.fetch_sub(1, Ordering::Relaxed);
 }
 
 async fn again_and_again(logins: Arc<Logins>, mut running: watch::Receiver<bool>) {

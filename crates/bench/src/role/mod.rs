@@ -8,8 +8,10 @@ pub(crate) mod echo_floor;
 pub(crate) mod latency;
 pub(crate) mod load_client;
 pub(crate) mod load_socket;
+mod loans;
 pub(crate) mod logic;
 pub(crate) mod login_load;
+pub mod micro;
 pub(crate) mod nats_echo;
 pub(crate) mod pace;
 pub(crate) mod quic_client;
@@ -23,14 +25,8 @@ pub(crate) mod window;
 pub(crate) mod work;
 pub(crate) mod writer_floor;
 
+pub use self::loans::Loans;
 use crate::error::BenchError;
-
-/// What the gateway lends to a bench of itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Loans {
-    /// Its transport settings, for quinn alone to have the same.
-    pub transport: fn() -> quinn::TransportConfig,
-}
 
 /// Runs one role until its standard input ends: `argument` and every line are JSON.
 ///
@@ -41,6 +37,7 @@ pub fn run(name: &str, argument: &str, loans: Loans) -> Result<(), BenchError> {
         tcp_load::NAME => tcp_load::run(argument),
         logic::NAME => logic::run(argument),
         echo_floor::NAME => echo_floor::run(argument),
+        micro::NAME => micro::run(argument, loans),
         nats_echo::NAME => nats_echo::run(argument),
         quic_load::NAME => quic_load::run(argument),
         quinn_echo::NAME => quinn_echo::run(argument, loans.transport),

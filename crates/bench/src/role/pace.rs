@@ -1,15 +1,20 @@
 //! When the next message of an open loop is due, by a timer of the kernel: those of runtimes and of epoll know milliseconds.
 
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::sync::{mpsc, watch};
 
 use crate::error::{BenchError, Trying as _};
 
 /// Shortest wait: none at all would switch the timer off.
 const SOON: Duration = Duration::from_micros(1);
+
+/// Messages that are due and wait for a runtime that is late.
+const TICKS: usize = 4096;
 
 /// Messages at a rate, each at its time whatever became of the others.
 pub(crate) struct Pace {
@@ -52,6 +57,26 @@ impl Pace {
     fn due(&self) -> Instant {
         self.start + self.period * self.next
     }
+}
+
+/// Numbers of messages, each when it is due, until nothing runs any more. A thread of its own: the timers of the runtime
+/// know milliseconds.
+pub(crate) fn ticker(rate: f64, running: watch::Receiver<bool>) -> mpsc::Receiver<(usize, Instant)> {
+    let (sender, receiver) = mpsc::channel(TICKS);
+    thread::spawn(move || -> Result<(), BenchError> {
+        let mut pace = Pace::new(rate, Instant::now())?;
+        while *running.borrow() {
+            while let Some(due) = pace.take(Instant::now()) {
+                if sender.blocking_send(due).is_err() {
+                    return Ok(());
+                }
+            }
+            pace.arm(Instant::now())?;
+            pace.wait()?;
+        }
+        Ok(())
+    });
+    receiver
 }
 
 impl AsRawFd for Pace {

@@ -3,21 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
 use quinn::{Connection, SendStream};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::error::BenchError;
 use crate::role::latency::LatencyRecord;
-use crate::role::pace::Pace;
+use crate::role::pace::ticker;
 use crate::role::quic_client::{AnswerCounts, AnswerReader, CheckedAnswers, FrameStream};
 use crate::role::speech::AnswerKind;
-
-/// Messages that are due and wait for a runtime that is late.
-const TICKS: usize = 4096;
 
 /// What the tasks share.
 #[derive(Clone)]
@@ -106,26 +102,6 @@ pub(crate) async fn pace(
         shared.end();
     }
     Ok(())
-}
-
-/// Numbers of messages, each when it is due, until nothing runs any more. A thread of its own: the timers of the runtime
-/// know milliseconds.
-fn ticker(rate: f64, running: watch::Receiver<bool>) -> mpsc::Receiver<(usize, Instant)> {
-    let (sender, receiver) = mpsc::channel(TICKS);
-    thread::spawn(move || -> Result<(), BenchError> {
-        let mut pace = Pace::new(rate, Instant::now())?;
-        while *running.borrow() {
-            while let Some(due) = pace.take(Instant::now()) {
-                if sender.blocking_send(due).is_err() {
-                    return Ok(());
-                }
-            }
-            pace.arm(Instant::now())?;
-            pace.wait()?;
-        }
-        Ok(())
-    });
-    receiver
 }
 
 /// Takes the answers of one client of an open loop.

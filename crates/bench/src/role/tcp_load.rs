@@ -23,7 +23,7 @@ const CONTROL: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
 /// How long the answers to what is in flight may take at the end of a measurement.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// Bytes of one read.
 const READ: usize = 64 * 1024;
@@ -38,7 +38,9 @@ pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
         poll,
         events: Events::with_capacity(1024),
         clients,
-        receivers: config.clients as u64,
+        receivers: (config.clients - config.stalled) as u64,
+        stalled: config.stalled,
+        pushed: Vec::new(),
         depth: config.depth,
         work: config.work,
         buffer: vec![0; READ],
@@ -64,6 +66,10 @@ struct LoadLoop {
     clients: Vec<LoadClient>,
     /// How many of them are pushed to.
     receivers: u64,
+    /// The first ones, which never read.
+    stalled: usize,
+    /// When the pushes of an open loop were due.
+    pushed: Vec<Instant>,
     depth: usize,
     work: LoadWork,
     buffer: Vec<u8>,
@@ -145,11 +151,17 @@ impl LoadLoop {
         let Some(pace) = &mut self.pace else { return Ok(()) };
         let now = Instant::now();
         while let Some((number, due)) = pace.take(now) {
-            let count = self.clients.len();
-            let client = &mut self.clients[number % count];
-            client.send()?;
-            client.due.push_back(due);
             self.latency.sent(due, now);
+            let count = self.clients.len();
+            if let LoadWork::Push { .. } = self.work {
+                self.pushed.push(due);
+                self.due += self.receivers;
+                self.clients[count - 1].send()?;
+            } else {
+                let client = &mut self.clients[number % count];
+                client.send()?;
+                client.due.push_back(due);
+            }
         }
         pace.arm(Instant::now())
     }
@@ -157,7 +169,7 @@ impl LoadLoop {
     /// Asks for the next pushes once everybody has the last ones.
     fn publish(&mut self) -> Result<(), BenchError> {
         let LoadWork::Push { count } = self.work else { return Ok(()) };
-        if self.units < self.due {
+        if self.rate > 0.0 || self.units < self.due {
             return Ok(());
         }
         self.due = self.units + u64::from(count) * self.receivers;
@@ -204,6 +216,9 @@ impl LoadLoop {
             if matches!(event.token(), CONTROL | TIMER) {
                 continue;
             }
+            if index < self.stalled {
+                continue;
+            }
             let client = &mut self.clients[index];
             let answers = client.read(&mut self.buffer)?;
             self.units += answers as u64;
@@ -211,6 +226,13 @@ impl LoadLoop {
                 let now = Instant::now();
                 for due in client.due.drain(..answers.min(client.due.len())) {
                     self.latency.answered(due, now);
+                }
+                if let LoadWork::Push { .. } = self.work {
+                    // Each gets every push, in order.
+                    for due in self.pushed.iter().skip(client.pushes).take(answers) {
+                        self.latency.answered(*due, now);
+                    }
+                    client.pushes += answers;
                 }
             } else if goes_on && !matches!(self.work, LoadWork::Push { .. }) {
                 for _ in 0..answers {

@@ -19,6 +19,8 @@ pub(crate) struct TcpLoad {
     /// Bytes of a message's body.
     pub(crate) body: usize,
     pub(crate) speaks: Speaks,
+    /// So many of the clients, the first ones, never read.
+    pub(crate) stalled: usize,
     /// Whether frames are messages of a WebSocket.
     pub(crate) websocket: bool,
     /// Whose certificates are believed, where there is TLS.

@@ -18,7 +18,7 @@ pub(crate) const RATE: &str = "per second";
 const BUSY: &str = "core busy %";
 
 /// Load before anything is counted.
-const WARM: Duration = Duration::from_millis(300);
+pub(crate) const WARM: Duration = Duration::from_millis(300);
 
 /// How long a load may take beyond the time it counts.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,13 +49,18 @@ impl Contender {
     /// # Errors
     /// A load that failed, or got answers that were none.
     pub(crate) fn measure(&mut self, window: Duration) -> Result<Measured, BenchError> {
+        self.measure_after(WARM, window)
+    }
+
+    /// The same after a longer time.
+    pub(crate) fn measure_after(&mut self, warm: Duration, window: Duration) -> Result<Measured, BenchError> {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let question = Measure {
-            warm_ms: milliseconds(WARM),
+            warm_ms: milliseconds(warm),
             measure_ms: milliseconds(window),
             pids: self.pids.clone(),
         };
-        let measured: Measured = self.load.ask(&question, window + WARM + PATIENCE)?;
+        let measured: Measured = self.load.ask(&question, window + warm + PATIENCE)?;
         if measured.wrong > 0 || measured.units == 0 {
             let Measured { units, wrong, .. } = measured;
             return Err(BenchError::failed(format!("{}: of {units} answers {wrong} were wrong", self.who)));

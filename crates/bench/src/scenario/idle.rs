@@ -1,4 +1,4 @@
-//! B4 and B5: what idle clients cost: memory, by its slope over their number, and heartbeats.
+//! What idle clients cost: memory, by its slope over their number, and heartbeats.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ const SLOPES: usize = 2;
 const EACH: &str = "KB each";
 
 /// Heartbeats of all clients a second.
-const BEATS: LoadOrder = LoadOrder { clients: 2000, body: 0, work: LoadWork::Beat, rate: 1000.0 };
+const BEATS: LoadOrder = LoadOrder { clients: 2000, body: 0, work: LoadWork::Beat, stalled: 0, rate: 1000.0 };
 
 /// How long nobody is connected while wake-ups are counted.
 const ALONE: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ impl Holder {
     }
 }
 
-/// B4.
+/// Memory.
 pub(crate) fn memory(bench: &BenchRun<'_>) -> Result<ScenarioResult, BenchError> {
     let mut work = WorkResult::new("signed in and silent", Vec::new());
     for holder in Holder::ALL {
@@ -130,7 +130,7 @@ fn connect(
     floor: Option<SocketAddr>,
     clients: usize,
 ) -> Result<RoleProcess, BenchError> {
-    let order = LoadOrder { clients, body: 0, work: LoadWork::Echo, rate: 0.0 };
+    let order = LoadOrder { clients, body: 0, work: LoadWork::Echo, stalled: 0, rate: 0.0 };
     match holder {
         Holder::Over(carrier) => {
             let target = match carrier {
@@ -158,7 +158,7 @@ fn number_behind(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
 }
 
-/// B5.
+/// Heartbeats.
 pub(crate) fn heartbeats(bench: &BenchRun<'_>) -> Result<ScenarioResult, BenchError> {
     bench.tell("heartbeats: starting");
     let gateway = GatewayUnderTest::start(bench, 0)?;

@@ -1,4 +1,4 @@
-//! B3: what the gateway adds to the time of a message at low load, beside a relay of two hops. An open loop: messages are
+//! What the gateway adds to the time of a message at low load, beside a relay of two hops. An open loop: messages are
 //! sent when they are due.
 
 use crate::bench::{ANY, BenchRun, ContenderPart};
@@ -16,7 +16,7 @@ use crate::scenario::loads::{self, LoadOrder};
 use crate::stats::median;
 
 /// Clients, and messages of all of them a second.
-const ORDER: LoadOrder = LoadOrder { clients: 200, body: 64, work: LoadWork::Echo, rate: 5000.0 };
+const ORDER: LoadOrder = LoadOrder { clients: 200, body: 64, work: LoadWork::Echo, stalled: 0, rate: 5000.0 };
 
 const TCP: &str = "gateway over TCP";
 const QUIC: &str = "gateway over QUIC";

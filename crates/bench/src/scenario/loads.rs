@@ -28,6 +28,8 @@ pub(crate) struct LoadOrder {
     /// Bytes of a message's body.
     pub(crate) body: usize,
     pub(crate) work: LoadWork,
+    /// So many of them never read.
+    pub(crate) stalled: usize,
     /// Messages a second of an open loop; 0 for a closed one, with one message in flight for each client.
     pub(crate) rate: f64,
 }
@@ -50,8 +52,9 @@ pub(crate) fn carried(
     order: LoadOrder,
     speaks: Speaks,
 ) -> Result<RoleProcess, BenchError> {
-    let LoadOrder { clients, body, work, rate } = order;
+    let LoadOrder { clients, body, work, stalled, rate } = order;
     let load = TcpLoad {
+        stalled,
         target,
         clients,
         depth: 1,
@@ -79,7 +82,7 @@ pub(crate) fn quic(
     order: LoadOrder,
     signs_in: bool,
 ) -> Result<RoleProcess, BenchError> {
-    let LoadOrder { clients, body, work, rate } = order;
+    let LoadOrder { clients, body, work, rate, .. } = order;
     let load = QuicLoad {
         target,
         clients,
@@ -94,12 +97,13 @@ pub(crate) fn quic(
     bench.role(quic_load::NAME, &load, bench.load_core()).map(|(load, Ready {})| load)
 }
 
-/// Logins, 64 at once.
+/// Logins: 64 at once, or at a rate.
 pub(crate) fn logins(
     bench: &BenchRun<'_>,
     target: SocketAddr,
     over: LoginOver,
+    rate: f64,
 ) -> Result<RoleProcess, BenchError> {
-    let load = LoginLoad { target, at_once: 64, over, ca: ca(bench), secret: SECRET.to_owned() };
+    let load = LoginLoad { target, at_once: 64, rate, over, ca: ca(bench), secret: SECRET.to_owned() };
     bench.role(login_load::NAME, &load, bench.load_core()).map(|(load, Ready {})| load)
 }

@@ -1,4 +1,4 @@
-//! B6: logins, 64 under way at once, beside the cryptography they cannot do without.
+//! Logins, 64 under way at once, beside the cryptography they cannot do without.
 
 use crate::bench::BenchRun;
 use crate::error::BenchError;
@@ -20,7 +20,7 @@ pub(crate) fn run(bench: &BenchRun<'_>) -> Result<ScenarioResult, BenchError> {
     let gateway = GatewayUnderTest::start(bench, 0)?;
     let (floor, Ready {}) = bench.role(crypto_floor::NAME, &(), bench.server_core())?;
     let logins = |who: &str, over: LoginOver| {
-        let load = loads::logins(bench, gateway.clients, over)?;
+        let load = loads::logins(bench, gateway.clients, over, 0.0)?;
         Ok(Contender::gateway(who, gateway.id(), load))
     };
     let pid = floor.id();

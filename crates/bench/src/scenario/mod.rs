@@ -5,8 +5,12 @@ mod idle;
 mod latency;
 mod loads;
 mod login;
+mod loss;
+mod micro;
 mod push;
 mod quic_echo;
+mod slow;
+mod storm;
 mod tcp_echo;
 
 use crate::bench::BenchRun;
@@ -37,8 +41,12 @@ impl Scenario {
         Self::long("b4", "memory of idle connections", idle::memory),
         Self::long("b5", "heartbeats, and wake-ups without a client", idle::heartbeats),
         Self::long("b6", "logins, full and resumed", login::run),
+        Self::long("b7", "messages while logins storm", storm::run),
         Self::long("b9", "one push to 1,000 and 5,000 channels", push::sparse),
         Self::quick("b10", "64 pushes at once to 1,000 channels", push::burst),
+        Self::long("b11", "loss: QUIC beside TCP", loss::run),
+        Self::long("b13", "pushes while some clients do not read", slow::run),
+        Self::quick("b14", "steps of a message without sockets", micro::run),
     ];
 
     const fn quick(name: &'static str, what: &'static str, run: Run) -> Self {

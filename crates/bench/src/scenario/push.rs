@@ -1,4 +1,4 @@
-//! B9 and B10: what a logic service pushes to many channels, one message at a time and 64 at once, beside loops that write
+//! What a logic service pushes to many channels, one message at a time and 64 at once, beside loops that write
 //! the same, and servers that publish.
 
 use std::time::Duration;
@@ -74,7 +74,7 @@ pub(crate) fn burst(bench: &BenchRun<'_>) -> Result<ScenarioResult, BenchError> 
 }
 
 const fn order(clients: usize, count: u32) -> LoadOrder {
-    LoadOrder { clients, body: BODY, work: LoadWork::Push { count }, rate: 0.0 }
+    LoadOrder { clients, body: BODY, work: LoadWork::Push { count }, stalled: 0, rate: 0.0 }
 }
 
 fn over_tcp(bench: &BenchRun<'_>, channels: usize, count: u32) -> Result<WorkResult, BenchError> {

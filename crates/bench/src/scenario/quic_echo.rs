@@ -1,4 +1,4 @@
-//! B2: messages over QUIC through the gateway to a logic service and back, beside quinn alone with the gateway's transport
+//! Messages over QUIC through the gateway to a logic service and back, beside quinn alone with the gateway's transport
 //! settings and with its own.
 
 use crate::bench::{ANY, BenchRun, ContenderPart};
@@ -47,7 +47,7 @@ fn with_connections(bench: &BenchRun<'_>, count: usize) -> Result<WorkResult, Be
 }
 
 const fn order(clients: usize) -> LoadOrder {
-    LoadOrder { clients, body: BODY, work: LoadWork::Echo, rate: 0.0 }
+    LoadOrder { clients, body: BODY, work: LoadWork::Echo, stalled: 0, rate: 0.0 }
 }
 
 fn quinn(bench: &BenchRun<'_>, who: &str, count: usize, is_stock: bool) -> Result<Contender, BenchError> {

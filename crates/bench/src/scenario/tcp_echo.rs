@@ -1,4 +1,4 @@
-//! B1: messages over TCP through the gateway to a logic service and back, beside an epoll echo, haproxy and NATS; and the
+//! Messages over TCP through the gateway to a logic service and back, beside an epoll echo, haproxy and NATS; and the
 //! same over TLS and over WebSocket.
 
 use std::net::SocketAddr;
@@ -98,7 +98,7 @@ fn over_each(bench: &BenchRun<'_>, clients: usize) -> Result<WorkResult, BenchEr
 }
 
 const fn order(clients: usize) -> LoadOrder {
-    LoadOrder { clients, body: BODY, work: LoadWork::Echo, rate: 0.0 }
+    LoadOrder { clients, body: BODY, work: LoadWork::Echo, stalled: 0, rate: 0.0 }
 }
 
 fn load(
