@@ -30,8 +30,8 @@ pub use crate::bench::{BenchSettings, Told};
 pub use crate::error::BenchError;
 
 use crate::bench::BenchRun;
-use crate::report::RunReport;
-use crate::scenario::Scenario;
+use crate::report::{RunReport, ScenarioResult};
+use crate::scenario::{Scenario, TargetGateway};
 
 /// Runs some scenarios. `version` names what is measured.
 ///
@@ -48,10 +48,29 @@ pub fn run(
     for scenario in scenarios {
         results.push(scenario.run(&bench)?);
     }
-    Ok(RunReport {
+    Ok(report(&bench, version, results))
+}
+
+/// Measures a gateway that runs already, and nothing beside it.
+///
+/// # Errors
+/// It cannot be reached, refuses a login, or answers what it must not.
+pub fn run_target(
+    target: &TargetGateway,
+    settings: &BenchSettings,
+    version: &str,
+    progress: Told<'_>,
+) -> Result<RunReport, BenchError> {
+    let bench = BenchRun::new(settings, progress)?;
+    let result = scenario::target::run(&bench, target)?;
+    Ok(report(&bench, version, vec![result]))
+}
+
+fn report(bench: &BenchRun<'_>, version: &str, scenarios: Vec<ScenarioResult>) -> RunReport {
+    RunReport {
         machine: machine::facts(bench.cores, version),
-        rounds: settings.rounds,
-        seconds: settings.window.as_secs_f64(),
-        scenarios: results,
-    })
+        rounds: bench.settings.rounds,
+        seconds: bench.settings.window.as_secs_f64(),
+        scenarios,
+    }
 }

@@ -1,18 +1,21 @@
 //! `gateway bench SCENARIO`: what the gateway costs beside floors and peers, by `crates/bench`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use gateway::wire::dialect::Dialect;
 use gateway_bench::BenchSettings;
 use gateway_bench::report::html::page;
 use gateway_bench::report::table::table;
 use gateway_bench::role;
-use gateway_bench::scenario::Scenario;
+use gateway_bench::scenario::{Scenario, TargetGateway};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::bench::loans::LOANS;
+use crate::cli::logic::parse_dialect;
 use crate::cli::output;
 
 /// Rounds and seconds of each measurement, and the same of a quick look.
@@ -28,11 +31,23 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub(super) struct ScenarioArgs {
     /// What is measured: all of them, or some by name
-    #[arg(value_name = "SCENARIO", required_unless_present = "quick", value_parser = scenarios)]
+    #[arg(value_name = "SCENARIO", required_unless_present_any = ["quick", "target"], value_parser = scenarios)]
     scenarios: Vec<ScenarioNames>,
     /// A short look at the most important ones, in less than two minutes
     #[arg(long, conflicts_with = "scenarios")]
     quick: bool,
+    /// Measures the TCP echo of a gateway that runs here, with a service behind it that echoes `chat.bench.echo`
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["scenarios", "quick"])]
+    target: Option<SocketAddr>,
+    /// What it is spoken to in: x_im or kim
+    #[arg(long, default_value_t = Dialect::XIm, requires = "target", value_parser = parse_dialect)]
+    dialect: Dialect,
+    /// The secret of its tokens, HS256
+    #[arg(long, value_name = "FILE", requires = "target")]
+    secret_file: Option<PathBuf>,
+    /// Its process, whose CPU time is read
+    #[arg(long, value_name = "PID", requires = "target")]
+    pid: Option<u32>,
     /// How often everything is measured, in turn with what it is compared with
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: Option<u16>,
@@ -45,6 +60,16 @@ pub(super) struct ScenarioArgs {
     /// Writes a page with plots as well, which needs nothing beside it
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+impl ScenarioArgs {
+    fn target_at(&self, address: SocketAddr) -> anyhow::Result<TargetGateway> {
+        let path = self.secret_file.as_ref().context("--target: --secret-file is missing")?;
+        let secret =
+            std::fs::read_to_string(path).with_context(|| format!("--secret-file {}", path.display()))?;
+        let (dialect, secret) = (self.dialect.to_string(), secret.trim_end_matches(['\r', '\n']).to_owned());
+        Ok(TargetGateway { address, dialect, secret, pid: self.pid })
+    }
 }
 
 /// What one word names.
@@ -87,7 +112,12 @@ pub(super) fn run(args: &ScenarioArgs) -> anyhow::Result<ExitCode> {
     bar.set_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}").context("the progress")?);
     bar.enable_steady_tick(TICK);
     let tell = |text: &str| bar.set_message(text.to_owned());
-    let report = gateway_bench::run(&wanted, &settings, crate::VERSION, &tell);
+    let report = match args.target {
+        Some(address) => {
+            gateway_bench::run_target(&args.target_at(address)?, &settings, crate::VERSION, &tell)
+        }
+        None => gateway_bench::run(&wanted, &settings, crate::VERSION, &tell),
+    };
     bar.finish_and_clear();
     let report = report?;
     if let Some(path) = &args.html {

@@ -11,8 +11,10 @@ mod push;
 mod quic_echo;
 mod slow;
 mod storm;
+pub(crate) mod target;
 mod tcp_echo;
 
+pub use self::target::TargetGateway;
 use crate::bench::BenchRun;
 use crate::error::BenchError;
 use crate::report::ScenarioResult;
