@@ -42,7 +42,7 @@ pub(crate) struct LoadClient {
 impl LoadClient {
     /// Connects them all and signs them in; behind them, where it must be another, the one that publishes.
     pub(crate) fn connect_all(config: &TcpLoad) -> Result<Vec<Self>, BenchError> {
-        let tls = config.tls_ca.as_ref().map(quic_client::tls).transpose()?.map(Arc::new);
+        let tls = config.tls_ca.as_deref().map(quic_client::tls).transpose()?.map(Arc::new);
         let publisher = config.speaks == Speaks::Redis;
         let mut clients = Vec::with_capacity(config.clients + 1);
         let numbers: Vec<usize> = (0..config.clients + usize::from(publisher)).collect();
@@ -73,7 +73,7 @@ impl LoadClient {
                 Ok(0) => return Err(BenchError::failed("the server closed a connection")),
                 Ok(read) => {
                     answers += self.count(&buffer[..read])?;
-                    if read < buffer.len() {
+                    if read < buffer.len() && !self.socket.holds_more() {
                         break;
                     }
                 }

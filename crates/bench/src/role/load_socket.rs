@@ -94,7 +94,12 @@ impl LoadSocket {
         write(&mut self.tcp, self.tls.as_deref_mut(), bytes)
     }
 
-    /// Reads some bytes. Fewer than there is room for: there are no more, and an event will tell of the next.
+    /// Whether a read that filled less than its buffer may have left something: TLS reads records, not what was asked for.
+    pub(crate) const fn holds_more(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Reads some bytes. Fewer than there is room for, without TLS: there are no more, and an event will tell of the next.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         read(&mut self.tcp, self.tls.as_deref_mut(), buffer)
     }

@@ -47,7 +47,7 @@ pub(crate) struct MicroResult {
 const BODY: usize = 100;
 
 /// The payload of a request's frame as a client sends it: three metas, one of which is the gateway's to set.
-pub fn sample_request() -> Bytes {
+fn sample_request() -> Bytes {
     let meta = |key: &str, value: &str| pb::Meta {
         key: key.to_owned(),
         value: value.to_owned(),

@@ -11,7 +11,7 @@ pub(crate) mod load_socket;
 mod loans;
 pub(crate) mod logic;
 pub(crate) mod login_load;
-pub mod micro;
+pub(crate) mod micro;
 pub(crate) mod nats_echo;
 pub(crate) mod pace;
 pub(crate) mod quic_client;

@@ -1,7 +1,7 @@
 //! One client of the load over QUIC: the connection, the stream that asks, and the one pushes come on.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(crate) fn endpoint() -> Result<Endpoint, BenchError> {
 }
 
 /// TLS of a client that trusts a CA.
-pub(crate) fn tls(ca: &PathBuf) -> Result<rustls::ClientConfig, BenchError> {
+pub(crate) fn tls(ca: &Path) -> Result<rustls::ClientConfig, BenchError> {
     let broken = |error: &dyn std::fmt::Display| BenchError::failed(format!("{}: {error}", ca.display()));
     let certificate = CertificateDer::from_pem_file(ca).map_err(|error| broken(&error))?;
     let mut roots = RootCertStore::empty();
