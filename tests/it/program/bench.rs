@@ -9,7 +9,9 @@ fn a_scenario_is_measured_beside_its_floor_and_shown_as_a_table() {
     let output = bench.stdin(Stdio::null()).output().unwrap();
     let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{table}{errors}");
-    for row in ["B1  TCP echo", "  64 clients ", "  1000 clients ", "    gateway ", "    epoll echo "] {
+    for row in
+        ["B1  TCP echo", "  TCP, 64 clients ", "  TCP, 1000 clients ", "    gateway ", "    epoll echo "]
+    {
         assert!(table.lines().any(|line| line.starts_with(row)), "{row:?} is not in\n{table}");
     }
     let verdict = "    CPU, gateway / epoll echo: target ≤ 1.45 ×, measured ";

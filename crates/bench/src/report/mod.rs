@@ -154,3 +154,18 @@ impl MetricSeries {
         Self { name: name.to_owned(), values }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_was_measured_stands_in_the_json() {
+        let json = serde_json::to_value(example::report()).unwrap();
+        let work = &json["scenarios"][0]["works"][0];
+        assert_eq!(work["contenders"][0]["metrics"][0]["values"], serde_json::json!([6.0, 6.6, 6.3]));
+        assert_eq!(work["targets"][0]["bound"], serde_json::json!({ "AtMost": 1.45 }));
+        assert_eq!(work["distributions"][0]["points"][0], serde_json::json!([0.5, 40.0]));
+        assert_eq!(work["slopes"][0]["who"], "TCP");
+    }
+}
