@@ -133,7 +133,9 @@ async fn serve(config: LoginLoad) -> Result<(), BenchError> {
         if rate > 0.0 {
             measured.latency = Some(logins.with_latency(|latency| latency.summary()));
         }
-        measured.wrong = logins.refused.load(Ordering::Relaxed) - refused;
+        // Whoever is still at it never came in.
+        let left = logins.busy.load(Ordering::Relaxed);
+        measured.wrong = logins.refused.load(Ordering::Relaxed) - refused + left;
         control::answer(&measured)?;
     }
     Ok(())
