@@ -83,7 +83,14 @@ pub(crate) fn redis(bench: &BenchRun<'_>) -> Result<Option<PeerServer>, BenchErr
     let mut command = Command::new(program);
     let port = address.port().to_string();
     command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
-    command.args(["--maxclients", "10000", "--client-output-buffer-limit", "pubsub 0 0 0"]);
+    command.args([
+        "--protected-mode",
+        "no",
+        "--maxclients",
+        "10000",
+        "--client-output-buffer-limit",
+        "pubsub 0 0 0",
+    ]);
     command.current_dir(bench.scratch());
     listening(bench, "redis-server", command, address).map(Some)
 }

@@ -211,7 +211,10 @@ impl Opening {
     fn read(&mut self, seen: &mut Vec<u8>) -> Result<(), BenchError> {
         let mut buffer = [0; 4096];
         match self.socket.read(&mut buffer).doing(|| "no answer to a login".to_owned())? {
-            0 => Err(BenchError::failed("the server closed at login")),
+            0 => {
+                let said = String::from_utf8_lossy(seen).into_owned();
+                Err(BenchError::failed(format!("the server closed at login and had said {said:?}")))
+            }
             read => {
                 seen.extend_from_slice(&buffer[..read]);
                 Ok(())
