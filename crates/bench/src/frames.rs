@@ -1,6 +1,6 @@
 //! The frames of the load and of its logic service, built once or by hand: both share a core, which must not be the slower.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
 use gateway_wire::dialect::Dialect;
 use gateway_wire::frame::HEAD_LEN;
 use gateway_wire::header::{HeaderLimits, HeaderView};
@@ -97,20 +97,20 @@ pub(crate) fn frame_len(bytes: &[u8]) -> Option<usize> {
     Some(HEAD_LEN + usize::try_from(len).ok()?)
 }
 
-fn text(out: &mut BytesMut, field: u8, text: &str) {
+fn text(out: &mut Vec<u8>, field: u8, text: &str) {
     out.put_u8(field << 3 | 2);
     varint(out, text.len() as u64);
     out.put_slice(text.as_bytes());
 }
 
-fn number(out: &mut BytesMut, field: u8, value: u64) {
+fn number(out: &mut Vec<u8>, field: u8, value: u64) {
     if value != 0 {
         out.put_u8(field << 3);
         varint(out, value);
     }
 }
 
-fn meta(out: &mut BytesMut, key: &str, value: &str) {
+fn meta(out: &mut Vec<u8>, key: &str, value: &str) {
     let key_len = 1 + varint_len(key.len() as u64) + key.len();
     let value_len = 1 + varint_len(value.len() as u64) + value.len();
     out.put_u8(7 << 3 | 2);
@@ -120,7 +120,7 @@ fn meta(out: &mut BytesMut, key: &str, value: &str) {
     number(out, 3, pb::MetaType::String as u64);
 }
 
-fn varint(out: &mut BytesMut, mut value: u64) {
+fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.put_u8(value as u8 | 0x80);
         value >>= 7;
