@@ -29,7 +29,7 @@ enum Command {
     /// Login and chat services in a process of their own, for gateways to try things out with
     Logic(cli::logic::LogicArgs),
     /// Talk through a gateway
-    Chat(cli::chat::ChatArgs),
+    Chat(Box<cli::chat::ChatArgs>),
     /// Make a token for trying things out
     Token(cli::token::TokenArgs),
     /// Make CA, server certificate, JWT secret and QUIC keys
@@ -44,7 +44,7 @@ enum Command {
     /// Say where accounts go, and why
     #[command(subcommand)]
     Route(cli::route::RouteCommand),
-    /// Measure a running gateway
+    /// Measure this gateway beside floors and peers, or one that runs
     Bench(cli::bench::BenchArgs),
 }
 
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => cli::serve::run(&args),
         Command::Dev(args) => cli::dev::run(&args),
         Command::Logic(args) => cli::logic::run(&args),
-        Command::Chat(args) => cli::chat::run(args),
+        Command::Chat(args) => cli::chat::run(*args),
         Command::Token(args) => cli::token::run(&args),
         Command::Certs(args) => cli::certs::run(&args),
         Command::Check(args) => cli::check::run(&args),

@@ -42,7 +42,8 @@ pub(crate) struct LogicArgs {
     pub(crate) dialect: Dialect,
 }
 
-fn parse_dialect(text: &str) -> Result<Dialect, String> {
+/// A dialect by its name.
+pub(crate) fn parse_dialect(text: &str) -> Result<Dialect, String> {
     text.parse().map_err(|_| "allowed are x_im and kim".to_owned())
 }
 

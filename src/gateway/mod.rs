@@ -28,7 +28,7 @@ use crate::overload::memory::MemoryBudget;
 use crate::overload::watchdog::Watchdog;
 use crate::resolve::Resolver;
 use crate::server::admission::Admission;
-use crate::server::quic::QuicEndpointError;
+use crate::server::quic::{self, QuicEndpointError};
 use crate::server::steering::WorkerSlot;
 use crate::worker::{self, AtWork, WorkerPlan};
 
@@ -56,6 +56,11 @@ mod shared_parts;
 mod sockets;
 mod start_error;
 mod state;
+
+/// The transport settings of QUIC connections under the default limits: `gateway bench` gives them to quinn alone.
+pub fn quic_transport() -> quinn::TransportConfig {
+    quic::default_transport()
+}
 
 /// What a gateway may be given beside its configuration; by default, what the configuration says.
 #[derive(Debug, Default)]

@@ -195,6 +195,11 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, QuicEndpointErro
     Ok(config)
 }
 
+/// The transport settings of connections under the limits of a configuration that names none.
+pub(crate) fn default_transport() -> TransportConfig {
+    transport_config(&Limits::default()).expect("QUIC can express the default limits")
+}
+
 /// Serves an endpoint until it is dropped. From the drain on, new connections are refused; the server configuration
 /// stays, because without it clients would get no answer at all.
 pub(crate) async fn serve(

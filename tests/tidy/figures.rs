@@ -12,6 +12,7 @@ const OTHER_PARTS: &[&str] = &[
     "crates/client",
     "crates/service",
     "crates/messenger",
+    "crates/bench",
     "src/cli",
     "src/certs",
     // Compiled for fuzzing and measurements alone.

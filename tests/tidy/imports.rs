@@ -13,6 +13,7 @@ const CRATES: &[(&str, &str)] = &[
     ("client", "the client library"),
     ("service", "the library for logic services"),
     ("messenger", "the login and chat services of `gateway dev` and `gateway logic`"),
+    ("bench", "`gateway bench`: scenarios, their floors and peers, the load, the report"),
 ];
 
 /// What the gateway's modules name as `crate::…` and is a part of a crate.

@@ -18,6 +18,7 @@ use crate::support::identity;
 use crate::support::raw::{Kind, Raw, Target};
 
 mod auto;
+mod bench;
 mod chat;
 #[cfg(target_os = "linux")]
 mod clock;

@@ -1,0 +1,196 @@
+//! A logic service for measurements: it signs everybody in, echoes, and pushes as often as it is asked to. One thread, and
+//! one write for all that one read brought.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use gateway_wire::command::{LOGIN_SIGNIN, LOGIN_SIGNOUT};
+use gateway_wire::dialect::Dialect;
+use gateway_wire::frame::{Frame, FrameDecoder, Opcode, encode};
+use gateway_wire::pb;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{BenchError, Trying as _};
+use crate::frames;
+use crate::role::control::{self, Listening};
+
+/// Its name among the roles.
+pub(crate) const NAME: &str = "logic";
+
+/// What it is started with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogicService {
+    /// Where gateways dial it.
+    pub(crate) listen: SocketAddr,
+    /// Bytes of the body of a push.
+    pub(crate) push_body: usize,
+}
+
+const LISTENER: Token = Token(usize::MAX);
+const CONTROL: Token = Token(usize::MAX - 1);
+
+/// Bytes of one read.
+const READ: usize = 256 * 1024;
+
+/// Largest frame of a gateway, bytes.
+const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
+    let LogicService { listen, push_body } = control::parse(argument)?;
+    let mut poll = Poll::new().doing(|| "cannot make an epoll".to_owned())?;
+    let waker = Waker::new(poll.registry(), CONTROL).doing(|| "cannot make a waker".to_owned())?;
+    let mut listener = TcpListener::bind(listen).doing(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr().doing(|| "cannot tell the address".to_owned())?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)
+        .doing(|| "cannot watch a listener".to_owned())?;
+    let questions = control::questions::<()>(waker);
+    control::answer(&Listening { address })?;
+    let mut links: Vec<LogicLink> = Vec::new();
+    let mut online = OnlineChannels { push_body, ..OnlineChannels::default() };
+    let mut buffer = vec![0; READ];
+    let mut events = Events::with_capacity(64);
+    loop {
+        poll.poll(&mut events, None).doing(|| "cannot wait".to_owned())?;
+        for event in &events {
+            match event.token() {
+                CONTROL => return questions.recv().map_or(Ok(()), Ok),
+                LISTENER => accept(&poll, &listener, &mut links)?,
+                Token(index) => links[index].turn(&mut buffer, &mut online)?,
+            }
+        }
+    }
+}
+
+fn accept(poll: &Poll, listener: &TcpListener, links: &mut Vec<LogicLink>) -> Result<(), BenchError> {
+    loop {
+        let mut socket = match listener.accept() {
+            Ok((socket, _)) => socket,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error).doing(|| "cannot accept".to_owned()),
+        };
+        socket.set_nodelay(true).doing(|| "cannot set TCP_NODELAY".to_owned())?;
+        poll.registry()
+            .register(&mut socket, Token(links.len()), Interest::READABLE | Interest::WRITABLE)
+            .doing(|| "cannot watch a link".to_owned())?;
+        links.push(LogicLink {
+            socket,
+            frames: FrameDecoder::new(MAX_FRAME),
+            gate_id: String::new(),
+            out: Vec::new(),
+        });
+    }
+}
+
+/// Who is signed in, and the pushes to all of them.
+#[derive(Debug, Default)]
+struct OnlineChannels {
+    channels: BTreeSet<String>,
+    push_body: usize,
+    /// The push to everybody who is in `channels`; empty when that changed.
+    push: Bytes,
+}
+
+impl OnlineChannels {
+    fn push(&mut self, dialect: Dialect, gate_id: &str) -> &Bytes {
+        if self.push.is_empty() {
+            let ids: Vec<&str> = self.channels.iter().map(String::as_str).collect();
+            let body = Bytes::from(vec![b'x'; self.push_body]);
+            self.push = frames::push(dialect, gate_id, &ids.join(","), body);
+        }
+        &self.push
+    }
+}
+
+/// One link of a gateway.
+struct LogicLink {
+    socket: TcpStream,
+    frames: FrameDecoder,
+    gate_id: String,
+    /// What is still to be written.
+    out: Vec<u8>,
+}
+
+impl LogicLink {
+    fn turn(&mut self, buffer: &mut [u8], online: &mut OnlineChannels) -> Result<(), BenchError> {
+        loop {
+            let read = match self.socket.read(buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => break,
+            };
+            self.frames.push(Bytes::copy_from_slice(&buffer[..read]));
+            while let Some(frame) =
+                self.frames.next_frame().map_err(|error| BenchError::failed(format!("a link: {error}")))?
+            {
+                self.take(&frame, online)?;
+            }
+            if read < buffer.len() {
+                break;
+            }
+        }
+        self.write();
+        Ok(())
+    }
+
+    fn take(&mut self, frame: &Frame, online: &mut OnlineChannels) -> Result<(), BenchError> {
+        if frame.opcode == Opcode::Ping {
+            self.out.extend_from_slice(&encode(Opcode::Pong, &[]));
+        }
+        if frame.opcode != Opcode::Binary {
+            return Ok(());
+        }
+        if self.gate_id.is_empty() {
+            let hello = pb::InnerHandshakeReq::decode(frame.payload.clone());
+            self.gate_id =
+                hello.map_err(|error| BenchError::failed(format!("no handshake: {error}")))?.service_id;
+            return Ok(());
+        }
+        let Some(packet) = frames::logic_packet(&frame.payload) else { return Ok(()) };
+        let Some(header) = frames::header(&packet) else { return Ok(()) };
+        let (dialect, gate_id) = (packet.dialect, &*self.gate_id);
+        match header.command {
+            LOGIN_SIGNIN => {
+                online.channels.insert(header.channel_id.to_owned());
+                online.push = Bytes::new();
+                let channel_id = header.channel_id.to_owned();
+                let body = pb::LoginResp { channel_id, account: String::new() }.encode_to_vec().into();
+                frames::respond(&mut self.out, dialect, gate_id, &header, body);
+            }
+            LOGIN_SIGNOUT => {
+                online.channels.remove(header.channel_id);
+                online.push = Bytes::new();
+            }
+            frames::BURST => {
+                let count = packet.body.first_chunk().map_or(1, |count| u32::from_be_bytes(*count));
+                let push = online.push(dialect, gate_id);
+                for _ in 0..count {
+                    self.out.extend_from_slice(push);
+                }
+                frames::respond(&mut self.out, dialect, gate_id, &header, Bytes::new());
+            }
+            _ => frames::respond(&mut self.out, dialect, gate_id, &header, packet.body.clone()),
+        }
+        Ok(())
+    }
+
+    /// Writes what can be; the rest when the socket has room again, of which there is an event.
+    fn write(&mut self) {
+        let mut written = 0;
+        while written < self.out.len() {
+            match self.socket.write(&self.out[written..]) {
+                Ok(0) => break,
+                Ok(wrote) => written += wrote,
+                // What ended is seen by the read.
+                Err(_) => break,
+            }
+        }
+        self.out.drain(..written);
+    }
+}
