@@ -221,6 +221,45 @@ mod tests {
         assert_eq!(found(&files[1..]), (400, BudgetSource::Cgroup), "without the machine's word");
     }
 
+    /// On a tree of files, as a machine with cgroup v2 alone has it: the topmost cgroup has no limit of its own, a
+    /// container sees another part of the tree than its name says, and a cgroup may leave memory to the one above.
+    #[test]
+    fn f11_h11_the_tree_of_cgroup_v2_is_read_as_it_is() {
+        let tree = std::env::temp_dir().join(format!("gateway-cgroups-{}", std::process::id()));
+        let machine = (819_200, BudgetSource::Machine);
+        let cgroup = |limit: u64| (limit * 8 / 10, BudgetSource::Cgroup);
+        for (group, limits, expected) in [
+            ("/", &[][..], machine),
+            ("/", &[("", "5000\n")], cgroup(5_000)),
+            ("/a/b/c", &[("a/b/c", "5000\n")], cgroup(5_000)),
+            ("/a/b/c", &[("a", "7000\n"), ("a/b", "5000\n"), ("a/b/c", "6000\n")], cgroup(5_000)),
+            ("/a/b/c", &[("a", "max\n"), ("a/b", "5000\n"), ("a/b/c", "max\n")], cgroup(5_000)),
+            ("/a/b/c", &[("a", "5000\n"), ("a/b/c", "6000\n")], cgroup(5_000)),
+            ("/a/b/c", &[("a", "max\n"), ("a/b", "max\n"), ("a/b/c", "max\n")], machine),
+            ("/a/b/c", &[("a/other", "5000\n"), ("a/b/c/d", "5000\n")], machine),
+            ("/a/b/c", &[("a", "\n"), ("a/b", "lots\n"), ("a/b/c", "-1\n")], machine),
+            ("/a/b/c", &[("a", "2048000\n")], machine),
+            ("/../other/pod", &[("", "5000\n")], cgroup(5_000)),
+            ("/a:b", &[("a:b", "5000")], cgroup(5_000)),
+            ("/a (deleted)", &[("", "5000\n")], cgroup(5_000)),
+        ] {
+            let put = |path: &str, text: &str| {
+                let path = tree.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            };
+            put("proc/meminfo", MEMINFO);
+            put("proc/self/cgroup", &format!("0::{group}\n"));
+            for (cgroup, limit) in limits {
+                put(&format!("sys/fs/cgroup/{cgroup}/memory.max"), limit);
+            }
+            let read = |path: &str| fs::read_to_string(tree.join(path.strip_prefix('/')?)).ok();
+            let found = MemoryBudget::from(&Limits::default(), &read);
+            fs::remove_dir_all(&tree).unwrap();
+            assert_eq!((found.budget.memory, found.source), expected, "{group} {limits:?}");
+        }
+    }
+
     #[test]
     fn without_anybodys_word_something_is_assumed_and_said() {
         let assumed = budget(&Limits::default(), &[]);

@@ -164,7 +164,8 @@ impl GatewayProcess {
     pub(crate) async fn start(&mut self) -> anyhow::Result<Duration> {
         let log =
             OpenOptions::new().create(true).append(true).open(self.place.join(format!("{}.log", self.id)))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        let program = std::env::var_os("GATEWAY_PROGRAM");
+        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_gateway").into()));
         command
             .args(["serve", "--config", &format!("{}.toml", self.id)])
             .current_dir(&self.place)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::hkdf;
 use bytes::Bytes;
 use gateway::config::QuicKeys;
-use gateway::limits::{NEW_TOKEN_LIFETIME, RETRY_TOKEN_LIFETIME};
+use gateway::limits::{NEW_TOKEN_LIFETIME, NEW_TOKENS, RETRY_TOKEN_LIFETIME};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn_proto::crypto::HandshakeTokenKey as _;
 use quinn_proto::{ConnectionError, NoneTokenStore, TokenStore};
@@ -119,6 +119,30 @@ async fn c3_a_new_token_that_is_old_used_foreign_or_forged_is_none() {
         assert_eq!(after - before, asked, "was a client asked to prove itself whose token is {what}?");
     }
     harness.serves_a_bystander().await;
+}
+
+/// Counts the tokens it is given, and has none to give.
+struct CountedTokens(AtomicUsize);
+
+impl TokenStore for CountedTokens {
+    fn insert(&self, _: &str, _: Bytes) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn take(&self, _: &str) -> Option<Bytes> {
+        None
+    }
+}
+
+/// quinn would give two, and each costs the gateway a place in its log of used ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c3_a_client_is_given_as_many_tokens_as_the_limits_say() {
+    let harness = TestGateway::start().await;
+    let tokens = Arc::new(CountedTokens(AtomicUsize::new(0)));
+    let mut raw = RawQuic::new(harness.target.quic, Arc::clone(&tokens) as Arc<dyn TokenStore>).await;
+    raw.until("a token", |raw| raw.is_confirmed() && tokens.0.load(Relaxed) > 0).await;
+    // They come together, so one more would be there by now.
+    assert_eq!(tokens.0.load(Relaxed), NEW_TOKENS as usize);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

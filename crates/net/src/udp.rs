@@ -62,3 +62,38 @@ impl AsyncUdpSocket for Unmarked {
         self.0.may_fragment()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use quinn::udp::EcnCodepoint;
+
+    use super::*;
+
+    fn bound() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").unwrap()
+    }
+
+    /// The mark with which a datagram arrives that is sent as one that met congestion.
+    async fn carried(from: &Arc<dyn AsyncUdpSocket>, to: &Arc<dyn AsyncUdpSocket>) -> Option<EcnCodepoint> {
+        let mut writable = Arc::clone(from).create_io_poller();
+        poll_fn(|cx| writable.as_mut().poll_writable(cx)).await.unwrap();
+        let destination = to.local_addr().unwrap();
+        let ecn = Some(EcnCodepoint::Ce);
+        from.try_send(&Transmit { destination, ecn, contents: b"x", segment_size: None, src_ip: None })
+            .unwrap();
+        let (mut buffer, mut meta) = ([0; 2048], [RecvMeta::default()]);
+        poll_fn(|cx| to.poll_recv(cx, &mut [IoSliceMut::new(&mut buffer)], &mut meta)).await.unwrap();
+        meta[0].ecn
+    }
+
+    #[tokio::test]
+    async fn h6_no_mark_is_sent_and_none_is_shown() {
+        let quinns = || TokioRuntime.wrap_udp_socket(bound()).unwrap();
+        let (ours, theirs, others) = (unmarked(bound()).unwrap(), quinns(), quinns());
+        assert_eq!(carried(&theirs, &others).await, Some(EcnCodepoint::Ce), "this machine carries marks");
+        assert_eq!(carried(&ours, &theirs).await, None);
+        assert_eq!(carried(&theirs, &ours).await, None);
+    }
+}

@@ -26,6 +26,8 @@ mod clock;
 mod costs;
 #[cfg(target_os = "linux")]
 mod floods;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod groups;
 mod health;
 mod logic;
@@ -126,7 +128,13 @@ impl Dev {
     fn start(place: &Place) -> Self {
         let mut command = place.gateway(&["dev", "--port", "0"]);
         // A log that nobody reads must not stop it.
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        command.stderr(Stdio::null());
+        Self::run(command)
+    }
+
+    /// The same by a command that ends in `gateway dev`.
+    fn run(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut page = String::new();
         while !page.lines().any(|line| line.starts_with("ready")) {
@@ -141,9 +149,12 @@ impl Dev {
         line.unwrap_or_else(|| panic!("no {what} in:\n{}", self.page)).to_owned()
     }
 
+    fn id(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.as_ref().unwrap().id()).unwrap())
+    }
+
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.as_ref().unwrap().id()).unwrap();
-        kill(Pid::from_raw(id), signal).unwrap();
+        kill(self.id(), signal).unwrap();
     }
 
     fn end(mut self) -> i32 {

@@ -171,7 +171,7 @@ fn catches(child: &Child, signal: Signal) -> bool {
 }
 
 /// Looks again and again until it is so.
-fn until(mut is_so: impl FnMut() -> bool) {
+pub(super) fn until(mut is_so: impl FnMut() -> bool) {
     let by = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < by, "it did not come about within {PATIENCE:?}");
@@ -189,7 +189,7 @@ fn scrape(monitor: SocketAddr) -> String {
     text
 }
 
-fn dropped_lines(monitor: SocketAddr) -> u64 {
+pub(super) fn dropped_lines(monitor: SocketAddr) -> u64 {
     let text = scrape(monitor);
     let value = text.lines().find_map(|line| line.strip_prefix("gateway_log_dropped_total "));
     value.unwrap_or_else(|| panic!("no count of lines in\n{text}")).parse().unwrap()
