@@ -9,6 +9,7 @@ use super::query::Query;
 use super::scrape::Families;
 
 const NAME: &str = "alerts.yml";
+const RUNBOOKS: &str = "docs/runbooks.md";
 
 /// What whoever is woken up sorts by.
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
@@ -35,8 +36,13 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
             found.push(format!("{place}: {metric} is asked for without job=\"gateway\""));
         }
         texts(rule, &query, families, &place, found);
+        let runbook = format!("{RUNBOOKS}#{}", name.to_lowercase());
+        if rule["annotations"]["runbook_url"] != runbook.as_str() {
+            found.push(format!("{place}: its runbook_url is not {runbook}"));
+        }
         told.extend(rule["labels"]["event"].as_str());
     }
+    runbooks(files.text(RUNBOOKS), &names, found);
     let events = families.get("gateway_events_total").and_then(|labels| labels.get("event"));
     for event in events.into_iter().flatten() {
         if !told.remove(event.as_str()) {
@@ -45,6 +51,25 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
     }
     for event in told {
         found.push(format!("{NAME}: there is no event {event}"));
+    }
+}
+
+/// Every alert has its section, every section its alert, and each says the three things that whoever is woken up asks.
+fn runbooks(text: &str, alerts: &BTreeSet<&str>, found: &mut Vec<String>) {
+    let sections: Vec<(&str, &str)> =
+        text.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect();
+    for alert in alerts.iter().filter(|alert| !sections.iter().any(|(name, _)| name == *alert)) {
+        found.push(format!("{RUNBOOKS}: {alert} has no section"));
+    }
+    for (name, section) in sections {
+        if !alerts.contains(name) {
+            found.push(format!("{RUNBOOKS}: there is no alert {name}"));
+        }
+        for question in ["**Users:**", "**Look:**", "**Do:**"] {
+            if !section.contains(question) {
+                found.push(format!("{RUNBOOKS}: {name} does not say {question}"));
+            }
+        }
     }
 }
 
