@@ -19,6 +19,9 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
     let file = files.yaml(NAME);
     let groups = file["groups"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rules: Vec<&Value> = groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+    let (records, rules): (Vec<&Value>, Vec<&Value>) =
+        rules.into_iter().partition(|rule| rule["record"].is_string());
+    recorded(&records, families, found);
     let mut names = BTreeSet::new();
     let mut told = BTreeSet::new();
     for rule in &rules {
@@ -51,6 +54,29 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
     }
     for event in told {
         found.push(format!("{NAME}: there is no event {event}"));
+    }
+}
+
+/// What is recorded is kept by gateway, under names as Prometheus has them: level, metric, operation.
+fn recorded(records: &[&Value], families: &Families, found: &mut Vec<String>) {
+    if records.is_empty() {
+        found.push(format!("{NAME}: nothing is recorded"));
+    }
+    for rule in records {
+        let name = rule["record"].as_str().unwrap_or_default();
+        let place = format!("{NAME}: {name}");
+        let parts: Vec<&str> = name.split(':').collect();
+        if parts.len() != 3 || parts[0] != "instance" || !parts[1].starts_with("gateway_") {
+            found.push(format!("{place}: it is not named instance:gateway_…:operation"));
+        }
+        let query = Query::parse(rule["expr"].as_str().unwrap_or_default());
+        query.check(families, &place, found);
+        if !query.grouped.contains("instance") {
+            found.push(format!("{place}: it is not by instance"));
+        }
+        for metric in query.without_matcher("job", "gateway") {
+            found.push(format!("{place}: {metric} is asked for without job=\"gateway\""));
+        }
     }
 }
 

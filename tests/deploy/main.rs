@@ -71,7 +71,33 @@ fn the_files_agree() {
 #[case::monitor_moved("config/compose.toml", "0.0.0.0:8001", "0.0.0.0:8009", "8009")]
 #[case::monitor_hidden("config/compose.toml", "0.0.0.0:8001", "127.0.0.1:8001", "loopback")]
 #[case::toolchain("Dockerfile", "rust:1.95.0-slim", "rust:1.80.0-slim", "rust-version")]
-#[case::suite("Dockerfile", "FROM debian:trixie-slim", "FROM debian:bookworm-slim", "Debian")]
+#[case::scratch("Dockerfile", "FROM scratch", "FROM debian:bookworm-slim", "put together")]
+#[case::assembled(
+    "Dockerfile",
+    "target/dist/gateway /image",
+    "target/dist/gateway /other",
+    "put into /image"
+)]
+#[case::labels("Dockerfile", "image.version=\"0.1.0\"", "image.version=\"0.0.9\"", "label version")]
+#[case::label("Dockerfile", "image.licenses", "image.license", "no label")]
+#[case::record_metric(
+    "alerts.yml",
+    "gateway_logins_total{",
+    "gateway_signins_total{",
+    "gateway_signins_total"
+)]
+#[case::record_name(
+    "alerts.yml",
+    "record: instance:gateway_connections",
+    "record: gateway_connections",
+    "not named"
+)]
+#[case::record_job(
+    "alerts.yml",
+    "gateway_connections{job=\"gateway\"}",
+    "gateway_connections{}",
+    "without job"
+)]
 #[case::root("Dockerfile", "USER 10001:10001", "USER root", "root")]
 #[case::profile("Dockerfile", "--profile dist", "--release", "dist")]
 #[case::health("Dockerfile", "[\"gateway\", \"health\"]", "[\"curl\", \"localhost\"]", "HEALTHCHECK")]
@@ -297,7 +323,12 @@ fn the_files_agree() {
     "RestartPreventExitStatus=1",
     "64"
 )]
-#[case::sysctl("deploy/systemd/gateway.sysctl.conf", "rmem_max = 4194304", "rmem_max = 2097152", "rmem_max")]
+#[case::sysctl(
+    "deploy/systemd/sysctl.d/60-gateway.conf",
+    "rmem_max = 4194304",
+    "rmem_max = 2097152",
+    "rmem_max"
+)]
 #[case::package_asset("Cargo.toml", "deploy/debian/gateway.toml", "deploy/debian/gate.toml", "is not there")]
 #[case::package_conf(
     "Cargo.toml",

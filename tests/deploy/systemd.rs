@@ -9,7 +9,7 @@ use gateway::limits::RESERVED_FILES;
 use super::files::{self, Files, root};
 
 const UNIT: &str = "deploy/systemd/gateway.service";
-const SYSCTL: &str = "deploy/systemd/gateway.sysctl.conf";
+const SYSCTL: &str = "deploy/systemd/sysctl.d/60-gateway.conf";
 const CONFIG: &str = "deploy/debian/gateway.toml";
 
 /// What the gateway asks for of a UDP socket (`src/gateway/sockets.rs`).
@@ -26,7 +26,7 @@ pub fn check(files: &Files, found: &mut Vec<String>) {
     service(&unit, &config, &mut fail);
     commands(&unit, &package, &mut fail);
     paths(&unit, files, &package, &mut fail);
-    if !files.text("deploy/systemd/gateway.sysusers.conf").contains(&format!("\nu {} ", unit.get("User"))) {
+    if !files.text("deploy/systemd/sysusers.d/gateway.conf").contains(&format!("\nu {} ", unit.get("User"))) {
         fail(format!("User={} is not the one that is made", unit.get("User")));
     }
     for key in ["net.core.rmem_max", "net.core.wmem_max"] {
