@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::config::Instance;
+use crate::dispatch::corked::Corked;
 use crate::dispatch::health::{Health, HealthEvent, Loss, Rule, Standing, Transition};
 use crate::dispatch::queue::{LinkQueue, Payload, QueueBounds};
 use crate::dispatch::zones::LinkPresence;
@@ -49,6 +50,8 @@ pub(crate) struct Link {
     last_poll: Cell<Option<Instant>>,
     /// It has a task that keeps it connected.
     has_task: Cell<bool>,
+    /// Those whom its pushes are for, until they are woken.
+    pub(crate) corked: Corked,
     /// Its connection's task waits here.
     pub(super) wake: LocalWaker,
 }
@@ -75,6 +78,7 @@ impl Link {
             signouts: Cell::new(0),
             last_poll: Cell::new(None),
             has_task: Cell::new(false),
+            corked: Corked::default(),
             wake: LocalWaker::default(),
         })
     }

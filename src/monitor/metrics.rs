@@ -121,7 +121,7 @@ impl Metrics {
 
     /// Memory of connections that have not signed in, of all workers.
     pub(crate) fn before_login_bytes(&self) -> u64 {
-        let sum: i64 = self.cells.workers.iter().map(|worker| worker.before_login_bytes.load(Relaxed)).sum();
+        let sum: i64 = self.cells.workers.iter().map(|worker| worker.before_login_bytes.get()).sum();
         u64::try_from(sum).unwrap_or_default()
     }
 

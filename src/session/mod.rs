@@ -6,6 +6,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod channels;
+mod id_hasher;
 pub(crate) mod local_waker;
 pub(crate) mod outgoing;
 pub(crate) mod pending;
