@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 
-# Two stages: the first builds, the second holds the program, its example configuration, and nothing else.
+# Two stages: the first builds, the second holds the program, what it is linked with, its example configuration, and nothing else:
+# no shell, no package manager.
 FROM rust:1.95.0-slim-trixie AS build
 WORKDIR /build
 COPY . .
@@ -9,14 +10,17 @@ ARG GATEWAY_COMMIT=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     GATEWAY_COMMIT=$GATEWAY_COMMIT cargo build --locked --profile dist --bin gateway \
-    && cp target/dist/gateway /usr/local/bin/gateway
+    && deploy/image/assemble target/dist/gateway /image
 
-# The same Debian, so that the C library is the one it was linked with.
-FROM debian:trixie-slim
-RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin gateway \
-    && install -d -o gateway -g gateway /srv/gateway/certs/dev
-COPY --from=build /usr/local/bin/gateway /usr/local/bin/gateway
-COPY config /srv/gateway/config
+FROM scratch
+ARG GATEWAY_COMMIT=unknown
+LABEL org.opencontainers.image.title="gateway" \
+    org.opencontainers.image.description="Instant-messaging access gateway" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.revision="$GATEWAY_COMMIT" \
+    org.opencontainers.image.licenses="MIT OR Apache-2.0"
+COPY --from=build /image /
+ENV PATH=/usr/local/bin
 # Paths in the configuration, and the defaults of every command, are relative to this.
 WORKDIR /srv/gateway
 USER 10001:10001

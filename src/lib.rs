@@ -21,6 +21,7 @@
 //! * `worker` and [`gateway`]: one core's gateway, and the composition root.
 //! * `owned_thread`: a thread with an owner, for what load on the workers must not starve.
 //! * [`http_client`]: one HTTP request on a connection of its own.
+//! * [`statistics`]: who is active and how much, in bounded memory.
 //! * [`monitor`]: metrics, readiness, the HTTP server that shows them, and what the administrator is told.
 
 pub use gateway_wire as wire;
@@ -53,6 +54,7 @@ mod rate_limit;
 pub mod route;
 mod server;
 mod session;
+pub mod statistics;
 mod timer;
 mod worker;
 

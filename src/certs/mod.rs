@@ -92,11 +92,29 @@ pub fn ensure(dir: &Path) -> Result<Report, CertsError> {
 /// # Errors
 /// [`CertsError`].
 pub fn generate_quic_lb_key(dir: &Path, force: bool) -> Result<Report, CertsError> {
+    generate_one(dir, name::QUIC_LB_KEY, force, || Ok(QuicLbKey::generate()?.to_text()))
+}
+
+/// Makes the keys of QUIC that a gateway keeps over restarts, and nothing else; those that are there stay, unless `force` is
+/// set.
+///
+/// # Errors
+/// [`CertsError`].
+pub fn generate_quic_keys(dir: &Path, force: bool) -> Result<Report, CertsError> {
+    generate_one(dir, name::QUIC_KEYS, force, || Ok(QuicKeys::generate()?.to_text()))
+}
+
+fn generate_one(
+    dir: &Path,
+    name: &'static str,
+    force: bool,
+    make: impl FnOnce() -> Result<String, CertsError>,
+) -> Result<Report, CertsError> {
     let mut job = Job::start(dir)?;
-    if !force && job.path(name::QUIC_LB_KEY).exists() {
-        job.keep(&[name::QUIC_LB_KEY]);
+    if !force && job.path(name).exists() {
+        job.keep(&[name]);
     } else {
-        job.write(vec![NewFile::secret(name::QUIC_LB_KEY, QuicLbKey::generate()?.to_text())])?;
+        job.write(vec![NewFile::secret(name, make()?)])?;
     }
     Ok(job.report)
 }
@@ -603,6 +621,19 @@ mod tests {
         assert_eq!(read(), key);
         generate_quic_lb_key(&dir.0, true).unwrap();
         assert_ne!(read(), key);
+    }
+
+    #[test]
+    fn the_keys_of_quic_are_made_alone_and_kept() {
+        let dir = CertDir::new("quic-keys");
+        assert_eq!(names(&generate_quic_keys(&dir.0, false).unwrap().made), [name::QUIC_KEYS]);
+        let before = dir.files();
+        assert_eq!(before.keys().collect::<Vec<_>>(), [name::QUIC_KEYS]);
+        QuicKeys::parse(std::str::from_utf8(&before[name::QUIC_KEYS]).unwrap()).unwrap();
+        assert_eq!(names(&generate_quic_keys(&dir.0, false).unwrap().kept), [name::QUIC_KEYS]);
+        assert_eq!(dir.files(), before);
+        generate_quic_keys(&dir.0, true).unwrap();
+        assert_ne!(dir.files(), before);
     }
 
     #[test]

@@ -23,8 +23,11 @@ pub(crate) struct CertsArgs {
     /// Makes only the key that gateways share with a balancer (quic.lb.key_file)
     #[arg(long, conflicts_with = "names")]
     pub(crate) quic_lb_key: bool,
+    /// Makes only the keys that one gateway keeps over restarts (quic.key_file)
+    #[arg(long, conflicts_with_all = ["names", "quic_lb_key"])]
+    pub(crate) quic_keys: bool,
     /// Puts a new key into ticket.keys, where the newest three stand, and makes nothing else
-    #[arg(long, conflicts_with_all = ["force", "names", "quic_lb_key"])]
+    #[arg(long, conflicts_with_all = ["force", "names", "quic_lb_key", "quic_keys"])]
     pub(crate) rotate_tickets: bool,
 }
 
@@ -33,10 +36,14 @@ pub(crate) struct CertsArgs {
 /// # Errors
 /// [`certs::CertsError`], or stdout that cannot be written.
 pub(crate) fn run(args: &CertsArgs) -> anyhow::Result<ExitCode> {
-    let report = match (args.quic_lb_key, args.rotate_tickets) {
-        (true, _) => certs::generate_quic_lb_key(&args.dir, args.force)?,
-        (_, true) => certs::rotate_tickets(&args.dir)?,
-        _ => certs::generate(&args.dir, &args.names, args.force)?,
+    let report = if args.quic_lb_key {
+        certs::generate_quic_lb_key(&args.dir, args.force)?
+    } else if args.quic_keys {
+        certs::generate_quic_keys(&args.dir, args.force)?
+    } else if args.rotate_tickets {
+        certs::rotate_tickets(&args.dir)?
+    } else {
+        certs::generate(&args.dir, &args.names, args.force)?
     };
     let mut out = String::new();
     for path in &report.made {

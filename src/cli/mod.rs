@@ -15,6 +15,7 @@ pub(crate) mod output;
 pub(crate) mod reload_thread;
 pub(crate) mod route;
 pub(crate) mod serve;
+pub(crate) mod service_manager;
 pub(crate) mod shutdown;
 pub(crate) mod sign;
 pub(crate) mod token;

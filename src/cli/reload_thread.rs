@@ -7,6 +7,8 @@ use std::thread;
 use gateway::gateway::ReloadHandle;
 use tracing::error;
 
+use crate::cli::service_manager::ServiceManager;
+
 /// Reloads when it is asked to, one time after the other. Nobody waits for its end: a disk that hangs would hold up the end of
 /// the process.
 pub(crate) struct ReloadThread {
@@ -16,13 +18,15 @@ pub(crate) struct ReloadThread {
 impl ReloadThread {
     /// # Errors
     /// The machine gives no thread.
-    pub(crate) fn start(gateway: ReloadHandle) -> io::Result<Self> {
+    pub(crate) fn start(gateway: ReloadHandle, manager: ServiceManager) -> io::Result<Self> {
         // One that waits stands for all that come meanwhile: it reads what there is by then.
         let (asked, wishes) = sync_channel(1);
         thread::Builder::new().name("reload".to_owned()).spawn(move || {
             while wishes.recv().is_ok() {
-                // It says in the log how that went.
-                let _outcome = gateway.reload();
+                manager.reloading();
+                // The log says how that went as well.
+                let refused = gateway.reload().err().map(|error| error.to_string());
+                manager.reloaded(refused.as_deref());
             }
         })?;
         Ok(Self { asked })

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::cli::reload_thread::ReloadThread;
+use crate::cli::service_manager::ServiceManager;
 
 /// Exit code when SIGINT, given twice, cut the end short: 128 + SIGINT, as shells count.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
@@ -121,11 +122,13 @@ impl Signals {
     }
 }
 
-/// Waits for SIGINT or SIGTERM, drains, and says how it went: 0 for an orderly end, 1 for a worker that failed or did
+/// Waits for SIGINT or SIGTERM, drains, and says how it went, to the service manager all the while: 0 for an orderly end, 1 for a worker that failed or did
 /// not end within the hard stop, 130 when a second SIGINT cut the drain short.
 pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCode {
     let (mut stop_at, mut hurried) = (None, false);
     let mut reloads = None;
+    let manager = ServiceManager::of_environment();
+    manager.ready();
     loop {
         let signal = tokio::select! {
             () = gateway.ended() => break,
@@ -141,9 +144,10 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCod
         match signal {
             ShutdownSignal::Drain => {
                 stop_at = Some(Instant::now() + gateway.drain_hard_stop());
+                manager.stopping(gateway.drain_hard_stop());
                 gateway.drain();
             }
-            ShutdownSignal::Reload => ask_for_reload(&mut reloads, &gateway),
+            ShutdownSignal::Reload => ask_for_reload(&mut reloads, &gateway, &manager),
             ShutdownSignal::Hurry => {
                 hurried = true;
                 end_within(HURRY);
@@ -157,9 +161,9 @@ pub(crate) async fn until_end(gateway: Gateway, mut signals: Signals) -> ExitCod
 }
 
 /// The thread is started by the first one who asks.
-fn ask_for_reload(reloads: &mut Option<ReloadThread>, gateway: &Gateway) {
+fn ask_for_reload(reloads: &mut Option<ReloadThread>, gateway: &Gateway, manager: &ServiceManager) {
     if reloads.is_none() {
-        match ReloadThread::start(gateway.reload_handle()) {
+        match ReloadThread::start(gateway.reload_handle(), manager.clone()) {
             Ok(thread) => *reloads = Some(thread),
             Err(error) => {
                 warn!(event = "reload", %error, "no thread can be started for it; nothing was read")

@@ -46,15 +46,46 @@ fn has_authority(path: &Path) -> bool {
 
 #[cfg(unix)]
 pub(super) fn is_open_to_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::MetadataExt as _;
 
-    /// Read permission of the group and of everybody.
-    const OTHERS_READ: u32 = 0o044;
-    let is_open = |metadata: fs::Metadata| metadata.permissions().mode() & OTHERS_READ != 0;
-    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && is_open(metadata))
+    use nix::unistd::{getegid, geteuid};
+
+    let is_given = |metadata: &fs::Metadata| {
+        metadata.uid() != geteuid().as_raw() && metadata.gid() == getegid().as_raw()
+    };
+    fs::metadata(path).is_ok_and(|metadata| {
+        metadata.is_file() && is_readable_by_others(metadata.mode(), is_given(&metadata))
+    })
+}
+
+/// Reading by the group is no fault where somebody else owns the file and gave it to our group: so systems of packages and
+/// Kubernetes hand a secret to a service that is not root.
+#[cfg(unix)]
+const fn is_readable_by_others(mode: u32, is_given_to_our_group: bool) -> bool {
+    const GROUP_READS: u32 = 0o040;
+    const EVERYBODY_READS: u32 = 0o004;
+    mode & EVERYBODY_READS != 0 || (mode & GROUP_READS != 0 && !is_given_to_our_group)
 }
 
 #[cfg(not(unix))]
 pub(super) fn is_open_to_others(_path: &Path) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_of_another_owner_may_be_read_by_our_group_and_by_nobody_else() {
+        for (mode, is_given, is_open) in [
+            (0o600, false, false),
+            (0o640, false, true),
+            (0o640, true, false),
+            (0o440, true, false),
+            (0o644, true, true),
+            (0o604, false, true),
+        ] {
+            assert_eq!(super::is_readable_by_others(mode, is_given), is_open, "{mode:o} {is_given}");
+        }
+    }
 }

@@ -11,20 +11,21 @@ use super::{Handler, get_ip, ticket, token_reject};
 use crate::auth::Claims;
 use crate::clock::EPOCH_2020;
 use crate::jwks::{FetchEnd, KeyRefresh};
-use crate::monitor::metrics::{Direction, LoginResult, Reject};
+use crate::monitor::metrics::{Direction, LoginResult, Reject, Transport};
 use crate::session::channel::{Channel, Identity};
 use crate::session::channels::ChannelGuard;
 use crate::session::outgoing::{Outgoing, StreamId};
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 use crate::wire::header::HeaderView;
-use crate::wire::packet::{GO_AWAY_TAG, LogicPacket};
+use crate::wire::packet::{AUTO_TAG, GO_AWAY_TAG, LogicPacket};
 use crate::wire::pb::{self, Status};
 
 /// The first packet of a connection and its surroundings.
 pub(crate) struct Arrival<'a> {
     pub(crate) packet: LogicPacket,
     pub(crate) peer: IpAddr,
+    pub(crate) transport: Transport,
     pub(crate) outgoing: &'a Rc<Outgoing>,
     pub(crate) now: Instant,
     /// Seconds since 1970, for tokens only.
@@ -149,7 +150,8 @@ impl Handler {
         let packet = &arrival.packet;
         let id = self.ids.generate_channel_id(&claims.account);
         let lifetime = self.verifier().session_lifetime(&claims, arrival.now_unix);
-        let knows_go_away = login.tags.iter().any(|tag| tag == GO_AWAY_TAG);
+        let has_tag = |wanted: &str| login.tags.iter().any(|tag| tag == wanted);
+        let (knows_go_away, took_what_got_through) = (has_tag(GO_AWAY_TAG), has_tag(AUTO_TAG));
         let session = pb::Session {
             channel_id: id.to_string(),
             gate_id: self.dispatch.settings.gate_id.clone(),
@@ -165,6 +167,9 @@ impl Handler {
         let channel = Channel::new(id, identity, packet.dialect, Rc::clone(arrival.outgoing));
         let ticket = ticket(&channel, view, packet, StreamId::LOGIN, arrival.now, true);
         channel.set_signin(Rc::clone(&ticket));
+        if took_what_got_through {
+            self.metrics.auto_login(arrival.transport);
+        }
         if knows_go_away {
             channel.set_knows_go_away();
         }

@@ -111,6 +111,7 @@ impl Handler {
         let view = self.scan(&packet.header)?;
         self.metrics.packet(Direction::In, command::label_index(view.command), packet.frame_len());
         self.metrics.request_received();
+        channel.count_request();
         self.count_forgeries(&view, &channel.id);
         let refuse = |status, text| self.answer(&channel.outgoing, stream, &view, packet, status, text);
         if !command::is_well_formed(view.command) {

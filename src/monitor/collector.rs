@@ -8,8 +8,9 @@ use std::time::Instant;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
+use super::activity;
 use super::cells::{Cells, DiscoveryMetrics, LinkMetrics, NO_CERTIFICATE};
-use super::counters::{Counter, Counters, Gauge, Totals};
+use super::counters::{BOUNDS_MICROS, Counter, Counters, Gauge, Histogram};
 use super::descriptors as of;
 use super::events::Events;
 use super::family::{Family, Spec};
@@ -67,6 +68,7 @@ impl Collector for GatewayCollector {
         families.push(single(&of::LOG_DROPPED, log_lines::dropped() as f64));
         families.extend(events(&self.cells.events));
         families.extend(workers.originals(&self.cells));
+        families.extend(activity::families(&self.cells.workers));
         families.extend(links(&self.cells.links()));
         families.extend(self.cells.jwks.get().into_iter().flat_map(|cells| jwks(cells)));
         families.extend(self.cells.discovery.get().into_iter().flat_map(|cells| discovery(cells)));
@@ -152,8 +154,7 @@ impl Workers<'_> {
                 answers.sample(&[&status, origin.label()], count);
             }
         }
-        let mut totals = Totals::default();
-        self.0.iter().for_each(|worker| worker.latency.add_to(&mut totals));
+        let totals = Histogram::sum(&BOUNDS_MICROS, self.0.iter().map(|worker| &worker.latency));
         let mut latency = Family::new(&of::LATENCY);
         latency.histogram(&totals);
         [

@@ -70,35 +70,68 @@ pub(super) const BOUNDS_MICROS: [u64; 13] = [
     5_000_000,
 ];
 
-/// Counts durations by bucket; the last bucket holds what is above every bound.
-#[derive(Debug, Default)]
-pub(super) struct Histogram {
-    buckets: [Counter; BOUNDS_MICROS.len() + 1],
+/// The same for the length of sessions: 1 s to a day.
+pub(super) const SESSION_BOUNDS_MICROS: [u64; 9] = [
+    1_000_000,
+    10_000_000,
+    60_000_000,
+    300_000_000,
+    900_000_000,
+    3_600_000_000,
+    14_400_000_000,
+    43_200_000_000,
+    86_400_000_000,
+];
+
+/// One bucket for each bound, and one for what is above them.
+pub(super) const BUCKETS: usize = BOUNDS_MICROS.len() + 1;
+/// The same.
+pub(super) const SESSION_BUCKETS: usize = SESSION_BOUNDS_MICROS.len() + 1;
+
+/// Counts durations by bucket; the last of `N` holds what is above every bound.
+#[derive(Debug)]
+pub(super) struct Histogram<const N: usize> {
+    /// Microseconds, one less than buckets.
+    bounds: &'static [u64],
+    buckets: Counters<N>,
     sum_nanos: Counter,
 }
 
 /// The sum of several histograms at one moment.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Totals {
+#[derive(Debug, Clone)]
+pub(super) struct Totals<const N: usize> {
+    /// Those of the histograms.
+    pub(super) bounds: &'static [u64],
     /// Not cumulative; one per bound, and one for what is above them.
-    pub(super) buckets: [u64; BOUNDS_MICROS.len() + 1],
+    pub(super) buckets: [u64; N],
     /// Sum of all durations, seconds.
     pub(super) sum_seconds: f64,
 }
 
-impl Histogram {
+impl<const N: usize> Histogram<N> {
+    pub(super) fn new(bounds: &'static [u64]) -> Self {
+        debug_assert_eq!(bounds.len() + 1, N);
+        Self { bounds, buckets: Counters::default(), sum_nanos: Counter::default() }
+    }
+
     /// Counts one duration. A value equal to a bound belongs below it.
     pub(super) fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_MICROS.iter().take_while(|bound| **bound * 1_000 < nanos).count();
-        self.buckets[bucket].add(1);
+        let bucket = self.bounds.iter().take_while(|bound| **bound * 1_000 < nanos).count();
+        self.buckets.add(bucket, 1);
         self.sum_nanos.add(nanos);
     }
 
-    /// Adds what this histogram holds to `totals`.
-    pub(super) fn add_to(&self, totals: &mut Totals) {
-        for (total, bucket) in totals.buckets.iter_mut().zip(&self.buckets) {
-            *total += bucket.get();
+    /// What these hold together.
+    pub(super) fn sum<'a>(bounds: &'static [u64], all: impl Iterator<Item = &'a Self>) -> Totals<N> {
+        let mut totals = Totals { bounds, buckets: [0; N], sum_seconds: 0.0 };
+        all.for_each(|histogram| histogram.add_to(&mut totals));
+        totals
+    }
+
+    fn add_to(&self, totals: &mut Totals<N>) {
+        for (index, total) in totals.buckets.iter_mut().enumerate() {
+            *total += self.buckets.get(index);
         }
         totals.sum_seconds += Duration::from_nanos(self.sum_nanos.get()).as_secs_f64();
     }
@@ -110,12 +143,11 @@ mod tests {
 
     #[test]
     fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
-        let histogram = Histogram::default();
+        let histogram = Histogram::<BUCKETS>::new(&BOUNDS_MICROS);
         for micros in [0, 500, 501, 5_000_000, 5_000_001] {
             histogram.observe(Duration::from_micros(micros));
         }
-        let mut totals = Totals::default();
-        histogram.add_to(&mut totals);
+        let totals = Histogram::sum(&BOUNDS_MICROS, std::iter::once(&histogram));
         assert_eq!(totals.buckets[0], 2);
         assert_eq!(totals.buckets[1], 1);
         assert_eq!(totals.buckets[12], 1);

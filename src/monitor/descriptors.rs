@@ -35,6 +35,12 @@ descriptors! {
         "Client connections ended, by the reason that the client, the log and the sign-out name as well.";
     LOGINS: COUNTER "gateway_logins_total" ["result"]
         "Logins by how they ended; only ok opened a session.";
+    AUTO_LOGINS: COUNTER "gateway_auto_logins_total" ["transport"]
+        "Logins of clients that took whatever transport got through, by which it was: all but quic are fall-backs. A client says so by a tag.";
+    SESSIONS: HISTOGRAM "gateway_session_seconds" []
+        "Seconds from a login that was accepted to the end of its session.";
+    ACTIVE_ACCOUNTS: GAUGE "gateway_active_accounts" ["period"]
+        "Different accounts that were connected in an hour or a day of UTC, since the start of this process, up to a minute ago and give or take 5 %. An account at two gateways counts at both.";
     RENEWALS: COUNTER "gateway_renewals_total" ["result"]
         "Tokens that signed-in clients sent in place of theirs, by how it ended; without ok a session ends when its old token does, if auth.on_expiry is close.";
     PACKETS: COUNTER "gateway_packets_total" ["direction", "command"]

@@ -3,7 +3,7 @@
 use prometheus::core::Desc;
 use prometheus::proto::{self, MetricFamily, MetricType};
 
-use super::counters::{BOUNDS_MICROS, Totals};
+use super::counters::Totals;
 
 /// What a family says about itself. All of them stand in one table, so that they are described once.
 pub(super) struct Spec {
@@ -57,9 +57,9 @@ impl Family {
     }
 
     /// Adds one histogram. Its count is the sum of its buckets, so that the two agree in every scrape.
-    pub(super) fn histogram(&mut self, totals: &Totals) {
+    pub(super) fn histogram<const N: usize>(&mut self, totals: &Totals<N>) {
         let mut cumulative = 0;
-        let buckets = BOUNDS_MICROS.iter().zip(totals.buckets).map(|(bound, count)| {
+        let buckets = totals.bounds.iter().zip(totals.buckets).map(|(bound, count)| {
             cumulative += count;
             let mut bucket = proto::Bucket::default();
             bucket.set_upper_bound(*bound as f64 / 1e6);

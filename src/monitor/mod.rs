@@ -4,6 +4,7 @@
 //! [`metrics`] is a struct that is passed in, never a global. [`labels`] are the closed sets its counters are
 //! split by, so nothing a client sends can create a series (row F9).
 
+mod activity;
 mod cells;
 mod collector;
 mod counters;

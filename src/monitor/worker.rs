@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::counters::{Counter, Counters, Gauge, Histogram};
+use super::counters::{
+    BOUNDS_MICROS, BUCKETS, Counter, Counters, Gauge, Histogram, SESSION_BOUNDS_MICROS, SESSION_BUCKETS,
+};
 use super::events::Events;
 use super::events::event::{Event, Subject};
 use super::labels::{
@@ -12,6 +14,7 @@ use super::labels::{
 };
 use super::login_labels::{LoginResult, RenewalResult};
 use super::loop_lag::LoopLag;
+use crate::statistics::WorkerStatistics;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 
@@ -28,6 +31,8 @@ pub struct WorkerMetrics {
     pub(super) opened: Counters<{ Transport::COUNT }>,
     pub(super) closes: [Counters<{ CloseReason::ALL.len() }>; Transport::COUNT],
     pub(super) logins: Counters<{ LoginResult::COUNT }>,
+    pub(super) auto_logins: Counters<{ Transport::COUNT }>,
+    pub(super) sessions: Histogram<SESSION_BUCKETS>,
     pub(super) renewals: Counters<{ RenewalResult::COUNT }>,
     pub(super) packets: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
     pub(super) bytes: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
@@ -37,7 +42,7 @@ pub struct WorkerMetrics {
     pub(super) requests_rejected: Counter,
     pub(super) pending: Gauge,
     pub(super) answers: [Counters<{ STATUSES.len() + 1 }>; AnswerOrigin::COUNT],
-    pub(super) latency: Histogram,
+    pub(super) latency: Histogram<BUCKETS>,
     pub(super) pushes_received: Counter,
     pub(super) pushes_delivered: Counter,
     pub(super) push_drops: Counters<{ PushDrop::COUNT }>,
@@ -56,6 +61,7 @@ pub struct WorkerMetrics {
     /// By name; read by the collector, and else only where somebody is lost.
     zones: RwLock<BTreeMap<String, ZoneCells>>,
     pub(super) beat: LoopLag,
+    statistics: WorkerStatistics,
     /// Its number among the workers.
     index: usize,
     events: Events,
@@ -75,11 +81,13 @@ fn status_index(status: i32) -> usize {
 
 impl WorkerMetrics {
     /// Zeros. `index` says which worker's they are when it raises events.
-    pub(super) fn new(index: usize, events: Events) -> Self {
+    pub(super) fn new(index: usize, events: Events, statistics: WorkerStatistics) -> Self {
         Self {
             opened: Counters::default(),
             closes: Default::default(),
             logins: Counters::default(),
+            auto_logins: Counters::default(),
+            sessions: Histogram::new(&SESSION_BOUNDS_MICROS),
             renewals: Counters::default(),
             packets: Default::default(),
             bytes: Default::default(),
@@ -89,7 +97,7 @@ impl WorkerMetrics {
             requests_rejected: Counter::default(),
             pending: Gauge::default(),
             answers: Default::default(),
-            latency: Histogram::default(),
+            latency: Histogram::new(&BOUNDS_MICROS),
             pushes_received: Counter::default(),
             pushes_delivered: Counter::default(),
             push_drops: Counters::default(),
@@ -107,6 +115,7 @@ impl WorkerMetrics {
             link_transitions: Counters::default(),
             zones: RwLock::default(),
             beat: LoopLag::new(Instant::now()),
+            statistics,
             index,
             events,
         }
@@ -162,6 +171,21 @@ impl WorkerMetrics {
     /// A login ended.
     pub fn login(&self, result: LoginResult) {
         self.logins.add(result.index(), 1);
+    }
+
+    /// A client that took whatever got through signed in over this.
+    pub fn auto_login(&self, transport: Transport) {
+        self.auto_logins.add(transport.index(), 1);
+    }
+
+    /// A session that the login service had opened ended after this time.
+    pub fn session_ended(&self, length: Duration) {
+        self.sessions.observe(length);
+    }
+
+    /// Who is active on this worker.
+    pub fn statistics(&self) -> &WorkerStatistics {
+        &self.statistics
     }
 
     /// A renewal of a token ended.

@@ -60,6 +60,8 @@ pub(crate) struct Channel {
     expires: Cell<Option<Instant>>,
     /// The client knows [`GoAway`].
     knows_go_away: Cell<bool>,
+    /// Requests that came and that the statistics do not know of yet.
+    requests: Cell<u32>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
     last_push: Cell<u64>,
 }
@@ -77,6 +79,7 @@ impl Channel {
             state: Cell::new(ChannelState::Opening),
             expires: Cell::new(None),
             knows_go_away: Cell::new(false),
+            requests: Cell::new(0),
             last_push: Cell::new(0),
         })
     }
@@ -146,6 +149,16 @@ impl Channel {
             // A queue that takes nothing more is a channel that ends anyway.
             let _ending = self.outgoing.announce(go_away.encode(self.dialect).into());
         }
+    }
+
+    /// A request came.
+    pub(crate) fn count_request(&self) {
+        self.requests.set(self.requests.get().saturating_add(1));
+    }
+
+    /// The requests that came since this was last asked for.
+    pub(crate) fn take_requests(&self) -> u32 {
+        self.requests.take()
     }
 
     /// Marks the push with this serial as delivered; false if it was already.

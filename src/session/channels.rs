@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::CHANNELS_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
-use crate::session::channel::Channel;
+use crate::session::channel::{Channel, ChannelState, Identity};
 use crate::session::id_hasher::IdHasher;
 use crate::session::outgoing::Outgoing;
 use crate::session::signout::SignOut;
@@ -287,7 +287,13 @@ impl Drop for ChannelGuard {
                 if reason == CloseReason::SlowConsumer { PushDrop::SlowConsumer } else { PushDrop::Closing };
             self.channels.metrics.push_dropped(why, unwritten);
         }
-        self.channels.signouts.fill(SignOut::of(&self.channel, reason, Instant::now()));
+        let now = Instant::now();
+        if let ChannelState::Open(since) = self.channel.state() {
+            let Identity { app, account } = &self.channel.identity;
+            self.channels.metrics.statistics().see(app, account, self.channel.take_requests());
+            self.channels.metrics.session_ended(now.saturating_duration_since(since));
+        }
+        self.channels.signouts.fill(SignOut::of(&self.channel, reason, now));
     }
 }
 
@@ -303,7 +309,6 @@ mod tests {
 
     use super::*;
     use crate::limits::Limits;
-    use crate::session::channel::ChannelState;
     use crate::session::fixtures::{CountingWaker, TestMetrics, channel, ticket};
     use crate::session::outgoing::{Full, OutgoingBounds, StreamId};
     use crate::session::pending::{InstanceKey, RequestStage};

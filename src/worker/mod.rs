@@ -47,6 +47,7 @@ use crate::session::signouts::{SignOutBounds, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
 use crate::wire::close::CloseReason;
 
+mod activity;
 mod drain;
 mod load_shedding;
 mod reload;
@@ -177,6 +178,7 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
     tasks.spawn_local(load_shedding::relieve(pressure, channels, Arc::clone(&metrics)));
+    tasks.spawn_local(activity::tell(Rc::clone(&dispatch.channels), Arc::clone(&metrics)));
     tasks.spawn_local(load_shedding::beat(metrics, Rc::clone(&shared.entrance.newcomers)));
     #[cfg(feature = "faults")]
     tasks.spawn_local(crate::faults::worker());

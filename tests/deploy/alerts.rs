@@ -9,6 +9,7 @@ use super::query::Query;
 use super::scrape::Families;
 
 const NAME: &str = "alerts.yml";
+const RUNBOOKS: &str = "docs/runbooks.md";
 
 /// What whoever is woken up sorts by.
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
@@ -18,6 +19,9 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
     let file = files.yaml(NAME);
     let groups = file["groups"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rules: Vec<&Value> = groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+    let (records, rules): (Vec<&Value>, Vec<&Value>) =
+        rules.into_iter().partition(|rule| rule["record"].is_string());
+    recorded(&records, families, found);
     let mut names = BTreeSet::new();
     let mut told = BTreeSet::new();
     for rule in &rules {
@@ -35,8 +39,13 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
             found.push(format!("{place}: {metric} is asked for without job=\"gateway\""));
         }
         texts(rule, &query, families, &place, found);
+        let runbook = format!("{RUNBOOKS}#{}", name.to_lowercase());
+        if rule["annotations"]["runbook_url"] != runbook.as_str() {
+            found.push(format!("{place}: its runbook_url is not {runbook}"));
+        }
         told.extend(rule["labels"]["event"].as_str());
     }
+    runbooks(files.text(RUNBOOKS), &names, found);
     let events = families.get("gateway_events_total").and_then(|labels| labels.get("event"));
     for event in events.into_iter().flatten() {
         if !told.remove(event.as_str()) {
@@ -45,6 +54,48 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
     }
     for event in told {
         found.push(format!("{NAME}: there is no event {event}"));
+    }
+}
+
+/// What is recorded is kept by gateway, under names as Prometheus has them: level, metric, operation.
+fn recorded(records: &[&Value], families: &Families, found: &mut Vec<String>) {
+    if records.is_empty() {
+        found.push(format!("{NAME}: nothing is recorded"));
+    }
+    for rule in records {
+        let name = rule["record"].as_str().unwrap_or_default();
+        let place = format!("{NAME}: {name}");
+        let parts: Vec<&str> = name.split(':').collect();
+        if parts.len() != 3 || parts[0] != "instance" || !parts[1].starts_with("gateway_") {
+            found.push(format!("{place}: it is not named instance:gateway_…:operation"));
+        }
+        let query = Query::parse(rule["expr"].as_str().unwrap_or_default());
+        query.check(families, &place, found);
+        if !query.grouped.contains("instance") {
+            found.push(format!("{place}: it is not by instance"));
+        }
+        for metric in query.without_matcher("job", "gateway") {
+            found.push(format!("{place}: {metric} is asked for without job=\"gateway\""));
+        }
+    }
+}
+
+/// Every alert has its section, every section its alert, and each says the three things that whoever is woken up asks.
+fn runbooks(text: &str, alerts: &BTreeSet<&str>, found: &mut Vec<String>) {
+    let sections: Vec<(&str, &str)> =
+        text.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect();
+    for alert in alerts.iter().filter(|alert| !sections.iter().any(|(name, _)| name == *alert)) {
+        found.push(format!("{RUNBOOKS}: {alert} has no section"));
+    }
+    for (name, section) in sections {
+        if !alerts.contains(name) {
+            found.push(format!("{RUNBOOKS}: there is no alert {name}"));
+        }
+        for question in ["**Users:**", "**Look:**", "**Do:**"] {
+            if !section.contains(question) {
+                found.push(format!("{RUNBOOKS}: {name} does not say {question}"));
+            }
+        }
     }
 }
 

@@ -13,12 +13,20 @@ const NAMES: &[&str] = &[
     "alerts.yml",
     "config/compose.toml",
     "config/gateway.toml",
+    "config/route.json",
+    "deploy/debian/gateway.toml",
+    "deploy/helm/gateway/Chart.yaml",
+    "deploy/systemd/gateway.service",
+    "deploy/systemd/sysctl.d/60-gateway.conf",
+    "deploy/systemd/sysusers.d/gateway.conf",
     "docker-compose.yml",
     "docs/operations.md",
+    "docs/runbooks.md",
     "grafana/dashboards/gateway.json",
     "grafana/provisioning/dashboards/gateway.yml",
     "grafana/provisioning/datasources/prometheus.yml",
     "prometheus.yml",
+    "tests/deploy/rendered.yaml",
 ];
 
 pub struct Files(BTreeMap<&'static str, String>);
@@ -57,12 +65,17 @@ impl Files {
         toml::from_str(self.text(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// A configuration as the gateway would accept it, over certificates made for this test, with these overrides.
+    /// [`config`] of a whole file.
     pub fn config(&self, name: &str, overrides: &[(&str, &str)]) -> Config {
-        let environment = overrides.iter().map(|(key, value)| ((*key).into(), (*value).into()));
-        let options = Options { base: place(), ..Options::with_environment(environment) };
-        config::parse(self.text(name), name, &options).unwrap_or_else(|error| panic!("{error}")).config
+        config(self.text(name), name, overrides)
     }
+}
+
+/// A configuration as the gateway would accept it, over certificates made for this test, with these overrides.
+pub fn config(text: &str, name: &str, overrides: &[(&str, &str)]) -> Config {
+    let environment = overrides.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+    let options = Options { base: place(), ..Options::with_environment(environment) };
+    config::parse(text, name, &options).unwrap_or_else(|error| panic!("{error}")).config
 }
 
 /// The repository's root: where cargo runs the tests, which need not be where they were compiled.
@@ -80,4 +93,32 @@ fn place() -> PathBuf {
         place
     });
     PLACE.clone()
+}
+
+/// A directory of this name that stands for the root of a system on which the gateway is installed with this route: what pods and the Debian
+/// package have in `/etc/gateway` and `/var/lib/gateway`.
+pub fn system(name: &str, route: &str) -> PathBuf {
+    let system = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deploy").join(name);
+    let certs = system.join("made");
+    gateway::certs::ensure(&certs).expect("certificates");
+    // Renamed into place: tests run side by side.
+    let put = |name: &str, content: &[u8]| {
+        let path = system.join(name);
+        std::fs::create_dir_all(path.parent().expect("a directory above")).expect("a directory");
+        let fresh = path.with_extension(format!("{:?}", std::thread::current().id()));
+        std::fs::write(&fresh, content).expect("a file");
+        std::fs::rename(fresh, path).expect("a file");
+    };
+    for (made, names) in [
+        ("server.pem", &["etc/gateway/tls/tls.crt", "etc/gateway/tls/server.pem"][..]),
+        ("server.key", &["etc/gateway/tls/tls.key", "etc/gateway/tls/server.key"]),
+        ("jwt.secret", &["etc/gateway/secrets/jwt.secret", "etc/gateway/tls/jwt.secret"]),
+        ("quic.keys", &["var/lib/gateway/quic.keys"]),
+    ] {
+        let content = std::fs::read(certs.join(made)).expect("it was made");
+        names.iter().for_each(|name| put(name, &content));
+    }
+    put("etc/gateway/config/route.json", route.as_bytes());
+    put("etc/gateway/route.json", route.as_bytes());
+    system
 }

@@ -1,5 +1,6 @@
 //! What starts the gateway elsewhere agrees with itself and with the gateway: Dockerfile, docker-compose.yml,
-//! prometheus.yml, alerts.yml, the Grafana files, config/ and docs/operations.md. Nothing here needs Docker.
+//! prometheus.yml, alerts.yml, the Grafana files, the chart, the unit
+//! and the Debian package, config/ and docs/operations.md. Nothing here needs Docker or a cluster.
 //!
 //! Each check is shown to find a fault that was planted for it.
 
@@ -10,8 +11,10 @@ mod compose;
 mod dashboard;
 mod files;
 mod image;
+mod kubernetes;
 mod query;
 mod scrape;
+mod systemd;
 
 use files::Files;
 use rstest::rstest;
@@ -23,6 +26,8 @@ fn problems(files: &Files) -> Vec<String> {
     image::check(files, &mut found);
     dashboard::check(files, scrape::families(), &mut found);
     alerts::check(files, scrape::families(), &mut found);
+    kubernetes::check(files, scrape::families(), &mut found);
+    systemd::check(files, &mut found);
     found
 }
 
@@ -66,7 +71,33 @@ fn the_files_agree() {
 #[case::monitor_moved("config/compose.toml", "0.0.0.0:8001", "0.0.0.0:8009", "8009")]
 #[case::monitor_hidden("config/compose.toml", "0.0.0.0:8001", "127.0.0.1:8001", "loopback")]
 #[case::toolchain("Dockerfile", "rust:1.95.0-slim", "rust:1.80.0-slim", "rust-version")]
-#[case::suite("Dockerfile", "FROM debian:trixie-slim", "FROM debian:bookworm-slim", "Debian")]
+#[case::scratch("Dockerfile", "FROM scratch", "FROM debian:bookworm-slim", "put together")]
+#[case::assembled(
+    "Dockerfile",
+    "target/dist/gateway /image",
+    "target/dist/gateway /other",
+    "put into /image"
+)]
+#[case::labels("Dockerfile", "image.version=\"0.1.0\"", "image.version=\"0.0.9\"", "label version")]
+#[case::label("Dockerfile", "image.licenses", "image.license", "no label")]
+#[case::record_metric(
+    "alerts.yml",
+    "gateway_logins_total{",
+    "gateway_signins_total{",
+    "gateway_signins_total"
+)]
+#[case::record_name(
+    "alerts.yml",
+    "record: instance:gateway_connections",
+    "record: gateway_connections",
+    "not named"
+)]
+#[case::record_job(
+    "alerts.yml",
+    "gateway_connections{job=\"gateway\"}",
+    "gateway_connections{}",
+    "without job"
+)]
 #[case::root("Dockerfile", "USER 10001:10001", "USER root", "root")]
 #[case::profile("Dockerfile", "--profile dist", "--release", "dist")]
 #[case::health("Dockerfile", "[\"gateway\", \"health\"]", "[\"curl\", \"localhost\"]", "HEALTHCHECK")]
@@ -153,6 +184,178 @@ fn the_files_agree() {
     "/etc/alerts.yml",
     "not mounted beside"
 )]
+#[case::chart_port(kubernetes::RENDERED, "containerPort: 8443", "containerPort: 8445", "8445/tcp")]
+#[case::chart_protocol(
+    kubernetes::RENDERED,
+    "name: quic, containerPort: 8000, protocol: UDP",
+    "name: quic, containerPort: 8000, protocol: TCP",
+    "8000/udp"
+)]
+#[case::chart_service(kubernetes::RENDERED, "targetPort: wss", "targetPort: wsss", "where nobody listens")]
+#[case::chart_not_offered(kubernetes::RENDERED, "targetPort: quic", "targetPort: tls", "no Service offers")]
+#[case::chart_monitor_offered(
+    kubernetes::RENDERED,
+    "clusterIP: None",
+    "type: ClusterIP",
+    "the monitor is offered"
+)]
+#[case::chart_policy(
+    kubernetes::RENDERED,
+    "{port: tls, protocol: TCP}",
+    "{port: tcp, protocol: TCP}",
+    "keeps out"
+)]
+#[case::chart_id(
+    kubernetes::RENDERED,
+    "fieldPath: metadata.name",
+    "fieldPath: metadata.uid",
+    "not the pod's name"
+)]
+#[case::chart_live(
+    kubernetes::RENDERED,
+    "/health, port: monitor",
+    "/ready, port: monitor",
+    "livenessProbe asks"
+)]
+#[case::chart_ready(
+    kubernetes::RENDERED,
+    "/ready, port: monitor",
+    "/ready, port: tls",
+    "readinessProbe asks"
+)]
+#[case::chart_grace(
+    kubernetes::RENDERED,
+    "terminationGracePeriodSeconds: 45",
+    "terminationGracePeriodSeconds: 30",
+    "too short for a drain"
+)]
+#[case::chart_pre_stop(kubernetes::RENDERED, "preStop: {sleep: {seconds: 5}}", "preStop: {}", "no preStop")]
+#[case::chart_user(kubernetes::RENDERED, "runAsUser: 10001", "runAsUser: 1000", "the image as")]
+#[case::chart_root(kubernetes::RENDERED, "runAsNonRoot: true", "runAsNonRoot: false", "may run as root")]
+#[case::chart_seccomp(kubernetes::RENDERED, "RuntimeDefault", "Unconfined", "without seccomp")]
+#[case::chart_writable(
+    kubernetes::RENDERED,
+    "readOnlyRootFilesystem: true",
+    "readOnlyRootFilesystem: false",
+    "more rights"
+)]
+#[case::chart_token(
+    kubernetes::RENDERED,
+    "automountServiceAccountToken: false",
+    "automountServiceAccountToken: true",
+    "token of the API server"
+)]
+#[case::chart_path(
+    kubernetes::RENDERED,
+    "mountPath: /etc/gateway/tls",
+    "mountPath: /etc/gateway/cert",
+    "which no volume holds"
+)]
+#[case::chart_governing(kubernetes::RENDERED, "serviceName: gateway", "serviceName: gateways", "headless")]
+#[case::chart_scaled(
+    kubernetes::RENDERED,
+    "kind: StatefulSet\n    name: gateway",
+    "kind: StatefulSet\n    name: gate",
+    "the autoscaler scales"
+)]
+#[case::chart_metric(
+    kubernetes::RENDERED,
+    "{name: gateway_connections}",
+    "{name: gateway_conns}",
+    "gateway_conns"
+)]
+#[case::chart_job(
+    kubernetes::RENDERED,
+    "jobLabel: app.kubernetes.io/name",
+    "jobLabel: app.kubernetes.io/version",
+    "the job is"
+)]
+#[case::chart_labels(kubernetes::RENDERED, "regex: service}", "regex: pod}", "its label service")]
+#[case::chart_scraped(
+    kubernetes::RENDERED,
+    "port: monitor\n      path",
+    "port: admin\n      path",
+    "the ServiceMonitor asks"
+)]
+#[case::chart_version("deploy/helm/gateway/Chart.yaml", "appVersion: ", "appVersion: 9", "appVersion")]
+#[case::unit_type("deploy/systemd/gateway.service", "Type=notify-reload", "Type=simple", "Type")]
+#[case::unit_program(
+    "deploy/systemd/gateway.service",
+    "ExecStart=/usr/bin/gateway",
+    "ExecStart=/opt/gateway",
+    "which the package does not bring"
+)]
+#[case::unit_command(
+    "deploy/systemd/gateway.service",
+    "certs --quic-keys",
+    "certs --quic-key",
+    "ExecStartPre"
+)]
+#[case::unit_config(
+    "deploy/systemd/gateway.service",
+    "--config /etc/gateway/gateway.toml",
+    "--config /etc/gateway.toml",
+    "which the package does not bring"
+)]
+#[case::unit_state(
+    "deploy/systemd/gateway.service",
+    "StateDirectory=gateway",
+    "StateDirectory=gate",
+    "no directory of the unit"
+)]
+#[case::unit_runtime(
+    "deploy/systemd/gateway.service",
+    "RuntimeDirectory=gateway",
+    "RuntimeDirectory=gate",
+    "no directory of the unit"
+)]
+#[case::unit_files("deploy/systemd/gateway.service", "LimitNOFILE=131072", "LimitNOFILE=1024", "LimitNOFILE")]
+#[case::unit_stop(
+    "deploy/systemd/gateway.service",
+    "TimeoutStopSec=45s",
+    "TimeoutStopSec=20s",
+    "TimeoutStopSec"
+)]
+#[case::unit_user("deploy/systemd/gateway.service", "User=gateway", "User=gate", "User")]
+#[case::unit_restart(
+    "deploy/systemd/gateway.service",
+    "RestartPreventExitStatus=64",
+    "RestartPreventExitStatus=1",
+    "64"
+)]
+#[case::sysctl(
+    "deploy/systemd/sysctl.d/60-gateway.conf",
+    "rmem_max = 4194304",
+    "rmem_max = 2097152",
+    "rmem_max"
+)]
+#[case::package_asset("Cargo.toml", "deploy/debian/gateway.toml", "deploy/debian/gate.toml", "is not there")]
+#[case::package_conf(
+    "Cargo.toml",
+    "\"/etc/gateway/gateway.toml\", \"/etc/gateway/route.json\"",
+    "\"/etc/gateway/gateway.toml\"",
+    "no conf-file"
+)]
+#[case::package_unread(
+    "deploy/debian/gateway.toml",
+    "/etc/gateway/route.json",
+    "/etc/gateway/config/route.json",
+    "which the package does not bring"
+)]
+#[case::runbook_missing(
+    "docs/runbooks.md",
+    "## GatewayDraining",
+    "### GatewayDraining",
+    "GatewayDraining has no"
+)]
+#[case::runbook_of_nothing(
+    "docs/runbooks.md",
+    "## GatewayDraining",
+    "## GatewayDrains",
+    "no alert GatewayDrains"
+)]
+#[case::runbook_short("docs/runbooks.md", "**Do:** report them", "Report them", "does not say **Do:**")]
+#[case::runbook_link("alerts.yml", "#gatewaydraining", "#gatewaydown", "runbook_url is not")]
 #[case::operations_logic(
     "docs/operations.md",
     "--serve chat@zone_b=127.0.0.1:9003",

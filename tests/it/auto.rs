@@ -59,6 +59,8 @@ async fn c22_with_udp_blocked_the_first_message_is_answered_over_tls_within_a_se
         connected + talked
     );
     assert!(connected + talked < PROMISED, "{connected:?} + {talked:?}");
+    assert_eq!(harness.metric("gateway_auto_logins_total", &["transport=\"tls\""]).await, 1.0);
+    assert_eq!(harness.metric("gateway_auto_logins_total", &[]).await, 1.0);
     assert_eq!(auto.memory.remembered(&auto.options.server), Some(Transport::Tls));
 }
 
@@ -70,6 +72,7 @@ async fn c22_quic_wins_where_both_work_and_there_is_one_login() {
     assert_eq!(client.transport(), Transport::Quic);
     assert!(failed.is_empty());
     talk_and_leave(&harness, &client).await;
+    assert_eq!(harness.metric("gateway_auto_logins_total", &["transport=\"quic\""]).await, 1.0);
 }
 
 /// Who does not believe the gateway's certificate stays away from its plain port, too.

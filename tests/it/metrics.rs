@@ -211,3 +211,31 @@ async fn e13_e14_no_server_found_is_counted_for_the_zone_of_the_account() {
     assert_eq!(zones(&harness, no_server).await, [1.0, 2.0, 3.0], "no zone has one");
     assert_eq!(zones(&harness, fallback).await, [0.0, 1.0, 2.0], "which is no fallback");
 }
+
+#[tokio::test]
+async fn f9_users_are_counted_when_they_go_and_no_label_names_them() {
+    let harness = TestGateway::start().await;
+    for (visit, (kind, account, requests)) in
+        [(Tcp, "alice", 3), (QuicMany, "bob", 1), (QuicMany, "alice", 2)].into_iter().enumerate()
+    {
+        let (mut client, _) = harness.client(kind, account).await;
+        for _ in 0..requests {
+            let sequence = client.talk("somebody", "x").await;
+            assert_eq!(client.response(sequence).await.header.status, 0);
+        }
+        drop(client);
+        harness.metric_is("gateway_session_seconds_count", &[], visit as f64 + 1.0).await;
+    }
+    assert_eq!(harness.metric("gateway_auto_logins_total", &[]).await, 0.0);
+    for (period, accounts) in [("this_hour", 2.0), ("today", 2.0), ("yesterday", 0.0)] {
+        let period = format!("period=\"{period}\"");
+        assert_eq!(harness.metric("gateway_active_accounts", &[&period]).await, accounts, "{period}");
+    }
+    let activity = harness.activity();
+    let busiest: Vec<_> =
+        activity.busiest.iter().map(|busy| (&*busy.account, busy.messages, busy.at_least)).collect();
+    assert_eq!(busiest, [("alice", 5, 5), ("bob", 1, 1)]);
+    let apps: Vec<_> = activity.apps.iter().map(|app| app.active.today).collect();
+    assert_eq!((apps, activity.active.this_hour), (vec![2], 2));
+    assert!(!harness.get("/metrics").await.1.contains("alice"));
+}

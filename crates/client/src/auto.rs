@@ -135,6 +135,7 @@ impl Auto {
 
     fn connected(&self, won: Established, failed: Vec<Failed>) -> Connected {
         let (client, pushes) = start(&self.options, won);
+        client.set_auto();
         Connected { client, pushes, failed }
     }
 

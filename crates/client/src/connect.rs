@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -139,6 +140,7 @@ impl Assembly {
             request_timeout: options.request_timeout,
             stop,
             transport,
+            is_auto: AtomicBool::new(false),
             #[cfg(feature = "quic")]
             connection: self.connection,
             _driver: driver,

@@ -1,6 +1,7 @@
 //! The handle a program holds: login, requests, heartbeats, close.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use gateway_net::limits::KIB;
 use gateway_wire::close::CloseReason;
 use gateway_wire::dialect::Dialect;
 use gateway_wire::frame::{self, Opcode};
-use gateway_wire::packet::{BASIC_PING, Encoded, encode_basic, encode_message};
+use gateway_wire::packet::{AUTO_TAG, BASIC_PING, Encoded, encode_basic, encode_message};
 use gateway_wire::{command, pb};
 
 /// Room kept for the header in the largest frame, bytes.
@@ -48,6 +49,8 @@ pub(super) struct ClientInner {
     /// Asks the driver for an orderly close.
     pub(super) stop: Arc<Notify>,
     pub(super) transport: Transport,
+    /// It is what got through, and QUIC would have been liked better.
+    pub(super) is_auto: AtomicBool,
     #[cfg(feature = "quic")]
     pub(super) connection: Option<quinn::Connection>,
     pub(super) _driver: AbortOnDropHandle<()>,
@@ -90,13 +93,24 @@ impl Client {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Signs in with a token, without isp and zone; the tag `goaway` says that this library understands it. See
-    /// [`login_with`](Self::login_with), which adds no tag.
+    /// `Auto` chose the transport; its logins say so.
+    #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
+    pub(super) fn set_auto(&self) {
+        self.inner.is_auto.store(true, Relaxed);
+    }
+
+    /// What the library says of itself when it signs in.
+    pub(super) fn own_tags(&self) -> impl Iterator<Item = &'static str> {
+        [GO_AWAY_TAG].into_iter().chain(self.inner.is_auto.load(Relaxed).then_some(AUTO_TAG))
+    }
+
+    /// Signs in with a token, without isp and zone; the tag `goaway` says that this library understands it, and `auto` that
+    /// `Auto` chose the transport. See [`login_with`](Self::login_with), which adds no tag.
     ///
     /// # Errors
     /// [`LoginError`].
     pub async fn login(&self, token: &str) -> Result<Login, LoginError> {
-        let tags = vec![GO_AWAY_TAG.to_owned()];
+        let tags = self.own_tags().map(str::to_owned).collect();
         self.login_with(pb::LoginReq { token: token.to_owned(), tags, ..Default::default() }).await
     }
 

@@ -18,6 +18,9 @@ pub const BASIC_GO_AWAY: u16 = 3;
 /// The tag of a LoginReq by which a client that is not on QUIC says that it understands [`GoAway`].
 pub const GO_AWAY_TAG: &str = "goaway";
 
+/// The tag of a LoginReq by which a client says that it took whatever transport got through, and would have had QUIC.
+pub const AUTO_TAG: &str = "auto";
+
 /// A packet whose lengths were checked; the header is not parsed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {

@@ -315,7 +315,8 @@ impl<T: Transport> Connection<T> {
     fn sign_in(&mut self, packet: packet::LogicPacket, fetched: Option<bool>) -> Result<(), CloseReason> {
         let now_unix = self.shared.now_unix();
         let (outgoing, peer, now) = (&self.outgoing, self.peer, self.now);
-        let arrival = Arrival { packet, peer, outgoing, now, now_unix, fetched };
+        let transport = self.transport.kind();
+        let arrival = Arrival { packet, peer, transport, outgoing, now, now_unix, fetched };
         let guard = match self.shared.handler.accept(arrival)? {
             Acceptance::Channel(guard) => guard,
             Acceptance::AwaitsKey(awaited) => {
@@ -327,7 +328,7 @@ impl<T: Transport> Connection<T> {
         #[cfg(feature = "faults")]
         crate::faults::on_login(&guard.channel.identity.account);
         // All clients over QUIC are ours; those on TCP may be older ones that end on an unknown packet.
-        if self.transport.kind() == monitor::Transport::Quic {
+        if transport == monitor::Transport::Quic {
             guard.channel.set_knows_go_away();
         }
         self.guard = Some(guard);

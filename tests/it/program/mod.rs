@@ -41,6 +41,7 @@ mod renewal;
 mod resets;
 mod restart;
 mod resumption;
+mod service_manager;
 mod signals;
 mod slow_link;
 mod storms;

@@ -13,6 +13,7 @@ use gateway::gateway::{Gateway, Parts, ReloadError, ReloadReport, Reloads};
 use gateway::limits::{DRAIN_HARD_STOP, Limits};
 use gateway::monitor::events::Events;
 use gateway::route::Route;
+use gateway::statistics::ActivityReport;
 use gateway::wire::dialect::Dialect;
 use gateway_net::resolve::Resolver;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -249,6 +250,11 @@ impl TestGateway {
         let (mut bystander, _) = self.client(Kind::QuicMany, "bystander").await;
         let sequence = bystander.talk("somebody", "all is well").await;
         assert_eq!(bystander.response(sequence).await.header.status, 0);
+    }
+
+    /// Who was active.
+    pub(crate) fn activity(&self) -> ActivityReport {
+        self.gateway.as_ref().expect("still running").metrics().activity()
     }
 
     /// Takes events.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::answer::{Answer, Login, LoginError, NotSent, RequestError};
 use crate::connect_error::ConnectError;
 use crate::connected::Connected;
-use crate::go_away::{GO_AWAY_TAG, GoAway};
+use crate::go_away::GoAway;
 use crate::handle::{Client, ClientStream, Room};
 use crate::resilient::events::{End, Event, EventSender, Online};
 use crate::resilient::options::ResilientOptions;
@@ -262,8 +262,10 @@ impl<T: Tokens> SessionDriver<T> {
         let Some(made) = &self.made else { return };
         let client = made.connected.client.clone();
         let mut request = pb::LoginReq { token: made.token.clone(), ..self.options.login.clone() };
-        if !request.tags.iter().any(|tag| tag == GO_AWAY_TAG) {
-            request.tags.push(GO_AWAY_TAG.to_owned());
+        for own in client.own_tags() {
+            if !request.tags.iter().any(|tag| tag == own) {
+                request.tags.push(own.to_owned());
+            }
         }
         self.doing = Some(Box::pin(async move { Done::SignedIn(client.login_with(request).await) }));
     }
