@@ -99,6 +99,20 @@ impl Metrics {
         self.cells.max_connections.store(max, Relaxed);
     }
 
+    /// See [`Metrics::max_connections`].
+    pub(super) fn connection_bound(&self) -> u64 {
+        self.cells.max_connections.load(Relaxed)
+    }
+
+    /// See [`Metrics::overload`].
+    pub(super) fn overload_level(&self) -> u64 {
+        self.cells.overload.load(Relaxed)
+    }
+
+    pub(super) fn each_worker(&self) -> &[Arc<WorkerMetrics>] {
+        &self.cells.workers
+    }
+
     /// Client connections open now.
     pub(crate) fn connections(&self) -> u64 {
         // Closed before opened, as it is shown.

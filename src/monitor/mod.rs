@@ -10,6 +10,7 @@ mod counters;
 mod descriptors;
 pub mod events;
 mod family;
+pub(crate) mod glance;
 pub mod http;
 pub mod jwks;
 pub mod labels;

@@ -6,6 +6,8 @@
 
 pub(crate) mod channel;
 pub(crate) mod channels;
+pub(crate) mod connected;
+pub(crate) mod inspection;
 pub(crate) mod local_waker;
 pub(crate) mod outgoing;
 pub(crate) mod pending;

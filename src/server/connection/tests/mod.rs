@@ -96,6 +96,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             admission,
             metrics: Arc::clone(&dispatch.metrics),
             log: AccessLog::new(),
+            closes: RecentCloses::default(),
             handler: Handler::new(dispatch, verifier, gate, ids, Instant::now()),
             limits: LiveLimits::new(limits),
             wall_clock,
