@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::listing::{Listing, PageRows};
+use super::listing::{ConnectionFilter, Listing, PageRows};
 use super::model::{CloseRow, ConnectionView, LinkRow, RouteExplanation};
 use crate::limits::{ADMIN_ANSWER, ADMIN_QUESTIONS};
 
@@ -34,6 +34,8 @@ pub(crate) enum Question {
     Links(Reply<Vec<LinkRow>>),
     /// Where this app and account go.
     Explain(Arc<(String, String)>, Reply<RouteExplanation>),
+    /// Has every connection end that matches; how many those are.
+    Kick(Arc<ConnectionFilter>, Reply<usize>),
     /// Its channels that ended, the last one first.
     Closes(Reply<Vec<CloseRow>>),
 }

@@ -40,6 +40,8 @@ pub(crate) struct AdminRequest {
     pub(crate) path: String,
     /// Without the question mark; empty where there is none.
     pub(crate) query: String,
+    /// Who asks, for the log.
+    pub(crate) who: Arc<str>,
     /// [`Value::Null`] where there was no body.
     pub(crate) body: Value,
 }
@@ -146,7 +148,13 @@ async fn respond(request: Request<Incoming>, answer: Answerer) -> Response<Full<
     let AdminAnswer { status, body } = match read(body).await {
         Ok(body) => {
             let query = head.uri.query().unwrap_or_default().to_owned();
-            let request = AdminRequest { method: head.method, path: head.uri.path().to_owned(), query, body };
+            let request = AdminRequest {
+                method: head.method,
+                path: head.uri.path().to_owned(),
+                query,
+                who: "socket".into(),
+                body,
+            };
             // A panic has been reported by the panic hook.
             spawn_blocking(move || answer(request)).await.unwrap_or_else(|_| {
                 AdminAnswer::error(StatusCode::INTERNAL_SERVER_ERROR, "it panicked. Please report this")

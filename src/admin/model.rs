@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -195,4 +195,74 @@ pub(crate) struct RecentEvents {
 pub(crate) struct Problem {
     /// The cause and what to do.
     pub(crate) error: String,
+}
+
+/// Whom an order is about: those for whom everything that is given holds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Whom {
+    pub(crate) app: Option<String>,
+    pub(crate) account: Option<String>,
+    /// An address, or a network such as 10.0.0.0/8.
+    pub(crate) address: Option<String>,
+}
+
+/// Who is to be kicked.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KickOrder {
+    /// The id of one channel.
+    pub(crate) channel: Option<String>,
+    #[serde(default)]
+    pub(crate) whom: Whom,
+    /// For the log.
+    pub(crate) reason: Option<String>,
+    /// Bars them for this time as well, such as 1h: the account, else the app or the address.
+    pub(crate) ban: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Kicked {
+    /// Connections that end for it; those that were ending already are not among them.
+    pub(crate) kicked: usize,
+    pub(crate) banned: Option<BanRow>,
+}
+
+/// Who is to be barred.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BanOrder {
+    pub(crate) whom: Whom,
+    /// How long, such as 12h; for good without it.
+    pub(crate) time: Option<String>,
+    /// For people.
+    pub(crate) reason: Option<String>,
+}
+
+/// A ban that holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BanRow {
+    pub(crate) app: Option<String>,
+    pub(crate) account: Option<String>,
+    pub(crate) address: Option<String>,
+    /// None: for good.
+    pub(crate) left_seconds: Option<u64>,
+    pub(crate) reason: String,
+}
+
+/// Some of the bans that hold.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BanPage {
+    pub(crate) bans: Vec<BanRow>,
+    /// How many there are.
+    pub(crate) all: usize,
+}
+
+/// A level of the log.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogLevelOrder {
+    /// error, warn, info, debug or trace.
+    pub(crate) level: String,
 }

@@ -15,7 +15,6 @@ use crate::admin::AdminServer;
 use crate::admin::mailbox::Mailbox;
 use crate::config::Config;
 use crate::discovery::{self, Discovery, Feed};
-use crate::handler::Gate;
 use crate::jwks::JwksThread;
 use crate::limits::{EVENTS_FLUSH, HURRY};
 use crate::live::{Live, LiveSource};
@@ -39,9 +38,9 @@ use self::bound::BoundSockets;
 use self::events::start_courier;
 use self::fetched_keys::fetch_keys;
 use self::open_files::open_file_limit;
-use self::reload::{FilesWatch, Reloader, account_rate};
+use self::reload::{FilesWatch, Reloader};
 pub use self::reload::{LogLevel, ReloadError, ReloadHandle, ReloadReport, Reloads};
-use self::shared_parts::{SharedParts, new_metrics, new_tickets, watch};
+use self::shared_parts::{SharedParts, new_gate, new_metrics, new_tickets, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
 
@@ -171,13 +170,13 @@ impl Gateway {
             files: None,
             watchdog,
         };
+        let gate = new_gate(&config, pressure, key_refresh)?;
         let admission = Admission::new(max_connections, budget.before_login, &config.limits, Instant::now());
-        let (admission, accounts) = (Arc::new(admission), account_rate(&config.limits));
         let shared = SharedParts {
             tickets: new_tickets(&config)?,
-            admission,
+            admission: Arc::new(admission.barring(Arc::clone(&gate.bans))),
             by_identity: Arc::default(),
-            gate: Gate { pressure, accounts, key_refresh },
+            gate,
             first_channel: numbers.first,
             resolver,
         };

@@ -31,6 +31,12 @@ pub const ADMIN_ANSWER: Duration = Duration::from_secs(5);
 /// For the look of one connection at itself: one that is ending takes none.
 pub const ADMIN_LOOK: Duration = Duration::from_secs(1);
 
+/// Accounts, apps and networks that are banned: some 100 bytes each, and each change writes all of them to the file.
+pub const MAX_BANS: usize = 100_000;
+
+/// The reason somebody gives, bytes.
+pub const ADMIN_REASON: usize = 256;
+
 /// Ends of channels that each worker remembers, and events that the process does: some 300 bytes each.
 pub const RECENT_CLOSES: usize = 1000;
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
+use super::administered::administered;
 use super::cells::{Cells, DiscoveryMetrics, LinkMetrics, NO_CERTIFICATE};
 use super::counters::{Counters, Totals};
 use super::descriptors as of;
@@ -66,6 +67,7 @@ impl Collector for GatewayCollector {
         families.push(workers.by_label(&of::LINK_TRANSITIONS, states, |worker| &worker.link_transitions));
         families.push(single(&of::LOG_DROPPED, log_lines::dropped() as f64));
         families.extend(events(&self.cells.events));
+        families.push(administered(&self.cells));
         families.extend(workers.originals(&self.cells));
         families.extend(links(&self.cells.links()));
         families.extend(self.cells.jwks.get().into_iter().flat_map(|cells| jwks(cells)));

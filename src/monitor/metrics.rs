@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{Registry, TextEncoder};
 
+use super::admin_labels::{AdminChange, AdminResult};
 use super::cells::{Cells, NO_CERTIFICATE};
 pub use super::cells::{DiscoveryMetrics, LinkMetrics};
 use super::collector::GatewayCollector;
@@ -44,6 +45,7 @@ impl Metrics {
             max_connections: AtomicU64::new(0),
             memory: Default::default(),
             links: Mutex::new(Vec::new()),
+            administered: Default::default(),
         });
         let registry = Registry::new();
         registry
@@ -136,6 +138,11 @@ impl Metrics {
     /// How many workers there are.
     pub(crate) fn workers(&self) -> usize {
         self.cells.workers.len()
+    }
+
+    /// The administrator has ordered something.
+    pub(crate) fn administered(&self, change: AdminChange, result: AdminResult) {
+        self.cells.administered[change.index()].add(result.index(), 1);
     }
 
     /// What the administrator is told about goes here.

@@ -4,6 +4,8 @@
 //! [`metrics`] is a struct that is passed in, never a global. [`labels`] are the closed sets its counters are
 //! split by, so nothing a client sends can create a series (row F9).
 
+pub mod admin_labels;
+mod administered;
 mod cells;
 mod collector;
 mod counters;

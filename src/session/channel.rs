@@ -4,10 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use prost::Message as _;
+
 use crate::session::outgoing::{Full, Outgoing};
 use crate::session::pending::{self, InstanceKey, Pending};
+use crate::wire::command;
 use crate::wire::dialect::Dialect;
-use crate::wire::packet::GoAway;
+use crate::wire::packet::{GoAway, encode_message};
 use crate::wire::pb;
 use crate::wire::rewrite::{self, Origin};
 
@@ -60,6 +63,8 @@ pub(crate) struct Channel {
     expires: Cell<Option<Instant>>,
     /// The client knows [`GoAway`].
     knows_go_away: Cell<bool>,
+    /// The administrator has kicked it: the login service does not know.
+    is_kicked_here: Cell<bool>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
     last_push: Cell<u64>,
 }
@@ -77,6 +82,7 @@ impl Channel {
             state: Cell::new(ChannelState::Opening),
             expires: Cell::new(None),
             knows_go_away: Cell::new(false),
+            is_kicked_here: Cell::new(false),
             last_push: Cell::new(0),
         })
     }
@@ -146,6 +152,26 @@ impl Channel {
             // A queue that takes nothing more is a channel that ends anyway.
             let _ending = self.outgoing.announce(go_away.encode(self.dialect).into());
         }
+    }
+
+    /// Has it end as kicked, by the administrator and not by the login service. Its client gets the notice of a kick.
+    pub(crate) fn kick(&self) {
+        self.is_kicked_here.set(true);
+        let header = pb::Header {
+            command: command::LOGIN_SIGNIN.to_owned(),
+            channel_id: self.id.to_string(),
+            flag: pb::Flag::Push as i32,
+            ..pb::Header::default()
+        };
+        let notice = pb::KickOutNotify { channel_id: self.id.to_string() };
+        let push = encode_message(self.dialect, &header, notice.encode_to_vec());
+        // Where it cannot follow what is queued, the code of the close has to do.
+        let _closing = self.outgoing.kick(push);
+    }
+
+    /// Returns `true` if the administrator has kicked it.
+    pub(super) fn is_kicked_here(&self) -> bool {
+        self.is_kicked_here.get()
     }
 
     /// Marks the push with this serial as delivered; false if it was already.

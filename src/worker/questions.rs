@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::admin::listing::{ListedConnection, Listing, PageRows};
+use crate::admin::listing::{ConnectionFilter, ListedConnection, Listing, PageRows};
 use crate::admin::mailbox::{Mailbox, Question};
 use crate::admin::model::{
     CloseRow, ConnectionRow, ConnectionView, LinkRow, RouteExplanation, ServiceExplanation,
@@ -27,6 +27,7 @@ use crate::session::channel::{Channel, ChannelState};
 use crate::session::connected::ConnectedClient;
 use crate::session::inspection::Inspection;
 use crate::session::outgoing::Outgoing;
+use crate::wire::close::CloseReason;
 
 /// What a worker knows, as the administrator sees it.
 pub(super) struct Overview {
@@ -51,6 +52,7 @@ impl Overview {
             Question::Connection(id, reply) => reply.send(self.view(&id).await.map(Box::new)),
             Question::Links(reply) => reply.send(self.links()),
             Question::Explain(whom, reply) => reply.send(self.explain(&whom.0, &whom.1)),
+            Question::Kick(filter, reply) => reply.send(self.kick(&filter).await),
             Question::Closes(reply) => reply.send(self.closes()),
         }
     }
@@ -80,6 +82,12 @@ impl Overview {
         let mut rows = PageRows::new();
         self.for_each(|seen| rows.look(listing, &seen.candidate(), || seen.row())).await;
         rows
+    }
+
+    async fn kick(&self, filter: &ConnectionFilter) -> usize {
+        let mut kicked = 0;
+        self.for_each(|seen| kicked += usize::from(filter.matches(&seen.candidate()) && seen.kick())).await;
+        kicked
     }
 
     async fn view(&self, id: &str) -> Option<ConnectionView> {
@@ -178,6 +186,19 @@ impl SeenConnection<'_> {
             age: self.age(),
             queued_bytes: self.connected.outgoing.queued().bytes,
         }
+    }
+
+    /// Has it end; false if it was ending already, and will not come back for that.
+    fn kick(&self) -> bool {
+        let outgoing = &self.connected.outgoing;
+        if outgoing.closing().is_some_and(|reason| reason != CloseReason::Draining) {
+            return false;
+        }
+        match self.channel {
+            Some(channel) => channel.kick(),
+            None => outgoing.close(CloseReason::Kicked),
+        }
+        true
     }
 
     /// Whether this is the id of its channel, or its own.

@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("certs", &["clock", "files", "keys", "limits"]),
     ("config", &["certs", "files", "keys", "limits", "route", "wire"]),
     ("auth", &["config", "keys", "limits", "wire"]),
+    ("bans", &["limits"]),
     ("owned_thread", &[]),
     ("monitor", &["http_client", "limits", "owned_thread", "resolve", "wire"]),
     ("jwks", &["config", "http_client", "limits", "monitor", "owned_thread", "resolve"]),
@@ -59,6 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "handler",
         &[
             "auth",
+            "bans",
             "clock",
             "config",
             "dispatch",
@@ -75,6 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "bans",
             "config",
             "congestion",
             "dispatch",
@@ -124,6 +127,7 @@ const WHAT: &[(&str, &str)] = &[
     ("certs", "development certificates, secrets, keys; what clients would say of a chain"),
     ("config", "the file a person writes, and the checked type the gateway runs with"),
     ("auth", "a token becomes claims, or is refused"),
+    ("bans", "who may not come: accounts, apps, addresses"),
     ("owned_thread", "a thread with an owner, for what load on the workers must not starve"),
     ("monitor", "counters, readiness, HTTP, events"),
     ("admin", "the administrator's API: HTTP on a Unix socket, its types, and what workers are asked"),
@@ -185,6 +189,7 @@ pub fn table() -> String {
 const GATEWAY: &[&str] = &[
     "admin",
     "auth",
+    "bans",
     "clock",
     "config",
     "discovery",
@@ -211,6 +216,7 @@ const GATEWAY: &[&str] = &[
 const EVERYTHING: &[&str] = &[
     "admin",
     "auth",
+    "bans",
     "certs",
     "cli",
     "clock",

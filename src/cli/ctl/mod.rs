@@ -3,6 +3,7 @@
 mod args;
 pub(crate) mod client;
 mod filter;
+mod orders;
 pub(crate) mod tables;
 
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use self::args::CtlArgs;
 use self::client::{CtlRequest, ask, configured, show};
 use self::filter::ConnectionsArgs;
+use self::orders::{BanArgs, KickArgs, LogLevelArgs, UnbanArgs};
 use crate::cli::check::refuse;
 
 /// What a running gateway can be asked for.
@@ -33,6 +35,16 @@ pub(crate) enum CtlCommand {
     Events(CtlArgs),
     /// The last thousand channels that ended, and why, the last one at the end
     Closes(CtlArgs),
+    /// End connections with code 3501, so that their clients do not come back by themselves
+    Kick(KickArgs),
+    /// Bar an app, an account of an app, an address or a network
+    Ban(BanArgs),
+    /// End a ban
+    Unban(UnbanArgs),
+    /// The bans that hold
+    Bans(CtlArgs),
+    /// Set the level of the log: error, warn, info, debug or trace
+    LogLevel(LogLevelArgs),
     /// Read configuration, route, certificates, keys and secrets again: all that changed is put into effect, or nothing
     Reload(CtlArgs),
 }
@@ -80,6 +92,11 @@ pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
         CtlCommand::Limits(args) => (args, CtlRequest::get("limits", &[]), tables::fields),
         CtlCommand::Events(args) => (args, CtlRequest::get("events", &[]), tables::events),
         CtlCommand::Closes(args) => (args, CtlRequest::get("closes", &[]), tables::closes),
+        CtlCommand::Kick(args) => (&args.of, args.order(), tables::fields),
+        CtlCommand::Ban(args) => (&args.of, args.order(), tables::fields),
+        CtlCommand::Unban(args) => (&args.of, args.order(), tables::done),
+        CtlCommand::Bans(args) => (args, CtlRequest::get("bans", &[]), tables::bans),
+        CtlCommand::LogLevel(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Reload(args) => (args, CtlRequest::post("reload", Value::Null), tables::reload),
     };
     let socket = match args.socket.clone().map_or_else(|| configured(&args.config), Ok) {

@@ -210,6 +210,23 @@ pub(super) fn closes(answer: &Value) -> String {
     table(&columns, &newest_last)
 }
 
+pub(super) fn bans(answer: &Value) -> String {
+    let columns = [
+        ("APP", "app"),
+        ("ACCOUNT", "account"),
+        ("ADDRESS", "address"),
+        ("LEFT", "left_seconds"),
+        ("REASON", "reason"),
+    ];
+    let shown = rows(answer, "bans");
+    let all = answer["all"].as_u64().unwrap_or_default();
+    format!("{}{} of {all}\n", table(&columns, shown), shown.len())
+}
+
+pub(super) fn done(_answer: &Value) -> String {
+    "done\n".to_owned()
+}
+
 pub(crate) fn reload(answer: &Value) -> String {
     let mut lines: Vec<String> = strings(answer, "changed").map(str::to_owned).collect();
     lines.extend(strings(answer, "needs_restart").map(|key| format!("{key}: needs a restart")));

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::admin::mailbox::{MailboxError, Mailboxes};
 use crate::admin::query::{Query, QueryError};
 use crate::admin::{AdminAnswer, AdminRequest};
+use crate::bans::Bans;
 use crate::gateway::reload::Reloader;
 use crate::live::LiveSource;
 use crate::monitor::metrics::Metrics;
@@ -22,6 +23,7 @@ pub(in crate::gateway) struct Administration {
     pub(super) started: Instant,
     pub(super) reloader: Option<Arc<Reloader>>,
     pub(super) mailboxes: Mailboxes,
+    pub(super) bans: Arc<Bans>,
     pub(super) metrics: Metrics,
     pub(super) readiness: Arc<Readiness>,
     pub(super) live: LiveSource,
@@ -34,6 +36,10 @@ pub(super) enum ApiRefusal {
     Asked(String),
     /// There is no such thing.
     Absent(String),
+    /// It does not fit how things are.
+    Conflict(String),
+    /// It could not be done; the fault of the machine.
+    Failed(String),
     /// It cannot be had now.
     Unavailable(MailboxError),
     /// A reload's own.
@@ -58,6 +64,8 @@ impl ApiRefusal {
         match self {
             Self::Asked(problem) => error(StatusCode::BAD_REQUEST, &problem),
             Self::Absent(problem) => error(StatusCode::NOT_FOUND, &problem),
+            Self::Conflict(problem) => error(StatusCode::CONFLICT, &problem),
+            Self::Failed(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem),
             Self::Unavailable(MailboxError::Late) => error(StatusCode::GATEWAY_TIMEOUT, &MailboxError::Late),
             Self::Unavailable(problem) => error(StatusCode::SERVICE_UNAVAILABLE, &problem),
             Self::Answered(answer) => answer,

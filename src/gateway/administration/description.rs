@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::context::{Administration, Answered, json, no_query};
-use super::{reads, reloads};
+use super::{acts, reads, reloads};
 use crate::admin::AdminRequest;
 use crate::admin::model;
 
@@ -22,6 +22,11 @@ use crate::admin::model;
         reads::closes,
         reloads::reload,
         reloads::compare,
+        acts::kick,
+        acts::ban,
+        acts::unban,
+        acts::bans,
+        acts::log_level,
     ),
     components(schemas(
         model::Status,

@@ -1,5 +1,7 @@
 //! What the administrator is answered: each path of the API with what it does.
 
+mod acts;
+mod audit;
 mod context;
 mod description;
 mod reads;
@@ -17,6 +19,7 @@ use super::shared_parts::SharedParts;
 use super::start_error::StartError;
 use crate::admin::mailbox::{Mailbox, Mailboxes};
 use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer};
+use crate::monitor::admin_labels::AdminChange;
 
 /// What all paths begin with.
 pub const API: &str = "/api/v1/";
@@ -47,12 +50,13 @@ impl Gateway {
             self.reloader = Some(reloader);
         }
         let (mailboxes, of_workers) = Mailboxes::new(self.config.workers, Instant::now());
-        let Some(socket) = self.config.admin_socket.as_deref() else { return Ok(of_workers) };
+        let Some(socket) = self.config.admin.socket.as_deref() else { return Ok(of_workers) };
         let administration = Administration {
             gateway_id: self.config.id.clone(),
             started: mailboxes.epoch,
             reloader: self.reloader.clone(),
             mailboxes,
+            bans: Arc::clone(&shared.gate.bans),
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
@@ -68,6 +72,8 @@ struct ApiEndpoint {
     /// Behind [`API`].
     path: &'static str,
     answer: fn(&Administration, &AdminRequest) -> Answered,
+    /// What it changes; such are told in the log, whatever comes of them.
+    change: Option<AdminChange>,
 }
 
 /// All of them.
@@ -81,16 +87,29 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     get("events", reads::events),
     get("closes", reads::closes),
     get("openapi.json", description::openapi),
-    post("reload", reloads::reload),
+    get("bans", acts::bans),
     post("compare", reloads::compare),
+    change(AdminChange::Reload, "reload", reloads::reload),
+    change(AdminChange::Kick, "kick", acts::kick),
+    change(AdminChange::Ban, "ban", acts::ban),
+    change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::LogLevel, "log-level", acts::log_level),
 ];
 
 const fn get(path: &'static str, answer: fn(&Administration, &AdminRequest) -> Answered) -> ApiEndpoint {
-    ApiEndpoint { method: "GET", path, answer }
+    ApiEndpoint { method: "GET", path, answer, change: None }
 }
 
 const fn post(path: &'static str, answer: fn(&Administration, &AdminRequest) -> Answered) -> ApiEndpoint {
-    ApiEndpoint { method: "POST", path, answer }
+    ApiEndpoint { method: "POST", path, answer, change: None }
+}
+
+const fn change(
+    change: AdminChange,
+    path: &'static str,
+    answer: fn(&Administration, &AdminRequest) -> Answered,
+) -> ApiEndpoint {
+    ApiEndpoint { method: "POST", path, answer, change: Some(change) }
 }
 
 impl Administration {
@@ -103,7 +122,11 @@ impl Administration {
         let named = request.path.strip_prefix(API);
         let here = || ENDPOINTS.iter().filter(|endpoint| Some(endpoint.path) == named);
         if let Some(endpoint) = here().find(|endpoint| endpoint.method == request.method.as_str()) {
-            return (endpoint.answer)(self, request);
+            let answered = (endpoint.answer)(self, request);
+            return match endpoint.change {
+                Some(change) => Ok(self.audit(change, request, answered)),
+                None => answered,
+            };
         }
         let allowed: Vec<_> = here().map(|endpoint| endpoint.method).collect();
         if !allowed.is_empty() {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::restart::{Serve, home, sign_in};
 use super::*;
+use crate::support::soon;
 
 const SOCKET: (&str, &str) = ("GATEWAY__ADMIN__SOCKET", "admin.sock");
 
@@ -134,4 +135,85 @@ async fn f17_what_is_asked_wrongly_is_told_with_what_is_allowed() {
         assert_eq!((code, &*out), (1, ""), "{arguments:?}");
         assert!(told.contains(text), "{arguments:?}: {told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f17_an_operator_kicks_and_bans_and_the_ban_outlives_the_process() {
+    let (place, login, _chat, config) = home();
+    let overrides = [SOCKET, ("GATEWAY__ADMIN__BANS_FILE", "bans")];
+    let mut serve = Serve::start(&place, &config, 2, &overrides).await;
+    let (mut alice, channel) = sign_in(Kind::QuicMany, &serve.target(), "alice", &login).await;
+    let (mut bob, _) = sign_in(Kind::Tcp, &serve.target(), "bob", &login).await;
+
+    let kicked =
+        json(&place, &["kick", "--app", "x_im", "--account", "alice", "--ban", "1h", "--reason", "spam"]);
+    assert_eq!((&kicked["kicked"], &kicked["banned"]["account"]), (&1.into(), &"alice".into()), "{kicked}");
+    alice.closed_with(3501).await;
+    soon("her sign-out", async {
+        while !login.packets("login.signout").iter().any(|packet| packet.header.channel_id == channel) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let line = serve.line("event=\"admin\"").await;
+    for part in ["what=\"kick\"", "who=\"socket\"", "result=\"done\"", "spam"] {
+        assert!(line.contains(part), "{line}");
+    }
+    let sequence = bob.talk("alice", "are you there?").await;
+    assert_eq!(bob.response(sequence).await.header.status, 0, "others stay");
+    refused(&serve, 105).await;
+
+    let (code, out, _) = ctl(&place, &["bans"]);
+    assert!(code == 0 && out.contains("alice") && out.contains("spam") && out.ends_with("1 of 1\n"), "{out}");
+    serve.signal(Signal::SIGTERM);
+    drop((alice, bob));
+    serve.end().await;
+
+    let serve = Serve::start(&place, &config, 1, &overrides).await;
+    refused(&serve, 105).await;
+    let (code, out, _) = ctl(&place, &["unban", "--app", "x_im", "--account", "alice"]);
+    assert_eq!((code, &*out), (0, "done\n"));
+    let (code, _, told) = ctl(&place, &["unban", "--app", "x_im", "--account", "alice"]);
+    assert!(code == 1 && told.contains("there is no such ban"), "{told}");
+    let (mut alice, _) = sign_in(Kind::Tcp, &serve.target(), "alice", &login).await;
+
+    let banned = json(&place, &["ban", "--address", "127.0.0.1", "--for", "1h"]);
+    assert_eq!(banned["address"], "127.0.0.1/32");
+    let sequence = alice.talk("bob", "I stay").await;
+    assert_eq!(alice.response(sequence).await.header.status, 0, "who is here stays");
+    Raw::connect(Kind::Tcp, &serve.target()).await.closed_with(3501).await;
+    let kicked = json(&place, &["kick", "--address", "127.0.0.0/8"]);
+    assert_eq!(kicked["kicked"], 1);
+    alice.closed_with(3501).await;
+}
+
+/// Alice may not sign in: this status, and a close after which she does not come back.
+async fn refused(serve: &Serve, status: i32) {
+    let mut alice = Raw::connect(Kind::Tcp, &serve.target()).await;
+    let sequence = alice.signin(&identity::token("alice")).await;
+    assert_eq!(alice.response(sequence).await.header.status, status);
+    alice.closed_with(3501).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f17_an_order_that_names_nobody_is_refused_and_told() {
+    let (place, _login, _chat, config) = home();
+    let mut serve = Serve::start(&place, &config, 1, &[SOCKET]).await;
+    for (arguments, text) in [
+        (&["kick"][..], "nobody is named; allowed are channel, account, app and address"),
+        (&["kick", "--account", "alice", "--ban", "1h"], "an account without its app"),
+        (&["kick", "--address", "10.0.0"], "address: is \"10.0.0\""),
+        (&["ban"], "neither an app nor an address"),
+        (&["ban", "--app", "x_im", "--for", "long"], "the time \"long\" is none"),
+        (&["log-level", "loud"], "allowed is error, warn, info, debug or trace"),
+    ] {
+        let (code, out, told) = ctl(&place, arguments);
+        assert_eq!((code, &*out), (1, ""), "{arguments:?}");
+        assert!(told.contains(text), "{arguments:?}: {told}");
+        assert!(serve.line("event=\"admin\"").await.contains("result=\"refused\""));
+    }
+    let (code, out, told) = ctl(&place, &["log-level", "debug"]);
+    assert!(code == 0 && out.contains("debug"), "{out}{told}");
+    Raw::connect(Kind::Tcp, &serve.target()).await.write(b"\x16\x03 nothing that is known").await;
+    serve.line("event=\"close\"").await;
 }

@@ -86,6 +86,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let gate = Gate {
             pressure: pressure.clone(),
             accounts: Arc::new(RateLimiter::new(0, 1)),
+            bans: Arc::default(),
             key_refresh: None,
         };
         let dispatch = Rc::clone(&harness.dispatch);
