@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tracing::debug;
 
 use crate::dispatch::Dispatch;
@@ -17,17 +18,15 @@ use crate::dispatch::delivery::{Delivery, DeliveryStep};
 use crate::dispatch::health::{HealthEvent, Loss};
 use crate::dispatch::link::{Link, LinkEnd};
 use crate::dispatch::read_budget::ReadBudget;
-use crate::limits::{
-    DELIVERIES_PER_TURN, Limits, PRESSURE_LOOK, PUSH_TOO_LARGE_HOLDS, PUSHES_PER_TURN, READ_CHUNK,
-    SLICES_PER_WRITE,
-};
+use crate::dispatch::turn::LinkTurn;
+use crate::limits::{Limits, PRESSURE_LOOK, PUSH_TOO_LARGE_HOLDS, READ_CHUNK, SLICES_PER_WRITE};
 use crate::monitor::events::event::{self, Subject};
 use crate::monitor::metrics::{PushDrop, Reject};
 use crate::timer::Timer;
 use crate::wire::close::LINK_REPLACED;
 use crate::wire::frame::{self, Frame, FrameDecoder, FrameError, Opcode};
 use crate::wire::packet::{self, Encoded, Packet};
-use gateway_net::gather::gather;
+use gateway_net::gather::{gather, poll_write_gathered};
 
 /// Longest payload of a ping that is sent back, bytes: what WebSocket allows a control frame (RFC 6455 section 5.5).
 const MAX_ECHO: usize = 125;
@@ -124,7 +123,13 @@ impl LinkConnection {
     pub(crate) async fn run(mut self) -> LinkEnd {
         let end = poll_fn(|cx| self.drive(cx)).await;
         self.loss = end.loss();
-        // Dropping `self` takes the instance out of selection before anything else happens.
+        let link = Rc::clone(&self.link);
+        // This takes the instance out of selection before anything else happens.
+        drop(self);
+        while !link.corked.is_empty() {
+            link.corked.release_some();
+            yield_now().await;
+        }
         end
     }
 
@@ -169,12 +174,13 @@ impl LinkConnection {
         if self.link.has_left(now) {
             return Poll::Ready(LinkEnd::Left);
         }
+        self.link.corked.release_some();
         let look = is_paused.then_some(now + PRESSURE_LOOK);
         let due = [self.link.health().next_due(), self.link.leaves_by(), look, self.oversized_until]
             .into_iter()
             .flatten();
         self.timer.arm(due.fold(dead_at.min(ping_at), Instant::min), cx);
-        if step == DeliveryStep::Yield {
+        if step == DeliveryStep::Yield || !self.link.corked.is_empty() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -212,22 +218,20 @@ impl LinkConnection {
     }
 
     fn drive_read(&mut self, cx: &mut Context<'_>) -> Result<DeliveryStep, LinkEnd> {
-        let mut packets = PUSHES_PER_TURN;
-        let mut deliveries = DELIVERIES_PER_TURN;
         let now = Instant::now();
+        let mut turn = LinkTurn::new(now);
         loop {
             if let Some(delivery) = &mut self.delivery {
-                if delivery.run(&self.dispatch, &self.link, &mut deliveries, now) == DeliveryStep::Yield {
+                if delivery.run(&self.dispatch, &self.link, &mut turn, now) == DeliveryStep::Yield {
                     return Ok(DeliveryStep::Yield);
                 }
                 // Only a delivery that is complete makes room for the next packet: order of pushes is that of the link (G3).
                 self.delivery = None;
             }
-            if packets == 0 {
+            if turn.is_over() {
                 return Ok(DeliveryStep::Yield);
             }
             if let Some(frame) = self.decoder.next_frame().map_err(|error| self.bad_frame(error))? {
-                packets -= 1;
                 self.frame_began = None;
                 self.take_frame(frame, now)?;
             } else if self.is_paused(now) || self.poll_read(cx)?.is_pending() {
@@ -365,7 +369,7 @@ impl LinkConnection {
             let polled = {
                 let queue = self.link.queue();
                 let mut slots = [IoSlice::new(&[]); SLICES_PER_WRITE];
-                stream.poll_write_vectored(cx, gather(&mut slots, queue.frames().flat_map(Encoded::pieces)))
+                poll_write_gathered(stream, gather(&mut slots, queue.frames().flat_map(Encoded::pieces)), cx)
             };
             match polled {
                 Poll::Pending => return Ok(()),

@@ -12,7 +12,8 @@ use prost::Message as _;
 use crate::dispatch::Dispatch;
 use crate::dispatch::health::HealthEvent;
 use crate::dispatch::link::Link;
-use crate::limits::{Limits, READ_CHUNK};
+use crate::dispatch::turn::LinkTurn;
+use crate::limits::Limits;
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, PushDrop, Reject};
 use crate::session::channel::{Channel, ChannelState, Ticket};
 use crate::session::outgoing::Full;
@@ -65,9 +66,16 @@ impl Delivery {
         limits: &Limits,
         serial: u64,
     ) -> Result<Self, PushDrop> {
-        let view =
-            HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).map_err(|_| PushDrop::BadPacket)?;
-        let [gateway, channels] = view.last_metas([packet.dialect.gateway_key(), CHANNELS_KEY]);
+        let (mut gateway, mut channels) = (None, None);
+        let gateway_key = packet.dialect.gateway_key();
+        let view = HeaderView::scan_with(&packet.header, &HeaderLimits::BACKEND, |meta| {
+            if meta.key == gateway_key {
+                gateway = Some(meta.value);
+            } else if meta.key == CHANNELS_KEY {
+                channels = Some(meta.value);
+            }
+        })
+        .map_err(|_| PushDrop::BadPacket)?;
         if gateway != Some(gate_id) {
             return Err(PushDrop::WrongGateway);
         }
@@ -100,26 +108,25 @@ impl Delivery {
         !self.is_response
     }
 
-    /// Serves the next channels, at most `budget` of them.
+    /// Serves the next channels, until the turn is over.
     pub(crate) fn run(
         &mut self,
         dispatch: &Dispatch,
         link: &Link,
-        budget: &mut usize,
+        turn: &mut LinkTurn,
         now: Instant,
     ) -> DeliveryStep {
         // One handle for the whole list, not one per id.
         let list = self.channels.clone();
         while self.position < list.len() {
-            if *budget == 0 {
+            // Asked for ids that lead nowhere, too: looking them up is the work.
+            if turn.is_over() {
                 return DeliveryStep::Yield;
             }
-            // Charged for ids that lead nowhere, too: looking them up is the work.
-            *budget -= 1;
             let rest = &list[self.position..];
             let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
             let id = std::str::from_utf8(&rest[..len]).unwrap_or_default();
-            if !id.is_empty() && self.serve(id, dispatch, link, now) == DeliveryStep::Yield {
+            if !id.is_empty() && self.serve(id, dispatch, link, turn, now) == DeliveryStep::Yield {
                 return DeliveryStep::Yield;
             }
             self.position += len + 1;
@@ -127,9 +134,17 @@ impl Delivery {
         DeliveryStep::Done
     }
 
-    fn serve(&mut self, id: &str, dispatch: &Dispatch, link: &Link, now: Instant) -> DeliveryStep {
+    fn serve(
+        &mut self,
+        id: &str,
+        dispatch: &Dispatch,
+        link: &Link,
+        turn: &mut LinkTurn,
+        now: Instant,
+    ) -> DeliveryStep {
         let channel = dispatch.channels.get(id);
         if self.is_response {
+            turn.woke();
             self.respond(id, channel.as_ref(), dispatch, link, now);
             return DeliveryStep::Done;
         }
@@ -138,11 +153,11 @@ impl Delivery {
             dispatch.metrics.push_dropped(PushDrop::NoChannel, 1);
             return DeliveryStep::Done;
         };
-        self.push(&channel, dispatch)
+        self.push(&channel, dispatch, link)
     }
 
-    fn push(&mut self, channel: &Channel, dispatch: &Dispatch) -> DeliveryStep {
-        let frame = self.frame(channel.dialect);
+    fn push(&mut self, channel: &Channel, dispatch: &Dispatch, link: &Link) -> DeliveryStep {
+        let frame = self.shared_frame(channel.dialect).clone();
         let bytes = frame.len();
         // A mark in the channel instead of a set of ids: a list of 100,000 costs no memory (row E5).
         if !channel.is_first_of_push(self.serial) {
@@ -151,12 +166,15 @@ impl Delivery {
         let outgoing = &channel.outgoing;
         let is_kicked = self.kicks.as_deref() == Some(&*channel.id);
         // The kick is noted with its push, so no reason that comes between them can win (row H4).
-        let queued = if is_kicked { outgoing.kick(frame) } else { outgoing.push(frame) };
+        let queued = if is_kicked { outgoing.kick(frame) } else { outgoing.push_corked(frame) };
         if queued != Err(Full::TryAgain) {
             dispatch.metrics.push_received(1);
         }
         match queued {
-            Ok(()) => dispatch.metrics.packet(Direction::Out, self.label(), bytes),
+            Ok(()) => {
+                link.corked.add(outgoing);
+                dispatch.metrics.packet(Direction::Out, self.label(), bytes);
+            }
             Err(Full::TryAgain) => {
                 // The link comes back to this id: it must not look like the second one of this push.
                 channel.forget_push();
@@ -190,7 +208,8 @@ impl Delivery {
         }
         dispatch.metrics.pending_closed();
         dispatch.metrics.latency(now.saturating_duration_since(ticket.arrived()));
-        let frame = self.frame(channel.dialect);
+        // An answer has one receiver: nothing is kept of its frame.
+        let frame = rewrite::deliver(&self.header.view(), channel.dialect, self.body.clone());
         let bytes = frame.len();
         // Only a login that succeeded opens the way for pushes that wait behind it.
         let queued = if ticket.is_signin && self.header.status() == pb::Status::Success as i32 {
@@ -240,30 +259,10 @@ impl Delivery {
         command::label_index(self.header.command())
     }
 
-    fn frame(&mut self, dialect: Dialect) -> Encoded {
+    /// For one of many receivers.
+    fn shared_frame(&mut self, dialect: Dialect) -> &Encoded {
         let (header, body) = (&self.header, &self.body);
-        let encode = || rewrite::deliver(&header.view(), dialect, own(body));
-        self.frames[dialect.index()].get_or_insert_with(encode).clone()
-    }
-}
-
-/// What may wait for a client for long: a small body would keep the whole read alive that it came with, of which nobody
-/// would know (row C8).
-fn own(body: &Bytes) -> Bytes {
-    if body.len() < READ_CHUNK / 2 { Bytes::copy_from_slice(body) } else { body.clone() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c8_what_waits_keeps_no_read_alive_that_is_much_larger() {
-        let read = Bytes::from(vec![7; READ_CHUNK]);
-        let small = read.slice(..READ_CHUNK / 2 - 1);
-        let large = read.slice(..READ_CHUNK / 2);
-        assert_eq!((own(&small), own(&large)), (small.clone(), large.clone()));
-        assert_ne!(own(&small).as_ptr(), small.as_ptr());
-        assert_eq!(own(&large).as_ptr(), large.as_ptr());
+        let encode = || rewrite::deliver(&header.view(), dialect, body.clone());
+        self.frames[dialect.index()].get_or_insert_with(encode)
     }
 }

@@ -15,6 +15,7 @@ use crate::dispatch::links::LinkRegistry;
 use crate::dispatch::queue::QueueBounds;
 use crate::dispatch::selector::RouteSelector;
 use crate::dispatch::services::Services;
+use crate::dispatch::turn::LinkTurn;
 use crate::limits::{Limits, LiveLimits};
 use crate::monitor::readiness::Readiness;
 use crate::route::Route;
@@ -158,7 +159,12 @@ impl TestDispatch {
         let mut delivery =
             Delivery::parse(packet, GATE, &self.dispatch.settings.limits.now(), self.dispatch.next_serial())
                 .unwrap();
-        delivery.run(&self.dispatch, &link, &mut 1000, Instant::now())
+        let now = Instant::now();
+        let step = delivery.run(&self.dispatch, &link, &mut LinkTurn::new(now), now);
+        while !link.corked.is_empty() {
+            link.corked.release_some();
+        }
+        step
     }
 
     /// The instance answers a request of a channel.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::config::Instance;
+use crate::dispatch::corked::Corked;
 use crate::dispatch::health::{Health, HealthEvent, Loss, Rule, Standing, Transition};
 use crate::dispatch::queue::{LinkQueue, Payload, QueueBounds};
 use crate::dispatch::zones::LinkPresence;
@@ -62,6 +63,8 @@ pub(crate) struct Link {
     has_task: Cell<bool>,
     /// Why it is in its state, and since when.
     why: RefCell<LinkReason>,
+    /// Those whom its pushes are for, until they are woken.
+    pub(crate) corked: Corked,
     /// Its connection's task waits here.
     pub(super) wake: LocalWaker,
 }
@@ -89,6 +92,7 @@ impl Link {
             last_poll: Cell::new(None),
             has_task: Cell::new(false),
             why: RefCell::default(),
+            corked: Corked::default(),
             wake: LocalWaker::default(),
         })
     }

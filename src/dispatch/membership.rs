@@ -222,7 +222,7 @@ impl Dispatch {
         let link = &chosen.link;
         let frame = match link.instance.dialect {
             same if same == spoken => frame,
-            other => rewrite::translate(&view, other, frame.body.clone()),
+            other => rewrite::translate(&view, other, frame.body()),
         };
         self.place(&chosen, channel.as_deref(), ticket, frame)
     }

@@ -5,6 +5,7 @@
 //! what comes back into channels. Nothing here awaits a client.
 
 pub(crate) mod connection;
+mod corked;
 pub(crate) mod delivery;
 pub(crate) mod dialer;
 pub(crate) mod health;
@@ -19,6 +20,7 @@ pub(crate) mod reconnect;
 mod reload;
 pub mod selector;
 pub(crate) mod services;
+pub(crate) mod turn;
 mod zones;
 
 use std::cell::Cell;

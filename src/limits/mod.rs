@@ -292,11 +292,18 @@ pub const FRAMES_PER_TURN: usize = 32;
 /// How often a channel that is not read from is asked whether its client is still there.
 pub const PAUSED_LOOK: Duration = Duration::from_millis(250);
 
-/// Packets a link delivers before it yields to the channels (ARCHITECTURE §4.2).
-pub const PUSHES_PER_TURN: usize = 64;
+/// How long a link delivers before it yields (ARCHITECTURE §4.2): one push may name 100,000 channels.
+pub const LINK_TURN: Duration = Duration::from_micros(200);
 
-/// Channels a link serves before it yields: one push may name 100,000.
-pub const DELIVERIES_PER_TURN: usize = 1024;
+/// Packets, and channels of a push, between two looks at the clock: each takes some 100 ns.
+pub const STEPS_PER_LOOK: usize = 32;
+
+/// Connections that a link wakes in a turn, by answers and as many by pushes. Each of them writes before the link, or another
+/// one, goes on.
+pub const WAKES_PER_TURN: usize = 16;
+
+/// Channels that are looked at before others have a turn, where all of a worker have to be.
+pub const CHANNELS_PER_TURN: usize = 1024;
 
 /// Sign-outs a worker places before it yields to everything else: a crowd that leaves at once may owe 100,000.
 pub const SIGNOUTS_PER_TURN: usize = 512;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Re
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::admin_labels::{AdminChange, AdminResult};
-use super::counters::Counters;
+use super::counters::{Counter, Counters, Gauge};
 use super::events::Events;
 use super::jwks::JwksMetrics;
 use super::labels::{DiscoveryError, LinkState, Memory};
@@ -50,7 +50,7 @@ impl Cells {
     }
 }
 
-/// Counters and state of one link. Its labels come from discovery.
+/// Counters and state of one link, written by its worker. Its labels come from discovery.
 ///
 /// With several workers each has a link of its own; they are shown as one, with the worst state.
 #[derive(Debug)]
@@ -60,11 +60,11 @@ pub struct LinkMetrics {
     pub(super) instance: String,
     pub(super) zone: String,
     state: AtomicU8,
-    pub(super) queued_packets: AtomicI64,
-    pub(super) queued_bytes: AtomicI64,
-    pub(super) reconnects: AtomicU64,
-    pub(super) requests_sent: AtomicU64,
-    pub(super) pushes_received: AtomicU64,
+    pub(super) queued_packets: Gauge,
+    pub(super) queued_bytes: Gauge,
+    pub(super) reconnects: Counter,
+    pub(super) requests_sent: Counter,
+    pub(super) pushes_received: Counter,
 }
 
 impl LinkMetrics {
@@ -75,11 +75,11 @@ impl LinkMetrics {
             instance: instance.to_owned(),
             zone: zone.to_owned(),
             state: AtomicU8::new(LinkState::Dialling as u8),
-            queued_packets: AtomicI64::new(0),
-            queued_bytes: AtomicI64::new(0),
-            reconnects: AtomicU64::new(0),
-            requests_sent: AtomicU64::new(0),
-            pushes_received: AtomicU64::new(0),
+            queued_packets: Gauge::default(),
+            queued_bytes: Gauge::default(),
+            reconnects: Counter::default(),
+            requests_sent: Counter::default(),
+            pushes_received: Counter::default(),
         }
     }
 
@@ -95,23 +95,23 @@ impl LinkMetrics {
 
     /// Its outgoing queue grew or shrank.
     pub fn queued(&self, delta_packets: i64, delta_bytes: i64) {
-        self.queued_packets.fetch_add(delta_packets, Relaxed);
-        self.queued_bytes.fetch_add(delta_bytes, Relaxed);
+        self.queued_packets.add(delta_packets);
+        self.queued_bytes.add(delta_bytes);
     }
 
     /// It came up again after it had been up before.
     pub fn reconnected(&self) {
-        self.reconnects.fetch_add(1, Relaxed);
+        self.reconnects.add(1);
     }
 
     /// It may have got the first byte of `n` requests.
     pub fn requests_sent(&self, n: u64) {
-        self.requests_sent.fetch_add(n, Relaxed);
+        self.requests_sent.add(n);
     }
 
     /// It sent a push.
     pub fn push_received(&self) {
-        self.pushes_received.fetch_add(1, Relaxed);
+        self.pushes_received.add(1);
     }
 }
 
@@ -139,7 +139,7 @@ impl DiscoveryMetrics {
 
     /// Something went wrong.
     pub fn error(&self, kind: DiscoveryError) {
-        self.errors.add(kind.index(), 1);
+        self.errors.add_shared(kind.index(), 1);
     }
 
     /// How often that went wrong.

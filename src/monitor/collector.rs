@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use prometheus::core::{Collector, Desc};
@@ -10,7 +10,7 @@ use prometheus::proto::MetricFamily;
 
 use super::administered::administered;
 use super::cells::{Cells, DiscoveryMetrics, LinkMetrics, NO_CERTIFICATE};
-use super::counters::{Counters, Totals};
+use super::counters::{Counter, Counters, Gauge, Totals};
 use super::descriptors as of;
 use super::events::Events;
 use super::family::{Family, Spec};
@@ -85,13 +85,13 @@ impl Workers<'_> {
         self.0.iter().map(|worker| read(worker)).sum::<u64>() as f64
     }
 
-    fn total(&self, spec: &'static Spec, cell: impl Fn(&WorkerMetrics) -> &AtomicU64) -> MetricFamily {
-        single(spec, self.sum(|worker| cell(worker).load(Relaxed)))
+    fn total(&self, spec: &'static Spec, cell: impl Fn(&WorkerMetrics) -> &Counter) -> MetricFamily {
+        single(spec, self.sum(|worker| cell(worker).get()))
     }
 
     /// Two workers may be read in the middle of a change; a negative gauge would be nonsense to show.
-    fn gauge(&self, spec: &'static Spec, cell: impl Fn(&WorkerMetrics) -> &AtomicI64) -> MetricFamily {
-        single(spec, self.0.iter().map(|worker| cell(worker).load(Relaxed)).sum::<i64>().max(0) as f64)
+    fn gauge(&self, spec: &'static Spec, cell: impl Fn(&WorkerMetrics) -> &Gauge) -> MetricFamily {
+        single(spec, self.0.iter().map(|worker| cell(worker).get()).sum::<i64>().max(0) as f64)
     }
 
     /// One family with one label, from counters in the order of `labels`.
@@ -354,11 +354,11 @@ struct LinkTotals {
 impl LinkTotals {
     fn add(&mut self, link: &LinkMetrics) {
         self.worst = self.worst.max(link.state().index());
-        self.reconnects += link.reconnects.load(Relaxed);
-        self.requests += link.requests_sent.load(Relaxed);
-        self.pushes += link.pushes_received.load(Relaxed);
-        self.packets += link.queued_packets.load(Relaxed);
-        self.bytes += link.queued_bytes.load(Relaxed);
+        self.reconnects += link.reconnects.get();
+        self.requests += link.requests_sent.get();
+        self.pushes += link.pushes_received.get();
+        self.packets += link.queued_packets.get();
+        self.bytes += link.queued_bytes.get();
     }
 }
 

@@ -1,32 +1,66 @@
-//! Counters and a latency histogram of plain atomics.
+//! Counters, gauges and a latency histogram. What one thread writes and any may read is changed by a load and a store: a
+//! locked addition costs several times as much, and a message is counted some twenty times.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+/// A counter that one thread writes.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A gauge that one thread writes.
+#[derive(Debug, Default)]
+pub(super) struct Gauge(AtomicI64);
+
+impl Gauge {
+    pub(super) fn add(&self, n: i64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(super) fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
 
 /// `N` counters that belong together.
 #[derive(Debug)]
-pub(super) struct Counters<const N: usize>([AtomicU64; N]);
+pub(super) struct Counters<const N: usize>([Counter; N]);
 
 impl<const N: usize> Default for Counters<N> {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; N])
+        Self([const { Counter(AtomicU64::new(0)) }; N])
     }
 }
 
 impl<const N: usize> Counters<N> {
-    /// Adds to one counter.
+    /// Adds to one counter. One thread may.
     pub(super) fn add(&self, index: usize, n: u64) {
-        self.0[index].fetch_add(n, Relaxed);
+        self.0[index].add(n);
+    }
+
+    /// Adds to one counter, from any thread.
+    pub(super) fn add_shared(&self, index: usize, n: u64) {
+        self.0[index].0.fetch_add(n, Relaxed);
     }
 
     /// The value of one counter.
     pub(super) fn get(&self, index: usize) -> u64 {
-        self.0[index].load(Relaxed)
+        self.0[index].get()
     }
 
     /// The sum of all counters.
     pub(super) fn sum(&self) -> u64 {
-        self.0.iter().map(|cell| cell.load(Relaxed)).sum()
+        self.0.iter().map(Counter::get).sum()
     }
 }
 
@@ -39,8 +73,8 @@ pub(super) const BOUNDS_MICROS: [u64; 13] = [
 /// Counts durations by bucket; the last bucket holds what is above every bound.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
-    buckets: [AtomicU64; BOUNDS_MICROS.len() + 1],
-    sum_nanos: AtomicU64,
+    buckets: [Counter; BOUNDS_MICROS.len() + 1],
+    sum_nanos: Counter,
 }
 
 /// The sum of several histograms at one moment.
@@ -56,17 +90,17 @@ impl Histogram {
     /// Counts one duration. A value equal to a bound belongs below it.
     pub(super) fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_MICROS.partition_point(|bound| bound.saturating_mul(1_000) < nanos);
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.sum_nanos.fetch_add(nanos, Relaxed);
+        let bucket = BOUNDS_MICROS.iter().take_while(|bound| **bound * 1_000 < nanos).count();
+        self.buckets[bucket].add(1);
+        self.sum_nanos.add(nanos);
     }
 
     /// Adds what this histogram holds to `totals`.
     pub(super) fn add_to(&self, totals: &mut Totals) {
         for (total, bucket) in totals.buckets.iter_mut().zip(&self.buckets) {
-            *total += bucket.load(Relaxed);
+            *total += bucket.get();
         }
-        totals.sum_seconds += Duration::from_nanos(self.sum_nanos.load(Relaxed)).as_secs_f64();
+        totals.sum_seconds += Duration::from_nanos(self.sum_nanos.get()).as_secs_f64();
     }
 }
 

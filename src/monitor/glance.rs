@@ -1,7 +1,6 @@
 //! The counters an operator looks at first, as numbers instead of text.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::counters::Totals;
@@ -73,13 +72,13 @@ impl Metrics {
             by_transport: by_transport.collect(),
             logins: logins.filter(|(_, count)| *count > 0).collect(),
             closes: closes.filter(|(_, count)| *count > 0).collect(),
-            requests_received: sum(&|worker| worker.requests_received.load(Relaxed)),
-            requests_forwarded: sum(&|worker| worker.requests_forwarded.load(Relaxed)),
-            requests_pending: gauge(&|worker| worker.pending.load(Relaxed)),
-            pushes_received: sum(&|worker| worker.pushes_received.load(Relaxed)),
+            requests_received: sum(&|worker| worker.requests_received.get()),
+            requests_forwarded: sum(&|worker| worker.requests_forwarded.get()),
+            requests_pending: gauge(&|worker| worker.pending.get()),
+            pushes_received: sum(&|worker| worker.pushes_received.get()),
             mean_latency: (answers > 0).then(|| totals.sum_seconds / answers as f64),
-            queued_messages: gauge(&|worker| worker.queued_messages.load(Relaxed)),
-            queued_bytes: gauge(&|worker| worker.queued_bytes.load(Relaxed)),
+            queued_messages: gauge(&|worker| worker.queued_messages.get()),
+            queued_bytes: gauge(&|worker| worker.queued_bytes.get()),
             overload_level: self.overload_level(),
             conditions: conditions
                 .filter(|(_, count)| *count > 0)

@@ -17,7 +17,7 @@ pub struct JwksMetrics {
 impl JwksMetrics {
     /// A fetch ended so.
     pub fn refreshed(&self, outcome: JwksRefresh) {
-        self.refreshes.add(outcome.index(), 1);
+        self.refreshes.add_shared(outcome.index(), 1);
     }
 
     /// It brought so many keys, at this second since 1970.

@@ -131,7 +131,7 @@ impl Metrics {
 
     /// Memory of connections that have not signed in, of all workers.
     pub(crate) fn before_login_bytes(&self) -> u64 {
-        let sum: i64 = self.cells.workers.iter().map(|worker| worker.before_login_bytes.load(Relaxed)).sum();
+        let sum: i64 = self.cells.workers.iter().map(|worker| worker.before_login_bytes.get()).sum();
         u64::try_from(sum).unwrap_or_default()
     }
 
@@ -142,7 +142,7 @@ impl Metrics {
 
     /// The administrator has ordered something.
     pub(crate) fn administered(&self, change: AdminChange, result: AdminResult) {
-        self.cells.administered[change.index()].add(result.index(), 1);
+        self.cells.administered[change.index()].add_shared(result.index(), 1);
     }
 
     /// What the administrator is told about goes here.

@@ -1,11 +1,10 @@
-//! One worker's cells: relaxed atomics on cache lines of their own, summed when scraped.
+//! One worker's cells, on cache lines of their own, summed when scraped.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::counters::{Counters, Histogram};
+use super::counters::{Counter, Counters, Gauge, Histogram};
 use super::events::Events;
 use super::events::event::{Event, Subject};
 use super::labels::{
@@ -19,8 +18,8 @@ use crate::wire::command;
 /// The statuses of protocol §3; every other one is counted as "other".
 pub(super) const STATUSES: [i32; 9] = [0, 100, 101, 103, 105, 210, 300, 301, 404];
 
-/// Counters of one worker. Every method that counts is a few relaxed additions: no lock, no allocation, callable from
-/// anywhere. Those about events are for rare ones and take a short lock.
+/// Counters of one worker. Every method that counts is a few loads and stores: no lock, no allocation, and only
+/// for this worker's thread. Those about events are for rare ones and take a short lock.
 ///
 /// Aligned to 128 bytes, the reach of the prefetcher, so that no two workers write to one line.
 #[derive(Debug)]
@@ -33,24 +32,24 @@ pub struct WorkerMetrics {
     pub(super) packets: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
     pub(super) bytes: [Counters<{ command::KNOWN.len() }>; Direction::COUNT],
     pub(super) heartbeats: Counters<{ Heartbeat::COUNT }>,
-    pub(super) requests_received: AtomicU64,
-    pub(super) requests_forwarded: AtomicU64,
-    pub(super) requests_rejected: AtomicU64,
-    pub(super) pending: AtomicI64,
+    pub(super) requests_received: Counter,
+    pub(super) requests_forwarded: Counter,
+    pub(super) requests_rejected: Counter,
+    pub(super) pending: Gauge,
     pub(super) answers: [Counters<{ STATUSES.len() + 1 }>; AnswerOrigin::COUNT],
     pub(super) latency: Histogram,
-    pub(super) pushes_received: AtomicU64,
-    pub(super) pushes_delivered: AtomicU64,
+    pub(super) pushes_received: Counter,
+    pub(super) pushes_delivered: Counter,
     pub(super) push_drops: Counters<{ PushDrop::COUNT }>,
     pub(super) rejects: Counters<{ Reject::COUNT }>,
-    pub(super) queued_messages: AtomicI64,
-    pub(super) queued_bytes: AtomicI64,
-    pub(super) partial_bytes: AtomicI64,
-    pub(super) before_login_bytes: AtomicI64,
+    pub(super) queued_messages: Gauge,
+    pub(super) queued_bytes: Gauge,
+    pub(super) partial_bytes: Gauge,
+    pub(super) before_login_bytes: Gauge,
     pub(super) signouts: Counters<{ Signout::COUNT }>,
-    pub(super) signouts_waiting: AtomicI64,
+    pub(super) signouts_waiting: Gauge,
     pub(super) signout_answers: Counters<{ STATUSES.len() + 1 }>,
-    pub(super) spilled: AtomicU64,
+    pub(super) spilled: Counter,
     pub(super) path_changes: Counters<{ PathChange::COUNT }>,
     pub(super) unproven_bytes: Counters<{ Direction::COUNT }>,
     pub(super) link_transitions: Counters<{ LinkState::COUNT }>,
@@ -65,8 +64,8 @@ pub struct WorkerMetrics {
 /// What is counted of a zone.
 #[derive(Debug, Default)]
 struct ZoneCells {
-    fallbacks: AtomicU64,
-    no_instances: AtomicU64,
+    fallbacks: Counter,
+    no_instances: Counter,
 }
 
 /// Where a status is counted: with the others if it is none of the protocol.
@@ -85,24 +84,24 @@ impl WorkerMetrics {
             packets: Default::default(),
             bytes: Default::default(),
             heartbeats: Counters::default(),
-            requests_received: AtomicU64::new(0),
-            requests_forwarded: AtomicU64::new(0),
-            requests_rejected: AtomicU64::new(0),
-            pending: AtomicI64::new(0),
+            requests_received: Counter::default(),
+            requests_forwarded: Counter::default(),
+            requests_rejected: Counter::default(),
+            pending: Gauge::default(),
             answers: Default::default(),
             latency: Histogram::default(),
-            pushes_received: AtomicU64::new(0),
-            pushes_delivered: AtomicU64::new(0),
+            pushes_received: Counter::default(),
+            pushes_delivered: Counter::default(),
             push_drops: Counters::default(),
             rejects: Counters::default(),
-            queued_messages: AtomicI64::new(0),
-            queued_bytes: AtomicI64::new(0),
-            partial_bytes: AtomicI64::new(0),
-            before_login_bytes: AtomicI64::new(0),
+            queued_messages: Gauge::default(),
+            queued_bytes: Gauge::default(),
+            partial_bytes: Gauge::default(),
+            before_login_bytes: Gauge::default(),
             signouts: Counters::default(),
-            signouts_waiting: AtomicI64::new(0),
+            signouts_waiting: Gauge::default(),
             signout_answers: Counters::default(),
-            spilled: AtomicU64::new(0),
+            spilled: Counter::default(),
             path_changes: Counters::default(),
             unproven_bytes: Counters::default(),
             link_transitions: Counters::default(),
@@ -142,7 +141,7 @@ impl WorkerMetrics {
 
     /// The instance of a new channel's account was overloaded, so the next one took it.
     pub fn spilled(&self) {
-        self.spilled.fetch_add(1, Relaxed);
+        self.spilled.add(1);
     }
 
     /// A QUIC client's change of its address came to this.
@@ -185,27 +184,27 @@ impl WorkerMetrics {
     /// A well-formed request arrived on an open channel, or a sign-in. It must later count as
     /// [forwarded](Self::request_forwarded) or [rejected](Self::request_rejected), once (G9).
     pub fn request_received(&self) {
-        self.requests_received.fetch_add(1, Relaxed);
+        self.requests_received.add(1);
     }
 
     /// The first byte of a request may be with a logic instance.
     pub fn request_forwarded(&self) {
-        self.requests_forwarded.fetch_add(1, Relaxed);
+        self.requests_forwarded.add(1);
     }
 
     /// A request was answered by the gateway without a hand-over.
     pub fn request_rejected(&self) {
-        self.requests_rejected.fetch_add(1, Relaxed);
+        self.requests_rejected.add(1);
     }
 
     /// A request now waits for its answer.
     pub fn pending_opened(&self) {
-        self.pending.fetch_add(1, Relaxed);
+        self.pending.add(1);
     }
 
     /// A request no longer waits: answered, timed out, or its channel ended.
     pub fn pending_closed(&self) {
-        self.pending.fetch_sub(1, Relaxed);
+        self.pending.add(-1);
     }
 
     /// An answer was put into a client's queue.
@@ -220,12 +219,12 @@ impl WorkerMetrics {
 
     /// A push is for `n` channels, or names none that can be read and counts as one.
     pub fn push_received(&self, n: u64) {
-        self.pushes_received.fetch_add(n, Relaxed);
+        self.pushes_received.add(n);
     }
 
     /// `n` pushes were written to their client whole.
     pub fn push_delivered(&self, n: u64) {
-        self.pushes_delivered.fetch_add(n, Relaxed);
+        self.pushes_delivered.add(n);
     }
 
     /// A push did not reach `n` channels it named; 1 where it cannot be said how many.
@@ -240,28 +239,28 @@ impl WorkerMetrics {
 
     /// The outgoing queues of the channels grew or shrank.
     pub fn queued(&self, delta_messages: i64, delta_bytes: i64) {
-        self.queued_messages.fetch_add(delta_messages, Relaxed);
-        self.queued_bytes.fetch_add(delta_bytes, Relaxed);
+        self.queued_messages.add(delta_messages);
+        self.queued_bytes.add(delta_bytes);
     }
 
     /// Bytes in the outgoing queues of the channels now.
     pub fn queued_bytes(&self) -> u64 {
-        u64::try_from(self.queued_bytes.load(Relaxed)).unwrap_or_default()
+        u64::try_from(self.queued_bytes.get()).unwrap_or_default()
     }
 
     /// Frames of clients whose end has not come hold so many bytes more, or less.
     pub fn partial(&self, delta_bytes: i64) {
-        self.partial_bytes.fetch_add(delta_bytes, Relaxed);
+        self.partial_bytes.add(delta_bytes);
     }
 
     /// Bytes of frames of clients whose end has not come.
     pub fn partial_bytes(&self) -> u64 {
-        u64::try_from(self.partial_bytes.load(Relaxed)).unwrap_or_default()
+        u64::try_from(self.partial_bytes.get()).unwrap_or_default()
     }
 
     /// Connections that have not signed in cost so many bytes more, or less.
     pub fn before_login(&self, delta_bytes: i64) {
-        self.before_login_bytes.fetch_add(delta_bytes, Relaxed);
+        self.before_login_bytes.add(delta_bytes);
     }
 
     /// The worker's loop is at work now; to be said every [`PRESSURE_LOOK`](crate::limits::PRESSURE_LOOK).
@@ -291,7 +290,7 @@ impl WorkerMetrics {
 
     /// The number of sign-outs that wait for a link changed.
     pub fn signouts_waiting(&self, delta: i64) {
-        self.signouts_waiting.fetch_add(delta, Relaxed);
+        self.signouts_waiting.add(delta);
     }
 
     /// A zone had no instance of the service and another zone's was chosen for a packet (row E13). A zone that no route
@@ -305,10 +304,10 @@ impl WorkerMetrics {
         self.count_zone(zone, |cells| &cells.no_instances);
     }
 
-    fn count_zone(&self, zone: &str, cell: impl FnOnce(&ZoneCells) -> &AtomicU64) {
+    fn count_zone(&self, zone: &str, cell: impl FnOnce(&ZoneCells) -> &Counter) {
         let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(cells) = zones.get(zone) {
-            cell(cells).fetch_add(1, Relaxed);
+            cell(cells).add(1);
         }
     }
 
@@ -323,7 +322,7 @@ impl WorkerMetrics {
     /// Fallbacks and requests that found nobody, by zone.
     pub(super) fn zones(&self) -> Vec<(String, [u64; 2])> {
         let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
-        let counted = |cells: &ZoneCells| [cells.fallbacks.load(Relaxed), cells.no_instances.load(Relaxed)];
+        let counted = |cells: &ZoneCells| [cells.fallbacks.get(), cells.no_instances.get()];
         zones.iter().map(|(name, cells)| (name.clone(), counted(cells))).collect()
     }
 }

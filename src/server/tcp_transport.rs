@@ -20,7 +20,7 @@ use crate::session::outgoing::StreamId;
 use crate::wire::close::CloseReason;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::packet::Encoded;
-use gateway_net::gather::gather;
+use gateway_net::gather::{gather, poll_write_gathered};
 
 thread_local! {
     /// Where sockets are read into: one buffer for all connections of a worker, so that an idle one has none.
@@ -67,10 +67,18 @@ impl<S: TcpBased> TcpTransport<S> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, CloseReason>> {
         // What TLS holds back goes first: more is taken only once the socket took that, so it holds one write at most.
-        if self.stream.taken().is_some() && !self.poll_flushed(cx)? {
+        let holds_back = self.stream.taken().is_some();
+        if holds_back && !self.poll_flushed(cx)? {
             return Poll::Pending;
         }
-        match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+        let stream = Pin::new(&mut self.stream);
+        // A plain write of TLS takes one record after the other, a vectored one no more than it holds back.
+        let polled = if holds_back {
+            stream.poll_write_vectored(cx, slices)
+        } else {
+            poll_write_gathered(stream, slices, cx)
+        };
+        match polled {
             Poll::Pending => Poll::Pending,
             // Something was offered, so this is no empty write: the socket takes nothing any more.
             Poll::Ready(Ok(0)) => Poll::Ready(Err(CloseReason::PeerClosed)),

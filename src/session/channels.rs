@@ -3,6 +3,7 @@
 use std::array;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::DELIVERIES_PER_TURN;
+use crate::limits::CHANNELS_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
 use crate::session::channel::Channel;
 use crate::session::connected::{ConnectedClient, ConnectionOrigin};
+use crate::session::id_hasher::IdHasher;
 use crate::session::outgoing::Outgoing;
 use crate::session::signout::SignOut;
 use crate::session::signouts::SignOuts;
@@ -26,7 +28,7 @@ use crate::wire::close::CloseReason;
 /// after the other can be looked at.
 pub(crate) const PARTS: usize = 256;
 
-type Part = RefCell<HashMap<Rc<str>, Rc<Channel>>>;
+type Part = RefCell<HashMap<Rc<str>, Rc<Channel>, BuildHasherDefault<IdHasher>>>;
 
 /// Every connection of the worker, and every registered channel by its id.
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl Channels {
     pub(crate) async fn for_each_connection(&self, mut visit: impl FnMut(&Rc<Outgoing>)) {
         let mut from = Bound::Unbounded;
         let mut see = |_, connected: &ConnectedClient| visit(&connected.outgoing);
-        while let Some(last) = self.for_connections(from, DELIVERIES_PER_TURN, &mut see) {
+        while let Some(last) = self.for_connections(from, CHANNELS_PER_TURN, &mut see) {
             from = Bound::Excluded(last);
             yield_now().await;
         }
@@ -153,7 +155,7 @@ impl Channels {
                 signed_in.insert(Rc::as_ptr(&channel.outgoing));
                 channels.push(Rc::clone(channel));
             });
-            if looked_at >= DELIVERIES_PER_TURN {
+            if looked_at >= CHANNELS_PER_TURN {
                 looked_at = 0;
                 yield_now().await;
             }
@@ -487,7 +489,7 @@ mod tests {
         let channels = registry(&test_metrics);
         let bounds = OutgoingBounds::of(&Limits::default());
         let new = || Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)));
-        let strangers: Vec<_> = (0..3 * DELIVERIES_PER_TURN).map(|_| new()).collect();
+        let strangers: Vec<_> = (0..3 * CHANNELS_PER_TURN).map(|_| new()).collect();
         let mut guards: Vec<_> =
             strangers.iter().map(|outgoing| channels.connect(outgoing, origin())).collect();
         let signed_in = register(&test_metrics, &channels, "alice", 0);
@@ -504,7 +506,7 @@ mod tests {
             let late = new();
             let _late = channels.connect(&late, origin());
             assert_eq!(late.closing(), Some(CloseReason::Draining), "from the first turn on");
-            assert!(closed() - before <= DELIVERIES_PER_TURN);
+            assert!(closed() - before <= CHANNELS_PER_TURN);
             (before, turns) = (closed(), turns + 1);
             if let std::task::Poll::Ready(found) = polled {
                 break found;
@@ -519,7 +521,7 @@ mod tests {
     fn h22_the_end_of_a_crowd_is_told_in_slices_and_its_room_given_back() {
         let test_metrics = TestMetrics::new();
         let channels = registry(&test_metrics);
-        let crowd = 10 * DELIVERIES_PER_TURN;
+        let crowd = 10 * CHANNELS_PER_TURN;
         let guards: Vec<_> = (0..crowd).map(|_| register(&test_metrics, &channels, "alice", 0)).collect();
         let _connections: Vec<_> =
             guards.iter().map(|guard| channels.connect(&guard.channel.outgoing, origin())).collect();
@@ -533,7 +535,7 @@ mod tests {
         let closed = || guards.iter().filter(|guard| guard.channel.outgoing.closing().is_some()).count();
         let mut before = 0;
         while cutting.as_mut().poll(&mut cx).is_pending() {
-            assert!(closed() - before <= DELIVERIES_PER_TURN);
+            assert!(closed() - before <= CHANNELS_PER_TURN);
             before = closed();
         }
         assert_eq!((before, channels.is_cut_short()), (crowd, true));

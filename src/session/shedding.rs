@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tokio::task::yield_now;
 
-use crate::limits::DELIVERIES_PER_TURN;
+use crate::limits::CHANNELS_PER_TURN;
 use crate::session::channels::Channels;
 use crate::session::outgoing::Outgoing;
 use crate::wire::close::CloseReason;
@@ -37,7 +37,7 @@ pub(crate) async fn shed_largest(channels: &Channels, bytes: u64) -> usize {
         freed += dropped as u64;
         shed += usize::from(dropped > 0);
         turns += 1;
-        if turns.is_multiple_of(DELIVERIES_PER_TURN) {
+        if turns.is_multiple_of(CHANNELS_PER_TURN) {
             yield_now().await;
         }
     }

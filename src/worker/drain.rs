@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::dispatch::Dispatch;
-use crate::limits::{DELIVERIES_PER_TURN, HURRIED_FLUSH, HURRIED_SIGNOUTS};
+use crate::limits::{CHANNELS_PER_TURN, HURRIED_FLUSH, HURRIED_SIGNOUTS};
 use crate::session::channel::Channel;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::GoAway;
@@ -126,7 +126,7 @@ async fn close_spread_out(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun
         }
         // Not the channel: one that ends early gives its memory back.
         closes.push((at, Rc::clone(&channel.id)));
-        if number % DELIVERIES_PER_TURN == DELIVERIES_PER_TURN - 1 {
+        if number % CHANNELS_PER_TURN == CHANNELS_PER_TURN - 1 {
             yield_now().await;
         }
     }

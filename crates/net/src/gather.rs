@@ -1,6 +1,10 @@
 //! Many pieces of bytes for one vectored write.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
 
 /// Fills the slots with the pieces in their order, empty ones left out, until one of both ends; returns the slots in use.
 ///
@@ -15,6 +19,18 @@ pub fn gather<'slots, 'bytes>(
         used += 1;
     }
     &slots[..used]
+}
+
+/// Writes the slices, at least one, as [`AsyncWrite`] does. A single one costs less in a plain write than in a vectored one.
+pub fn poll_write_gathered(
+    writer: Pin<&mut impl AsyncWrite>,
+    slices: &[IoSlice<'_>],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    match slices {
+        [slice] => writer.poll_write(cx, slice),
+        slices => writer.poll_write_vectored(cx, slices),
+    }
 }
 
 #[cfg(test)]

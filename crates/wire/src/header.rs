@@ -117,6 +117,18 @@ impl<'a> HeaderView<'a> {
     /// # Errors
     /// [`HeaderError`]; nothing of the header may be used then.
     pub fn scan(raw: &'a [u8], limits: &HeaderLimits) -> Result<Self, HeaderError> {
+        Self::scan_with(raw, limits, |_| {})
+    }
+
+    /// Reads the whole header once, and shows each meta on the way.
+    ///
+    /// # Errors
+    /// As [`HeaderView::scan`].
+    pub fn scan_with(
+        raw: &'a [u8],
+        limits: &HeaderLimits,
+        mut show: impl FnMut(&MetaView<'a>),
+    ) -> Result<Self, HeaderError> {
         let mut view = HeaderView::empty(raw);
         for item in Fields::of(raw) {
             let item = item?;
@@ -136,6 +148,7 @@ impl<'a> HeaderView<'a> {
                     within(meta.key, limits.string)?;
                     within(meta.value, limits.string)?;
                     view.has_reserved_meta |= meta.is_reserved();
+                    show(&meta);
                 }
                 _ => {}
             }
@@ -153,19 +166,7 @@ impl<'a> HeaderView<'a> {
 
     /// The value of the last meta with this key (protocol §4.6).
     pub fn last_meta(&self, key: &str) -> Option<&'a str> {
-        let [value] = self.last_metas([key]);
-        value
-    }
-
-    /// The values of the last metas with these keys, in one pass: a list of receivers can be megabytes long.
-    pub fn last_metas<const N: usize>(&self, keys: [&str; N]) -> [Option<&'a str>; N] {
-        let mut values = [None; N];
-        for meta in self.metas() {
-            if let Some(position) = keys.iter().position(|key| *key == meta.key) {
-                values[position] = Some(meta.value);
-            }
-        }
-        values
+        self.metas().filter(|meta| meta.key == key).last().map(|meta| meta.value)
     }
 
     /// Its fields as they stand; the scan has shown that they can be read.
@@ -228,8 +229,20 @@ impl<'a> Field<'a> {
     }
 
     /// The field as an entry of `meta`.
-    pub(crate) fn meta(&self) -> Option<MetaView<'a>> {
+    fn meta(&self) -> Option<MetaView<'a>> {
         parse_meta(self.bytes().ok()?).ok()
+    }
+
+    /// Returns `true` if it is one of the `dest.*` metas. The scan has shown that it can be read.
+    pub(crate) fn is_destination(&self) -> bool {
+        let is_key = |item: &Field<'_>| item.number == field::META_KEY;
+        let key = |raw| Fields::of(raw).map_while(Result::ok).filter(is_key).last();
+        self.number == field::META
+            && self
+                .bytes()
+                .ok()
+                .and_then(key)
+                .is_some_and(|key| key.bytes().is_ok_and(|key| key.starts_with(b"dest.")))
     }
 }
 
@@ -251,6 +264,11 @@ impl<'a> Fields<'a> {
 
     /// Base-128 varint of at most ten bytes, the tenth at most 1.
     fn take_varint(&mut self) -> Result<u64, HeaderError> {
+        // Nearly all of them.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0u64;
         for (position, &byte) in self.rest.iter().take(10).enumerate() {
             if position == 9 && byte > 1 {

@@ -143,12 +143,16 @@ impl GoAway {
     }
 }
 
-/// A frame ready to be written, in two pieces so that a body is shared and never copied.
+/// Bodies below this are copied behind their header, bytes. Such a frame is one allocation and one piece of a write, and
+/// keeps nothing alive of the read that its body came with, which is twice as long at least (row C8).
+pub const COPIED_BELOW: usize = 8 * 1024;
+
+/// A frame ready to be written, in two pieces so that a large body is shared and never copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// Frame head, magic, header and body length; or a whole small frame.
+    /// Frame head, magic, header, body length and a body below [`COPIED_BELOW`]; or a whole small frame.
     pub head: Bytes,
-    /// The body, often a slice of the frame it came in.
+    /// A larger body, often a slice of the frame it came in.
     pub body: Bytes,
 }
 
@@ -184,8 +188,22 @@ impl Encoded {
 
     /// The header inside a frame made by [`encode_logic`] of which nothing was written yet.
     pub fn header(&self) -> &[u8] {
-        let end = self.head.len().saturating_sub(4);
-        self.head.get(LOGIC_PREFIX..end).unwrap_or_default()
+        self.head.get(LOGIC_PREFIX..self.header_end()).unwrap_or_default()
+    }
+
+    /// The body of such a frame.
+    pub fn body(&self) -> Bytes {
+        let start = self.header_end() + 4;
+        if self.body.is_empty() && start < self.head.len() {
+            self.head.slice(start..)
+        } else {
+            self.body.clone()
+        }
+    }
+
+    fn header_end(&self) -> usize {
+        let len = self.head.get(LOGIC_PREFIX - 4..).and_then(|rest| rest.first_chunk::<4>());
+        LOGIC_PREFIX + len.map_or(0, |len| u32::from_be_bytes(*len) as usize)
     }
 
     /// Both pieces in one buffer, for tests and small writers.
@@ -206,23 +224,35 @@ impl From<Bytes> for Encoded {
 /// Bytes of a LogicPkt's frame before its header.
 const LOGIC_PREFIX: usize = frame::HEAD_LEN + MAGIC_LEN + 4;
 
-/// Writes the frame of a LogicPkt around a header that `write_header` appends to the buffer it is given.
+/// Writes the frame of a LogicPkt around a header of about `header_len` bytes, which `write_header` appends to the buffer it
+/// is given.
 pub fn encode_logic(
     dialect: Dialect,
-    header_hint: usize,
+    header_len: usize,
     body: Bytes,
-    write_header: impl FnOnce(&mut BytesMut),
+    write_header: impl FnOnce(&mut Vec<u8>),
 ) -> Encoded {
-    let mut head = BytesMut::with_capacity(LOGIC_PREFIX + header_hint + 4);
-    head.put_bytes(0, LOGIC_PREFIX);
+    let is_copied = body.len() < COPIED_BELOW;
+    let copied_len = if is_copied { body.len() } else { 0 };
+    let mut head = Vec::with_capacity(LOGIC_PREFIX + header_len + 4 + copied_len);
+    head.resize(LOGIC_PREFIX, 0);
     write_header(&mut head);
     let header_len = head.len() - LOGIC_PREFIX;
-    head.put_u32(length(body.len()));
     let payload_len = MAGIC_LEN + 4 + header_len + 4 + body.len();
     head[..frame::HEAD_LEN].copy_from_slice(&frame::head(Opcode::Binary, payload_len));
     head[frame::HEAD_LEN..frame::HEAD_LEN + MAGIC_LEN].copy_from_slice(&dialect.logic_magic());
     head[LOGIC_PREFIX - 4..LOGIC_PREFIX].copy_from_slice(&length(header_len).to_be_bytes());
-    Encoded { head: head.freeze(), body }
+    head.extend_from_slice(&length(body.len()).to_be_bytes());
+    if is_copied {
+        head.extend_from_slice(&body);
+        return Encoded::whole(shrunk(head));
+    }
+    Encoded { head: shrunk(head), body }
+}
+
+/// Without spare room [`Bytes`] takes the buffer over as it is; with some it allocates a second block to remember it.
+fn shrunk(buffer: Vec<u8>) -> Bytes {
+    buffer.into_boxed_slice().into()
 }
 
 fn length(len: usize) -> u32 {
@@ -233,6 +263,6 @@ fn length(len: usize) -> u32 {
 pub fn encode_message(dialect: Dialect, header: &crate::pb::Header, body: impl Into<Bytes>) -> Encoded {
     use prost::Message as _;
     encode_logic(dialect, header.encoded_len(), body.into(), |out| {
-        header.encode(out).expect("BytesMut grows as needed");
+        header.encode(out).expect("a Vec grows as needed");
     })
 }

@@ -4,7 +4,7 @@
 //! A client's header is never appended to: readers disagree on which of two equal keys counts. It is written
 //! anew, each known field once, in field order, defaults left out, which is what prost would write.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message as _;
 
 use crate::command;
@@ -77,8 +77,7 @@ pub fn translate(view: &HeaderView<'_>, to: Dialect, body: Bytes) -> Encoded {
 /// A push or response as clients of one dialect get it: its `dest.*` metas are gone, the rest stands as it stood.
 pub fn deliver(view: &HeaderView<'_>, dialect: Dialect, body: Bytes) -> Encoded {
     encode_logic(dialect, view.encoded_len().min(512), body, |out| {
-        let keeps = |meta: Option<MetaView<'_>>| meta.is_none_or(|meta| !meta.is_destination());
-        for item in view.fields().filter(|item| item.number != field::META || keeps(item.meta())) {
+        for item in view.fields().filter(|item| !item.is_destination()) {
             out.extend_from_slice(item.raw);
         }
     })
@@ -111,17 +110,17 @@ pub fn signout(dialect: Dialect, origin: &Origin<'_>, reason: &str) -> Encoded {
     })
 }
 
-fn put_origin(out: &mut BytesMut, dialect: Dialect, origin: &Origin<'_>) {
+fn put_origin(out: &mut Vec<u8>, dialect: Dialect, origin: &Origin<'_>) {
     put_string_meta(out, "app", origin.app);
     put_string_meta(out, "account", origin.account);
     put_string_meta(out, dialect.gateway_key(), origin.gate_id);
 }
 
-fn put_string_meta(out: &mut BytesMut, key: &str, value: &str) {
+fn put_string_meta(out: &mut Vec<u8>, key: &str, value: &str) {
     put_meta(out, &MetaView { key, value, kind: pb::MetaType::String as i32 });
 }
 
-fn put_meta(out: &mut BytesMut, meta: &MetaView<'_>) {
+fn put_meta(out: &mut Vec<u8>, meta: &MetaView<'_>) {
     // A negative enum travels as the ten-byte varint of its sign-extended value, as prost writes it.
     let kind = meta.kind as i64 as u64;
     let len = text_len(meta.key) + text_len(meta.value) + if kind == 0 { 0 } else { 1 + varint_len(kind) };
@@ -141,7 +140,7 @@ fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-fn put_text(out: &mut BytesMut, number: u32, text: &str) {
+fn put_text(out: &mut Vec<u8>, number: u32, text: &str) {
     if !text.is_empty() {
         put_key(out, number, 2);
         put_raw_varint(out, text.len() as u64);
@@ -149,23 +148,23 @@ fn put_text(out: &mut BytesMut, number: u32, text: &str) {
     }
 }
 
-fn put_varint(out: &mut BytesMut, number: u32, value: u64) {
+fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
     if value != 0 {
         put_key(out, number, 0);
         put_raw_varint(out, value);
     }
 }
 
-fn put_key(out: &mut BytesMut, number: u32, wire_type: u32) {
+fn put_key(out: &mut Vec<u8>, number: u32, wire_type: u32) {
     put_raw_varint(out, u64::from(number << 3 | wire_type));
 }
 
-fn put_raw_varint(out: &mut BytesMut, mut value: u64) {
+fn put_raw_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
+        out.push(value as u8 | 0x80);
         value >>= 7;
     }
-    out.put_u8(value as u8);
+    out.push(value as u8);
 }
 
 /// The command, cut at a character boundary where it is longer than may be echoed.

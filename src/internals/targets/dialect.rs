@@ -29,5 +29,5 @@ pub fn target(data: &[u8]) {
 fn translate(frame: &Encoded, to: Dialect) -> Encoded {
     let view =
         HeaderView::scan(frame.header(), &HeaderLimits::BACKEND).expect("it was written by the gateway");
-    rewrite::translate(&view, to, frame.body.clone())
+    rewrite::translate(&view, to, frame.body())
 }

@@ -107,7 +107,7 @@ impl Events {
         let kind = event.subject.kind();
         let change = state.conditions.raise(source, event, now);
         if change.began {
-            self.0.raised.add(kind.index(), 1);
+            self.0.raised.add_shared(kind.index(), 1);
         }
         let payloads = change.told.map(|told| self.note(&mut state, told, wall));
         drop(state);

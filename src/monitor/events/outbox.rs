@@ -33,7 +33,7 @@ impl Outbox {
         if queue.waiting.len() >= EVENTS_KEPT {
             let oldest = usize::from(queue.in_flight);
             queue.waiting.remove(oldest);
-            self.outcomes.add(Delivery::Dropped.index(), 1);
+            self.outcomes.add_shared(Delivery::Dropped.index(), 1);
         }
         queue.waiting.push_back(payload);
         drop(queue);
@@ -50,7 +50,7 @@ impl Outbox {
 
     /// The payload that was taken has arrived.
     pub(super) fn delivered(&self) {
-        self.outcomes.add(Delivery::Delivered.index(), 1);
+        self.outcomes.add_shared(Delivery::Delivered.index(), 1);
         let mut queue = self.queue();
         queue.in_flight = false;
         queue.waiting.pop_front();
@@ -58,7 +58,7 @@ impl Outbox {
 
     /// The payload that was taken has not arrived, as far as one can tell.
     pub(super) fn failed(&self) {
-        self.outcomes.add(Delivery::Failed.index(), 1);
+        self.outcomes.add_shared(Delivery::Failed.index(), 1);
         self.queue().in_flight = false;
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Outgoing {
     closing: Cell<Option<CloseReason>>,
     /// The connection's task is at work and will look at everything itself before it waits.
     in_poll: Cell<bool>,
+    /// Something is queued that its task was not woken for.
+    is_corked: Cell<bool>,
     /// Of what it sends.
     pub(crate) partial: PartialFrames,
     /// Where the administrator asks its task for a look.
@@ -64,6 +66,7 @@ impl Outgoing {
             queues: RefCell::default(),
             closing: Cell::new(None),
             in_poll: Cell::new(false),
+            is_corked: Cell::new(false),
             partial: PartialFrames::new(Arc::clone(&metrics)),
             inspection: InspectionSlot::default(),
             wake: LocalWaker::default(),
@@ -80,6 +83,7 @@ impl Outgoing {
     /// The connection's task begins a turn; it waits here afterwards.
     pub(crate) fn begin_poll(&self, cx: &Context<'_>) {
         self.in_poll.set(true);
+        self.is_corked.set(false);
         self.wake.register(cx);
     }
 
@@ -87,6 +91,19 @@ impl Outgoing {
     pub(crate) fn wake(&self) {
         if !self.in_poll.get() {
             self.wake.wake();
+        }
+    }
+
+    /// Something was [pushed](Outgoing::push_corked), and the connection's task is woken by [`Outgoing::uncork`]. Returns `false`
+    /// if that was to come already.
+    pub(crate) fn cork(&self) -> bool {
+        !self.is_corked.replace(true)
+    }
+
+    /// Has the connection's task look, unless it did meanwhile.
+    pub(crate) fn uncork(&self) {
+        if self.is_corked.replace(false) {
+            self.wake();
         }
     }
 
@@ -145,14 +162,24 @@ impl Outgoing {
     ///
     /// # Errors
     /// [`Full`]; after `TryAgain` the caller must yield to the connection's task before the next try.
+    #[cfg(test)]
     pub(crate) fn push(&self, frame: Encoded) -> Result<(), Full> {
+        self.push_corked(frame).inspect(|()| self.wake())
+    }
+
+    /// Queues a push, or parks it while the channel is not open. The connection's task is not woken: the caller has it
+    /// [corked](Outgoing::cork).
+    ///
+    /// # Errors
+    /// [`Full`]; after `TryAgain` the caller must yield to the connection's task before the next try.
+    pub(crate) fn push_corked(&self, frame: Encoded) -> Result<(), Full> {
         if self.closing.get().is_some() {
             // A push is missing from here on, so that not even the notice of a kick may follow (G2).
             self.queues.borrow_mut().has_gap = true;
             return Err(Full::Closing);
         }
         self.check_room(frame.len())?;
-        self.enqueue(None, frame, Kind::Push)
+        self.put(None, frame, Kind::Push)
     }
 
     /// Closes the channel as kicked and queues the push that says so, whatever room there is.
@@ -167,7 +194,7 @@ impl Outgoing {
         if self.closing.get() != Some(CloseReason::Kicked) || !can_follow {
             return Err(Full::Closing);
         }
-        self.put(None, frame, Kind::Push)
+        self.put(None, frame, Kind::Push).inspect(|()| self.wake())
     }
 
     /// Queues a frame of the gateway's own that answers nothing. It goes where pushes go, and like them not before the
@@ -183,7 +210,10 @@ impl Outgoing {
         if self.closing.get().is_some_and(|reason| reason != CloseReason::Draining) {
             return Err(Full::Closing);
         }
-        self.put(stream, frame, kind)
+        let put = self.put(stream, frame, kind);
+        // Also without a stream: a connection that waits for its last answers has one less to wait for.
+        self.wake();
+        put
     }
 
     /// Fails if the pushes have no room for one more; one that is alone has. A client that is slow is closed.
@@ -204,8 +234,6 @@ impl Outgoing {
         if put.is_ok() {
             self.metrics.queued(1, signed(bytes));
         }
-        // Also without a stream: a connection that waits for its last answers has one less to wait for.
-        self.wake();
         put
     }
 
