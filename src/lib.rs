@@ -30,6 +30,7 @@ use gateway_net::{congestion, files, resolve, udp};
 
 mod admin;
 pub mod auth;
+mod bans;
 pub mod certs;
 pub mod clock;
 pub mod config;

@@ -2,6 +2,10 @@
 //! thread of its own; what is asked there may take as long as it takes, and nobody else waits for it.
 
 mod error;
+pub(crate) mod listing;
+pub(crate) mod mailbox;
+pub(crate) mod model;
+pub(crate) mod query;
 mod socket;
 
 use std::convert::Infallible;
@@ -34,6 +38,10 @@ pub(crate) struct AdminRequest {
     pub(crate) method: Method,
     /// Without the query.
     pub(crate) path: String,
+    /// Without the question mark; empty where there is none.
+    pub(crate) query: String,
+    /// Who asks, for the log.
+    pub(crate) who: Arc<str>,
     /// [`Value::Null`] where there was no body.
     pub(crate) body: Value,
 }
@@ -139,7 +147,14 @@ async fn respond(request: Request<Incoming>, answer: Answerer) -> Response<Full<
     let (head, body) = request.into_parts();
     let AdminAnswer { status, body } = match read(body).await {
         Ok(body) => {
-            let request = AdminRequest { method: head.method, path: head.uri.path().to_owned(), body };
+            let query = head.uri.query().unwrap_or_default().to_owned();
+            let request = AdminRequest {
+                method: head.method,
+                path: head.uri.path().to_owned(),
+                query,
+                who: "socket".into(),
+                body,
+            };
             // A panic has been reported by the panic hook.
             spawn_blocking(move || answer(request)).await.unwrap_or_else(|_| {
                 AdminAnswer::error(StatusCode::INTERNAL_SERVER_ERROR, "it panicked. Please report this")

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use gateway::clock;
 use gateway::config::{self, Options};
-use gateway::gateway::COMPARE;
 use gateway::overload::memory::MemoryBudget;
 use gateway::route::Route;
 use gateway_net::files;
 use serde_json::json;
 
-use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, admin_client, output};
+use crate::cli::ctl::client::{self, CtlRequest};
+use crate::cli::ctl::tables;
+use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 
 /// How long a running gateway may take to say in what it differs.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -64,13 +65,13 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// The gateway is asked: it knows what it runs with, secrets among it, and reads the file with its own environment.
 fn compare(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let socket = match args.socket.clone().map_or_else(|| admin_client::configured(&args.config), Ok) {
+    let socket = match args.socket.clone().map_or_else(|| client::configured(&args.config), Ok) {
         Ok(socket) => socket,
         Err(problem) => return Ok(refuse(problem)),
     };
     let body = json!({ "config": std::path::absolute(&args.config)? });
-    let (status, answer) = admin_client::ask(&socket, COMPARE, &body, ANSWER)?;
-    admin_client::show(status, &answer, args.json)
+    let (status, answer) = client::ask(&socket, &CtlRequest::post("compare", body), ANSWER)?;
+    client::show(status, &answer, args.json, tables::reload)
 }
 
 fn check_route(path: &Path) -> anyhow::Result<ExitCode> {

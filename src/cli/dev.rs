@@ -20,6 +20,7 @@ use gateway_messenger::{Embedded, EmbeddedInstance};
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::cli::DEV_SOCKET;
 use crate::cli::check::refuse;
 use crate::cli::log;
 use crate::cli::output;
@@ -37,6 +38,9 @@ const SERVICES: [(&str, &str, &str, u16); 3] = [
     ("chat", "chat01", "zone_a", 1002),
     ("chat", "chat02", "zone_b", 1003),
 ];
+
+/// Where clients connect, unless it is moved.
+const DEFAULT_PORT: u16 = 8000;
 
 /// Distance of the monitor's port.
 const MONITOR_PORT: u16 = 1;
@@ -62,7 +66,7 @@ const FREE_PORT_TRIES: usize = 16;
 pub(crate) struct DevArgs {
     /// Clients connect here (QUIC and TCP); the monitor has the next port, WebSocket the one behind it, TLS and WebSocket
     /// over TLS those 443 and 444 above, the services those 1001 to 1003 above. 0 picks free ones
-    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(..=64_000))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(..=64_000))]
     pub(crate) port: u16,
 }
 
@@ -109,7 +113,7 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn another_port(port: u16) -> String {
-    let other = if port == 8000 { 8100 } else { port.saturating_sub(1000).max(2000) };
+    let other = if port == DEFAULT_PORT { 8100 } else { port.saturating_sub(1000).max(2000) };
     format!("--port {other} moves all ports together")
 }
 
@@ -188,6 +192,12 @@ fn configuration(
          [tls]\ncert = \"{DEV_DIR}/server.pem\"\nkey = \"{DEV_DIR}/server.key\"\n\
          [auth]\nsecret_file = \"{DEV_DIR}/jwt.secret\"\n[monitor]\nlisten = \"127.0.0.1:{monitor}\"\n"
     );
+    // Two of them may run side by side.
+    let socket = match port {
+        DEFAULT_PORT => DEV_SOCKET.to_owned(),
+        port => format!("{DEV_DIR}/admin-{port}.sock"),
+    };
+    write!(text, "[admin]\nsocket = \"{socket}\"\n")?;
     // Scripts that try things out sign the same few accounts in again and again.
     text.push_str("[limits]\naccount_logins_per_second = 0\n");
     for ((service, id, zone, _), listener) in SERVICES.iter().zip(services) {

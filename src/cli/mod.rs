@@ -1,6 +1,5 @@
 //! One file per subcommand. Only here and in `main` are arguments and the environment read.
 
-pub(crate) mod admin_client;
 pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod chat;
@@ -25,3 +24,6 @@ const CONFIG_VARIABLE: &str = "GATEWAY_CONFIG";
 
 /// The configuration, unless one is named.
 const DEFAULT_CONFIG: &str = "config/gateway.toml";
+
+/// Where `dev` serves the administrator, unless its ports are moved; `ctl` looks there where there is no configuration.
+const DEV_SOCKET: &str = "certs/dev/admin.sock";

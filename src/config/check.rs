@@ -37,7 +37,7 @@ impl Checker<'_> {
             ("websocket.tls_listen", &wss_listen),
             ("monitor.listen", monitor.as_slice()),
         ];
-        let admin_socket = self.admin_socket()?;
+        let admin = self.admin()?;
         self.check_listeners(&quic_listen, on_tcp)?;
         let tcp_proxy = self.tcp_proxy(&[&tcp[..], &tls_listen].concat())?;
         let login_service = self.login_service(dialect)?;
@@ -81,7 +81,7 @@ impl Checker<'_> {
             consul,
             monitor,
             ready_when_full: self.file.monitor.ready_when_full,
-            admin_socket,
+            admin,
             webhook,
             drain_window,
             drain_hard_stop,
@@ -196,21 +196,6 @@ impl Checker<'_> {
             "" => Ok(None),
             text => self.address("monitor.listen", text).map(Some),
         }
-    }
-
-    /// Its directory must be there; the socket itself is made.
-    pub(super) fn admin_socket(&self) -> Result<Option<PathBuf>, ConfigError> {
-        let Some(path) = &self.file.admin.socket else { return Ok(None) };
-        let path = self.options.base.join(path);
-        if path.as_os_str().len() > MAX_SOCKET_PATH {
-            let problem = format!("has {} bytes; allowed are {MAX_SOCKET_PATH}", path.as_os_str().len());
-            return Err(self.error("admin.socket", problem));
-        }
-        if is_in_a_directory(&path) {
-            return Ok(Some(path));
-        }
-        let problem = format!("is {}; allowed is a path in a directory that is there", path.display());
-        Err(self.error("admin.socket", problem))
     }
 
     /// The last of those on TCP is the monitor, which is not for clients.
@@ -373,10 +358,7 @@ impl Checker<'_> {
     }
 }
 
-/// Longest path of a socket, bytes: what the system has room for, less the end of the name under which it is made.
-const MAX_SOCKET_PATH: usize = 100;
-
-fn is_in_a_directory(path: &Path) -> bool {
+pub(super) fn is_in_a_directory(path: &Path) -> bool {
     path.file_name().is_some() && path.parent().is_some_and(|dir| dir.as_os_str().is_empty() || dir.is_dir())
 }
 

@@ -21,6 +21,15 @@ use crate::limits::{Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 use crate::route::Route;
 use crate::wire::dialect::Dialect;
 
+/// Where the administrator is served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// On a Unix socket; none: nowhere.
+    pub socket: Option<PathBuf>,
+    /// What has been banned, from one process to the next; none: until the process ends.
+    pub bans_file: Option<PathBuf>,
+}
+
 /// A gateway's whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -72,8 +81,8 @@ pub struct Config {
     pub monitor: Option<SocketAddr>,
     /// Whether a gateway is still ready when as many clients are connected as may be.
     pub ready_when_full: bool,
-    /// Where the administrator is served, on a Unix socket; none: nowhere.
-    pub admin_socket: Option<PathBuf>,
+    /// Where the administrator is served.
+    pub admin: Admin,
     /// Where events are posted, beside the log; none: nowhere.
     pub webhook: Option<Webhook>,
     /// Time over which a drain spreads its closes; zero: all at once.

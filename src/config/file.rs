@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::admin_table::AdminTable;
 use super::auth_table::AuthTable;
 use super::quic_lb_table::QuicLbTable;
 use crate::limits::{DRAIN_HARD_STOP, Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
@@ -183,13 +184,6 @@ pub(super) struct MonitorTable {
     /// Empty: off.
     pub(super) listen: String,
     pub(super) ready_when_full: bool,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct AdminTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) socket: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -4,6 +4,8 @@
 //! [`Config`] has been validated and everything it names has been read, so that starting the gateway can fail only
 //! on its sockets.
 
+mod admin;
+mod admin_table;
 mod auth;
 mod auth_table;
 mod bounds;
@@ -40,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::auth::{ExpectedClaims, OnExpiry};
-pub use self::checked::{Config, Log, LogFormat, Quic, Tls, UpgradePolicy, WebSocket};
+pub use self::checked::{Admin, Config, Log, LogFormat, Quic, Tls, UpgradePolicy, WebSocket};
 pub use self::consul::{Advertise, Consul, Register};
 pub use self::effective::{Effective, Setting};
 pub use self::error::{ConfigError, ConfigOrigin};

@@ -24,6 +24,7 @@ pub(super) const FIXED: &[&str] = &[
     "discovery.kind",
     "monitor.listen",
     "admin.socket",
+    "admin.bans_file",
     "log.format",
 ];
 

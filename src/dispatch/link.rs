@@ -28,6 +28,17 @@ pub(crate) struct Drain {
     pub(crate) by: Instant,
 }
 
+/// Why a link is in its state.
+#[derive(Debug, Default)]
+pub(crate) struct LinkReason {
+    /// Since when it is; none since it is known.
+    pub(crate) since: Option<Instant>,
+    /// A word of a fixed set.
+    pub(crate) reason: &'static str,
+    /// How its connection ended last, or why none came about.
+    pub(crate) trouble: Option<Box<str>>,
+}
+
 /// One logic instance as this worker sees it. There is at most one connection to it.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -50,6 +61,8 @@ pub(crate) struct Link {
     last_poll: Cell<Option<Instant>>,
     /// It has a task that keeps it connected.
     has_task: Cell<bool>,
+    /// Why it is in its state, and since when.
+    why: RefCell<LinkReason>,
     /// Those whom its pushes are for, until they are woken.
     pub(crate) corked: Corked,
     /// Its connection's task waits here.
@@ -78,6 +91,7 @@ impl Link {
             signouts: Cell::new(0),
             last_poll: Cell::new(None),
             has_task: Cell::new(false),
+            why: RefCell::default(),
             corked: Corked::default(),
             wake: LocalWaker::default(),
         })
@@ -153,7 +167,21 @@ impl Link {
             }
         }
         self.metrics.set_state(health.state());
+        if let Some(transition) = transition {
+            let mut why = self.why.borrow_mut();
+            (why.since, why.reason) = (Some(now), transition.reason);
+        }
         transition
+    }
+
+    /// What the administrator was told of its last loss.
+    pub(crate) fn note_trouble(&self, detail: &str) {
+        self.why.borrow_mut().trouble = Some(detail.into());
+    }
+
+    /// Why it is in its state.
+    pub(crate) fn why(&self) -> Ref<'_, LinkReason> {
+        self.why.borrow()
     }
 
     /// How many requests it owes an answer.

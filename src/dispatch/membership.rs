@@ -130,6 +130,7 @@ impl Dispatch {
     /// A link was lost, refused or not reached: the administrator is told of the instance, and behind it of its zone, if
     /// that has nobody else.
     pub(crate) fn tell_lost(&self, link: &Link, told: event::Event) {
+        link.note_trouble(told.detail());
         self.metrics.raise(told);
         if link.tell_lost() {
             self.services.refresh(&link.instance.service);

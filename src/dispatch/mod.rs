@@ -357,7 +357,7 @@ impl Dispatch {
                 return Placed::NotOwed;
             }
         }
-        if signout.reason == CloseReason::Kicked && !self.settings.signout_after_kick.get() {
+        if signout.is_known && !self.settings.signout_after_kick.get() {
             self.metrics.signout(Signout::AfterKick);
             return Placed::NotOwed;
         }

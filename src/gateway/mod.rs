@@ -12,9 +12,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
 use crate::admin::AdminServer;
+use crate::admin::mailbox::Mailbox;
 use crate::config::Config;
 use crate::discovery::{self, Discovery, Feed};
-use crate::handler::Gate;
 use crate::jwks::JwksThread;
 use crate::limits::{EVENTS_FLUSH, HURRY};
 use crate::live::{Live, LiveSource};
@@ -33,15 +33,14 @@ use crate::server::steering::WorkerSlot;
 use crate::worker::{self, AtWork, WorkerPlan};
 
 pub use self::addresses::Addresses;
-use self::administration::answerer;
-pub use self::administration::{COMPARE, RELOAD};
+pub use self::administration::API;
 use self::bound::BoundSockets;
 use self::events::start_courier;
 use self::fetched_keys::fetch_keys;
 use self::open_files::open_file_limit;
-use self::reload::{FilesWatch, ProcessParts, Reloader, account_rate};
+use self::reload::{FilesWatch, Reloader};
 pub use self::reload::{LogLevel, ReloadError, ReloadHandle, ReloadReport, Reloads};
-use self::shared_parts::{SharedParts, new_metrics, new_tickets, watch};
+use self::shared_parts::{SharedParts, new_gate, new_metrics, new_tickets, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
 
@@ -176,60 +175,30 @@ impl Gateway {
             files: None,
             watchdog,
         };
+        let gate = new_gate(&config, pressure, key_refresh)?;
         let admission = Admission::new(max_connections, budget.before_login, &config.limits, Instant::now());
-        let (admission, accounts) = (Arc::new(admission), account_rate(&config.limits));
         let shared = SharedParts {
             tickets: new_tickets(&config)?,
-            admission,
+            admission: Arc::new(admission.barring(Arc::clone(&gate.bans))),
             by_identity: Arc::default(),
-            gate: Gate { pressure, accounts, key_refresh },
+            gate,
             first_channel: numbers.first,
             resolver,
         };
-        gateway.administer(reloads, log_level, &shared)?;
+        let mailboxes = gateway.administer(reloads, log_level, &shared)?;
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
-        for (index, at_work) in AtWork::barrier(config.workers).into_iter().enumerate() {
-            let plan = gateway.plan(index, at_work, &shared, &mut bound);
+        for (index, place) in AtWork::barrier(config.workers).into_iter().zip(mailboxes).enumerate() {
+            let plan = gateway.plan(index, place, &shared, &mut bound);
             gateway.spawn_worker(plan, Arc::clone(&ended))?;
         }
         Ok(gateway)
     }
 
-    /// What may be changed while it runs, and who may ask for it.
-    fn administer(
-        &mut self,
-        reloads: Option<Reloads>,
-        log_level: Option<LogLevel>,
-        shared: &SharedParts,
-    ) -> Result<(), StartError> {
-        if let (Some(reloads), Some(sender)) = (reloads, &self.sender) {
-            let process = ProcessParts {
-                metrics: self.metrics.clone(),
-                readiness: Arc::clone(&self.readiness),
-                admission: Arc::clone(&shared.admission),
-                accounts: Arc::clone(&shared.gate.accounts),
-                tickets: Arc::clone(&shared.tickets),
-                watchdog: self.watchdog.bounds(),
-                events: sender.retarget(),
-                source: self.discovery.change(),
-                resolver: shared.resolver.clone(),
-                log_level,
-            };
-            let reloader = Arc::new(Reloader::new(reloads, self.live.clone(), process));
-            self.files = Some(FilesWatch::start(Arc::clone(&reloader)).map_err(StartError::Thread)?);
-            self.reloader = Some(reloader);
-        }
-        let answerer = answerer(self.reloader.clone());
-        let socket = self.config.admin_socket.as_deref();
-        self.admin = socket.map(|path| AdminServer::start(path, answerer)).transpose()?;
-        Ok(())
-    }
-
     fn plan(
         &self,
         index: usize,
-        at_work: AtWork,
+        (at_work, mailbox): (AtWork, Mailbox),
         shared: &SharedParts,
         bound: &mut BoundSockets,
     ) -> WorkerPlan {
@@ -256,6 +225,7 @@ impl Gateway {
             stop: self.stop.clone(),
             feed: self.discovery.feed(),
             resolver: shared.resolver.clone(),
+            mailbox,
             at_work,
         }
     }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::reload::account_rate;
 use super::start_error::StartError;
+use crate::bans::{Bans, BansFileError};
 use crate::config::{Config, NoRandomness, TlsIdentity};
 use crate::handler::Gate;
+use crate::jwks::KeyRefresh;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::readiness::Readiness;
 use crate::overload::memory::MemoryBudget;
@@ -25,6 +28,16 @@ pub(super) struct SharedParts {
     /// The number of the first channel of each.
     pub(super) first_channel: u64,
     pub(super) resolver: Resolver,
+}
+
+/// What may keep a login out although its token is good.
+pub(super) fn new_gate(
+    config: &Config,
+    pressure: Pressure,
+    key_refresh: Option<KeyRefresh>,
+) -> Result<Gate, BansFileError> {
+    let bans = Arc::new(Bans::open(config.admin.bans_file.as_deref())?);
+    Ok(Gate { pressure, accounts: account_rate(&config.limits), bans, key_refresh })
 }
 
 pub(super) fn watch(

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::state::StateError;
 use crate::admin::AdminStartError;
+use crate::bans::BansFileError;
 use crate::config::NoRandomness;
 use crate::discovery::DiscoveryStartError;
 use crate::http_client::EndpointError as WebhookError;
@@ -43,6 +44,9 @@ pub enum StartError {
     /// The administrator cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminStartError),
+    /// The bans of earlier processes cannot be had.
+    #[error(transparent)]
+    Bans(#[from] BansFileError),
     /// The source of instances could not start.
     #[error(transparent)]
     Discovery(#[from] DiscoveryStartError),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use prost::Message as _;
 
 use super::{Handler, get_ip, ticket, token_reject};
-use crate::auth::Claims;
+use crate::auth::{Claims, claimed};
 use crate::clock::EPOCH_2020;
 use crate::jwks::{FetchEnd, KeyRefresh};
 use crate::monitor::metrics::{Direction, LoginResult, Reject, Transport};
@@ -84,6 +84,12 @@ impl Handler {
             return Err(self.turn_away(&arrival, &view, Reject::Clock, "the gateway's clock is wrong"));
         }
         let limits = self.limits();
+        if self.is_banned(&login.token, limits.max_token, arrival.now) {
+            self.metrics.reject(Reject::Banned);
+            self.metrics.login(LoginResult::Unauthenticated);
+            self.refuse(&arrival, &view, Status::Unauthenticated, "the account is banned");
+            return Err(CloseReason::Kicked);
+        }
         if arrival.fetched == Some(false) && self.verifier().lacks_key_of(&login.token, limits.max_token) {
             return Err(self.turn_away(&arrival, &view, Reject::KeyFetch, "the keys cannot be fetched"));
         }
@@ -124,6 +130,13 @@ impl Handler {
         }
         let login = pb::LoginReq::decode(arrival.packet.body.clone()).ok()?;
         self.verifier().lacks_key_of(&login.token, self.limits().max_token).then_some(refresh)
+    }
+
+    /// Looked at before the signature, which costs more: whoever claims to be somebody who is banned gets nowhere with it.
+    fn is_banned(&self, token: &str, max_token: usize, now: Instant) -> bool {
+        let bans = &self.gate.bans;
+        bans.has_identities()
+            && claimed(token, max_token).is_some_and(|(app, account)| bans.bars_account(&app, &account, now))
     }
 
     /// Answers a login that may be tried again later.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::{TokenError, Verifier};
+use crate::bans::Bans;
 use crate::dispatch::{Dispatch, Refused};
 use crate::jwks::KeyRefresh;
 use crate::limits::{DEADLINE_TICK_MS, Limits, STRIKE_WINDOW, STRIKES};
@@ -46,6 +47,8 @@ pub(crate) struct Gate {
     pub(crate) pressure: Pressure,
     /// How often each app and account signs in, over all workers.
     pub(crate) accounts: Arc<RateLimiter>,
+    /// Who is banned.
+    pub(crate) bans: Arc<Bans>,
     /// Fetches keys that are not known; none where none are fetched.
     pub(crate) key_refresh: Option<KeyRefresh>,
 }

@@ -16,6 +16,33 @@ pub const ADMIN_BODY: usize = 64 * KIB;
 /// For the head of a request, and for its body.
 pub const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Connections looked at in one turn of a worker, for a list of them or to close some: what a message waits for behind it.
+pub const ADMIN_PER_TURN: usize = 500;
+
+/// Rows of one page.
+pub const ADMIN_PAGE: usize = 1000;
+
+/// Questions that wait for a worker. It takes one after the other.
+pub const ADMIN_QUESTIONS: usize = 16;
+
+/// For the answer of a worker.
+pub const ADMIN_ANSWER: Duration = Duration::from_secs(5);
+
+/// For the look of one connection at itself: one that is ending takes none.
+pub const ADMIN_LOOK: Duration = Duration::from_secs(1);
+
+/// Accounts, apps and networks that are banned: some 100 bytes each, and each change writes all of them to the file.
+pub const MAX_BANS: usize = 100_000;
+
+/// The reason somebody gives, bytes.
+pub const ADMIN_REASON: usize = 256;
+
+/// Ends of channels that each worker remembers, and events that the process does: some 300 bytes each.
+pub const RECENT_CLOSES: usize = 1000;
+
+/// See [`RECENT_CLOSES`].
+pub const RECENT_EVENTS: usize = 1000;
+
 /// How often certificates and keys are looked at: Kubernetes swaps the links to them, which no watch of a file sees, and a
 /// certificate is renewed weeks before its end.
 pub const FILES_LOOK: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use super::admin_labels::{AdminChange, AdminResult};
 use super::counters::{Counter, Counters, Gauge};
 use super::events::Events;
 use super::jwks::JwksMetrics;
@@ -37,6 +38,8 @@ pub(super) struct Cells {
     pub(super) resolver: OnceLock<Resolver>,
     pub(super) links: Mutex<Vec<Weak<LinkMetrics>>>,
     pub(super) events: Events,
+    /// By what was ordered.
+    pub(super) administered: [Counters<{ AdminResult::COUNT }>; AdminChange::COUNT],
 }
 
 impl Cells {

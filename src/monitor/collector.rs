@@ -9,6 +9,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use super::activity;
+use super::administered::administered;
 use super::cells::{Cells, DiscoveryMetrics, LinkMetrics, NO_CERTIFICATE};
 use super::counters::{BOUNDS_MICROS, Counter, Counters, Gauge, Histogram};
 use super::descriptors as of;
@@ -67,6 +68,7 @@ impl Collector for GatewayCollector {
         families.push(workers.by_label(&of::LINK_TRANSITIONS, states, |worker| &worker.link_transitions));
         families.push(single(&of::LOG_DROPPED, log_lines::dropped() as f64));
         families.extend(events(&self.cells.events));
+        families.push(administered(&self.cells));
         families.extend(workers.originals(&self.cells));
         families.extend(activity::families(&self.cells.workers));
         families.extend(links(&self.cells.links()));

@@ -145,6 +145,8 @@ descriptors! {
         "Events taken by the webhook, attempts that failed and are made again, and events dropped because 1,000 waited.";
     WEBHOOK_QUEUED: GAUGE "gateway_webhook_queued" []
         "Events that wait for the webhook now.";
+    ADMINISTERED: COUNTER "gateway_admin_changes_total" ["change", "result"]
+        "Orders of the administrator, by what was ordered and what came of it.";
     X_IM_IN_TOTAL: COUNTER "x_im_message_in_total" ["serviceId", "serviceName", "command"]
         "The original's name for gateway_packets_total of direction in; here sign-ins are counted as well.";
     X_IM_IN_BYTES: COUNTER "x_im_message_in_flow_bytes" ["serviceId", "serviceName", "command"]

@@ -313,6 +313,8 @@ label_set! {
         Clock = "clock",
         /// An account that signs in too often; answered 300 (B20).
         AccountRate = "account_rate",
+        /// Somebody whom the administrator has banned.
+        Banned = "banned",
         /// A connection from an address that sends too many.
         AddressRate = "address_rate",
         /// A connection from an address that has its share of those that may be open (H10).

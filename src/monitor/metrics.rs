@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{Registry, TextEncoder};
 
+use super::admin_labels::{AdminChange, AdminResult};
 use super::cells::{Cells, NO_CERTIFICATE};
 pub use super::cells::{DiscoveryMetrics, LinkMetrics};
 use super::collector::GatewayCollector;
@@ -50,6 +51,7 @@ impl Metrics {
             max_connections: AtomicU64::new(0),
             memory: Default::default(),
             links: Mutex::new(Vec::new()),
+            administered: Default::default(),
         });
         let registry = Registry::new();
         registry
@@ -105,6 +107,20 @@ impl Metrics {
         self.cells.max_connections.store(max, Relaxed);
     }
 
+    /// See [`Metrics::max_connections`].
+    pub(super) fn connection_bound(&self) -> u64 {
+        self.cells.max_connections.load(Relaxed)
+    }
+
+    /// See [`Metrics::overload`].
+    pub(super) fn overload_level(&self) -> u64 {
+        self.cells.overload.load(Relaxed)
+    }
+
+    pub(super) fn each_worker(&self) -> &[Arc<WorkerMetrics>] {
+        &self.cells.workers
+    }
+
     /// Client connections open now.
     pub(crate) fn connections(&self) -> u64 {
         // Closed before opened, as it is shown.
@@ -128,6 +144,11 @@ impl Metrics {
     /// How many workers there are.
     pub(crate) fn workers(&self) -> usize {
         self.cells.workers.len()
+    }
+
+    /// The administrator has ordered something.
+    pub(crate) fn administered(&self, change: AdminChange, result: AdminResult) {
+        self.cells.administered[change.index()].add_shared(result.index(), 1);
     }
 
     /// What the administrator is told about goes here.

@@ -5,12 +5,15 @@
 //! split by, so nothing a client sends can create a series (row F9).
 
 mod activity;
+pub mod admin_labels;
+mod administered;
 mod cells;
 mod collector;
 mod counters;
 mod descriptors;
 pub mod events;
 mod family;
+pub(crate) mod glance;
 pub mod http;
 pub mod jwks;
 pub mod labels;

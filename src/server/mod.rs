@@ -13,6 +13,7 @@ mod quic_lb;
 mod quic_transport;
 mod rate;
 mod reaper;
+pub(crate) mod recent_closes;
 pub(crate) mod spoken;
 pub(crate) mod steering;
 mod stream;

@@ -270,9 +270,13 @@ fn arrive(
     handshaking: Handshaking,
     shared: &ConnectionContext,
 ) -> Option<ConnectionAttempt> {
-    let mut admitted = None;
+    let (mut admitted, peer) = (None, incoming.remote_address().ip());
+    // Who only pretends to come from there harms nobody but himself.
+    if shared.admission.bars(peer, at) {
+        shared.metrics.reject(Reject::Banned);
+        return None;
+    }
     if incoming.remote_address_validated() {
-        let peer = incoming.remote_address().ip();
         let share = shared.admission.begin_handshake(peer, &shared.metrics)?;
         admitted = Some((shared.admission.admit(Transport::Quic, peer, at, &shared.metrics)?, share));
     } else if shared.admission.is_full() {
@@ -329,7 +333,7 @@ async fn serve_one(
         None => shared.admission.admit(Transport::Quic, peer, Instant::now(), &shared.metrics),
     };
     let Some(admitted) = admitted else {
-        let reason = CloseReason::Overloaded;
+        let reason = shared.admission.why_not(peer);
         let code = VarInt::from_u32(reason.code().unwrap_or_default().into());
         return connection.close(code, reason.token().as_bytes());
     };

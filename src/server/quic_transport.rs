@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
@@ -96,6 +96,10 @@ fn end_of(error: &ConnectionError) -> CloseReason {
 impl Transport for QuicTransport {
     fn kind(&self) -> metrics::Transport {
         metrics::Transport::Quic
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        Some(self.connection.rtt())
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<StreamId, CloseReason>> {

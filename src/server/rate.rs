@@ -8,23 +8,30 @@ use crate::rate_limit::Gcra;
 /// The burst, in seconds of the rate.
 const BURST_SECONDS: u32 = 2;
 
-/// What one channel has sent, in frames and in bytes; none where that is not bounded.
+/// What one channel has sent, in frames and in bytes.
 #[derive(Debug)]
-pub(crate) struct Rate([Option<(Gcra, Instant)>; 2]);
+pub(crate) struct Rate {
+    /// None where that is not bounded.
+    bounds: [Option<(Gcra, Instant)>; 2],
+    /// Since the beginning.
+    charged: [u64; 2],
+}
 
 impl Rate {
     pub(crate) fn new(frames_per_second: u32, bytes_per_second: u32, now: Instant) -> Self {
-        Self([frames_per_second, bytes_per_second].map(|per_second| {
+        let bounds = [frames_per_second, bytes_per_second].map(|per_second| {
             let gcra = Gcra::new(per_second, per_second.saturating_mul(BURST_SECONDS))?;
             Some((gcra, now))
-        }))
+        });
+        Self { bounds, charged: [0; 2] }
     }
 
     /// These rates from now on. What is owed stays owed.
     pub(crate) fn change(&mut self, frames_per_second: u32, bytes_per_second: u32, now: Instant) {
-        let owed = self.0.map(|rate| rate.map_or(now, |(_, arrival)| arrival));
-        *self = Self::new(frames_per_second, bytes_per_second, now);
-        for (rate, owed) in self.0.iter_mut().zip(owed) {
+        let owed = self.bounds.map(|rate| rate.map_or(now, |(_, arrival)| arrival));
+        let charged = self.charged;
+        *self = Self { charged, ..Self::new(frames_per_second, bytes_per_second, now) };
+        for (rate, owed) in self.bounds.iter_mut().zip(owed) {
             if let Some((_, arrival)) = rate {
                 *arrival = owed;
             }
@@ -33,16 +40,23 @@ impl Rate {
 
     /// One frame of so many bytes arrived.
     pub(crate) fn charge(&mut self, bytes: usize, now: Instant) {
-        for (rate, amount) in self.0.iter_mut().zip([1, bytes as u64]) {
+        for ((rate, charged), amount) in self.bounds.iter_mut().zip(&mut self.charged).zip([1, bytes as u64])
+        {
+            *charged += amount;
             if let Some((gcra, arrival)) = rate {
                 gcra.charge(arrival, amount, now);
             }
         }
     }
 
+    /// Frames and bytes, since the beginning.
+    pub(crate) const fn charged(&self) -> (u64, u64) {
+        (self.charged[0], self.charged[1])
+    }
+
     /// When reading may go on; none: at once.
     pub(crate) fn resume_at(&self, now: Instant) -> Option<Instant> {
-        let excess = self.0.iter().flatten().map(|(gcra, arrival)| gcra.excess(*arrival, now)).max()?;
+        let excess = self.bounds.iter().flatten().map(|(gcra, arrival)| gcra.excess(*arrival, now)).max()?;
         (!excess.is_zero()).then(|| now + excess)
     }
 }

@@ -123,7 +123,7 @@ impl Listener {
             }
             _ => match let_in(arrival, &self.spoken, shared) {
                 Some(entered) => self.spawn(stream, entered, shared, drain, connections),
-                None => turn_away(stream, &self.spoken, CloseReason::Overloaded, shared, connections),
+                None => turn_away(stream, &self.spoken, shared.admission.why_not(peer), shared, connections),
             },
         }
     }
@@ -214,7 +214,7 @@ impl ProxiedConnection {
                 let arrival = TcpArrival { peer: client, seat: Some(seat), ..arrival };
                 match let_in(arrival, &spoken, shared) {
                     Some(entered) => return Some((stream, entered)),
-                    None => CloseReason::Overloaded,
+                    None => shared.admission.why_not(client),
                 }
             }
             Err(ProxyFault::Unused) => return None,

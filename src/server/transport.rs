@@ -1,7 +1,7 @@
 //! What the driver asks of a transport: streams of bytes, polled from one task.
 
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -65,6 +65,11 @@ pub(crate) trait Transport {
     /// How frames lie in the bytes it reads. Those it is given to write lie one behind the other, whatever this says.
     fn framing(&self) -> Framing {
         Framing::Frames
+    }
+
+    /// How long a round trip takes now; none where it is not measured.
+    fn round_trip(&self) -> Option<Duration> {
+        None
     }
 
     /// The next stream the client opened. TCP's only one is there from the beginning.

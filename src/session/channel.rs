@@ -4,10 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use prost::Message as _;
+
 use crate::session::outgoing::{Full, Outgoing};
 use crate::session::pending::{self, InstanceKey, Pending};
+use crate::wire::command;
 use crate::wire::dialect::Dialect;
-use crate::wire::packet::GoAway;
+use crate::wire::packet::{GoAway, encode_message};
 use crate::wire::pb;
 use crate::wire::rewrite::{self, Origin};
 
@@ -62,6 +65,8 @@ pub(crate) struct Channel {
     knows_go_away: Cell<bool>,
     /// Requests that came and that the statistics do not know of yet.
     requests: Cell<u32>,
+    /// The administrator has kicked it: the login service does not know.
+    is_kicked_here: Cell<bool>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
     last_push: Cell<u64>,
 }
@@ -80,6 +85,7 @@ impl Channel {
             expires: Cell::new(None),
             knows_go_away: Cell::new(false),
             requests: Cell::new(0),
+            is_kicked_here: Cell::new(false),
             last_push: Cell::new(0),
         })
     }
@@ -159,6 +165,26 @@ impl Channel {
     /// The requests that came since this was last asked for.
     pub(crate) fn take_requests(&self) -> u32 {
         self.requests.take()
+    }
+
+    /// Has it end as kicked, by the administrator and not by the login service. Its client gets the notice of a kick.
+    pub(crate) fn kick(&self) {
+        self.is_kicked_here.set(true);
+        let header = pb::Header {
+            command: command::LOGIN_SIGNIN.to_owned(),
+            channel_id: self.id.to_string(),
+            flag: pb::Flag::Push as i32,
+            ..pb::Header::default()
+        };
+        let notice = pb::KickOutNotify { channel_id: self.id.to_string() };
+        let push = encode_message(self.dialect, &header, notice.encode_to_vec());
+        // Where it cannot follow what is queued, the code of the close has to do.
+        let _closing = self.outgoing.kick(push);
+    }
+
+    /// Returns `true` if the administrator has kicked it.
+    pub(super) fn is_kicked_here(&self) -> bool {
+        self.is_kicked_here.get()
     }
 
     /// Marks the push with this serial as delivered; false if it was already.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::CHANNELS_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
 use crate::session::channel::{Channel, ChannelState, Identity};
+use crate::session::connected::{ConnectedClient, ConnectionOrigin};
 use crate::session::id_hasher::IdHasher;
 use crate::session::outgoing::Outgoing;
 use crate::session::signout::SignOut;
@@ -34,7 +35,7 @@ type Part = RefCell<HashMap<Rc<str>, Rc<Channel>, BuildHasherDefault<IdHasher>>>
 pub(crate) struct Channels {
     by_id: [Part; PARTS],
     /// By number, oldest first.
-    connections: RefCell<BTreeMap<u64, Rc<Outgoing>>>,
+    connections: RefCell<BTreeMap<u64, ConnectedClient>>,
     next_connection: Cell<u64>,
     opening: Cell<usize>,
     /// Why every connection is being closed, those that still come included.
@@ -99,27 +100,33 @@ impl Channels {
     /// meanwhile may be missed.
     pub(crate) async fn for_each_connection(&self, mut visit: impl FnMut(&Rc<Outgoing>)) {
         let mut from = Bound::Unbounded;
-        while let Some(last) = self.for_some(from, &mut visit) {
+        let mut see = |_, connected: &ConnectedClient| visit(&connected.outgoing);
+        while let Some(last) = self.for_connections(from, CHANNELS_PER_TURN, &mut see) {
             from = Bound::Excluded(last);
             yield_now().await;
         }
     }
 
-    /// Returns the last that was shown, if there may be more.
-    fn for_some(&self, from: Bound<u64>, mut visit: impl FnMut(&Rc<Outgoing>)) -> Option<u64> {
+    /// Shows so many connections with their numbers, oldest first; `visit` must not begin or end one. Returns the last that
+    /// was shown, if there may be more.
+    pub(crate) fn for_connections(
+        &self,
+        from: Bound<u64>,
+        at_most: usize,
+        mut visit: impl FnMut(u64, &ConnectedClient),
+    ) -> Option<u64> {
         let connections = self.connections.borrow();
-        let mut some = connections.range((from, Bound::Unbounded));
-        for (_, outgoing) in some.by_ref().take(CHANNELS_PER_TURN - 1) {
-            visit(outgoing);
+        let mut last = None;
+        for (number, connected) in connections.range((from, Bound::Unbounded)).take(at_most) {
+            visit(*number, connected);
+            last = Some((*number, last.map_or(1, |(_, seen)| seen + 1)));
         }
-        let (number, outgoing) = some.next()?;
-        visit(outgoing);
-        Some(*number)
+        last.filter(|(_, seen)| *seen == at_most).map(|(number, _)| number)
     }
 
     /// Shows every connection, newest first, until `visit` returns false; it must not begin or end one.
-    pub(crate) fn for_newest(&self, visit: impl FnMut(&Rc<Outgoing>) -> bool) {
-        let _all = self.connections.borrow().values().rev().all(visit);
+    pub(crate) fn for_newest(&self, mut visit: impl FnMut(&Rc<Outgoing>) -> bool) {
+        let _all = self.connections.borrow().values().rev().all(|connected| visit(&connected.outgoing));
     }
 
     /// Channels whose login is not answered yet.
@@ -204,14 +211,19 @@ impl Channels {
     }
 
     /// Makes a connection known to [`Channels::begin_drain`] and [`Channels::close_all`] for as long as the guard lives.
-    pub(crate) fn connect(self: &Rc<Self>, outgoing: &Rc<Outgoing>) -> ConnectionGuard {
+    pub(crate) fn connect(
+        self: &Rc<Self>,
+        outgoing: &Rc<Outgoing>,
+        origin: ConnectionOrigin,
+    ) -> ConnectionGuard {
         let number = self.next_connection.get();
         self.next_connection.set(number + 1);
         match self.closing.get() {
             // Told to go at once, and not waited for: clients that come back again and again hold up no drain.
             Some(reason) => outgoing.close(reason),
             None => {
-                self.connections.borrow_mut().insert(number, Rc::clone(outgoing));
+                let connected = ConnectedClient { outgoing: Rc::clone(outgoing), origin, channel: None };
+                self.connections.borrow_mut().insert(number, connected);
             }
         }
         ConnectionGuard { channels: Rc::clone(self), number }
@@ -232,6 +244,15 @@ impl Channels {
 pub(crate) struct ConnectionGuard {
     channels: Rc<Channels>,
     number: u64,
+}
+
+impl ConnectionGuard {
+    /// Its client signs in, with this channel.
+    pub(crate) fn signs_in(&self, channel: &Rc<Channel>) {
+        if let Some(connected) = self.channels.connections.borrow_mut().get_mut(&self.number) {
+            connected.channel = Some(Rc::downgrade(channel));
+        }
+    }
 }
 
 impl Drop for ConnectionGuard {
@@ -309,7 +330,7 @@ mod tests {
 
     use super::*;
     use crate::limits::Limits;
-    use crate::session::fixtures::{CountingWaker, TestMetrics, channel, ticket};
+    use crate::session::fixtures::{CountingWaker, TestMetrics, channel, origin, ticket};
     use crate::session::outgoing::{Full, OutgoingBounds, StreamId};
     use crate::session::pending::{InstanceKey, RequestStage};
     use crate::session::signouts::Placed;
@@ -474,9 +495,10 @@ mod tests {
         let bounds = OutgoingBounds::of(&Limits::default());
         let new = || Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)));
         let strangers: Vec<_> = (0..3 * CHANNELS_PER_TURN).map(|_| new()).collect();
-        let mut guards: Vec<_> = strangers.iter().map(|outgoing| channels.connect(outgoing)).collect();
+        let mut guards: Vec<_> =
+            strangers.iter().map(|outgoing| channels.connect(outgoing, origin())).collect();
         let signed_in = register(&test_metrics, &channels, "alice", 0);
-        guards.push(channels.connect(&signed_in.channel.outgoing));
+        guards.push(channels.connect(&signed_in.channel.outgoing, origin()));
         let (_, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
         let closed = || strangers.iter().filter(|outgoing| outgoing.closing().is_some()).count();
@@ -487,7 +509,7 @@ mod tests {
         let found = loop {
             let polled = draining.as_mut().poll(&mut cx);
             let late = new();
-            let _late = channels.connect(&late);
+            let _late = channels.connect(&late, origin());
             assert_eq!(late.closing(), Some(CloseReason::Draining), "from the first turn on");
             assert!(closed() - before <= CHANNELS_PER_TURN);
             (before, turns) = (closed(), turns + 1);
@@ -507,7 +529,7 @@ mod tests {
         let crowd = 10 * CHANNELS_PER_TURN;
         let guards: Vec<_> = (0..crowd).map(|_| register(&test_metrics, &channels, "alice", 0)).collect();
         let _connections: Vec<_> =
-            guards.iter().map(|guard| channels.connect(&guard.channel.outgoing)).collect();
+            guards.iter().map(|guard| channels.connect(&guard.channel.outgoing, origin())).collect();
         let largest = channels.by_id.iter().map(|part| part.borrow().len()).max().unwrap();
         assert!(largest <= 4 * crowd / PARTS, "{largest} in one part");
         let runtime = Builder::new_current_thread().build().unwrap();
@@ -534,7 +556,8 @@ mod tests {
         let bounds = OutgoingBounds::of(&Limits::default());
         let connections: Vec<_> =
             (0..3).map(|_| Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)))).collect();
-        let mut guards: Vec<_> = connections.iter().map(|outgoing| channels.connect(outgoing)).collect();
+        let mut guards: Vec<_> =
+            connections.iter().map(|outgoing| channels.connect(outgoing, origin())).collect();
         let (_, waker) = CountingWaker::new();
         let mut cx = Context::from_waker(&waker);
         let mut all_ended = pin!(channels.all_ended());
@@ -546,7 +569,7 @@ mod tests {
         assert_eq!(reasons, [None, Some(CloseReason::Draining), Some(CloseReason::Draining)]);
         assert!(all_ended.as_mut().poll(&mut cx).is_pending());
         let late = Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)));
-        let _late = channels.connect(&late);
+        let _late = channels.connect(&late, origin());
         assert_eq!(late.closing(), Some(CloseReason::Draining), "one that comes still is told to go");
         guards.clear();
         assert!(all_ended.as_mut().poll(&mut cx).is_ready(), "and not waited for");

@@ -1,6 +1,7 @@
 //! What the tests of several layers need: counters that can be read, channels, tickets, packets.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +12,9 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::limits::Limits;
-use crate::monitor::metrics::{Metrics, PushDrop, Reject, Signout, WorkerMetrics};
+use crate::monitor::metrics::{Metrics, PushDrop, Reject, Signout, Transport, WorkerMetrics};
 use crate::session::channel::{Channel, Identity, Ticket};
+use crate::session::connected::ConnectionOrigin;
 use crate::session::outgoing::{Outgoing, OutgoingBounds, StreamId};
 use crate::session::pending::NewTicket;
 use crate::wire::dialect::Dialect;
@@ -112,6 +114,12 @@ impl CountingWaker {
 
 pub(crate) fn identity(account: &str) -> Identity {
     Identity { app: "x_im".to_owned(), account: account.to_owned() }
+}
+
+/// Where a connection comes from, where nothing depends on it.
+pub(crate) fn origin() -> ConnectionOrigin {
+    let address = IpAddr::from([192, 0, 2, 1]);
+    ConnectionOrigin { address, transport: Transport::Tcp, since: Instant::now() }
 }
 
 /// The queue of a connection with stream 0.

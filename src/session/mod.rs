@@ -6,7 +6,9 @@
 
 pub(crate) mod channel;
 pub(crate) mod channels;
+pub(crate) mod connected;
 mod id_hasher;
+pub(crate) mod inspection;
 pub(crate) mod local_waker;
 pub(crate) mod outgoing;
 pub(crate) mod pending;

@@ -66,7 +66,7 @@ mod tests {
     use crate::monitor::metrics::PushDrop;
     use crate::session::channel::Channel;
     use crate::session::channels::{ChannelGuard, ConnectionGuard};
-    use crate::session::fixtures::{TestMetrics, channel};
+    use crate::session::fixtures::{TestMetrics, channel, origin};
     use crate::session::outgoing::{Full, StreamId};
     use crate::session::signouts::{SignOutBounds, SignOuts};
     use crate::wire::packet::Encoded;
@@ -95,7 +95,7 @@ mod tests {
                 if n % 2 == 0 {
                     channel.outgoing.set_push_stream(StreamId::LOGIN);
                 }
-                let connected = channels.connect(&channel.outgoing);
+                let connected = channels.connect(&channel.outgoing, origin());
                 let guard = channels.register(Rc::clone(&channel));
                 for _ in 0..bytes / 10 {
                     channel.outgoing.push(frame()).unwrap();

@@ -19,6 +19,8 @@ pub(crate) struct SignOut {
     pub(crate) identity: Identity,
     /// Why it ended.
     pub(crate) reason: CloseReason,
+    /// The login service kicked it, and so knows that it has ended.
+    pub(crate) is_known: bool,
     /// The sign-in it undoes.
     pub(crate) signin: Option<Rc<Ticket>>,
     /// The sign-in is not answered: the sign-out is held back, or the Go services might handle it first.
@@ -35,6 +37,7 @@ impl SignOut {
             channel_id: Rc::clone(&channel.id),
             identity: channel.identity.clone(),
             reason,
+            is_known: reason == CloseReason::Kicked && !channel.is_kicked_here(),
             signin: channel.signin(),
             unanswered: Cell::new(channel.is_opening()),
             owed: RefCell::default(),

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::drain::{DrainTimes, Orders, drained};
+use self::questions::Overview;
 use self::reload::Reloadable;
+use crate::admin::mailbox::Mailbox;
 use crate::config::{Config, ProxyProtocol};
 use crate::discovery::Feed;
 use crate::dispatch::dialer::TcpDialer;
@@ -36,6 +38,7 @@ use crate::server::admission::Admission;
 use crate::server::connection::ConnectionContext;
 use crate::server::path::Paths;
 use crate::server::quic::{self, QuicEndpointError};
+use crate::server::recent_closes::RecentCloses;
 use crate::server::spoken::Spoken;
 use crate::server::steering::WorkerSlot;
 use crate::server::tcp::Listener;
@@ -50,6 +53,7 @@ use crate::wire::close::CloseReason;
 mod activity;
 mod drain;
 mod load_shedding;
+mod questions;
 mod reload;
 
 /// Which worker this is: constructors take it, so that several workers differ in nothing else.
@@ -101,6 +105,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) feed: Feed,
     /// Finds them.
     pub(crate) resolver: Resolver,
+    /// What the administrator asks it.
+    pub(crate) mailbox: Mailbox,
     /// Its place among the workers.
     pub(crate) at_work: AtWork,
 }
@@ -175,6 +181,9 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
     let reloadable =
         Reloadable { dispatch: dispatch_too, shared: shared_too, quic: endpoints.clone(), upgrade };
     tasks.spawn_local(plan.live.follow(move |live| reloadable.take(live)));
+    let (dispatch_too, shared_too) = (Rc::clone(&dispatch), Rc::clone(&shared));
+    let overview = Overview { dispatch: dispatch_too, shared: shared_too, epoch: plan.mailbox.epoch };
+    tasks.spawn_local(questions::answer(plan.mailbox, overview));
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));
     tasks.spawn_local(load_shedding::relieve(pressure, channels, Arc::clone(&metrics)));
@@ -301,6 +310,7 @@ fn build_shared(plan: &WorkerPlan, dispatch: &Rc<Dispatch>) -> Rc<ConnectionCont
         entrance: plan.admission.entrance(&limits.now(), Instant::now(), &dispatch.metrics),
         metrics: Arc::clone(&dispatch.metrics),
         log: AccessLog::new(),
+        closes: RecentCloses::default(),
         limits,
         wall_clock: SystemTime::now,
     })

@@ -4,6 +4,8 @@
 //! half-open, each for one request. While it has neither, all that are linked: an instance that did not
 //! answer before is better than none.
 
+mod explained;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

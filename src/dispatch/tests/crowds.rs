@@ -94,7 +94,8 @@ fn h22_the_longest_steps_of_a_worker_with_a_crowd() {
     let (mut guards, mut connected) = (Vec::with_capacity(CROWD), Vec::with_capacity(CROWD));
     let crowd: Vec<_> = (0..CROWD).map(|n| channel(&harness.test_metrics, &format!("u{n}"))).collect();
     show("a channel begins", crowd.into_iter().map(|one| timed(|| guards.push(channels.register(one)))));
-    let connect = |guard: &ChannelGuard| timed(|| connected.push(channels.connect(&guard.channel.outgoing)));
+    let connect =
+        |guard: &ChannelGuard| timed(|| connected.push(channels.connect(&guard.channel.outgoing, origin())));
     show("a connection begins", guards.iter().map(connect));
     let ask = |guard: &ChannelGuard| {
         let took = timed(|| drop(forward(&harness, guard, TALK, 1).unwrap()));

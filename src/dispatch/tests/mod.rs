@@ -17,7 +17,7 @@ use crate::dispatch::health::Loss;
 use crate::dispatch::link::LinkEnd;
 use crate::limits::{LOST_PER_TURN, Limits};
 use crate::session::channels::ChannelGuard;
-use crate::session::fixtures::{answers, channel, header, meta, millis, packet, ticket_of};
+use crate::session::fixtures::{answers, channel, header, meta, millis, origin, packet, ticket_of};
 use crate::session::outgoing::StreamId;
 use crate::session::pending::InstanceKey;
 use crate::session::shedding::{close_newest, shed_largest};

@@ -118,6 +118,11 @@ impl Reloader {
         self.check(&file, &running.written).map(|checked| checked.report)
     }
 
+    /// Until a reload changes it. Returns `false` where something else rules it.
+    pub(in crate::gateway) fn set_log_level(&self, level: tracing::Level) -> bool {
+        self.process.set_log_level(level)
+    }
+
     fn load_and_apply(&self) -> Result<ReloadReport, ReloadError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let CheckedReload { mut report, written, live, prepared } =

@@ -84,6 +84,11 @@ impl ProcessParts {
         }
     }
 
+    /// Returns `false` where something else rules it.
+    pub(super) fn set_log_level(&self, level: tracing::Level) -> bool {
+        self.log_level.as_ref().is_some_and(|set| (set.0)(level))
+    }
+
     /// Those of before stay where there is no randomness for others: then there is none for handshakes either.
     pub(super) fn follow_tickets(&self, config: &Config) {
         if let Err(error) = self.tickets.use_keys(config.ticket_keys.as_ref(), Instant::now()) {

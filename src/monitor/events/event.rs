@@ -184,6 +184,11 @@ impl Subject {
 }
 
 impl Event {
+    /// How it came about, or what is wrong.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     fn new(subject: Subject, severity: Severity, detail: impl Display) -> Self {
         Self { subject, severity, detail: bounded(&detail.to_string(), MAX_DETAIL) }
     }

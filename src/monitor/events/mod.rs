@@ -16,9 +16,12 @@ pub mod sender;
 mod watch;
 pub mod webhook;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
 
 use self::conditions::{Conditions, Told};
 use self::event::{Event, Subject};
@@ -26,6 +29,7 @@ use self::outbox::Outbox;
 use self::payload::EventPayload;
 use super::counters::Counters;
 use super::labels::{Delivery, EventKind};
+use crate::limits::RECENT_EVENTS;
 
 /// Who payloads, where it is not one of the workers or watchers that are numbered from 0.
 pub const PROCESS: usize = usize::MAX;
@@ -57,6 +61,8 @@ struct State {
     conditions: Conditions,
     /// Of the last payload.
     sequence: u64,
+    /// The last payloads, whoever wants them.
+    recent: VecDeque<Arc<EventPayload>>,
     has_ended: bool,
 }
 
@@ -142,6 +148,10 @@ impl Events {
         state.sequence += 1;
         let payload =
             Arc::new(EventPayload::new(&self.0.gateway, &self.0.started, state.sequence, told, wall));
+        if state.recent.len() == RECENT_EVENTS {
+            state.recent.pop_front();
+        }
+        state.recent.push_back(Arc::clone(&payload));
         if self.0.keeps.load(Ordering::Relaxed) {
             self.0.outbox.push(Arc::clone(&payload));
         }
@@ -159,6 +169,12 @@ impl Events {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was told last, the last one first, as the webhook is told it.
+    pub(crate) fn recent(&self) -> Vec<Value> {
+        let payloads: Vec<_> = self.state().recent.iter().rev().cloned().collect();
+        payloads.iter().map(|payload| payload.to_json()).collect()
     }
 
     /// How often a condition of this kind began.
@@ -193,7 +209,7 @@ mod tests {
         Event::instance_lost("chat", instance, "zone_a", "the connection was reset")
     }
 
-    fn bodies(events: &Events) -> Vec<serde_json::Value> {
+    fn bodies(events: &Events) -> Vec<Value> {
         std::iter::from_fn(|| {
             let payload = events.outbox().take()?;
             events.outbox().delivered();

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
 use super::conditions::{ConditionState, Told};
@@ -27,7 +27,7 @@ impl EventPayload {
     }
 
     /// A JSON object. What an event is not about is left out.
-    pub(super) fn body(&self) -> Vec<u8> {
+    pub(super) fn to_json(&self) -> Value {
         let Told { subject, state, severity, detail, suppressed } = &self.told;
         let mut body = json!({
             "id": self.id,
@@ -44,7 +44,12 @@ impl EventPayload {
             "suppressed": suppressed,
         });
         body.as_object_mut().into_iter().for_each(|body| body.retain(|_, value| !value.is_null()));
-        body.to_string().into_bytes()
+        body
+    }
+
+    /// The same as text.
+    pub(super) fn body(&self) -> Vec<u8> {
+        self.to_json().to_string().into_bytes()
     }
 
     /// One line; the field `event` is the same as in the metrics and at the webhook.

@@ -18,6 +18,7 @@ pub(crate) use self::handshakes::{HandshakeVerdict, Handshakes, Handshaking};
 use self::networks::{Good, Network, Networks};
 use self::newcomers::NewcomerBudget;
 pub(crate) use self::newcomers::{Newcomer, NewcomerStage, Newcomers};
+use crate::bans::Bans;
 use crate::limits::{ACCEPT_LINE_EVERY, CONNECTION_BURST_SECONDS, Limits, TURNED_AWAY};
 use crate::monitor::metrics::{Reject, Transport, WorkerMetrics};
 use crate::rate_limit::{Gcra, RateLimiter};
@@ -31,6 +32,7 @@ pub(crate) struct Admission {
     /// Of all addresses together, and until when they are within it; no rate: unbounded.
     overall: Mutex<(Option<Gcra>, Instant)>,
     addresses: RateLimiter,
+    bans: Arc<Bans>,
     networks: Networks,
     budget: Arc<NewcomerBudget>,
     /// Refused clients that are being told so.
@@ -91,11 +93,27 @@ impl Admission {
             max: AtomicUsize::new(max),
             overall: Mutex::new((overall_rate(limits), now)),
             addresses,
+            bans: Arc::default(),
             networks: Networks::new(max, limits),
             budget: Arc::new(NewcomerBudget::new(usize::try_from(before_login).unwrap_or(usize::MAX))),
             turned_away: AtomicUsize::new(0),
             complaints: Default::default(),
         }
+    }
+
+    /// The same with these whom it does not admit.
+    pub(crate) fn barring(self, bans: Arc<Bans>) -> Self {
+        Self { bans, ..self }
+    }
+
+    /// Returns `true` if nobody may come from there.
+    pub(crate) fn bars(&self, peer: IpAddr, now: Instant) -> bool {
+        self.bans.bars_address(peer, now)
+    }
+
+    /// What is said to somebody from there who is not admitted.
+    pub(crate) fn why_not(&self, peer: IpAddr) -> CloseReason {
+        if self.bars(peer, Instant::now()) { CloseReason::Kicked } else { CloseReason::Overloaded }
     }
 
     /// These bounds from now on. Who is here stays.
@@ -147,7 +165,7 @@ impl Admission {
         now: Instant,
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Admitted> {
-        let share = self.take(Network::of(peer), now, metrics)?;
+        let share = self.take(peer, now, metrics)?;
         Some(Admitted::new(self.seat(metrics)?, share, transport, metrics))
     }
 
@@ -172,7 +190,7 @@ impl Admission {
         metrics: &Arc<WorkerMetrics>,
     ) -> Option<Admitted> {
         let share = match payer {
-            Some(payer) => self.take(Network::of(payer), now, metrics)?,
+            Some(payer) => self.take(payer, now, metrics)?,
             None => NetworkShare::new(self, None, Good::Connections),
         };
         Some(Admitted::new(seat, share, transport, metrics))
@@ -188,7 +206,7 @@ impl Admission {
         metrics: &WorkerMetrics,
     ) -> bool {
         let network = Network::of(client);
-        let is_taken = self.take_connection(network, now, metrics);
+        let is_taken = self.take_connection(client, now, metrics);
         if is_taken {
             admitted.share.network.set(network);
         }
@@ -215,19 +233,19 @@ impl Admission {
         Some(TurnedAway(Arc::clone(self)))
     }
 
-    fn take(
-        self: &Arc<Self>,
-        network: Option<Network>,
-        now: Instant,
-        metrics: &WorkerMetrics,
-    ) -> Option<NetworkShare> {
-        self.take_connection(network, now, metrics)
-            .then(|| NetworkShare::new(self, network, Good::Connections))
+    fn take(self: &Arc<Self>, peer: IpAddr, now: Instant, metrics: &WorkerMetrics) -> Option<NetworkShare> {
+        self.take_connection(peer, now, metrics)
+            .then(|| NetworkShare::new(self, Network::of(peer), Good::Connections))
     }
 
-    /// One more connection of this network; false if it may not be, which is counted. The address first: what one sends too
+    /// One more connection from there; false if it may not be, which is counted. The address first: what one sends too
     /// much of must not use up what all may send.
-    fn take_connection(&self, network: Option<Network>, now: Instant, metrics: &WorkerMetrics) -> bool {
+    fn take_connection(&self, peer: IpAddr, now: Instant, metrics: &WorkerMetrics) -> bool {
+        if self.bars(peer, now) {
+            metrics.reject(Reject::Banned);
+            return false;
+        }
+        let network = Network::of(peer);
         if network.is_some_and(|network| !self.addresses.take(&network, now)) {
             metrics.reject(Reject::AddressRate);
             return false;

@@ -32,8 +32,11 @@ impl<T: Transport> Connection<T> {
         self.admitted.set_reason(reason);
         let peer = get_ip(self.peer);
         let channel = self.guard.as_ref().map(|guard| &*guard.channel);
-        let (log, kind) = (&self.shared.log, self.transport.kind());
-        log.close(channel, reason, kind, &peer, Instant::now());
+        let (log, kind, now) = (&self.shared.log, self.transport.kind(), Instant::now());
+        log.close(channel, reason, kind, &peer, now);
+        if let Some(channel) = channel {
+            self.shared.closes.note(channel, reason, kind, self.peer, now);
+        }
         if let Some(mut guard) = self.guard.take() {
             if self.phase == ConnectionPhase::Opening && guard.channel.is_opening() {
                 self.shared.metrics.login(LoginResult::Abandoned);

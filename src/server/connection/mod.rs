@@ -21,10 +21,13 @@ use crate::monitor::metrics::WorkerMetrics;
 use crate::server::access_log::AccessLog;
 use crate::server::admission::{Admission, Admitted, Entrance, Newcomer};
 use crate::server::rate::Rate;
+use crate::server::recent_closes::RecentCloses;
 use crate::server::stream::InboundStream;
 use crate::server::transport::Transport;
 use crate::session::channel::ChannelState;
 use crate::session::channels::{ChannelGuard, Channels, ConnectionGuard};
+use crate::session::connected::ConnectionOrigin;
+use crate::session::inspection::Inspection;
 use crate::session::outgoing::{Outgoing, OutgoingBounds, StreamId};
 use crate::session::sliding_count::SlidingCount;
 use crate::timer::Timer;
@@ -40,6 +43,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) entrance: Entrance,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) log: AccessLog,
+    pub(crate) closes: RecentCloses,
     pub(crate) limits: Rc<LiveLimits>,
     /// For tokens alone: nothing else may care when somebody sets the clock (row F7).
     pub(crate) wall_clock: fn() -> SystemTime,
@@ -79,7 +83,7 @@ pub(crate) struct Connection<T> {
     awaited_key: Option<Box<AwaitedKey>>,
     /// Until its token was accepted.
     newcomer: Option<Newcomer>,
-    _connected: ConnectionGuard,
+    connected: ConnectionGuard,
     peer: IpAddr,
     phase: ConnectionPhase,
     dialect: Option<Dialect>,
@@ -120,8 +124,10 @@ impl<T: Transport> Connection<T> {
         let outgoing = Rc::new(Outgoing::new(OutgoingBounds::of(&limits), Arc::clone(&shared.metrics)));
         accepted.newcomer.awaits_login(transport.kind(), &outgoing);
         let login_by = accepted.at + limits.login_deadline;
+        let (address, since) = (accepted.peer, accepted.at);
+        let origin = ConnectionOrigin { address, transport: transport.kind(), since };
         Self {
-            _connected: shared.channels.connect(&outgoing),
+            connected: shared.channels.connect(&outgoing, origin),
             transport,
             outgoing,
             guard: None,
@@ -209,6 +215,7 @@ impl<T: Transport> Connection<T> {
             return Err(CloseReason::Draining);
         }
         self.apply_channel_state()?;
+        self.outgoing.inspection.give(|| self.look());
         if let Some(next) = self.next_deadline() {
             self.timer.arm(next, self.now, cx);
         }
@@ -245,6 +252,12 @@ impl<T: Transport> Connection<T> {
             Some(reason) => Err(reason),
             None => Ok(()),
         }
+    }
+
+    fn look(&self) -> Inspection {
+        let (frames_received, bytes_received) = self.rate.charged();
+        let round_trip = self.transport.round_trip();
+        Inspection { streams: self.streams.len(), frames_received, bytes_received, round_trip }
     }
 
     /// Returns `true` if a draining channel has got its last answer.

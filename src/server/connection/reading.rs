@@ -331,6 +331,7 @@ impl<T: Transport> Connection<T> {
         if transport == monitor::Transport::Quic {
             guard.channel.set_knows_go_away();
         }
+        self.connected.signs_in(&guard.channel);
         self.guard = Some(guard);
         self.phase = ConnectionPhase::Opening;
         // Its memory is a session's from here on, and strangers cannot push it out (row H11).

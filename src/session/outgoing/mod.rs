@@ -19,6 +19,7 @@ pub(crate) use self::queues::{Amount, Full, Kind, StreamId};
 
 use crate::limits::Limits;
 use crate::monitor::metrics::WorkerMetrics;
+use crate::session::inspection::InspectionSlot;
 use crate::session::local_waker::LocalWaker;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::Encoded;
@@ -52,6 +53,8 @@ pub(crate) struct Outgoing {
     is_corked: Cell<bool>,
     /// Of what it sends.
     pub(crate) partial: PartialFrames,
+    /// Where the administrator asks its task for a look.
+    pub(crate) inspection: InspectionSlot,
     wake: LocalWaker,
     bounds: Cell<OutgoingBounds>,
     metrics: Arc<WorkerMetrics>,
@@ -65,6 +68,7 @@ impl Outgoing {
             in_poll: Cell::new(false),
             is_corked: Cell::new(false),
             partial: PartialFrames::new(Arc::clone(&metrics)),
+            inspection: InspectionSlot::default(),
             wake: LocalWaker::default(),
             bounds: Cell::new(bounds),
             metrics,
@@ -252,6 +256,11 @@ impl Outgoing {
         self.close(if partial > dropped.bytes { CloseReason::Overloaded } else { CloseReason::SlowConsumer });
         self.partial.set(0);
         dropped.bytes + partial
+    }
+
+    /// What waits to be written.
+    pub(crate) fn queued(&self) -> Amount {
+        self.queues.borrow().all
     }
 
     /// Drops what has not begun to be written: it would keep a connection that ends from saying why.

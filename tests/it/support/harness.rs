@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::config::{
-    self, Config, ConfigFile, ExpectedClaims, Instance, Loaded, Log, LogFormat, OnExpiry, Quic, QuicKeys,
-    Secret, Tls, TlsIdentity, VerifyingKey, WebSocket,
+    self, Admin, Config, ConfigFile, ExpectedClaims, Instance, Loaded, Log, LogFormat, OnExpiry, Quic,
+    QuicKeys, Secret, Tls, TlsIdentity, VerifyingKey, WebSocket,
 };
 use gateway::discovery::Snapshot;
 use gateway::gateway::{Gateway, Parts, ReloadError, ReloadReport, Reloads};
@@ -74,7 +74,7 @@ pub(crate) fn config() -> Config {
         consul: None,
         monitor: Some(any_port()),
         ready_when_full: false,
-        admin_socket: None,
+        admin: Admin::default(),
         webhook: None,
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,

@@ -86,6 +86,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
         let gate = Gate {
             pressure: pressure.clone(),
             accounts: Arc::new(RateLimiter::new(0, 1)),
+            bans: Arc::default(),
             key_refresh: None,
         };
         let dispatch = Rc::clone(&harness.dispatch);
@@ -96,6 +97,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             admission,
             metrics: Arc::clone(&dispatch.metrics),
             log: AccessLog::new(),
+            closes: RecentCloses::default(),
             handler: Handler::new(dispatch, verifier, gate, ids, Instant::now()),
             limits: LiveLimits::new(limits),
             wall_clock,

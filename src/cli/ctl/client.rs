@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gateway::config::{self, Options};
+use gateway::gateway::API;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -15,10 +16,11 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::cli::{DEFAULT_CONFIG, output};
+use super::tables::strings;
+use crate::cli::{DEFAULT_CONFIG, DEV_SOCKET, output};
 
 /// The longest answer that is read, bytes.
-const MAX_ANSWER: usize = 1024 * 1024;
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Where the gateway of a configuration has its socket.
 pub(crate) fn configured(config: &Path) -> Result<PathBuf, String> {
@@ -26,6 +28,9 @@ pub(crate) fn configured(config: &Path) -> Result<PathBuf, String> {
     let absent = config == Path::new(DEFAULT_CONFIG) && !config.exists();
     let path = (!absent).then_some(config);
     let socket = config::load_admin_socket(path, &options).map_err(|error| error.to_string())?;
+    // Whoever tries things out has no configuration.
+    let dev = || absent.then(|| PathBuf::from(DEV_SOCKET)).filter(|socket| socket.exists());
+    let socket = socket.or_else(dev);
     socket.ok_or_else(|| {
         format!(
             "{}: admin.socket is not set, so there is nobody to ask; SIGHUP reloads as well",
@@ -34,18 +39,40 @@ pub(crate) fn configured(config: &Path) -> Result<PathBuf, String> {
     })
 }
 
-/// Posts a question and waits for its answer.
+/// A question.
+#[derive(Debug)]
+pub(crate) struct CtlRequest {
+    method: Method,
+    /// With the query.
+    path: String,
+    body: Value,
+}
+
+impl CtlRequest {
+    /// For something that changes nothing.
+    pub(crate) fn get(path: &str, query: &[(&str, &str)]) -> Self {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let mark = if query.is_empty() { "" } else { "?" };
+        Self { method: Method::GET, path: format!("{API}{path}{mark}{query}"), body: Value::Null }
+    }
+
+    /// For something that is to be done.
+    pub(crate) fn post(path: &str, body: Value) -> Self {
+        Self { method: Method::POST, path: format!("{API}{path}"), body }
+    }
+}
+
+/// Asks and waits for the answer.
 ///
 /// # Errors
 /// Nobody answers, or not as a gateway does.
 pub(crate) fn ask(
     socket: &Path,
-    path: &str,
-    body: &Value,
+    asked: &CtlRequest,
     patience: Duration,
 ) -> anyhow::Result<(StatusCode, Value)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asking = async { timeout(patience, exchange(socket, path, body)).await };
+    let asking = async { timeout(patience, exchange(socket, asked)).await };
     let answer = runtime.block_on(asking);
     let shown = socket.display();
     answer
@@ -53,12 +80,13 @@ pub(crate) fn ask(
         .with_context(|| format!("no answer from {shown}; is the gateway running, and as this user?"))
 }
 
-async fn exchange(socket: &Path, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
+async fn exchange(socket: &Path, asked: &CtlRequest) -> anyhow::Result<(StatusCode, Value)> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let CtlRequest { method, path, body } = asked;
     let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
     let request = Request::builder()
-        .method(Method::POST)
+        .method(method)
         .uri(path)
         .header(hyper::header::HOST, "gateway")
         .body(Full::new(Bytes::from(body)))?;
@@ -79,11 +107,16 @@ async fn exchange(socket: &Path, path: &str, body: &Value) -> anyhow::Result<(St
     }
 }
 
-/// Prints an answer of the gateway, and says by the exit code what it is.
+/// Prints an answer of the gateway, and says by the exit code what it is. `text` makes one for people.
 ///
 /// # Errors
 /// A stdout that cannot be written.
-pub(crate) fn show(status: StatusCode, answer: &Value, json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn show(
+    status: StatusCode,
+    answer: &Value,
+    json: bool,
+    text: impl Fn(&Value) -> String,
+) -> anyhow::Result<ExitCode> {
     let code = match status {
         StatusCode::OK => ExitCode::SUCCESS,
         StatusCode::UNPROCESSABLE_ENTITY => ExitCode::from(config::EXIT_CODE),
@@ -101,18 +134,6 @@ pub(crate) fn show(status: StatusCode, answer: &Value, json: bool) -> anyhow::Re
     for warning in strings(answer, "warnings") {
         output::complain(format_args!("warning: {warning}"));
     }
-    let mut lines: Vec<String> = strings(answer, "changed").map(str::to_owned).collect();
-    lines.extend(strings(answer, "needs_restart").map(|key| format!("{key}: needs a restart")));
-    if lines.is_empty() {
-        lines.push("nothing differs from what runs".to_owned());
-    }
-    if answer.get("pending").and_then(Value::as_bool) == Some(true) {
-        lines.push("a worker is busy and takes it a little later".to_owned());
-    }
-    output::print(&format!("{}\n", lines.join("\n")))?;
+    output::print(&text(answer))?;
     Ok(code)
-}
-
-fn strings<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
-    answer.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }

@@ -1,0 +1,108 @@
+//! `gateway ctl`: asks a running gateway for something, over its admin socket.
+
+mod args;
+pub(crate) mod client;
+mod filter;
+mod orders;
+pub(crate) mod tables;
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use self::args::CtlArgs;
+use self::client::{CtlRequest, ask, configured, show};
+use self::filter::ConnectionsArgs;
+use self::orders::{BanArgs, KickArgs, LogLevelArgs, UnbanArgs};
+use crate::cli::check::refuse;
+
+/// What a running gateway can be asked for.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum CtlCommand {
+    /// The gateway at a glance
+    Status(CtlArgs),
+    /// Who is connected: filtered, sorted, in pages
+    Connections(Box<ConnectionsArgs>),
+    /// One connection, looked at closely
+    Connection(ConnectionArgs),
+    /// The links to logic services, and why each is in its state
+    Links(CtlArgs),
+    /// Where an account goes and why, among the instances that serve now
+    Explain(ExplainAccountArgs),
+    /// The limits in effect
+    Limits(CtlArgs),
+    /// What happened: the last thousand, the last one at the end
+    Events(CtlArgs),
+    /// The last thousand channels that ended, and why, the last one at the end
+    Closes(CtlArgs),
+    /// End connections with code 3501, so that their clients do not come back by themselves
+    Kick(KickArgs),
+    /// Bar an app, an account of an app, an address or a network
+    Ban(BanArgs),
+    /// End a ban
+    Unban(UnbanArgs),
+    /// The bans that hold
+    Bans(CtlArgs),
+    /// Set the level of the log: error, warn, info, debug or trace
+    LogLevel(LogLevelArgs),
+    /// Read configuration, route, certificates, keys and secrets again: all that changed is put into effect, or nothing
+    Reload(CtlArgs),
+}
+
+/// Arguments of `gateway ctl connection`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConnectionArgs {
+    /// A channel id, or a connection as `ctl connections` names it
+    id: String,
+    #[command(flatten)]
+    of: CtlArgs,
+}
+
+/// Arguments of `gateway ctl explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExplainAccountArgs {
+    /// Its app
+    #[arg(long)]
+    app: String,
+    /// The account
+    #[arg(long)]
+    account: String,
+    #[command(flatten)]
+    of: CtlArgs,
+}
+
+/// Prints what the gateway answers. Exit codes: 0 if it did what was asked, 64 if its configuration is refused, or if this
+/// one names no socket, 1 for anything else.
+///
+/// # Errors
+/// Nobody answers, or not as a gateway does.
+pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
+    let (args, asked, text): (_, _, fn(&Value) -> String) = match command {
+        CtlCommand::Status(args) => (args, CtlRequest::get("status", &[]), tables::status),
+        CtlCommand::Connections(args) => (&args.of, args.question(), tables::connections),
+        CtlCommand::Connection(ConnectionArgs { id, of }) => {
+            (of, CtlRequest::get("connection", &[("id", id.as_str())]), tables::fields)
+        }
+        CtlCommand::Links(args) => (args, CtlRequest::get("links", &[]), tables::links),
+        CtlCommand::Explain(ExplainAccountArgs { app, account, of }) => (
+            of,
+            CtlRequest::get("explain", &[("app", app.as_str()), ("account", account.as_str())]),
+            tables::explained,
+        ),
+        CtlCommand::Limits(args) => (args, CtlRequest::get("limits", &[]), tables::fields),
+        CtlCommand::Events(args) => (args, CtlRequest::get("events", &[]), tables::events),
+        CtlCommand::Closes(args) => (args, CtlRequest::get("closes", &[]), tables::closes),
+        CtlCommand::Kick(args) => (&args.of, args.order(), tables::fields),
+        CtlCommand::Ban(args) => (&args.of, args.order(), tables::fields),
+        CtlCommand::Unban(args) => (&args.of, args.order(), tables::done),
+        CtlCommand::Bans(args) => (args, CtlRequest::get("bans", &[]), tables::bans),
+        CtlCommand::LogLevel(args) => (&args.of, args.order(), tables::fields),
+        CtlCommand::Reload(args) => (args, CtlRequest::post("reload", Value::Null), tables::reload),
+    };
+    let socket = match args.socket.clone().map_or_else(|| configured(&args.config), Ok) {
+        Ok(socket) => socket,
+        Err(problem) => return Ok(refuse(problem)),
+    };
+    let (status, answer) = ask(&socket, &asked, args.timeout)?;
+    show(status, &answer, args.json, text)
+}

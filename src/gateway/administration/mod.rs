@@ -1,0 +1,139 @@
+//! What the administrator is answered: each path of the API with what it does.
+
+mod acts;
+mod audit;
+mod context;
+mod description;
+mod reads;
+mod reloads;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::StatusCode;
+
+use self::context::{Administration, Answered, ApiRefusal};
+use super::Gateway;
+use super::reload::{FilesWatch, LogLevel, ProcessParts, Reloader, Reloads};
+use super::shared_parts::SharedParts;
+use super::start_error::StartError;
+use crate::admin::mailbox::{Mailbox, Mailboxes};
+use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer};
+use crate::monitor::admin_labels::AdminChange;
+
+/// What all paths begin with.
+pub const API: &str = "/api/v1/";
+
+impl Gateway {
+    /// What may be changed while it runs, and who may ask for it. What he asks the workers comes to these mailboxes.
+    pub(super) fn administer(
+        &mut self,
+        reloads: Option<Reloads>,
+        log_level: Option<LogLevel>,
+        shared: &SharedParts,
+    ) -> Result<Vec<Mailbox>, StartError> {
+        if let (Some(reloads), Some(sender)) = (reloads, &self.sender) {
+            let process = ProcessParts {
+                metrics: self.metrics.clone(),
+                readiness: Arc::clone(&self.readiness),
+                admission: Arc::clone(&shared.admission),
+                accounts: Arc::clone(&shared.gate.accounts),
+                tickets: Arc::clone(&shared.tickets),
+                watchdog: self.watchdog.bounds(),
+                events: sender.retarget(),
+                source: self.discovery.change(),
+                resolver: shared.resolver.clone(),
+                log_level,
+            };
+            let reloader = Arc::new(Reloader::new(reloads, self.live.clone(), process));
+            self.files = Some(FilesWatch::start(Arc::clone(&reloader)).map_err(StartError::Thread)?);
+            self.reloader = Some(reloader);
+        }
+        let (mailboxes, of_workers) = Mailboxes::new(self.config.workers, Instant::now());
+        let Some(socket) = self.config.admin.socket.as_deref() else { return Ok(of_workers) };
+        let administration = Administration {
+            gateway_id: self.config.id.clone(),
+            started: mailboxes.epoch,
+            reloader: self.reloader.clone(),
+            mailboxes,
+            bans: Arc::clone(&shared.gate.bans),
+            metrics: self.metrics.clone(),
+            readiness: Arc::clone(&self.readiness),
+            live: self.live.clone(),
+        };
+        self.admin = Some(AdminServer::start(socket, administration.answerer())?);
+        Ok(of_workers)
+    }
+}
+
+/// One path.
+struct ApiEndpoint {
+    method: &'static str,
+    /// Behind [`API`].
+    path: &'static str,
+    answer: fn(&Administration, &AdminRequest) -> Answered,
+    /// What it changes; such are told in the log, whatever comes of them.
+    change: Option<AdminChange>,
+}
+
+/// All of them.
+const ENDPOINTS: &[ApiEndpoint] = &[
+    get("status", reads::status),
+    get("connections", reads::connections),
+    get("connection", reads::connection),
+    get("links", reads::links),
+    get("explain", reads::explain),
+    get("limits", reads::limits),
+    get("events", reads::events),
+    get("closes", reads::closes),
+    get("openapi.json", description::openapi),
+    get("bans", acts::bans),
+    post("compare", reloads::compare),
+    change(AdminChange::Reload, "reload", reloads::reload),
+    change(AdminChange::Kick, "kick", acts::kick),
+    change(AdminChange::Ban, "ban", acts::ban),
+    change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::LogLevel, "log-level", acts::log_level),
+];
+
+const fn get(path: &'static str, answer: fn(&Administration, &AdminRequest) -> Answered) -> ApiEndpoint {
+    ApiEndpoint { method: "GET", path, answer, change: None }
+}
+
+const fn post(path: &'static str, answer: fn(&Administration, &AdminRequest) -> Answered) -> ApiEndpoint {
+    ApiEndpoint { method: "POST", path, answer, change: None }
+}
+
+const fn change(
+    change: AdminChange,
+    path: &'static str,
+    answer: fn(&Administration, &AdminRequest) -> Answered,
+) -> ApiEndpoint {
+    ApiEndpoint { method: "POST", path, answer, change: Some(change) }
+}
+
+impl Administration {
+    /// Answers for it.
+    fn answerer(self) -> Answerer {
+        Arc::new(move |request| self.answer(&request).unwrap_or_else(ApiRefusal::into_answer))
+    }
+
+    fn answer(&self, request: &AdminRequest) -> Answered {
+        let named = request.path.strip_prefix(API);
+        let here = || ENDPOINTS.iter().filter(|endpoint| Some(endpoint.path) == named);
+        if let Some(endpoint) = here().find(|endpoint| endpoint.method == request.method.as_str()) {
+            let answered = (endpoint.answer)(self, request);
+            return match endpoint.change {
+                Some(change) => Ok(self.audit(change, request, answered)),
+                None => answered,
+            };
+        }
+        let allowed: Vec<_> = here().map(|endpoint| endpoint.method).collect();
+        if !allowed.is_empty() {
+            let problem = format!("{API}{} takes only {}", named.unwrap_or_default(), allowed.join(" and "));
+            return Err(ApiRefusal::Answered(AdminAnswer::error(StatusCode::METHOD_NOT_ALLOWED, problem)));
+        }
+        let known: Vec<_> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+        Err(ApiRefusal::Absent(format!("no such path; behind {API} there are {}", known.join(", "))))
+    }
+}

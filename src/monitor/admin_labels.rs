@@ -1,0 +1,31 @@
+//! The closed sets of label values that are about what the administrator orders.
+
+use super::labels::label_set;
+
+label_set! {
+    /// What is ordered.
+    AdminChange {
+        /// The configuration is read again.
+        Reload = "reload",
+        /// Connections are ended.
+        Kick = "kick",
+        /// Somebody is barred.
+        Ban = "ban",
+        /// And no more.
+        Unban = "unban",
+        /// The level of the log is set.
+        LogLevel = "log_level",
+    }
+}
+
+label_set! {
+    /// What came of an order.
+    AdminResult {
+        /// It was carried out.
+        Done = "done",
+        /// It was wrong, or did not fit how things are.
+        Refused = "refused",
+        /// It could not be carried out.
+        Failed = "failed",
+    }
+}
