@@ -8,26 +8,32 @@ use std::time::Instant;
 use tokio::time::{Sleep, sleep_until};
 
 /// Fires at the earliest deadline. Deadlines that move later, as the read-idle one does with every frame, cost
-/// nothing until it fires.
+/// nothing until it fires. It belongs to one task.
 #[derive(Debug)]
 pub(crate) struct Timer {
     sleep: Pin<Box<Sleep>>,
     armed: Instant,
+    /// The sleep will wake the task when that time comes.
+    is_waiting: bool,
 }
 
 impl Timer {
     pub(crate) fn new(first: Instant) -> Self {
-        Self { sleep: Box::pin(sleep_until(first.into())), armed: first }
+        Self { sleep: Box::pin(sleep_until(first.into())), armed: first, is_waiting: false }
     }
 
-    /// Has the task polled at `next` at the latest. `next` may have passed.
-    pub(crate) fn arm(&mut self, next: Instant, cx: &mut Context<'_>) {
+    /// Has the task polled at `next` at the latest. `next` may have passed; `now` may be a little old.
+    pub(crate) fn arm(&mut self, next: Instant, now: Instant, cx: &mut Context<'_>) {
         if next < self.armed {
             self.set(next);
+        } else if self.is_waiting && now < self.armed {
+            return;
         }
+        self.is_waiting = true;
         while self.sleep.as_mut().poll(cx).is_ready() {
             if next <= Instant::now() {
                 cx.waker().wake_by_ref();
+                self.is_waiting = false;
                 return;
             }
             self.set(next);
@@ -68,7 +74,7 @@ mod tests {
             if Instant::now() >= next {
                 return Poll::Ready(());
             }
-            timer.arm(next, cx);
+            timer.arm(next, Instant::now(), cx);
             Poll::Pending
         })
         .await;
@@ -120,7 +126,7 @@ mod tests {
                 if polls == 3 {
                     return Poll::Ready(());
                 }
-                timer.arm(start, cx);
+                timer.arm(start, Instant::now(), cx);
                 Poll::Pending
             })
             .await;

@@ -179,7 +179,7 @@ impl LinkConnection {
         let due = [self.link.health().next_due(), self.link.leaves_by(), look, self.oversized_until]
             .into_iter()
             .flatten();
-        self.timer.arm(due.fold(dead_at.min(ping_at), Instant::min), cx);
+        self.timer.arm(due.fold(dead_at.min(ping_at), Instant::min), now, cx);
         if step == DeliveryStep::Yield || !self.link.corked.is_empty() {
             cx.waker().wake_by_ref();
         }

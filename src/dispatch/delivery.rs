@@ -144,7 +144,7 @@ impl Delivery {
     ) -> DeliveryStep {
         let channel = dispatch.channels.get(id);
         if self.is_response {
-            turn.woke();
+            turn.answered();
             self.respond(id, channel.as_ref(), dispatch, link, now);
             return DeliveryStep::Done;
         }

@@ -2,31 +2,31 @@
 
 use std::time::Instant;
 
-use crate::limits::{LINK_TURN, STEPS_PER_LOOK, WAKES_PER_TURN};
+use crate::limits::{ANSWERS_PER_TURN, LINK_TURN, STEPS_PER_LOOK};
 
-/// One turn of a link's task. What wakes a connection is counted, because each of those will write before the next turn;
-/// the rest is bounded by time, because it only fills queues.
+/// One turn of a link's task. Answers are counted, because each wakes a connection that will write before the next turn; the
+/// rest is bounded by time, because it only fills queues.
 #[derive(Debug)]
 pub(crate) struct LinkTurn {
     ends: Instant,
     /// Until the clock is looked at.
     steps: usize,
-    wakes: usize,
+    answers: usize,
 }
 
 impl LinkTurn {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { ends: now + LINK_TURN, steps: STEPS_PER_LOOK, wakes: WAKES_PER_TURN }
+        Self { ends: now + LINK_TURN, steps: STEPS_PER_LOOK, answers: ANSWERS_PER_TURN }
     }
 
-    /// A connection was woken.
-    pub(crate) const fn woke(&mut self) {
-        self.wakes = self.wakes.saturating_sub(1);
+    /// An answer was delivered.
+    pub(crate) const fn answered(&mut self) {
+        self.answers = self.answers.saturating_sub(1);
     }
 
     /// One step more; true when there may be none. It may not be the first: a turn always brings something forward.
     pub(crate) fn is_over(&mut self) -> bool {
-        if self.wakes == 0 {
+        if self.answers == 0 {
             return true;
         }
         match self.steps.checked_sub(1) {
@@ -52,11 +52,11 @@ mod tests {
     }
 
     #[test]
-    fn e5_a_turn_ends_with_the_connections_it_has_woken() {
+    fn e5_a_turn_ends_with_the_connections_it_has_woken_for_answers() {
         let mut turn = LinkTurn::new(Instant::now() + LINK_TURN * 1_000_000);
-        for _ in 0..WAKES_PER_TURN {
+        for _ in 0..ANSWERS_PER_TURN {
             assert!(!turn.is_over());
-            turn.woke();
+            turn.answered();
         }
         assert!(turn.is_over());
     }

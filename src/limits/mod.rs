@@ -298,8 +298,11 @@ pub const LINK_TURN: Duration = Duration::from_micros(200);
 /// Packets, and channels of a push, between two looks at the clock: each takes some 100 ns.
 pub const STEPS_PER_LOOK: usize = 32;
 
-/// Connections that a link wakes in a turn, by answers and as many by pushes. Each of them writes before the link, or another
-/// one, goes on.
+/// Answers that a link delivers in a turn. Each wakes a connection, which writes before the link, or another one, goes on;
+/// the requests that come meanwhile leave in one write.
+pub const ANSWERS_PER_TURN: usize = 64;
+
+/// Connections that a link wakes in a turn for pushes. The fewer, the more is queued for each before it writes.
 pub const WAKES_PER_TURN: usize = 16;
 
 /// Channels that are looked at before others have a turn, where all of a worker have to be.

@@ -22,14 +22,15 @@ pub(crate) enum Framing {
 #[derive(Debug)]
 pub(crate) enum Decoder {
     Frames(FrameDecoder),
-    WebSocket(MessageDecoder),
+    /// Boxed: it is twice as large, and most connections have the other.
+    WebSocket(Box<MessageDecoder>),
 }
 
 impl Decoder {
     fn new(framing: Framing, max_payload: usize) -> Self {
         match framing {
             Framing::Frames => Self::Frames(FrameDecoder::new(max_payload)),
-            Framing::WebSocket => Self::WebSocket(MessageDecoder::new(max_payload)),
+            Framing::WebSocket => Self::WebSocket(Box::new(MessageDecoder::new(max_payload))),
         }
     }
 

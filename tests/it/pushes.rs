@@ -37,6 +37,35 @@ async fn g2_g3_a_thousand_small_pushes_in_one_write_reach_one_idle_client_in_ord
 
 #[rstest]
 #[tokio::test]
+async fn g2_g3_e5_a_burst_to_a_crowd_reaches_everyone_in_order(
+    #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
+) {
+    /// Some more than a link wakes in one turn.
+    const CROWD: usize = 40;
+    const BURST: u32 = 64;
+    let harness = TestGateway::start().await;
+    let mut crowd = Vec::new();
+    for n in 0..CROWD {
+        crowd.push(harness.client(kind, &format!("user{n}")).await);
+    }
+    let channels: Vec<_> = crowd.iter().map(|(_, channel)| channel.as_str()).collect();
+    let push = |n| harness.chat.push_frame(GATE, &channels, push_header("chat.user.talk", n), b"to all");
+    let burst: Vec<_> = (0..BURST).map(push).collect();
+    harness.chat.send(burst.concat());
+    for (client, _) in &mut crowd {
+        for n in 0..BURST {
+            assert_eq!(client.push().await.header.sequence, n);
+        }
+    }
+    let sequence = crowd[0].0.talk("bob", "still there?").await;
+    let request = harness.chat.packet("chat.user.talk", 0).await;
+    assert_eq!(request.header.sequence, sequence);
+    let delivered = f64::from(BURST) * CROWD as f64;
+    harness.metric_is("gateway_pushes_delivered_total", &[], delivered).await;
+}
+
+#[rstest]
+#[tokio::test]
 async fn pushes_are_translated_for_clients_of_either_dialect(
     #[values(Tcp, Tls, Ws, Wss, QuicOne, QuicMany)] kind: Kind,
     #[values(Dialect::XIm, Dialect::Kim)] service: Dialect,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::peer;
 
 /// AnswerCounts for a while, beside what is measured.
-pub(crate) struct Counter {
+pub(crate) struct SyscallCounter {
     perf: Child,
     seconds: f64,
 }
@@ -14,7 +14,7 @@ pub(crate) struct Counter {
 /// The kernel's event of every system call.
 const EVENT: &str = "raw_syscalls:sys_enter";
 
-impl Counter {
+impl SyscallCounter {
     /// Begins to count, for the given time; none where perf is not installed.
     pub(crate) fn start(pid: u32, window: Duration) -> Option<Self> {
         let mut perf = Command::new(peer::find("perf")?);

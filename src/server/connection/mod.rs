@@ -151,10 +151,16 @@ impl<T: Transport> Connection<T> {
 
     /// Serves the client until its connection ends. Dropping it is a crash of the connection: the guard still signs
     /// the client out.
-    pub(crate) async fn run(mut self) {
-        let reason = poll_fn(|cx| self.drive(cx)).await;
-        // Boxed, so that the memory of an ending is taken at the end and not for the life of the connection.
-        Box::pin(self.end(reason)).await;
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its argument twice: in every connection of the process"
+    )]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let reason = poll_fn(|cx| self.drive(cx)).await;
+            // Boxed, so that the memory of an ending is taken at the end and not for the life of the connection.
+            Box::pin(self.end(reason)).await;
+        }
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -204,7 +210,7 @@ impl<T: Transport> Connection<T> {
         }
         self.apply_channel_state()?;
         if let Some(next) = self.next_deadline() {
-            self.timer.arm(next, cx);
+            self.timer.arm(next, self.now, cx);
         }
         Ok(again || self.streams_without_room() < without_room || self.is_done())
     }
@@ -271,5 +277,14 @@ mod size {
         // And what is boxed in the last, without the buffers TLS has while it works.
         assert!(size_of::<<TlsOverTcp as std::ops::Deref>::Target>() <= 2048);
         assert!(size_of::<Connection<QuicTransport>>() + shared <= 1024);
+    }
+
+    #[test]
+    fn b8_the_task_of_a_connection_keeps_it_once() {
+        fn size_of_output<A, F>(_: impl FnOnce(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let connection = size_of::<Connection<TcpTransport<TcpStream>>>();
+        assert!(size_of_output(Connection::<TcpTransport<TcpStream>>::run) < connection + 64);
     }
 }

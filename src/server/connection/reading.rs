@@ -30,6 +30,10 @@ impl<T: Transport> Connection<T> {
             let limits = &self.limits;
             let is_open = matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::Draining);
             let max = if is_open { limits.max_frame } else { limits.max_frame_before_login };
+            if self.streams.is_empty() {
+                // Most connections have one for all of their life.
+                self.streams.reserve_exact(1);
+            }
             self.streams.push(InboundStream::new(id, self.transport.framing(), max));
         }
         Ok(())

@@ -112,6 +112,10 @@ pub(super) struct Queues {
 
 impl Queues {
     pub(super) fn add_stream(&mut self, id: StreamId) {
+        if self.streams.is_empty() {
+            // Most connections have one for all of their life.
+            self.streams.reserve_exact(1);
+        }
         self.streams.push(StreamQueue { id, queue: VecDeque::new(), replies: Amount::default() });
     }
 
@@ -186,6 +190,10 @@ impl Queues {
             None => self.parked.push_back(queued),
             Some(id) => {
                 let stream = self.stream_mut(id).ok_or(Full::Gone)?;
+                if stream.queue.capacity() == 0 {
+                    // An idle client has had one answer, and may never have more than one at a time.
+                    stream.queue.reserve_exact(1);
+                }
                 stream.queue.push_back(queued);
                 if kind != Kind::Push {
                     stream.replies.add(bytes);

@@ -123,9 +123,9 @@ fn add_syscalls(
     bench.tell(&format!("{}: counting system calls", work.title));
     let window = bench.settings.window;
     // The whole measurement is counted, and so are all of its deliveries: the rates of both are compared.
-    let counter = syscalls::Counter::start(contender.pids[0], window);
+    let counter = syscalls::SyscallCounter::start(contender.pids[0], window);
     let measured = contender.measure(window + Duration::from_millis(200))?;
-    if let Some(per_second) = counter.and_then(syscalls::Counter::per_second) {
+    if let Some(per_second) = counter.and_then(syscalls::SyscallCounter::per_second) {
         let per_delivery = per_second / measured.rate();
         work.add(&contender.who, MetricSeries::new(SYSCALLS, vec![per_delivery]));
     }
