@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 
 use mio::Waker;
@@ -39,19 +40,40 @@ pub(crate) fn answer(answer: &impl Serialize) -> Result<(), BenchError> {
 }
 
 /// The questions, from a thread of their own that wakes the loop for each, and for the end.
-pub(crate) fn questions<T: DeserializeOwned + Send + 'static>(waker: Waker) -> Receiver<T> {
+pub(crate) fn questions<T: DeserializeOwned + Send + 'static>(waker: Waker) -> Questions<T> {
     let (sender, receiver) = sync_channel(QUESTIONS);
+    let waker = Arc::new(waker);
+    let wakes = Arc::clone(&waker);
     thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
             let Ok(question) = serde_json::from_str(&line) else { break };
-            if sender.send(question).is_err() || waker.wake().is_err() {
+            if sender.send(question).is_err() || wakes.wake().is_err() {
                 return;
             }
         }
         drop(sender);
-        let _loop_is_gone = waker.wake();
+        let _loop_is_gone = wakes.wake();
     });
-    receiver
+    Questions { receiver, _waker: waker }
+}
+
+/// What is asked.
+pub(crate) struct Questions<T> {
+    receiver: Receiver<T>,
+    /// A waker that is gone takes with it what it has just told.
+    _waker: Arc<Waker>,
+}
+
+impl<T> Questions<T> {
+    /// Whether there will be no more.
+    pub(crate) fn are_over(&self) -> bool {
+        matches!(self.receiver.try_recv(), Err(TryRecvError::Disconnected))
+    }
+
+    /// The next, if there is one.
+    pub(crate) fn try_take(&self) -> Result<T, TryRecvError> {
+        self.receiver.try_recv()
+    }
 }
 
 /// The questions one by one, on a thread of their own, until `take` wants no more. It is dropped at their end.

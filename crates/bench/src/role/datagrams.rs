@@ -54,8 +54,8 @@ pub(crate) fn floor(argument: &str) -> Result<(), BenchError> {
     let (mut receivers, mut buffer, mut events) = (Vec::new(), [0; 64], Events::with_capacity(64));
     loop {
         poll.poll(&mut events, None).doing(|| "cannot wait".to_owned())?;
-        if events.iter().any(|event| event.token() == CONTROL) {
-            return questions.recv().map_or(Ok(()), Ok);
+        if events.iter().any(|event| event.token() == CONTROL) && questions.are_over() {
+            return Ok(());
         }
         while let Ok((read, from)) = socket.recv_from(&mut buffer) {
             if &buffer[..read] == HELLO {
@@ -90,7 +90,7 @@ pub(crate) fn load(argument: &str) -> Result<(), BenchError> {
     let mut events = Events::with_capacity(1024);
     loop {
         poll.poll(&mut events, None).doing(|| "cannot wait".to_owned())?;
-        match questions.try_recv() {
+        match questions.try_take() {
             Ok(question) => control::answer(&measure(question, &mut poll, &sockets)?)?,
             Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(()),
             Err(std::sync::mpsc::TryRecvError::Empty) => {}

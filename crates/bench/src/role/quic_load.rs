@@ -16,7 +16,7 @@ use crate::error::{BenchError, Trying as _};
 use crate::frames;
 use crate::role::control::{self, Ready};
 use crate::role::quic_client::{self, CheckedAnswers, FrameStream, LOGIN};
-use crate::role::quic_tasks::{DueTimes, SharedLoad, answers, echo, pace, publish, receive};
+use crate::role::quic_tasks::{DueTimes, SharedLoad, answers, echo, hold, pace, publish, receive};
 use crate::role::speech::AnswerKind;
 use crate::role::window::{Measure, Measured, Window};
 use crate::role::work::LoadWork;
@@ -199,14 +199,13 @@ fn start(
     };
     let each = u64::from(config.work.count()) * clients.len() as u64;
     let mut paced = Vec::new();
-    for (number, (connection, mut stream)) in clients.into_iter().enumerate() {
+    for (number, (connection, stream)) in clients.into_iter().enumerate() {
         if let LoadWork::Push { .. } = config.work {
             spawn(failed, receive(connection, shared.clone()));
             if number == 0 {
                 spawn(failed, publish(stream, message.clone(), each, shared.clone()));
             } else {
-                // The end of the stream would be the end of the session.
-                spawn(failed, async move { stream.frames.next().await.map(drop) });
+                spawn(failed, hold(stream));
             }
         } else if config.rate > 0.0 {
             let times = DueTimes::default();

@@ -143,6 +143,12 @@ pub(crate) async fn publish(
     Ok(())
 }
 
+/// Keeps the first stream of a client that only listens: its end, of either half, would be the end of the session.
+pub(crate) async fn hold(mut stream: FrameStream) -> Result<(), BenchError> {
+    while stream.frames.next().await?.is_some() {}
+    Ok(())
+}
+
 /// Takes the pushes of one client.
 pub(crate) async fn receive(connection: Connection, shared: SharedLoad) -> Result<(), BenchError> {
     let pushes = connection.accept_uni().await;

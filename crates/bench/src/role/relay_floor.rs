@@ -46,7 +46,8 @@ pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
         poll.poll(&mut events, None).doing(|| "cannot wait".to_owned())?;
         for event in &events {
             match event.token() {
-                CONTROL => return questions.recv().map_or(Ok(()), Ok),
+                CONTROL if questions.are_over() => return Ok(()),
+                CONTROL => {}
                 LISTENER => accept(&poll, &listener, behind, &mut sockets)?,
                 Token(index) => carry(&mut sockets, index, &mut buffer),
             }

@@ -1,7 +1,6 @@
 //! Load over TCP: one thread, many sockets, frames that were built before.
 
 use std::os::fd::AsRawFd as _;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use mio::event::Source as _;
@@ -9,7 +8,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::error::{BenchError, Trying as _};
-use crate::role::control::{self, Ready, raise_file_limit};
+use crate::role::control::{self, Questions, Ready, raise_file_limit};
 use crate::role::latency::LatencyRecord;
 use crate::role::load_client::LoadClient;
 use crate::role::pace::Pace;
@@ -95,10 +94,10 @@ impl LoadLoop {
     }
 
     /// Waits for the next question, none at the end. What comes from servers meanwhile is read and forgotten.
-    fn next_question(&mut self, questions: &Receiver<Measure>) -> Result<Option<Measure>, BenchError> {
+    fn next_question(&mut self, questions: &Questions<Measure>) -> Result<Option<Measure>, BenchError> {
         loop {
             self.turn(None, false)?;
-            match questions.try_recv() {
+            match questions.try_take() {
                 Ok(question) => return Ok(Some(question)),
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(None),
                 Err(std::sync::mpsc::TryRecvError::Empty) => {}
