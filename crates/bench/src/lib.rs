@@ -4,7 +4,7 @@
 //! scenario measures its contenders in turn, several times, and what decides is CPU time per unit of work, which a load that
 //! shares a machine with it does not change as it changes a rate.
 //!
-//! In reading order: [`scenario`], what is measured; [`report`], what comes of it; `role`, the processes of a run, which are
+//! In reading order: [`scenario`], what is measured; [`mod@report`], what comes of it; `role`, the processes of a run, which are
 //! this program started again.
 
 #![deny(missing_docs)]
