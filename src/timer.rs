@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::time::Instant;
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Sleep, sleep_until};
 
 /// Fires at the earliest deadline. Deadlines that move later, as the read-idle one does with every frame, cost
@@ -29,7 +30,6 @@ impl Timer {
         } else if self.is_waiting && now < self.armed {
             return;
         }
-        self.is_waiting = true;
         while self.sleep.as_mut().poll(cx).is_ready() {
             if next <= Instant::now() {
                 cx.waker().wake_by_ref();
@@ -38,6 +38,8 @@ impl Timer {
             }
             self.set(next);
         }
+        // A task that has used up its turn is put off by tokio without being remembered: it has to ask again.
+        self.is_waiting = has_budget_remaining();
     }
 
     fn set(&mut self, at: Instant) {
@@ -112,6 +114,26 @@ mod tests {
                 let polls = until(&mut timer, next).await;
                 assert!(polls <= 4, "{polls} polls");
             }
+        });
+    }
+
+    #[test]
+    fn a_timer_that_was_armed_at_the_end_of_a_turn_fires() {
+        run(async {
+            let start = Instant::now();
+            let next = start + Duration::from_millis(30);
+            let mut timer = Timer::new(next);
+            poll_fn(|cx| {
+                while has_budget_remaining() {
+                    let _spent = tokio::task::coop::poll_proceed(cx).map(|restore| restore.made_progress());
+                }
+                timer.arm(next, Instant::now(), cx);
+                Poll::Ready(())
+            })
+            .await;
+            yield_now().await;
+            until(&mut timer, next).await;
+            assert!(start.elapsed() >= Duration::from_millis(30));
         });
     }
 

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::yield_now;
 use tracing::debug;
 
 use crate::dispatch::Dispatch;
@@ -123,13 +122,7 @@ impl LinkConnection {
     pub(crate) async fn run(mut self) -> LinkEnd {
         let end = poll_fn(|cx| self.drive(cx)).await;
         self.loss = end.loss();
-        let link = Rc::clone(&self.link);
-        // This takes the instance out of selection before anything else happens.
-        drop(self);
-        while !link.corked.is_empty() {
-            link.corked.release_some();
-            yield_now().await;
-        }
+        // Dropping `self` takes the instance out of selection before anything else happens.
         end
     }
 
@@ -146,6 +139,7 @@ impl LinkConnection {
             Ok(step) => step,
             Err(end) => return Poll::Ready(end),
         };
+        self.link.corked.release_some();
         let now = Instant::now();
         let is_paused = self.is_paused(now);
         let stood_still = self.link.note_poll(now) > self.patience.two_pings;
@@ -174,7 +168,6 @@ impl LinkConnection {
         if self.link.has_left(now) {
             return Poll::Ready(LinkEnd::Left);
         }
-        self.link.corked.release_some();
         let look = is_paused.then_some(now + PRESSURE_LOOK);
         let due = [self.link.health().next_due(), self.link.leaves_by(), look, self.oversized_until]
             .into_iter()

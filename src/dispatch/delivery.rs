@@ -120,7 +120,7 @@ impl Delivery {
         let list = self.channels.clone();
         while self.position < list.len() {
             // Asked for ids that lead nowhere, too: looking them up is the work.
-            if turn.is_over() {
+            if turn.is_over() || link.corked.is_full() {
                 return DeliveryStep::Yield;
             }
             let rest = &list[self.position..];
@@ -172,7 +172,7 @@ impl Delivery {
         }
         match queued {
             Ok(()) => {
-                link.corked.add(outgoing);
+                link.corked.add(outgoing, bytes);
                 dispatch.metrics.packet(Direction::Out, self.label(), bytes);
             }
             Err(Full::TryAgain) => {

@@ -1,5 +1,5 @@
-//! Requests that a broken link had sent, on their way to be answered 210. A crowd that waited for one instance is looked
-//! for and answered in slices.
+//! What a broken link leaves behind: requests it had sent, on their way to be answered 210, and receivers of its pushes that
+//! were not woken yet. A crowd is looked for, answered and woken in slices.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
+use crate::dispatch::corked::Corked;
 use crate::session::channel::{Channel, Ticket};
 use crate::session::channels::{Channels, PARTS};
 use crate::session::spare;
@@ -17,6 +18,7 @@ pub(super) struct Lost {
     tickets: RefCell<VecDeque<Rc<Ticket>>>,
     /// Parts of the channels that are still to be searched.
     unsearched: Cell<usize>,
+    corked: Corked,
     changed: Notify,
 }
 
@@ -27,9 +29,20 @@ impl Lost {
         self.changed.notify_one();
     }
 
+    /// These receivers are woken from here.
+    pub(super) fn wake(&self, corked: &Corked) {
+        self.corked.take_over(corked);
+        self.changed.notify_one();
+    }
+
+    /// Wakes some of them.
+    pub(super) fn wake_some(&self) {
+        self.corked.release_some();
+    }
+
     /// Returns `true` if anything is left to do.
     pub(super) fn is_any(&self) -> bool {
-        self.unsearched.get() > 0 || !self.tickets.borrow().is_empty()
+        self.unsearched.get() > 0 || !self.tickets.borrow().is_empty() || !self.corked.is_empty()
     }
 
     /// The next one that was lost; it may have been answered meanwhile. Takes from `left` as much as it looked at, and

@@ -124,6 +124,7 @@ impl Dispatch {
         link.change_queue(LinkQueue::cut);
         self.move_queue(link, |_| true);
         link.lose();
+        self.lost.wake(&link.corked);
         self.lost.search();
     }
 
@@ -208,6 +209,7 @@ impl Dispatch {
                 self.fail(&channel, &ticket, pb::Status::OutcomeUnknown, "the logic service was lost");
             }
         }
+        self.lost.wake_some();
         self.lost.is_any()
     }
 

@@ -305,6 +305,10 @@ pub const ANSWERS_PER_TURN: usize = 64;
 /// Connections that a link wakes in a turn for pushes. The fewer, the more is queued for each before it writes.
 pub const WAKES_PER_TURN: usize = 16;
 
+/// Bytes of pushes that a link queues for connections it has not woken: 64 of 128 bytes for 600 clients. What is shared counts
+/// for each of them, as it does in their queues.
+pub const CORKED_BYTES: usize = 8 * 1024 * KIB;
+
 /// Channels that are looked at before others have a turn, where all of a worker have to be.
 pub const CHANNELS_PER_TURN: usize = 1024;
 

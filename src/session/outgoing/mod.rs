@@ -51,6 +51,8 @@ pub(crate) struct Outgoing {
     in_poll: Cell<bool>,
     /// Something is queued that its task was not woken for.
     is_corked: Cell<bool>,
+    /// It stands in a list of those who are to be woken.
+    is_listed: Cell<bool>,
     /// Of what it sends.
     pub(crate) partial: PartialFrames,
     /// Where the administrator asks its task for a look.
@@ -67,6 +69,7 @@ impl Outgoing {
             closing: Cell::new(None),
             in_poll: Cell::new(false),
             is_corked: Cell::new(false),
+            is_listed: Cell::new(false),
             partial: PartialFrames::new(Arc::clone(&metrics)),
             inspection: InspectionSlot::default(),
             wake: LocalWaker::default(),
@@ -95,16 +98,20 @@ impl Outgoing {
     }
 
     /// Something was [pushed](Outgoing::push_corked), and the connection's task is woken by [`Outgoing::uncork`]. Returns `false`
-    /// if that was to come already.
+    /// if somebody is to call that already.
     pub(crate) fn cork(&self) -> bool {
-        !self.is_corked.replace(true)
+        self.is_corked.set(true);
+        !self.is_listed.replace(true)
     }
 
-    /// Has the connection's task look, unless it did meanwhile.
-    pub(crate) fn uncork(&self) {
-        if self.is_corked.replace(false) {
+    /// Has the connection's task look; returns `false` if it did meanwhile.
+    pub(crate) fn uncork(&self) -> bool {
+        self.is_listed.set(false);
+        let is_corked = self.is_corked.replace(false);
+        if is_corked {
             self.wake();
         }
+        is_corked
     }
 
     /// Asks the connection's task to end the connection. The first reason stands, unless it is a drain or a slow client
