@@ -15,6 +15,7 @@ const NAMES: &[&str] = &[
     "config/gateway.toml",
     "config/route.json",
     "deploy/debian/gateway.toml",
+    "deploy/debian/postinst",
     "deploy/helm/gateway/Chart.yaml",
     "deploy/systemd/gateway.service",
     "deploy/systemd/sysctl.d/60-gateway.conf",
@@ -76,6 +77,12 @@ pub fn config(text: &str, name: &str, overrides: &[(&str, &str)]) -> Config {
     let environment = overrides.iter().map(|(key, value)| ((*key).into(), (*value).into()));
     let options = Options { base: place(), ..Options::with_environment(environment) };
     config::parse(text, name, &options).unwrap_or_else(|error| panic!("{error}")).config
+}
+
+/// Whether bans outlive the process: they stand beside the state file, which does.
+pub fn keeps_bans(config: &Config) -> bool {
+    let place = config.admin.bans_file.as_deref().and_then(Path::parent);
+    place.is_some() && place == config.state_file.as_deref().and_then(Path::parent)
 }
 
 /// The repository's root: where cargo runs the tests, which need not be where they were compiled.

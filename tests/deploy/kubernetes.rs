@@ -66,6 +66,9 @@ pub fn check(files: &Files, families: &Families, found: &mut Vec<String>) {
     if config.id != POD {
         fail(format!("the gateway's id is {}, not the pod's name", config.id));
     }
+    if !files::keeps_bans(&config) {
+        fail("bans end with the pod".to_owned());
+    }
     ports(&documents, container, &config, &mut fail);
     probes_and_end(pod, container, &config, &mut fail);
     security(files, pod, &mut fail);

@@ -251,6 +251,12 @@ fn the_files_agree() {
     "mountPath: /etc/gateway/cert",
     "which no volume holds"
 )]
+#[case::chart_bans(
+    kubernetes::RENDERED,
+    "- {name: GATEWAY__ADMIN__BANS_FILE, value: /var/lib/gateway/bans}",
+    "",
+    "bans end with the pod"
+)]
 #[case::chart_governing(kubernetes::RENDERED, "serviceName: gateway", "serviceName: gateways", "headless")]
 #[case::chart_scaled(
     kubernetes::RENDERED,
@@ -301,13 +307,25 @@ fn the_files_agree() {
     "deploy/systemd/gateway.service",
     "StateDirectory=gateway",
     "StateDirectory=gate",
-    "no directory of the unit"
+    "no directory that the unit keeps"
 )]
-#[case::unit_runtime(
+#[case::unit_made_before(
+    "deploy/debian/postinst",
+    "gateway -m 0700 /var/lib/gateway",
+    "gateway -m 0755 /var/lib/gateway",
+    "-m 0700 /var/lib/gateway"
+)]
+#[case::unit_keys_before(
+    "deploy/debian/postinst",
+    "certs --quic-keys",
+    "certs",
+    "is not in deploy/debian/postinst"
+)]
+#[case::unit_start_limit(
     "deploy/systemd/gateway.service",
-    "RuntimeDirectory=gateway",
-    "RuntimeDirectory=gate",
-    "no directory of the unit"
+    "StartLimitIntervalSec=0",
+    "StartLimitIntervalSec=10",
+    "StartLimitIntervalSec"
 )]
 #[case::unit_files("deploy/systemd/gateway.service", "LimitNOFILE=131072", "LimitNOFILE=1024", "LimitNOFILE")]
 #[case::unit_stop(
@@ -342,6 +360,13 @@ fn the_files_agree() {
     "/etc/gateway/config/route.json",
     "which the package does not bring"
 )]
+#[case::package_socket(
+    "deploy/debian/gateway.toml",
+    "/var/lib/gateway/admin.sock",
+    "/run/gateway/admin.sock",
+    "no directory that the unit keeps"
+)]
+#[case::package_bans("deploy/debian/gateway.toml", "bans_file", "# bans_file", "bans end with the process")]
 #[case::runbook_missing(
     "docs/runbooks.md",
     "## GatewayDraining",

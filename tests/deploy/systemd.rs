@@ -11,6 +11,7 @@ use super::files::{self, Files, root};
 const UNIT: &str = "deploy/systemd/gateway.service";
 const SYSCTL: &str = "deploy/systemd/sysctl.d/60-gateway.conf";
 const CONFIG: &str = "deploy/debian/gateway.toml";
+const POSTINST: &str = "deploy/debian/postinst";
 
 /// What the gateway asks for of a UDP socket (`src/gateway/sockets.rs`).
 const UDP_BUFFER: u64 = 4 * 1024 * 1024;
@@ -26,6 +27,10 @@ pub fn check(files: &Files, found: &mut Vec<String>) {
     service(&unit, &config, &mut fail);
     commands(&unit, &package, &mut fail);
     paths(&unit, files, &package, &mut fail);
+    made_before(&unit, files.text(POSTINST), &mut fail);
+    if !files::keeps_bans(&config) {
+        fail(format!("bans end with the process: {CONFIG}"));
+    }
     if !files.text("deploy/systemd/sysusers.d/gateway.conf").contains(&format!("\nu {} ", unit.get("User"))) {
         fail(format!("User={} is not the one that is made", unit.get("User")));
     }
@@ -56,6 +61,7 @@ fn service(unit: &Unit<'_>, config: &Config, fail: &mut impl FnMut(String)) {
         ("ReloadSignal", "SIGHUP"),
         ("Restart", "on-failure"),
         ("RestartPreventExitStatus", REFUSED),
+        ("StartLimitIntervalSec", "0"),
         ("CapabilityBoundingSet", ""),
         ("NoNewPrivileges", "yes"),
         ("ProtectSystem", "strict"),
@@ -93,21 +99,27 @@ fn commands(unit: &Unit<'_>, package: &Package, fail: &mut impl FnMut(String)) {
     }
 }
 
-/// What the configuration names is brought, or the administrator's, or in a directory that the unit makes.
+/// What the unit makes is there before its first start, for `gateway check`.
+fn made_before(unit: &Unit<'_>, postinst: &str, fail: &mut impl FnMut(String)) {
+    let directory =
+        format!("-m {} /var/lib/{}\n", unit.get("StateDirectoryMode"), unit.get("StateDirectory"));
+    for made in [directory.as_str(), unit.get("ExecStartPre")] {
+        if !postinst.contains(made) {
+            fail(format!("{made:?} is not in {POSTINST}"));
+        }
+    }
+}
+
+/// What the configuration names is brought, or the administrator's, or in the directory that the unit makes and keeps.
 fn paths(unit: &Unit<'_>, files: &Files, package: &Package, fail: &mut impl FnMut(String)) {
     for line in files.text(CONFIG).lines().filter(|line| !line.starts_with('#')) {
         let Some(path) = line.split('"').nth(1).filter(|value| value.starts_with('/')) else { continue };
-        let made = [("/var/lib", "StateDirectory"), ("/run", "RuntimeDirectory")]
-            .into_iter()
-            .find(|(above, _)| path.starts_with(&format!("{above}/")));
-        match made {
-            Some((above, key)) if !path.starts_with(&format!("{above}/{}/", unit.get(key))) => {
-                fail(format!("{path} is in no directory of the unit"));
+        if path.starts_with("/var/lib/") || path.starts_with("/run/") {
+            if !path.starts_with(&format!("/var/lib/{}/", unit.get("StateDirectory"))) {
+                fail(format!("{path} is in no directory that the unit keeps"));
             }
-            None if !path.starts_with("/etc/gateway/tls/") && !package.brings(path) => {
-                fail(format!("{path} is read, which the package does not bring"));
-            }
-            _ => {}
+        } else if !path.starts_with("/etc/gateway/tls/") && !package.brings(path) {
+            fail(format!("{path} is read, which the package does not bring"));
         }
     }
 }
@@ -115,9 +127,8 @@ fn paths(unit: &Unit<'_>, files: &Files, package: &Package, fail: &mut impl FnMu
 /// What the gateway makes of the installed configuration.
 fn installed(files: &Files) -> Config {
     let system = files::system("package", files.text("config/route.json"));
-    let text = files.text(CONFIG);
     // A socket's path may not be as long as that of a test's directory.
-    let text = text.replace("socket = \"/run/gateway/admin.sock\"", "");
+    let text = files.text(CONFIG).replace("\nsocket = ", "\n# socket = ");
     let text = ["/etc/", "/var/"].iter().fold(text, |text, above| {
         text.replace(&format!("\"{above}"), &format!("\"{}{above}", system.display()))
     });
