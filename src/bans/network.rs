@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// The bits before an IPv4 address in IPv6 (RFC 4291 section 2.5.5.2).
+/// The bits before an IPv4 address in IPv6.
 const MAPPED_BITS: u8 = 96;
 
 /// An address, or a network; one of IPv4 in IPv6 counts as IPv4, as those who come from there do.

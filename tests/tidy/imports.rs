@@ -212,6 +212,7 @@ const GATEWAY: &[&str] = &[
     "route",
     "server",
     "session",
+    "statistics",
     "wire",
     "worker",
 ];
