@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ConnectionPage, ConnectionRow};
 use super::query::{Query, QueryError};
+use crate::bans::network;
 use crate::limits::ADMIN_PAGE;
 use crate::monitor::labels::Transport;
 
@@ -82,12 +83,6 @@ impl ConnectionFilter {
             && self.max_age.is_none_or(|age| candidate.age <= age)
             && self.min_queued.is_none_or(|bytes| candidate.queued_bytes >= bytes)
     }
-}
-
-/// An address, or a network; one of IPv4 in IPv6 counts as IPv4.
-pub(crate) fn network(text: &str) -> Option<IpNet> {
-    let alone = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
-    text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(alone)
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -40,7 +40,7 @@ pub(crate) struct AdminRequest {
     pub(crate) path: String,
     /// Without the question mark; empty where there is none.
     pub(crate) query: String,
-    /// Who asks, for the log.
+    /// The way in and who came by it, for the log.
     pub(crate) who: Arc<str>,
     /// [`Value::Null`] where there was no body.
     pub(crate) body: Value,
@@ -128,9 +128,14 @@ async fn serve(listener: UnixListener, answer: Answerer) {
 
 /// Any number of requests, one after the other, for a while.
 async fn visit(stream: UnixStream, answer: Answerer) {
+    // The gateway's user and root may open the socket: which of them it was.
+    let who: Arc<str> = match stream.peer_cred() {
+        Ok(peer) => format!("socket, uid {}", peer.uid()).into(),
+        Err(_) => "socket".into(),
+    };
     let answering = service_fn(move |request| {
-        let answer = Arc::clone(&answer);
-        async move { Ok::<_, Infallible>(respond(request, answer).await) }
+        let (answer, who) = (Arc::clone(&answer), Arc::clone(&who));
+        async move { Ok::<_, Infallible>(respond(request, who, answer).await) }
     });
     let visit = http1::Builder::new()
         // Whoever has said all there is to say may close that half, and is answered.
@@ -143,18 +148,13 @@ async fn visit(stream: UnixStream, answer: Answerer) {
     let _gone = visit.await;
 }
 
-async fn respond(request: Request<Incoming>, answer: Answerer) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, who: Arc<str>, answer: Answerer) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let AdminAnswer { status, body } = match read(body).await {
         Ok(body) => {
             let query = head.uri.query().unwrap_or_default().to_owned();
-            let request = AdminRequest {
-                method: head.method,
-                path: head.uri.path().to_owned(),
-                query,
-                who: "socket".into(),
-                body,
-            };
+            let request =
+                AdminRequest { method: head.method, path: head.uri.path().to_owned(), query, who, body };
             // A panic has been reported by the panic hook.
             spawn_blocking(move || answer(request)).await.unwrap_or_else(|_| {
                 AdminAnswer::error(StatusCode::INTERNAL_SERVER_ERROR, "it panicked. Please report this")

@@ -1,13 +1,18 @@
 //! The file of the bans: one JSON object a line, written anew with each change.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::ban::{Ban, BanSubject, subject};
+use crate::limits::MAX_BANS;
+
+/// It names accounts: read and write for the gateway's user.
+const MODE: u32 = 0o600;
 
 /// Why the file of the bans is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -22,13 +27,21 @@ pub enum BansFileError {
     },
     /// It cannot be written.
     #[error(
-        "admin.bans_file: cannot write {path}: {error}; the ban would be forgotten by a restart, so nothing changed"
+        "admin.bans_file: cannot write {path}: {error}; nothing changed, because it would not outlive a restart"
     )]
     Write {
         /// Which.
         path: String,
         /// Why.
         error: io::Error,
+    },
+    /// More stand there than may.
+    #[error(
+        "admin.bans_file: {path}: holds more than {MAX_BANS} bans, and no more may hold at once; remove some"
+    )]
+    TooMany {
+        /// Which file.
+        path: String,
     },
     /// A line is none of ours.
     #[error(
@@ -81,6 +94,9 @@ pub(super) fn read(path: &Path, now: Instant) -> Result<Vec<Ban>, BansFileError>
             bans.push(Ban { subject, until, reason: line.reason });
         }
     }
+    if bans.len() > MAX_BANS {
+        return Err(BansFileError::TooMany { path: shown() });
+    }
     Ok(bans)
 }
 
@@ -90,11 +106,22 @@ pub(super) fn write(path: &Path, bans: &[Ban], now: Instant) -> Result<(), BansF
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = Path::new(&new);
-    write_new(new, bans, now).and_then(|()| fs::rename(new, path)).map_err(failed)
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = || {
+        // Opened first: what could fail behind the rename is the disk alone.
+        let directory = File::open(parent)?;
+        write_new(new, bans, now)?;
+        fs::rename(new, path)?;
+        directory.sync_all()
+    };
+    written().map_err(failed)
 }
 
 fn write_new(path: &Path, bans: &[Ban], now: Instant) -> io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path)?;
+    // One that was left there has the mode it had.
+    file.set_permissions(fs::Permissions::from_mode(MODE))?;
+    let mut out = BufWriter::new(file);
     let wall = since_1970();
     for ban in bans {
         let (app, account, address) = match &ban.subject {
@@ -121,6 +148,8 @@ mod network_text {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    use crate::bans::network;
+
     pub(super) struct NetworkText(pub(super) IpNet);
 
     impl Serialize for NetworkText {
@@ -132,13 +161,8 @@ mod network_text {
     impl<'de> Deserialize<'de> for NetworkText {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             let text = String::deserialize(deserializer)?;
-            text.parse::<IpNet>()
-                .map(|network| network.trunc())
-                .or_else(|_| {
-                    text.parse().map(|address: std::net::IpAddr| IpNet::from(address.to_canonical()))
-                })
-                .map(Self)
-                .map_err(|_| D::Error::custom(format_args!("{text:?} is neither an address nor a network")))
+            let problem = || D::Error::custom(format_args!("{text:?} is neither an address nor a network"));
+            network(&text).map(Self).ok_or_else(problem)
         }
     }
 }

@@ -6,18 +6,20 @@
 
 mod ban;
 mod file;
+mod network;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use ipnet::IpNet;
 
 pub(crate) use self::ban::{Ban, BanSubject, subject};
 pub(crate) use self::file::BansFileError;
+pub(crate) use self::network::network;
 use crate::limits::MAX_BANS;
 
 /// Why somebody is not banned.
@@ -38,7 +40,7 @@ pub(crate) struct Bans {
     file: Option<PathBuf>,
     /// One change at a time, its file included.
     changing: Mutex<()>,
-    list: RwLock<BanList>,
+    list: RwLock<Arc<BanList>>,
     /// So many apps and accounts there are.
     identities: AtomicUsize,
     networks: AtomicUsize,
@@ -76,13 +78,11 @@ impl Bans {
     /// Those of a file, if there is one; without a file they end with the process.
     ///
     /// # Errors
-    /// [`BansFileError`]: it is there and cannot be read.
+    /// [`BansFileError`]: it is there and cannot be read, or holds too many.
     pub(crate) fn open(file: Option<&Path>) -> Result<Self, BansFileError> {
         let bans = Self { file: file.map(Path::to_owned), ..Self::default() };
         if let Some(file) = file {
-            let mut all = file::read(file, Instant::now())?;
-            all.truncate(MAX_BANS);
-            bans.replace(all);
+            bans.replace(file::read(file, Instant::now())?);
         }
         Ok(bans)
     }
@@ -138,7 +138,9 @@ impl Bans {
 
     /// All that hold, in the order of their subjects.
     pub(crate) fn holding(&self, now: Instant) -> Vec<Ban> {
-        let mut all = self.read().holding(now);
+        // Nobody who would change it waits for the copy, and no worker behind him.
+        let list = Arc::clone(&self.read());
+        let mut all = list.holding(now);
         all.sort_unstable_by(|one, other| one.subject.cmp(&other.subject));
         all
     }
@@ -153,13 +155,14 @@ impl Bans {
         all.into_iter().for_each(|ban| list.insert(ban));
         let accounts: usize = list.apps.values().map(|app| app.accounts.len()).sum();
         let (identities, networks) = (list.apps.len() + accounts, list.networks.len());
+        let list = Arc::new(list);
         let before = std::mem::replace(&mut *self.list.write().unwrap_or_else(PoisonError::into_inner), list);
         self.identities.store(identities, Relaxed);
         self.networks.store(networks, Relaxed);
         drop(before);
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BanList> {
+    fn read(&self) -> RwLockReadGuard<'_, Arc<BanList>> {
         self.list.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -87,6 +87,16 @@ fn a_file_outlives_the_process_and_one_that_is_damaged_is_told() {
     assert!((990 * S..=1010 * S).contains(&left), "{left:?}");
     assert_eq!(held[1].left(now), None);
 
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "it names accounts");
+    std::fs::write(&path, "{\"address\":\"::ffff:192.0.2.0/120\"}").unwrap();
+    let mapped = Bans::open(Some(&path)).unwrap();
+    assert!(mapped.bars_address("192.0.2.200".parse().unwrap(), now), "IPv4 whatever it is written in");
+    let too_many: String = (0..=MAX_BANS).map(|n| format!("{{\"app\":\"{n}\"}}\n")).collect();
+    std::fs::write(&path, too_many).unwrap();
+    let told = Bans::open(Some(&path)).unwrap_err().to_string();
+    assert!(told.contains("holds more than 100000 bans"), "{told}");
+
     for (text, problem) in [
         ("{\"account\":\"alice\"}", "line 1: an account without its app"),
         ("{}\n", "line 1: neither an app nor an address"),
@@ -102,6 +112,10 @@ fn a_file_outlives_the_process_and_one_that_is_damaged_is_told() {
     let refused = nowhere.ban(ban(network("192.0.2.0/24"), None), now).unwrap_err().to_string();
     assert!(refused.contains("nothing changed"), "{refused}");
     assert!(nowhere.holding(now).is_empty());
+    nowhere.replace(vec![ban(network("192.0.2.0/24"), None)]);
+    let refused = nowhere.unban(&network("192.0.2.0/24"), now).unwrap_err().to_string();
+    assert!(refused.ends_with("nothing changed, because it would not outlive a restart"), "{refused}");
+    assert_eq!(nowhere.holding(now).len(), 1);
 }
 
 /// Run it optimised and alone.

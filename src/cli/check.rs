@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gateway::clock;
 use gateway::config::{self, Options};
+use gateway::gateway::check_bans;
 use gateway::overload::memory::MemoryBudget;
 use gateway::route::Route;
 use gateway_net::files;
@@ -50,6 +51,9 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     match config::load(&args.config, &options) {
         Ok(_) if args.against_running => compare(args),
         Ok(loaded) => {
+            if let Err(error) = check_bans(&loaded.config) {
+                return Ok(refuse(error));
+            }
             // A comment, so that all of it is a configuration.
             let budget = format!("# Here and now {}", MemoryBudget::of(&loaded.config.limits));
             output::print(&format!("{}\n{budget}\n", loaded.effective))?;

@@ -50,17 +50,22 @@ pub(crate) fn start(log: Log) -> io::Result<(Guard, LogLevel)> {
             let builder = builder.json().flatten_event(true).with_filter_reloading();
             let handle = builder.reload_handle();
             builder.init();
-            LogLevel::new(move |level| handle.reload(filter(level)).is_ok())
+            LogLevel::new(move |level| !is_overridden() && handle.reload(filter(level)).is_ok())
         }
         LogFormat::Text => {
             let builder = builder.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
             let handle = builder.reload_handle();
             builder.init();
-            LogLevel::new(move |level| handle.reload(filter(level)).is_ok())
+            LogLevel::new(move |level| !is_overridden() && handle.reload(filter(level)).is_ok())
         }
     };
     panic::set_hook(Box::new(log_panic));
     Ok((Guard { queue, finished }, level))
+}
+
+/// Returns `true` if `RUST_LOG` says what is written, and no level counts.
+fn is_overridden() -> bool {
+    std::env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|directives| !directives.is_empty())
 }
 
 /// What is written at a level, unless `RUST_LOG` says something else.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gateway::clock;
 use gateway::config::{self, ConfigFile, Options};
-use gateway::gateway::{Gateway, Parts, Reloads};
+use gateway::gateway::{Gateway, Parts, Reloads, StartError};
 use tracing::{info, warn};
 
 use crate::cli::check::refuse;
@@ -20,7 +20,7 @@ pub(crate) struct ServeArgs {
     pub(crate) config: PathBuf,
 }
 
-/// Serves until a signal. Exit codes: 64 for a configuration that is refused, 1 for a start that failed.
+/// Serves until a signal. Exit codes: 64 for a configuration or a file of bans that is refused, 1 for a start that failed.
 ///
 /// # Errors
 /// The clock is wrong, the gateway cannot start, or the machine gives no runtime.
@@ -41,10 +41,13 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let id = loaded.config.id.clone();
     let file = ConfigFile { path: args.config.clone(), options };
     let reloads = Some(Reloads { file, written: loaded.written });
-    let gateway = Gateway::start_with(
-        loaded.config,
-        Parts { reloads, log_level: Some(log_level), ..Parts::default() },
-    )?;
+    let parts = Parts { reloads, log_level: Some(log_level), ..Parts::default() };
+    let gateway = match Gateway::start_with(loaded.config, parts) {
+        Ok(gateway) => gateway,
+        // It is written by people, too, and starting again does not help.
+        Err(StartError::Bans(error)) => return Ok(refuse(error)),
+        Err(error) => return Err(error.into()),
+    };
     let addresses = gateway.addresses();
     info!(
         event = "started",

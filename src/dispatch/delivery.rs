@@ -165,6 +165,10 @@ impl Delivery {
         }
         let outgoing = &channel.outgoing;
         let is_kicked = self.kicks.as_deref() == Some(&*channel.id);
+        if is_kicked {
+            // Whatever becomes of its notice: the service needs no sign-out of it.
+            channel.set_kicked_by_service();
+        }
         // The kick is noted with its push, so no reason that comes between them can win (row H4).
         let queued = if is_kicked { outgoing.kick(frame) } else { outgoing.push_corked(frame) };
         if queued != Err(Full::TryAgain) {

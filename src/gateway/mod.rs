@@ -40,6 +40,7 @@ use self::fetched_keys::fetch_keys;
 use self::open_files::open_file_limit;
 use self::reload::{FilesWatch, Reloader};
 pub use self::reload::{LogLevel, ReloadError, ReloadHandle, ReloadReport, Reloads};
+pub use self::shared_parts::check_bans;
 use self::shared_parts::{SharedParts, new_gate, new_metrics, new_tickets, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;

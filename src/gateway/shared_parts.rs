@@ -30,6 +30,15 @@ pub(super) struct SharedParts {
     pub(super) resolver: Resolver,
 }
 
+/// Reads the file of the bans, as a start does.
+///
+/// # Errors
+/// [`StartError::Bans`].
+pub fn check_bans(config: &Config) -> Result<(), StartError> {
+    Bans::open(config.admin.bans_file.as_deref())?;
+    Ok(())
+}
+
 /// What may keep a login out although its token is good.
 pub(super) fn new_gate(
     config: &Config,

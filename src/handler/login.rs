@@ -84,26 +84,17 @@ impl Handler {
             return Err(self.turn_away(&arrival, &view, Reject::Clock, "the gateway's clock is wrong"));
         }
         let limits = self.limits();
-        if self.is_banned(&login.token, limits.max_token, arrival.now) {
-            self.metrics.reject(Reject::Banned);
-            self.metrics.login(LoginResult::Unauthenticated);
-            self.refuse(&arrival, &view, Status::Unauthenticated, "the account is banned");
-            return Err(CloseReason::Kicked);
+        // It may have come before its address was banned.
+        if self.gate.bans.bars_address(arrival.peer, arrival.now) {
+            let text = "this address is banned";
+            return Err(self.reject(&arrival, &view, Reject::Banned, text, CloseReason::Kicked));
         }
         if arrival.fetched == Some(false) && self.verifier().lacks_key_of(&login.token, limits.max_token) {
             return Err(self.turn_away(&arrival, &view, Reject::KeyFetch, "the keys cannot be fetched"));
         }
-        let claims =
-            self.verifier().verify(&login.token, arrival.now_unix, limits.max_token, limits.max_account);
-        let claims = match claims {
-            Ok(claims) => claims,
-            Err(error) => {
-                self.metrics.reject(token_reject(&error));
-                self.metrics.login(LoginResult::Unauthenticated);
-                self.refuse(&arrival, &view, Status::Unauthenticated, "the token was refused");
-                return Err(CloseReason::Unauthenticated);
-            }
-        };
+        let claims = self.judge(&login.token, &arrival).map_err(|reject| {
+            self.reject(&arrival, &view, reject, "the token was refused", CloseReason::Unauthenticated)
+        })?;
         if self.channels.opening() >= limits.max_logins_waiting || self.dispatch.signouts.is_full() {
             return Err(self.turn_away(
                 &arrival,
@@ -132,7 +123,32 @@ impl Handler {
         self.verifier().lacks_key_of(&login.token, self.limits().max_token).then_some(refresh)
     }
 
-    /// Looked at before the signature, which costs more: whoever claims to be somebody who is banned gets nowhere with it.
+    /// Whose token it is, or as what its refusal is counted. A ban is looked at before the signature, which costs more. Its
+    /// client is answered like that of a bad token: by a token without one anybody could find out who is banned.
+    fn judge(&self, token: &str, arrival: &Arrival<'_>) -> Result<Claims, Reject> {
+        let limits = self.limits();
+        if self.is_banned(token, limits.max_token, arrival.now) {
+            return Err(Reject::Banned);
+        }
+        let claims = self.verifier().verify(token, arrival.now_unix, limits.max_token, limits.max_account);
+        claims.map_err(|error| token_reject(&error))
+    }
+
+    /// Answers a login that is refused for good.
+    fn reject(
+        &self,
+        arrival: &Arrival<'_>,
+        view: &HeaderView<'_>,
+        reject: Reject,
+        text: &'static str,
+        close: CloseReason,
+    ) -> CloseReason {
+        self.metrics.reject(reject);
+        self.metrics.login(LoginResult::Unauthenticated);
+        self.refuse(arrival, view, Status::Unauthenticated, text);
+        close
+    }
+
     fn is_banned(&self, token: &str, max_token: usize, now: Instant) -> bool {
         let bans = &self.gate.bans;
         bans.has_identities()

@@ -34,6 +34,9 @@ pub const ADMIN_LOOK: Duration = Duration::from_secs(1);
 /// Accounts, apps and networks that are banned: some 100 bytes each, and each change writes all of them to the file.
 pub const MAX_BANS: usize = 100_000;
 
+/// An app or account that somebody names in an order, bytes. No account that may be configured is longer.
+pub const ADMIN_NAME: usize = 1024;
+
 /// The reason somebody gives, bytes.
 pub const ADMIN_REASON: usize = 256;
 

@@ -182,7 +182,12 @@ impl Channel {
         let _closing = self.outgoing.kick(push);
     }
 
-    /// Returns `true` if the administrator has kicked it.
+    /// The login service kicks it as well, and so knows.
+    pub(crate) fn set_kicked_by_service(&self) {
+        self.is_kicked_here.set(false);
+    }
+
+    /// Returns `true` if the administrator has kicked it, and the login service has not.
     pub(super) fn is_kicked_here(&self) -> bool {
         self.is_kicked_here.get()
     }

@@ -1,10 +1,11 @@
 //! What the statistics say, for whoever shows it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Activity of the accounts of a gateway, over all its workers. Accounts that are connected are looked at once a minute and when
 /// they go, so it is up to a minute behind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ActivityReport {
     /// Different accounts.
     pub active: ActiveAccounts,
@@ -19,7 +20,7 @@ pub struct ActivityReport {
 }
 
 /// Accounts that were connected, give or take 5 %. Hours and days are those of UTC.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ActiveAccounts {
     /// Since the hour began.
     pub this_hour: u64,
@@ -32,7 +33,7 @@ pub struct ActiveAccounts {
 }
 
 /// One app.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AppActivity {
     /// As tokens name it.
     pub app: String,
@@ -41,7 +42,7 @@ pub struct AppActivity {
 }
 
 /// One account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BusyAccount {
     /// As its tokens name it.
     pub app: String,

@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("monitor", &["http_client", "limits", "owned_thread", "resolve", "statistics", "wire"]),
     ("jwks", &["config", "http_client", "limits", "monitor", "owned_thread", "resolve"]),
     ("live", &["auth", "config", "limits"]),
-    ("admin", &["limits", "monitor", "owned_thread"]),
+    ("admin", &["bans", "limits", "monitor", "owned_thread"]),
     ("overload", &["limits", "monitor", "wire"]),
     ("timer", &[]),
     ("http_client", &["limits", "resolve"]),
@@ -212,6 +212,7 @@ const GATEWAY: &[&str] = &[
     "route",
     "server",
     "session",
+    "statistics",
     "wire",
     "worker",
 ];

@@ -13,7 +13,7 @@ use serde_json::Value;
 use self::args::CtlArgs;
 use self::client::{CtlRequest, ask, configured, show};
 use self::filter::ConnectionsArgs;
-use self::orders::{BanArgs, KickArgs, LogLevelArgs, UnbanArgs};
+use self::orders::{BanArgs, BansArgs, KickArgs, LogLevelArgs, UnbanArgs};
 use crate::cli::check::refuse;
 
 /// What a running gateway can be asked for.
@@ -35,14 +35,16 @@ pub(crate) enum CtlCommand {
     Events(CtlArgs),
     /// The last thousand channels that ended, and why, the last one at the end
     Closes(CtlArgs),
+    /// How many accounts are active, and which send most
+    Activity(CtlArgs),
     /// End connections with code 3501, so that their clients do not come back by themselves
     Kick(KickArgs),
     /// Bar an app, an account of an app, an address or a network
     Ban(BanArgs),
     /// End a ban
     Unban(UnbanArgs),
-    /// The bans that hold
-    Bans(CtlArgs),
+    /// The bans that hold, in pages
+    Bans(BansArgs),
     /// Set the level of the log: error, warn, info, debug or trace
     LogLevel(LogLevelArgs),
     /// Read configuration, route, certificates, keys and secrets again: all that changed is put into effect, or nothing
@@ -92,10 +94,11 @@ pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
         CtlCommand::Limits(args) => (args, CtlRequest::get("limits", &[]), tables::fields),
         CtlCommand::Events(args) => (args, CtlRequest::get("events", &[]), tables::events),
         CtlCommand::Closes(args) => (args, CtlRequest::get("closes", &[]), tables::closes),
+        CtlCommand::Activity(args) => (args, CtlRequest::get("activity", &[]), tables::activity),
         CtlCommand::Kick(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Ban(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Unban(args) => (&args.of, args.order(), tables::done),
-        CtlCommand::Bans(args) => (args, CtlRequest::get("bans", &[]), tables::bans),
+        CtlCommand::Bans(args) => (&args.of, args.question(), tables::bans),
         CtlCommand::LogLevel(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Reload(args) => (args, CtlRequest::post("reload", Value::Null), tables::reload),
     };

@@ -91,6 +91,27 @@ impl UnbanArgs {
     }
 }
 
+/// Arguments of `gateway ctl bans`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BansArgs {
+    /// So many are passed over
+    #[arg(long, value_name = "N")]
+    from: Option<String>,
+    /// How many rows, at most 1000
+    #[arg(long, value_name = "N")]
+    limit: Option<String>,
+    #[command(flatten)]
+    pub(super) of: CtlArgs,
+}
+
+impl BansArgs {
+    pub(super) fn question(&self) -> CtlRequest {
+        let given = [("from", &self.from), ("limit", &self.limit)];
+        let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        CtlRequest::get("bans", &given.collect::<Vec<_>>())
+    }
+}
+
 /// Arguments of `gateway ctl log-level`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogLevelArgs {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Of the busiest accounts, how many fit a terminal; `--json` has all.
+const BUSIEST_SHOWN: usize = 20;
 
 /// A column: its head, and the key of its values. One whose values are all absent is left out.
 type Column = (&'static str, &'static str);
@@ -223,6 +226,42 @@ pub(super) fn bans(answer: &Value) -> String {
     format!("{}{} of {all}\n", table(&columns, shown), shown.len())
 }
 
+/// Active accounts of all apps and of each, and who sent most.
+pub(super) fn activity(answer: &Value) -> String {
+    let row = |app: &Value, active: &Value| {
+        let of = |key: &str| active[key].clone();
+        let [this_hour, last_hour] = ["this_hour", "last_hour"].map(of);
+        let [today, yesterday] = ["today", "yesterday"].map(of);
+        json!({
+            "app": app, "this_hour": this_hour, "last_hour": last_hour, "today": today, "yesterday": yesterday,
+        })
+    };
+    let all = row(&json!("all apps"), &answer["active"]);
+    let by_app = rows(answer, "apps").iter().map(|app| row(&app["app"], &app["active"]));
+    let active: Vec<Value> = std::iter::once(all).chain(by_app).collect();
+    let columns = [
+        ("ACTIVE ACCOUNTS", "app"),
+        ("THIS HOUR", "this_hour"),
+        ("LAST HOUR", "last_hour"),
+        ("TODAY", "today"),
+        ("YESTERDAY", "yesterday"),
+    ];
+    let mut text = table(&columns, &active);
+    if answer["apps_left_out"] == true {
+        text.push_str("there are more apps; they count in the first row only\n");
+    }
+    let busiest = rows(answer, "busiest");
+    let shown = &busiest[..busiest.len().min(BUSIEST_SHOWN)];
+    let columns =
+        [("BUSIEST", "account"), ("APP", "app"), ("REQUESTS", "messages"), ("AT LEAST", "at_least")];
+    text.push('\n');
+    text.push_str(&table(&columns, shown));
+    let window = cell("window_seconds", &answer["window_seconds"]);
+    let count = busiest.len();
+    let _a_string_takes_all = writeln!(text, "{} of {count}, within the last {window}", shown.len());
+    text
+}
+
 pub(super) fn done(_answer: &Value) -> String {
     "done\n".to_owned()
 }
@@ -246,8 +285,6 @@ pub(super) fn strings<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = 
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -269,5 +306,25 @@ mod tests {
              alice     1 min    12.3 ms  0.2   -\n\
              bob\u{fffd}\u{fffd}[2J  1 d 1 h  2 s      -     1, 2\n"
         );
+    }
+
+    #[test]
+    fn activity_has_all_apps_first_and_the_busiest_behind() {
+        let counts = |today| json!({ "this_hour": 1, "last_hour": 2, "today": today, "yesterday": 0 });
+        let busy = |account| json!({ "app": "x_im", "account": account, "messages": 7, "at_least": 5 });
+        let answer = json!({
+            "active": counts(9),
+            "apps": [{ "app": "kim", "active": counts(3) }],
+            "apps_left_out": true,
+            "busiest": vec![busy("alice"); 30],
+            "window_seconds": 3600,
+        });
+        let text = activity(&answer);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[1], "all apps         1          2          9      0");
+        assert_eq!(lines[2], "kim              1          2          3      0");
+        assert!(lines[3].starts_with("there are more apps"), "{text}");
+        assert_eq!(lines[6], "alice    x_im  7         5");
+        assert_eq!((lines.len(), lines[26]), (27, "20 of 30, within the last 1 h 0 min"));
     }
 }

@@ -1,5 +1,7 @@
 //! Where sign-outs go, and which are owed.
 
+use prost::Message as _;
+
 use super::*;
 
 #[test]
@@ -219,6 +221,27 @@ fn g5_after_a_kick_by_the_login_service_there_is_no_sign_out_unless_configured()
         assert_eq!(harness.queued("l1").len(), expected, "configured: {configured}");
         assert_eq!(harness.test_metrics.signouts(Signout::AfterKick), 1 - expected as i64);
         assert_eq!(harness.test_metrics.signouts_waiting(), expected as i64);
+    }
+}
+
+#[test]
+fn g5_a_kick_here_is_signed_out_unless_the_login_service_kicks_it_as_well() {
+    for (kicks_as_well, expected) in [(false, 1), (true, 0)] {
+        let harness = harness(Limits::default(), false, &[("login", "l1", XIm)]);
+        harness.up(&["l1"]);
+        let guard = sign_in(&harness, "alice", "l1");
+        guard.channel.kick();
+        if kicks_as_well {
+            let header = pb::Header {
+                command: command::LOGIN_SIGNIN.to_owned(),
+                flag: pb::Flag::Push as i32,
+                ..pb::Header::default()
+            };
+            let notice = pb::KickOutNotify { channel_id: guard.channel.id.to_string() };
+            harness.deliver("l1", header, &guard.channel.id.clone(), notice.encode_to_vec());
+        }
+        end(&harness, guard, CloseReason::Kicked);
+        assert_eq!(harness.queued("l1").len(), expected, "kicks as well: {kicks_as_well}");
     }
 }
 

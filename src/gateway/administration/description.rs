@@ -20,6 +20,7 @@ use crate::admin::model;
         reads::limits,
         reads::events,
         reads::closes,
+        reads::activity,
         reloads::reload,
         reloads::compare,
         acts::kick,

@@ -86,6 +86,7 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     get("limits", reads::limits),
     get("events", reads::events),
     get("closes", reads::closes),
+    get("activity", reads::activity),
     get("openapi.json", description::openapi),
     get("bans", acts::bans),
     post("compare", reloads::compare),

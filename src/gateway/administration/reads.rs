@@ -12,6 +12,7 @@ use crate::admin::model::{
     Status, WorkerStatus,
 };
 use crate::limits::RECENT_CLOSES;
+use crate::statistics::ActivityReport;
 
 /// The gateway at a glance.
 #[utoipa::path(get, path = "/api/v1/status", responses((status = 200, body = Status)))]
@@ -143,4 +144,11 @@ pub(super) fn closes(of: &Administration, request: &AdminRequest) -> Answered {
     closes.sort_by(|one, other| one.ago_seconds.total_cmp(&other.ago_seconds));
     closes.truncate(RECENT_CLOSES);
     json(&Closes { closes })
+}
+
+/// How many accounts are active, and which send most.
+#[utoipa::path(get, path = "/api/v1/activity", responses((status = 200, body = ActivityReport)))]
+pub(super) fn activity(of: &Administration, request: &AdminRequest) -> Answered {
+    no_query(request)?;
+    json(&of.metrics.activity())
 }

@@ -30,8 +30,8 @@ pub(super) struct Upgrading<'a> {
 enum UpgradeFailure {
     /// The client is told so.
     Refused(UpgradeRefusal),
-    /// The client that a proxy named may have no more connections, which has been counted.
-    Overcharged,
+    /// The client that a proxy named may not come, or have no more connections, which has been counted.
+    Overcharged(CloseReason),
     /// The peer went without a word: it wanted to know whether the port is open, as balancers do every few seconds.
     Unused,
     /// The client is gone.
@@ -71,9 +71,11 @@ pub(super) async fn upgrade<S: TcpBased>(stream: &mut S, upgrading: Upgrading<'_
             shared.metrics.reject(Reject::HandshakeFailed);
             debug!(%error, "WebSocket upgrade failed");
         }
-        Err(UpgradeFailure::Overcharged) => {
-            accepted.admitted.set_reason(CloseReason::Overloaded);
-            last_words(stream, &UpgradeRefusal::Unavailable.answer()).await;
+        Err(UpgradeFailure::Overcharged(reason)) => {
+            accepted.admitted.set_reason(reason);
+            let is_barred = reason == CloseReason::Kicked;
+            let refusal = if is_barred { UpgradeRefusal::Barred } else { UpgradeRefusal::Unavailable };
+            last_words(stream, &refusal.answer()).await;
         }
         Err(UpgradeFailure::Refused(refusal)) => {
             let (reason, reject) = account_for(refusal);
@@ -103,7 +105,7 @@ async fn negotiate<S: TcpBased>(stream: &mut S, upgrading: &Upgrading<'_>) -> Re
     // Before the request is refused: that costs as much.
     let is_proxied = policy.trusted.contains(accepted.peer);
     if is_proxied && !shared.admission.charge(&accepted.admitted, client, Instant::now(), &shared.metrics) {
-        return Err(UpgradeFailure::Overcharged);
+        return Err(UpgradeFailure::Overcharged(shared.admission.why_not(client)));
     }
     let answer = answer.map_err(UpgradeFailure::Refused)?;
     stream.write_all(answer.as_bytes()).await?;

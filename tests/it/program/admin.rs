@@ -76,6 +76,10 @@ async fn f17_an_operator_finds_a_user_and_sees_why_she_left() {
         }
     };
     assert_eq!((&last["account"], &last["channel"]), (&"alice".into(), &Value::from(channel.clone())));
+    let busiest = &json(&place, &["activity"])["busiest"][0];
+    assert_eq!((&busiest["account"], &busiest["messages"]), (&"alice".into(), &1.into()), "{busiest}");
+    let (code, out, _) = ctl(&place, &["activity"]);
+    assert!(code == 0 && out.starts_with("ACTIVE ACCOUNTS") && out.contains("alice"), "{out}");
     let (code, _, told) = ctl(&place, &["connection", &channel]);
     assert!(code == 1 && told.contains("it has ended, or another gateway has it"), "{told}");
 }
@@ -122,7 +126,7 @@ async fn f17_an_operator_sees_links_routes_limits_and_events() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f17_what_is_asked_wrongly_is_told_with_what_is_allowed() {
     let (place, _login, _chat, config) = home();
-    let _serve = Serve::start(&place, &config, 1, &[SOCKET]).await;
+    let _serve = Serve::start(&place, &config, 1, &[SOCKET, ("RUST_LOG", "info")]).await;
     for (arguments, text) in [
         (
             &["connections", "--address", "10.0.0"][..],
@@ -130,6 +134,7 @@ async fn f17_what_is_asked_wrongly_is_told_with_what_is_allowed() {
         ),
         (&["connections", "--limit", "0"], "limit: is \"0\"; allowed is 1 to 1000"),
         (&["connection", ""], "id: is missing"),
+        (&["log-level", "debug"], "RUST_LOG is set"),
     ] {
         let (code, out, told) = ctl(&place, arguments);
         assert_eq!((code, &*out), (1, ""), "{arguments:?}");
@@ -156,7 +161,7 @@ async fn f17_an_operator_kicks_and_bans_and_the_ban_outlives_the_process() {
     })
     .await;
     let line = serve.line("event=\"admin\"").await;
-    for part in ["what=\"kick\"", "who=\"socket\"", "result=\"done\"", "spam"] {
+    for part in ["what=\"kick\"", "who=\"socket, uid ", "result=\"done\"", "spam"] {
         assert!(line.contains(part), "{line}");
     }
     let sequence = bob.talk("alice", "are you there?").await;
@@ -165,6 +170,8 @@ async fn f17_an_operator_kicks_and_bans_and_the_ban_outlives_the_process() {
 
     let (code, out, _) = ctl(&place, &["bans"]);
     assert!(code == 0 && out.contains("alice") && out.contains("spam") && out.ends_with("1 of 1\n"), "{out}");
+    let (code, out, _) = ctl(&place, &["bans", "--from", "1", "--limit", "1"]);
+    assert!(code == 0 && !out.contains("alice") && out.ends_with("0 of 1\n"), "{out}");
     serve.signal(Signal::SIGTERM);
     drop((alice, bob));
     serve.end().await;
@@ -187,12 +194,25 @@ async fn f17_an_operator_kicks_and_bans_and_the_ban_outlives_the_process() {
     alice.closed_with(3501).await;
 }
 
-/// Alice may not sign in: this status, and a close after which she does not come back.
+#[test]
+fn f17_a_file_of_bans_that_is_damaged_is_refused_by_check_and_start() {
+    let (place, _login, _chat, config) = home();
+    fs::write(place.0.join("bans"), "{\"acount\": \"alice\"}\n").unwrap();
+    for command in ["check", "serve"] {
+        let mut command = place.gateway(&[command, "--config", &config]);
+        command.env("GATEWAY__ADMIN__BANS_FILE", "bans");
+        let (code, out, told) = run(command, "");
+        assert_eq!((code, &*out), (64, ""), "{told}");
+        assert!(told.contains("line 1: unknown field `acount`"), "{told}");
+    }
+}
+
+/// Alice may not sign in: the answer to a bad token, and a close after which she does not come back.
 async fn refused(serve: &Serve, status: i32) {
     let mut alice = Raw::connect(Kind::Tcp, &serve.target()).await;
     let sequence = alice.signin(&identity::token("alice")).await;
     assert_eq!(alice.response(sequence).await.header.status, status);
-    alice.closed_with(3501).await;
+    alice.closed_with(3500).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,6 +223,7 @@ async fn f17_an_order_that_names_nobody_is_refused_and_told() {
         (&["kick"][..], "nobody is named; allowed are channel, account, app and address"),
         (&["kick", "--account", "alice", "--ban", "1h"], "an account without its app"),
         (&["kick", "--address", "10.0.0"], "address: is \"10.0.0\""),
+        (&["kick", "--app", ""], "app: is empty or too long; allowed is 1 to 1024 bytes"),
         (&["ban"], "neither an app nor an address"),
         (&["ban", "--app", "x_im", "--for", "long"], "the time \"long\" is none"),
         (&["log-level", "loud"], "allowed is error, warn, info, debug or trace"),

@@ -86,6 +86,27 @@ async fn d6_a_refused_request_is_charged_to_the_client_of_the_proxy() {
     assert!(read_head(&mut socket).await.starts_with("HTTP/1.1 101 "));
 }
 
+#[tokio::test]
+async fn f17_a_banned_client_of_an_http_proxy_is_told_so_and_no_other_is() {
+    let bans = std::env::temp_dir().join(format!("gateway-it-bans-{}", std::process::id()));
+    std::fs::write(&bans, "{\"address\":\"192.0.2.0/24\"}\n").unwrap();
+    let harness = TestGateway::with(|config| {
+        behind_http(HERE)(config);
+        config.admin.bans_file = Some(bans.clone());
+    })
+    .await;
+    std::fs::remove_file(&bans).unwrap();
+    for (client, status) in [("192.0.2.7", "403 Forbidden"), ("198.51.100.7", "101 Switching Protocols")] {
+        let mut socket = TcpStream::connect(harness.target.ws).await.unwrap();
+        let request = upgrade_request("/", &format!("X-Forwarded-For: {client}\r\n"));
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let head = read_head(&mut socket).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+    }
+    harness.metric_is("gateway_reject_total", &["banned"], 1.0).await;
+    harness.metric_is("gateway_closes_total", &["kicked"], 1.0).await;
+}
+
 /// Each is charged to the client it names, although all come from one address that is not its loopback.
 #[tokio::test]
 async fn d6_limits_by_address_are_those_of_the_clients_of_an_http_proxy() {

@@ -19,6 +19,7 @@ use self::fake::{Client, Event, Step};
 use super::*;
 use crate::auth::KeySet;
 use crate::auth::{Verifier, mint};
+use crate::bans::{Ban, BanSubject, Bans};
 use crate::config::{ExpectedClaims, Secret, VerifyingKey};
 use crate::dispatch::fixtures::{GATE, TestDispatch, harness};
 use crate::handler::{ChannelIds, Gate, Handler};
@@ -46,6 +47,7 @@ struct Worker {
     harness: TestDispatch,
     shared: Rc<ConnectionContext>,
     pressure: Pressure,
+    bans: Arc<Bans>,
     tasks: JoinSet<()>,
 }
 
@@ -82,11 +84,11 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             &ExpectedClaims::default(),
         ));
         let ids = ChannelIds::new(GATE, 1 << 57);
-        let pressure = Pressure::none();
+        let (pressure, bans) = (Pressure::none(), Arc::<Bans>::default());
         let gate = Gate {
             pressure: pressure.clone(),
             accounts: Arc::new(RateLimiter::new(0, 1)),
-            bans: Arc::default(),
+            bans: Arc::clone(&bans),
             key_refresh: None,
         };
         let dispatch = Rc::clone(&harness.dispatch);
@@ -102,7 +104,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Worker) -> F) {
             limits: LiveLimits::new(limits),
             wall_clock,
         });
-        test(Worker { harness, shared, pressure, tasks: JoinSet::new() }).await;
+        test(Worker { harness, shared, pressure, bans, tasks: JoinSet::new() }).await;
     });
 }
 
@@ -256,6 +258,48 @@ fn f10_a_panic_before_and_within_the_login() {
         worker.harness.answer("l1", &channel, SIGNIN, 1, 0);
         assert_eq!(worker.signouts(), [Some("internal_error".to_owned())]);
         worker.assert_baseline();
+    });
+}
+
+/// What became of a sign-in with this token.
+async fn refused(client: &Client, token: String) -> (CloseReason, Bytes) {
+    let login = pb::LoginReq { token, ..pb::LoginReq::default() };
+    client.send(LOGIN, frame_of(&packet(SIGNIN, 1, login.encode_to_vec())));
+    let reason = client.until_closed().await.0;
+    assert_eq!(answers(client, LOGIN), [(1, 105)]);
+    (reason, client.packets(LOGIN)[0].body.clone())
+}
+
+#[test]
+fn f17_who_is_banned_cannot_be_found_out_with_a_token_that_nobody_signed() {
+    run(no_rates(), async |mut worker| {
+        let subject = BanSubject::Account { app: "x_im".to_owned(), account: "alice".to_owned() };
+        worker.bans.ban(Ban { subject, until: None, reason: String::new() }, Instant::now()).unwrap();
+        let mut told = Vec::new();
+        for (secret, account) in [(SECRET, "alice"), (b"of nobody", "alice"), (b"of nobody", "bob")] {
+            let client = worker.connect();
+            told.push(refused(&client, mint(secret, account, "x_im", Duration::from_secs(60))).await);
+            worker.ended().await.unwrap();
+        }
+        assert_eq!(told[0].0, CloseReason::Unauthenticated);
+        assert!(told.iter().all(|answer| *answer == told[0]), "{told:?}");
+        assert_eq!(worker.harness.test_metrics.rejects(Reject::Banned), 2);
+        assert!(worker.harness.take_all("l1").is_empty());
+    });
+}
+
+#[test]
+fn f17_who_came_before_its_address_was_banned_does_not_sign_in_behind_it() {
+    run(no_rates(), async |mut worker| {
+        let alice = worker.sign_in("alice").await;
+        let newcomer = worker.connect();
+        worker.quiet().await;
+        let subject = BanSubject::Network("127.0.0.0/8".parse().unwrap());
+        worker.bans.ban(Ban { subject, until: None, reason: String::new() }, Instant::now()).unwrap();
+        let token = mint(SECRET, "bob", "x_im", Duration::from_secs(60));
+        assert_eq!(refused(&newcomer, token).await.0, CloseReason::Kicked);
+        assert_eq!(worker.harness.test_metrics.rejects(Reject::Banned), 1);
+        assert_eq!(alice.client.closed(), None, "who is here stays");
     });
 }
 

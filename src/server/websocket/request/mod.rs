@@ -46,6 +46,8 @@ pub(crate) enum UpgradeRefusal {
     Method,
     /// The page's origin is not allowed.
     Origin,
+    /// The client's address is banned.
+    Barred,
     /// The path is not served.
     Path,
     /// A request that asks for no upgrade.
@@ -67,6 +69,7 @@ impl UpgradeRefusal {
             Self::Malformed(problem) => ("400 Bad Request", "", problem),
             Self::Method => ("405 Method Not Allowed", "Allow: GET\r\n", "only GET can become a WebSocket"),
             Self::Origin => ("403 Forbidden", "", "this gateway does not serve pages of that origin"),
+            Self::Barred => ("403 Forbidden", "", "this address is banned"),
             Self::Path => ("404 Not Found", "", "this gateway serves WebSocket on other paths"),
             Self::NoUpgrade => (
                 "426 Upgrade Required",
