@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -81,10 +82,15 @@ impl PushFanOut {
 
     /// Takes everything out of the queues, as the tasks of the connections would. Returns how many bytes there were.
     pub fn drain(&self) -> usize {
+        while !self.link.corked.is_empty() {
+            self.link.corked.release_some();
+        }
         let drained = self.channels.iter().map(|guard| {
             let outgoing = &guard.channel.outgoing;
+            outgoing.begin_poll(&Context::from_waker(Waker::noop()));
             let bytes = outgoing.write_with(StreamId::LOGIN, |frames| frames.map(Encoded::len).sum());
             outgoing.advance(StreamId::LOGIN, bytes);
+            outgoing.end_poll();
             bytes
         });
         drained.sum()
@@ -151,6 +157,7 @@ fn push_to(channels: &str, body: usize) -> LogicPacket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::WAKES_PER_TURN;
 
     #[test]
     fn every_channel_gets_the_push() {
@@ -161,5 +168,16 @@ mod tests {
         assert_eq!(fan_out.drain(), 0);
         fan_out.deliver();
         assert_eq!(fan_out.drain(), 100 * one);
+    }
+
+    #[test]
+    fn every_connection_waits_to_be_woken_again_after_it_was_emptied() {
+        let fan_out = PushFanOut::new(WAKES_PER_TURN + 10, 10);
+        for _ in 0..2 {
+            fan_out.deliver();
+            assert!(!fan_out.link.corked.is_empty(), "more than one turn wakes");
+            fan_out.drain();
+            assert!(fan_out.link.corked.is_empty());
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! What every scenario of a run shares.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::cores::Cores;
 use crate::error::{BenchError, Trying as _};
 use crate::process::{Process, RoleProcess};
+use crate::role::exec;
 
 /// How long a process may take to start: thousands of clients sign in meanwhile.
 const START: Duration = Duration::from_secs(120);
@@ -20,7 +23,7 @@ const START: Duration = Duration::from_secs(120);
 pub struct BenchSettings {
     /// This program, which is started as gateway, load, services and floors.
     pub program: PathBuf,
-    /// Where files of the run may be made.
+    /// The [directory](Scratch) of the run's files.
     pub scratch: PathBuf,
     /// How often everything is measured, each time after everything it is compared with.
     pub rounds: usize,
@@ -36,13 +39,11 @@ pub(crate) struct BenchRun<'a> {
     pub(crate) settings: &'a BenchSettings,
     pub(crate) cores: Option<Cores>,
     progress: Told<'a>,
-    scratch: Scratch,
 }
 
 impl<'a> BenchRun<'a> {
-    pub(crate) fn new(settings: &'a BenchSettings, progress: Told<'a>) -> Result<Self, BenchError> {
-        let scratch = Scratch::new(&settings.scratch)?;
-        Ok(Self { settings, cores: Cores::of_this_process(), progress, scratch })
+    pub(crate) fn new(settings: &'a BenchSettings, progress: Told<'a>) -> Self {
+        Self { settings, cores: Cores::of_this_process(), progress }
     }
 
     /// Says what is done next.
@@ -52,7 +53,7 @@ impl<'a> BenchRun<'a> {
 
     /// The directory of its files.
     pub(crate) fn scratch(&self) -> &Path {
-        &self.scratch.0
+        &self.settings.scratch
     }
 
     /// The core of what is measured.
@@ -74,17 +75,48 @@ impl<'a> BenchRun<'a> {
     ) -> Result<(RoleProcess, R), BenchError> {
         RoleProcess::start(&self.settings.program, role, argument, core, self.scratch(), START)
     }
+
+    /// Starts another program, or this one as the gateway. It ends with the run, however that ends.
+    pub(crate) fn program(
+        &self,
+        name: &str,
+        command: &Command,
+        core: Option<usize>,
+    ) -> Result<Process, BenchError> {
+        Process::start(name, exec::with_the_run(&self.settings.program, command)?, core, self.scratch())
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// It failed, or took too long.
+    pub(crate) fn finish(&self, name: &str, command: &Command, patience: Duration) -> Result<(), BenchError> {
+        self.program(name, command, None)?.finish(patience)
+    }
 }
 
-/// A directory that goes with its handle.
+/// The directory of a run's files, which goes with its handle.
 #[derive(Debug)]
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(below: &Path) -> Result<Self, BenchError> {
-        let path = below.join(format!("gateway-bench-{}", std::process::id()));
-        fs::create_dir_all(&path).doing(|| format!("cannot make {}", path.display()))?;
+    /// A new one below a directory in which others may write: nobody guesses its name, and nobody else may enter.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(below: &Path) -> Result<Self, BenchError> {
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random)
+            .map_err(|_| BenchError::failed("the system gives no random numbers"))?;
+        let path = below.join(format!("gateway-bench-{:016x}", u64::from_be_bytes(random)));
+        DirBuilder::new().mode(0o700).create(&path).doing(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -124,3 +156,22 @@ pub(crate) fn free_address() -> Result<SocketAddr, BenchError> {
 
 /// Any port of this machine.
 pub(crate) const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_run_is_its_own_and_goes_with_it() {
+        let below = std::env::temp_dir();
+        let (one, other) = (Scratch::new(&below).unwrap(), Scratch::new(&below).unwrap());
+        assert_ne!(one.path(), other.path());
+        let path = one.path().to_owned();
+        fs::write(path.join("file"), "text").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(one);
+        assert!(!path.exists());
+    }
+}

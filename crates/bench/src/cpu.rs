@@ -1,44 +1,23 @@
 //! CPU time of a process.
 
-use std::fs;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
 use crate::error::{BenchError, Trying as _};
 
-/// Clock ticks of `/proc/PID/stat` in a second: Linux shows it so on every machine.
-const TICK_NS: u64 = 10_000_000;
-
-/// User and system time of some processes so far, nanoseconds: what the scheduler counted for each of their threads, or
-/// the ticks of `stat` where it does not count.
+/// User and system time of some processes so far, nanoseconds. The kernel's clock of a process counts its threads that have
+/// ended as well, so it never goes back.
 ///
 /// # Errors
 /// A process that is gone.
 pub(crate) fn cpu_ns(pids: &[u32]) -> Result<u64, BenchError> {
-    pids.iter().map(|pid| of_threads(*pid).map_or_else(|| of_stat(*pid), Ok)).sum()
+    pids.iter().map(|pid| of_process(*pid)).sum()
 }
 
-/// The threads of the programs that are measured live as long as they do, so none is missing from the sum.
-fn of_threads(pid: u32) -> Option<u64> {
-    let mut sum = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        sum += text.split(' ').next()?.parse::<u64>().ok()?;
-    }
-    (sum > 0).then_some(sum)
-}
-
-fn of_stat(pid: u32) -> Result<u64, BenchError> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).doing(|| format!("cannot read {path}"))?;
-    ticks(&text)
-        .map(|ticks| ticks * TICK_NS)
-        .ok_or_else(|| BenchError::failed(format!("{path} is not as expected")))
-}
-
-/// utime + stime: the 14th and 15th field; the second, in parentheses, may hold anything.
-fn ticks(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+fn of_process(pid: u32) -> Result<u64, BenchError> {
+    let time = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed())).and_then(clock_gettime);
+    let time = time.doing(|| format!("cannot read the CPU time of process {pid}"))?;
+    Ok(time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
 }
 
 #[cfg(test)]
@@ -46,20 +25,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ticks_of_a_process_stand_behind_its_name() {
-        let stat = "42 (a) b 1 2) S 1 42 42 0 -1 4194560 1 0 0 0 250 30 0 0 20 0 1 0 12 3 4";
-        assert_eq!(ticks(stat), Some(280));
-        assert_eq!(ticks("42"), None);
+    fn work_is_counted_and_a_process_that_is_gone_is_an_error() {
+        let this = std::process::id();
+        work_until(cpu_ns(&[this]).unwrap() + 2_000_000);
+        // The kernel counts processes below this one.
+        assert!(cpu_ns(&[1 << 22]).is_err());
     }
 
     #[test]
-    fn work_is_counted_and_a_process_that_is_gone_is_an_error() {
+    fn what_a_thread_did_counts_when_it_has_ended() {
         let this = std::process::id();
         let before = cpu_ns(&[this]).unwrap();
+        std::thread::spawn(move || work_until(before + 20_000_000)).join().unwrap();
+        assert!(cpu_ns(&[this]).unwrap() >= before + 20_000_000);
+    }
+
+    fn work_until(cpu: u64) {
         let mut sum = 0u64;
-        while cpu_ns(&[this]).unwrap() < before + 2_000_000 {
+        while cpu_ns(&[std::process::id()]).unwrap() < cpu {
             sum = std::hint::black_box(sum + 1);
         }
-        assert!(cpu_ns(&[u32::MAX - 1]).is_err());
     }
 }

@@ -1,9 +1,9 @@
 //! The gateway that is measured: this program as `serve`, with one worker, and a logic service behind it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long its monitor may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// How long its certificates may take to be made.
+const CERTIFICATES: Duration = Duration::from_secs(20);
+
 /// See the module. It ends with its handle.
 pub(crate) struct GatewayUnderTest {
     process: Process,
@@ -33,6 +36,7 @@ pub(crate) struct GatewayUnderTest {
     pub(crate) clients: SocketAddr,
     pub(crate) tls: SocketAddr,
     pub(crate) websocket: SocketAddr,
+    monitor: SocketAddr,
 }
 
 impl GatewayUnderTest {
@@ -60,15 +64,10 @@ impl GatewayUnderTest {
         write("route.json", route)?;
         write("gateway.toml", &config([clients, tls, websocket, monitor], address, admitted))?;
         let mut command = Command::new(&bench.settings.program);
-        command
-            .args(["serve", "--config", "gateway.toml"])
-            .current_dir(place)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let process = Process::start("gateway", command, bench.server_core(), place)?;
-        let mut gateway = Self { process, _logic: logic, clients, tls, websocket };
-        gateway.await_ready(monitor)?;
+        command.args(["serve", "--config", "gateway.toml"]).current_dir(place).env_remove("RUST_LOG");
+        let process = bench.program("gateway", &command, bench.server_core())?;
+        let mut gateway = Self { process, _logic: logic, clients, tls, websocket, monitor };
+        gateway.await_ready()?;
         Ok(gateway)
     }
 
@@ -77,9 +76,19 @@ impl GatewayUnderTest {
         self.process.id()
     }
 
-    fn await_ready(&mut self, monitor: SocketAddr) -> Result<(), BenchError> {
+    /// The sum of a metric's samples with a label; an empty one is that of all.
+    ///
+    /// # Errors
+    /// Its monitor does not answer, or has no such metric.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> Result<f64, BenchError> {
+        let text = ask(self.monitor, "/metrics").doing(|| "the gateway shows no metrics".to_owned())?;
+        sum_of(&text, name, label)
+            .ok_or_else(|| BenchError::failed(format!("the gateway has no metric {name} {label}")))
+    }
+
+    fn await_ready(&mut self) -> Result<(), BenchError> {
         let by = Instant::now() + READY;
-        while !is_ready(monitor) {
+        while !ask(self.monitor, "/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
             self.process.must_run()?;
             if Instant::now() >= by {
                 return Err(self.process.blame("was not ready in time"));
@@ -90,28 +99,28 @@ impl GatewayUnderTest {
     }
 }
 
-/// Whether its monitor says so.
-fn is_ready(monitor: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<Vec<u8>> {
-        let mut socket = TcpStream::connect_timeout(&monitor, ANSWER)?;
-        socket.set_read_timeout(Some(ANSWER))?;
-        socket.write_all(b"GET /ready HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
-        let mut head = vec![0; 64];
-        let read = socket.read(&mut head)?;
-        head.truncate(read);
-        Ok(head)
-    };
-    ask().is_ok_and(|head| head.starts_with(b"HTTP/1.1 200"))
+/// The answer of its monitor, whole.
+fn ask(monitor: SocketAddr, path: &str) -> io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&monitor, ANSWER)?;
+    socket.set_read_timeout(Some(ANSWER))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The sum of the samples of a name with a label.
+fn sum_of(metrics: &str, name: &str, label: &str) -> Option<f64> {
+    let samples = metrics.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    samples
+        .map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .reduce(|sum, value| Some(sum? + value?))?
 }
 
 fn make_certificates(bench: &BenchRun<'_>) -> Result<(), BenchError> {
     let mut command = Command::new(&bench.settings.program);
-    command.args(["certs", "--dir", "certs"]).current_dir(bench.scratch()).stdin(Stdio::null());
-    let made = command.output().doing(|| "cannot make certificates".to_owned())?;
-    if made.status.success() {
-        return Ok(());
-    }
-    Err(BenchError::failed(format!("no certificates: {}", String::from_utf8_lossy(&made.stderr))))
+    command.args(["certs", "--dir", "certs"]).current_dir(bench.scratch());
+    bench.finish("certs", &command, CERTIFICATES)
 }
 
 /// One worker. Of the limits only those are off that bound what one client or one address may ask for: a bench asks for
@@ -136,4 +145,18 @@ fn config([clients, tls, websocket, monitor]: [SocketAddr; 4], logic: SocketAddr
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_a_metric_are_added_up() {
+        let text = "HTTP/1.1 200 OK\r\n\r\n# HELP gateway_closes_total x\ngateway_closes_total{reason=\"bye\"} 4\n\
+                    gateway_closes_total{reason=\"slow_consumer\"} 5\n";
+        assert_eq!(sum_of(text, "gateway_closes_total", ""), Some(9.0));
+        assert_eq!(sum_of(text, "gateway_closes_total", "\"bye\""), Some(4.0));
+        assert_eq!(sum_of(text, "gateway_opens_total", ""), None);
+    }
 }

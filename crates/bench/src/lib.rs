@@ -26,7 +26,7 @@ pub mod stats;
 mod syscalls;
 mod token;
 
-pub use crate::bench::{BenchSettings, Told};
+pub use crate::bench::{BenchSettings, Scratch, Told};
 pub use crate::error::BenchError;
 
 use crate::bench::BenchRun;
@@ -43,7 +43,7 @@ pub fn run(
     version: &str,
     progress: Told<'_>,
 ) -> Result<RunReport, BenchError> {
-    let bench = BenchRun::new(settings, progress)?;
+    let bench = BenchRun::new(settings, progress);
     let mut results = Vec::with_capacity(scenarios.len());
     for scenario in scenarios {
         results.push(scenario.run(&bench)?);
@@ -61,7 +61,7 @@ pub fn run_target(
     version: &str,
     progress: Told<'_>,
 ) -> Result<RunReport, BenchError> {
-    let bench = BenchRun::new(settings, progress)?;
+    let bench = BenchRun::new(settings, progress);
     let result = scenario::target::run(&bench, target)?;
     Ok(report(&bench, version, vec![result]))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ pub(crate) fn haproxy(
     fs::write(&path, config).doing(|| "cannot write haproxy's configuration".to_owned())?;
     let mut command = Command::new(program);
     command.arg("-db").arg("-f").arg(path);
-    listening(bench, "haproxy", command, address).map(Some)
+    listening(bench, "haproxy", &command, address).map(Some)
 }
 
 /// A NATS server with one processor; none where it is not installed.
@@ -73,7 +73,7 @@ pub(crate) fn nats(bench: &BenchRun<'_>) -> Result<Option<PeerServer>, BenchErro
     fs::write(&path, config).doing(|| "cannot write the configuration of nats".to_owned())?;
     let mut command = Command::new(program);
     command.arg("-c").arg(path).env("GOMAXPROCS", "1");
-    listening(bench, "nats-server", command, address).map(Some)
+    listening(bench, "nats-server", &command, address).map(Some)
 }
 
 /// A Redis server that keeps nothing; none where it is not installed.
@@ -92,7 +92,7 @@ pub(crate) fn redis(bench: &BenchRun<'_>) -> Result<Option<PeerServer>, BenchErr
         "pubsub 0 0 0",
     ]);
     command.current_dir(bench.scratch());
-    listening(bench, "redis-server", command, address).map(Some)
+    listening(bench, "redis-server", &command, address).map(Some)
 }
 
 /// A mosquitto that lets everybody in; none where it is not installed.
@@ -108,18 +108,17 @@ pub(crate) fn mosquitto(bench: &BenchRun<'_>) -> Result<Option<PeerServer>, Benc
     fs::write(&path, config).doing(|| "cannot write the configuration of mosquitto".to_owned())?;
     let mut command = Command::new(program);
     command.arg("-c").arg(path);
-    listening(bench, "mosquitto", command, address).map(Some)
+    listening(bench, "mosquitto", &command, address).map(Some)
 }
 
 /// Starts a program and waits until it listens.
 fn listening(
     bench: &BenchRun<'_>,
     name: &str,
-    mut command: Command,
+    command: &Command,
     address: SocketAddr,
 ) -> Result<PeerServer, BenchError> {
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut process = Process::start(name, command, bench.server_core(), bench.scratch())?;
+    let mut process = bench.program(name, command, bench.server_core())?;
     let by = Instant::now() + START;
     while TcpStream::connect_timeout(&address, LOOK).is_err() {
         process.must_run()?;

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,9 @@ const LINES: usize = 16;
 
 /// How much of what a process complained is shown, bytes.
 const COMPLAINT: usize = 2000;
+
+/// Between two looks whether one has ended.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A process that ends with its handle.
 #[derive(Debug)]
@@ -61,6 +64,24 @@ impl Process {
         let errors = self.errors();
         let tail = errors.char_indices().rev().map(|(at, _)| at).take(COMPLAINT).last().unwrap_or(0);
         BenchError::failed(format!("{} {what}. It says:\n{}", self.name, &errors[tail..]))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It failed, or took too long.
+    pub(crate) fn finish(mut self, patience: Duration) -> Result<(), BenchError> {
+        let by = Instant::now() + patience;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(None) if Instant::now() < by => thread::sleep(LOOK),
+                Ok(None) => {
+                    return Err(self.blame(&format!("did not end within {} s", patience.as_secs())));
+                }
+                _ => return self.must_run(),
+            }
+        }
     }
 
     /// An error if it has ended.

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use gateway::wire::dialect::Dialect;
-use gateway_bench::BenchSettings;
 use gateway_bench::report::html::page;
 use gateway_bench::report::table::table;
 use gateway_bench::role;
 use gateway_bench::scenario::{Scenario, TargetGateway};
+use gateway_bench::{BenchSettings, Scratch};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::bench::loans::LOANS;
 use crate::cli::logic::parse_dialect;
@@ -46,7 +47,7 @@ pub(super) struct ScenarioArgs {
     #[arg(long, value_name = "FILE", requires = "target")]
     secret_file: Option<PathBuf>,
     /// Its process, whose CPU time is read
-    #[arg(long, value_name = "PID", requires = "target")]
+    #[arg(long, value_name = "PID", requires = "target", value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     pid: Option<u32>,
     /// How often everything is measured, in turn with what it is compared with
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -102,29 +103,56 @@ pub(super) fn run(args: &ScenarioArgs) -> anyhow::Result<ExitCode> {
         args.scenarios.iter().flat_map(|names| names.0.clone()).collect()
     };
     let (rounds, window) = if args.quick { (QUICK_ROUNDS, QUICK_SECONDS) } else { (ROUNDS, SECONDS) };
+    // Made here, so that it goes when a signal ends the run.
+    let scratch = Scratch::new(&std::env::temp_dir())?;
     let settings = BenchSettings {
         program: std::env::current_exe().context("cannot find this program")?,
-        scratch: std::env::temp_dir(),
+        scratch: scratch.path().to_owned(),
         rounds: args.rounds.map_or(rounds, usize::from),
         window: Duration::from_secs_f64(args.seconds.unwrap_or(window)),
     };
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}").context("the progress")?);
     bar.enable_steady_tick(TICK);
-    let tell = |text: &str| bar.set_message(text.to_owned());
-    let report = match args.target {
-        Some(address) => {
-            gateway_bench::run_target(&args.target_at(address)?, &settings, crate::VERSION, &tell)
+    let target = args.target.map(|address| args.target_at(address)).transpose()?;
+    let told = bar.clone();
+    let report = unless_a_signal_ends_it(move || {
+        let tell = |text: &str| told.set_message(text.to_owned());
+        match target {
+            Some(target) => gateway_bench::run_target(&target, &settings, crate::VERSION, &tell),
+            None => gateway_bench::run(&wanted, &settings, crate::VERSION, &tell),
         }
-        None => gateway_bench::run(&wanted, &settings, crate::VERSION, &tell),
-    };
+    });
     bar.finish_and_clear();
-    let report = report?;
+    let report = report??;
     if let Some(path) = &args.html {
         std::fs::write(path, page(&report)).with_context(|| format!("--html {}", path.display()))?;
     }
     output::print(&if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Measures on a thread of its own, for which nobody waits after a signal: the processes it started end with this one.
+fn unless_a_signal_ends_it<T: Send + 'static>(
+    measure: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let measured = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::select! {
+            measured = tokio::task::spawn_blocking(measure) => Ok(measured?),
+            _ = interrupt.recv() => bail!("SIGINT ended the run"),
+            _ = terminate.recv() => bail!("SIGTERM ended the run"),
+            _ = hangup.recv() => bail!("SIGHUP ended the run"),
+        }
+    });
+    runtime.shutdown_background();
+    measured
 }
 
 /// One process of a run.

@@ -157,7 +157,7 @@ impl Opening {
         tls: Option<&Arc<rustls::ClientConfig>>,
     ) -> Result<Self, BenchError> {
         let speech = Speech::new(config, number, number == config.clients)?;
-        let mut socket = OpeningSocket::connect(config.target, number, tls)?;
+        let mut socket = OpeningSocket::connect(config.target, number, number < config.stalled, tls)?;
         socket.write(&speech.upgrade).doing(|| "an upgrade cannot be written".to_owned())?;
         let mut opening = Self { socket, speech };
         if !opening.speech.upgrade.is_empty() {

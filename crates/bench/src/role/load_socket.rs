@@ -21,6 +21,11 @@ const LOGIN: Duration = Duration::from_secs(20);
 /// for a minute.
 const PER_SOURCE: usize = 4000;
 
+/// Of a client that stalls: its receive buffer, and the size of its segments, by which the other end measures its send
+/// buffer. Over loopback those of the system hide megabytes that nobody reads.
+const STALLED_BUFFER: usize = 4096;
+const STALLED_SEGMENT: u32 = 1400;
+
 /// A socket that blocks, until it is open.
 pub(crate) struct OpeningSocket {
     tcp: BlockingStream,
@@ -28,13 +33,15 @@ pub(crate) struct OpeningSocket {
 }
 
 impl OpeningSocket {
-    /// Connects client `number`, with deadlines for what follows, and shakes hands if there is a configuration for it.
+    /// Connects client `number`, with deadlines for what follows, and shakes hands if there is a configuration for it. One that is
+    /// to stall takes little before the other end notices.
     pub(crate) fn connect(
         target: SocketAddr,
         number: usize,
+        is_stalled: bool,
         tls: Option<&Arc<rustls::ClientConfig>>,
     ) -> Result<Self, BenchError> {
-        let mut tcp = connect(target, number).doing(|| format!("cannot connect to {target}"))?;
+        let mut tcp = connect(target, number, is_stalled).doing(|| format!("cannot connect to {target}"))?;
         let Some(config) = tls else { return Ok(Self { tcp, tls: None }) };
         let name = ServerName::try_from("localhost").expect("it is a name");
         let session = ClientConnection::new(Arc::clone(config), name);
@@ -62,8 +69,12 @@ impl OpeningSocket {
     }
 }
 
-fn connect(target: SocketAddr, number: usize) -> io::Result<BlockingStream> {
+fn connect(target: SocketAddr, number: usize, is_stalled: bool) -> io::Result<BlockingStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    if is_stalled {
+        socket.set_recv_buffer_size(STALLED_BUFFER)?;
+        socket.set_tcp_mss(STALLED_SEGMENT)?;
+    }
     if let SocketAddr::V4(address) = target
         && *address.ip() == Ipv4Addr::LOCALHOST
     {
@@ -126,5 +137,26 @@ fn read(socket: &mut impl Read, tls: Option<&mut ClientConnection>, buffer: &mut
             return Ok(0);
         }
         tls.process_new_packets().map_err(io::Error::other)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_stalls_takes_little_before_the_other_end_has_to_wait() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let _client = OpeningSocket::connect(listener.local_addr().unwrap(), 0, true, None).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        // Blocking, so that what the client's end takes is waited for.
+        server.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let mut taken = 0;
+        while let Ok(wrote) = server.write(&[0; 4096]) {
+            taken += wrote;
+            assert!(taken < 160 * 1024, "it takes everything");
+        }
     }
 }

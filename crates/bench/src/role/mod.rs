@@ -5,6 +5,7 @@ pub(crate) mod control;
 pub(crate) mod crypto_floor;
 pub(crate) mod datagrams;
 pub(crate) mod echo_floor;
+pub(crate) mod exec;
 pub(crate) mod latency;
 pub(crate) mod load_client;
 pub(crate) mod load_socket;
@@ -37,6 +38,7 @@ pub fn run(name: &str, argument: &str, loans: Loans) -> Result<(), BenchError> {
         tcp_load::NAME => tcp_load::run(argument),
         logic::NAME => logic::run(argument),
         echo_floor::NAME => echo_floor::run(argument),
+        exec::NAME => exec::run(argument),
         micro::NAME => micro::run(argument, loans),
         nats_echo::NAME => nats_echo::run(argument),
         quic_load::NAME => quic_load::run(argument),

@@ -80,7 +80,9 @@ impl Window {
         if now < self.end {
             return Ok(None);
         }
-        let cpu = cpu_ns(&self.measure.pids)? - cpu;
+        let cpu = cpu_ns(&self.measure.pids)?.checked_sub(cpu).ok_or_else(|| {
+            BenchError::failed("CPU time went back: a process has ended, and another has its number")
+        })?;
         let load_cpu_ns = cpu_ns(&[std::process::id()])? - load_cpu;
         let seconds = began.elapsed().as_secs_f64();
         Ok(Some(Measured {

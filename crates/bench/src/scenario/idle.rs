@@ -189,7 +189,7 @@ pub(crate) fn heartbeats(bench: &BenchRun<'_>) -> Result<ScenarioResult, BenchEr
 }
 
 const NOTE: &str = "heartbeats come one by one, so each pays for a wake-up; wake-ups without a client are those of the whole \
-                    process, its watchdog and the pings of its links among them";
+                    process, its watchdog and the pings of its links among them, which keep it from the target of none";
 
 /// Voluntary switches of all threads of a process a second.
 fn wakeups_alone(pid: u32) -> Result<f64, BenchError> {

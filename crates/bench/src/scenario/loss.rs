@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 
 use crate::bench::BenchRun;
-use crate::error::{BenchError, Trying as _};
+use crate::error::BenchError;
 use crate::gateway_under_test::GatewayUnderTest;
 use crate::peer;
 use crate::report::{Bound, ScenarioResult, TargetVerdict, WorkResult};
@@ -25,6 +25,9 @@ const LOSSES: [u32; 3] = [1, 5, 10];
 
 /// Shortest time that is counted: the tail is what matters.
 const WINDOW: Duration = Duration::from_secs(4);
+
+/// How long `ip` and `nft` may take.
+const TOOL: Duration = Duration::from_secs(10);
 
 const TCP: &str = "gateway over TCP";
 const QUIC: &str = "gateway over QUIC";
@@ -65,8 +68,10 @@ fn in_a_network_of_its_own(bench: &BenchRun<'_>) -> Result<Vec<WorkResult>, NoNe
     };
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|error| cannot(format!("no network of its own: {error}; root may")))?;
-    shell(Command::new(ip).args(["link", "set", "lo", "up"])).map_err(|error| cannot(error.to_string()))?;
-    let nft = |rules: String| shell(Command::new(&nft).arg(rules));
+    bench
+        .finish("ip", Command::new(ip).args(["link", "set", "lo", "up"]), TOOL)
+        .map_err(|error| cannot(error.to_string()))?;
+    let nft = |rules: String| bench.finish("nft", Command::new(&nft).arg(rules), TOOL);
     nft("add table inet bench; add chain inet bench in { type filter hook input priority 0 ; }".to_owned())
         .map_err(|error| cannot(error.to_string()))?;
     bench.tell("loss: starting");
@@ -107,13 +112,4 @@ fn with_loss(
     let what = format!("p99 at {loss} %, QUIC / TCP");
     work.targets = vec![TargetVerdict::ratio(&what, quic, tcp, Bound::AtMost(0.15)).with_goal(0.05)];
     Ok(work)
-}
-
-fn shell(command: &mut Command) -> Result<(), BenchError> {
-    let output = command.output().doing(|| format!("cannot run {:?}", command.get_program()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(BenchError::failed(format!("{:?}: {errors}", command.get_program())))
 }

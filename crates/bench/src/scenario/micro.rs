@@ -1,7 +1,8 @@
 //! What a message costs between its read and its write, beside prost, by the clock and by callgrind's instructions.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::bench::BenchRun;
 use crate::callgrind::{Profile, profile};
@@ -15,6 +16,9 @@ use crate::role::micro::{self, Micro, MicroResult, Step};
 const TIMES: u32 = 300_000;
 const FEW: u32 = 1000;
 const MORE: u32 = 4000;
+
+/// How long one run of callgrind may take: the program is some fifty times as slow under it.
+const VALGRIND: Duration = Duration::from_secs(120);
 
 const NS: &str = "ns";
 const INSTRUCTIONS: &str = "instructions";
@@ -103,15 +107,12 @@ fn under_callgrind(bench: &BenchRun<'_>, step: Step, times: u32) -> Result<Optio
     let out = bench.scratch().join("callgrind.out");
     let argument =
         serde_json::to_string(&Micro { step, times }).doing(|| "cannot write an argument".to_owned())?;
-    let ran = Command::new(valgrind)
+    let mut command = Command::new(valgrind);
+    command
         .args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())])
         .arg(&bench.settings.program)
-        .args(["bench", "role", micro::NAME, &argument])
-        .stdin(Stdio::null())
-        .output()
-        .doing(|| "cannot run valgrind".to_owned())?;
-    let text = fs::read_to_string(&out).unwrap_or_default();
-    profile(&text).map(Some).ok_or_else(|| {
-        BenchError::failed(format!("callgrind counted nothing: {}", String::from_utf8_lossy(&ran.stderr)))
-    })
+        .args(["bench", "role", micro::NAME, &argument]);
+    bench.finish("valgrind", &command, VALGRIND)?;
+    let text = fs::read_to_string(&out).doing(|| format!("cannot read {}", out.display()))?;
+    profile(&text).map(Some).ok_or_else(|| BenchError::failed("callgrind counted nothing"))
 }
