@@ -171,11 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn every_connection_waits_to_be_woken_again_after_it_was_emptied() {
+    fn nobody_waits_to_be_woken_after_the_queues_were_emptied() {
         let fan_out = PushFanOut::new(WAKES_PER_TURN + 10, 10);
         for _ in 0..2 {
             fan_out.deliver();
-            assert!(!fan_out.link.corked.is_empty(), "more than one turn wakes");
             fan_out.drain();
             assert!(fan_out.link.corked.is_empty());
         }
