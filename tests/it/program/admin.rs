@@ -194,8 +194,8 @@ async fn f17_an_operator_kicks_and_bans_and_the_ban_outlives_the_process() {
     alice.closed_with(3501).await;
 }
 
-#[test]
-fn f17_a_file_of_bans_that_is_damaged_is_refused_by_check_and_start() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f17_a_file_of_bans_that_is_damaged_is_refused_by_check_and_start() {
     let (place, _login, _chat, config) = home();
     fs::write(place.0.join("bans"), "{\"acount\": \"alice\"}\n").unwrap();
     for command in ["check", "serve"] {
