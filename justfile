@@ -36,9 +36,9 @@ chaos:
 dev:
     cargo run --release -- dev
 
-# The longest steps of a worker with a crowd, on an idle machine
+# The longest steps of a worker with a crowd, bans and pages of the admin API, on an idle machine
 measure:
-    cargo test --release --locked --lib h22_ -- --ignored --nocapture --test-threads 1
+    cargo test --release --locked --lib -- h22_ bans:: listing:: --ignored --nocapture --test-threads 1
 
 # What an idle connection and a message cost over each transport, and a resumed login; on an idle machine
 costs:
