@@ -232,7 +232,7 @@ fn explain(reason: CloseReason, account: &str) -> String {
         CloseReason::Unauthenticated => "The login was refused. Get a new token.",
         CloseReason::Kicked => {
             return format!(
-                "{account} signed in somewhere else, and this session was ended. \
+                "{account} signed in somewhere else, or an operator ended this session. \
                  An account has one session at a time; start again to take it back."
             );
         }
