@@ -7,17 +7,15 @@ mod orders;
 pub(crate) mod tables;
 mod trace;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::Value;
 
 use self::args::CtlArgs;
-use self::client::{CtlRequest, ask, configured, show};
+use self::client::{CtlRequest, ask, show, socket_of};
 use self::filter::ConnectionsArgs;
 use self::orders::{BanArgs, BansArgs, KickArgs, LogLevelArgs, UnbanArgs};
 use self::trace::TraceArgs;
-use crate::cli::check::refuse;
 
 /// What a running gateway can be asked for.
 #[derive(Debug, clap::Subcommand)]
@@ -114,9 +112,4 @@ pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
     };
     let (status, answer) = ask(&socket, &asked, args.timeout)?;
     show(status, &answer, args.json, text)
-}
-
-/// Where the gateway is asked; else the exit code of a configuration that does not say.
-fn socket_of(args: &CtlArgs) -> Result<PathBuf, ExitCode> {
-    args.socket.clone().map_or_else(|| configured(&args.config), Ok).map_err(refuse)
 }

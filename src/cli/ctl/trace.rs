@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::CtlArgs;
-use super::client::{CtlRequest, listen};
-use super::socket_of;
+use super::client::{CtlRequest, listen, socket_of};
 use super::tables::cell;
 use crate::cli::output;
 
