@@ -16,9 +16,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::args::CtlArgs;
 use super::tables::strings;
-use crate::cli::check::refuse;
 use crate::cli::{DEFAULT_CONFIG, DEV_SOCKET, output};
 
 /// The longest answer that is read, bytes.
@@ -39,11 +37,6 @@ pub(crate) fn configured(config: &Path) -> Result<PathBuf, String> {
             config.display()
         )
     })
-}
-
-/// Where the gateway is asked; else the exit code of a configuration that does not say.
-pub(super) fn socket_of(args: &CtlArgs) -> Result<PathBuf, ExitCode> {
-    args.socket.clone().map_or_else(|| configured(&args.config), Ok).map_err(refuse)
 }
 
 /// A question.

@@ -4,6 +4,7 @@ mod args;
 pub(crate) mod client;
 mod filter;
 mod orders;
+mod socket;
 pub(crate) mod tables;
 mod trace;
 
@@ -12,9 +13,10 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use self::args::CtlArgs;
-use self::client::{CtlRequest, ask, show, socket_of};
+use self::client::{CtlRequest, ask, show};
 use self::filter::ConnectionsArgs;
 use self::orders::{BanArgs, BansArgs, KickArgs, LogLevelArgs, UnbanArgs};
+use self::socket::socket_of;
 use self::trace::TraceArgs;
 
 /// What a running gateway can be asked for.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::CtlArgs;
-use super::client::{CtlRequest, listen, socket_of};
+use super::client::{CtlRequest, listen};
+use super::socket::socket_of;
 use super::tables::cell;
 use crate::cli::output;
 
