@@ -13,6 +13,7 @@
 //! * `packet_trace`: what the administrator watches of one account.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
 //! * `rate_limit`: how often somebody may come.
+//! * `spans`: what is recorded for a collector.
 //! * [`discovery`]: where the instances of logic services come from.
 //! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
 //! * `admin`: the socket of the administrator.
@@ -57,6 +58,7 @@ mod rate_limit;
 pub mod route;
 mod server;
 mod session;
+mod spans;
 pub mod statistics;
 mod timer;
 mod worker;

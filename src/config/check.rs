@@ -54,6 +54,7 @@ impl Checker<'_> {
         let leeway = self.leeway()?;
         let on_expiry = self.on_expiry()?;
         let webhook = self.webhook()?;
+        let tracing = self.tracing()?;
         let (quic, [tls, wss]) = self.encrypted(quic_listen, [tls_listen, wss_listen])?;
         let ticket_keys = self.ticket_keys(quic.is_some() || tls.is_some() || wss.is_some())?;
         let websocket = self.websocket(ws_listen, wss)?;
@@ -83,6 +84,7 @@ impl Checker<'_> {
             ready_when_full: self.file.monitor.ready_when_full,
             admin,
             webhook,
+            tracing,
             drain_window,
             drain_hard_stop,
             log,

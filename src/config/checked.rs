@@ -16,6 +16,7 @@ use super::keys_again::KeysAgain;
 use super::proxy::{ProxyProtocol, TrustedPeers};
 use super::quic_lb::QuicLb;
 use super::token_keys::TokenKey;
+use super::trace_export::Tracing;
 use crate::keys::{QuicKeys, TicketKeys};
 use crate::limits::{Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 use crate::route::Route;
@@ -85,6 +86,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where events are posted, beside the log; none: nowhere.
     pub webhook: Option<Webhook>,
+    /// What is recorded for a collector.
+    pub tracing: Tracing,
     /// Time over which a drain spreads its closes; zero: all at once.
     pub drain_window: Duration,
     /// From the signal to the exit of a draining process; longer than `drain_window`.

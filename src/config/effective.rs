@@ -14,7 +14,7 @@ use super::sources::Sources;
 const SOURCE_COLUMN: usize = 44;
 
 /// The order in which the sections are shown.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "gateway",
     "quic",
     "tcp",
@@ -27,6 +27,7 @@ const SECTIONS: [&str; 15] = [
     "monitor",
     "admin",
     "events",
+    "tracing",
     "drain",
     "log",
     "limits",
@@ -103,7 +104,9 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
     match value.as_str() {
         _ if is_secret(key) => format!("{MASK:?}"),
         // Its path may be what lets one in.
-        Some(url) if key == "events.webhook" => format!("{:?}", events::shown(url)),
+        Some(url) if key == "events.webhook" || key == "tracing.endpoint" => {
+            format!("{:?}", events::shown(url))
+        }
         _ => value.to_string(),
     }
 }

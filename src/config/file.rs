@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::admin_table::AdminTable;
 use super::auth_table::AuthTable;
 use super::quic_lb_table::QuicLbTable;
+use super::trace_export::TracingTable;
 use crate::limits::{DRAIN_HARD_STOP, Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 
 /// The whole file.
@@ -40,6 +41,8 @@ pub(super) struct File {
     pub(super) admin: AdminTable,
     #[serde(default)]
     pub(super) events: EventsTable,
+    #[serde(default)]
+    pub(super) tracing: TracingTable,
     #[serde(default)]
     pub(super) drain: DrainTable,
     #[serde(default)]

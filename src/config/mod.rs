@@ -34,6 +34,7 @@ mod reload;
 mod secret;
 mod sources;
 mod token_keys;
+mod trace_export;
 mod websocket;
 mod written;
 
@@ -61,6 +62,7 @@ pub use self::quic_lb::QuicLb;
 pub use self::reload::{ConfigFile, LoadedAgain};
 pub use self::secret::{Secret, SecretError, SecretFileError};
 pub use self::token_keys::{TokenKey, VerifyingKey};
+pub use self::trace_export::Tracing;
 pub use self::written::{KeyChange, Written};
 pub use crate::keys::{
     Label, NoRandomness, PemError, QuicKeys, QuicKeysError, QuicLbKey, QuicLbKeyError, TicketKeys,

@@ -26,6 +26,8 @@ pub(super) const FIXED: &[&str] = &[
     "admin.socket",
     "admin.bans_file",
     "log.format",
+    "tracing.endpoint",
+    "tracing.ca_file",
 ];
 
 /// Keys that stay as they are while another one does that needs a restart: they say what it works with. A new list without
@@ -89,6 +91,7 @@ pub(super) const LIVE: &[(&str, &[&str])] = &[
     ("discovery.register", &["enabled", "name", "tags", "domain", "check_url"]),
     ("monitor", &["ready_when_full"]),
     ("events", &["webhook", "webhook_token", "webhook_token_file", "webhook_ca_file", "timeout"]),
+    ("tracing", &["ratio", "accounts", "trust_clients"]),
     ("drain", &["window", "hard_stop"]),
     ("log", &["level"]),
     (

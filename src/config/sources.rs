@@ -178,6 +178,7 @@ fn override_layer(variable: &str, text: &str) -> Result<Layer, ConfigError> {
         ValueKind::Text => Value::from(text),
         // What is no number or boolean stays text, and is then refused with the others of a wrong type.
         ValueKind::Number => text.trim().parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
+        ValueKind::Fraction => text.trim().parse::<f64>().map_or_else(|_| Value::from(text), Value::from),
         ValueKind::Boolean => text.trim().parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
         // "[::]:8000" begins like a list and is none.
         ValueKind::Addresses => parse_list(text).unwrap_or_else(|| Value::from(text)),
@@ -209,6 +210,7 @@ fn is_setting(section: &str, key: &str) -> bool {
 enum ValueKind {
     Text,
     Number,
+    Fraction,
     Boolean,
     Addresses,
     /// A list, or names with commas between them.
@@ -224,12 +226,15 @@ fn kind_of(section: &str, key: &str) -> ValueKind {
         | ("login", "signout_after_kick")
         | ("route", "bounded_load")
         | ("quic.lb", "encode_length")
+        | ("tracing", "trust_clients")
         | ("discovery.consul", "last_resort")
         | ("discovery.register", "enabled") => ValueKind::Boolean,
         ("quic" | "tcp" | "websocket", "listen" | "tls_listen") => ValueKind::Addresses,
         ("websocket", "max_head") => ValueKind::Number,
+        ("tracing", "ratio") => ValueKind::Fraction,
         ("discovery", "services")
         | ("tcp", "trusted")
+        | ("tracing", "accounts")
         | ("discovery.register", "tags")
         | ("websocket", "trusted" | "paths" | "allowed_origins") => ValueKind::Names,
         ("discovery", "instances") | ("auth", "keys") => ValueKind::Tables,

@@ -312,7 +312,8 @@ impl LinkConnection {
         let serial = self.dispatch.next_serial();
         let bytes = packet.frame_len();
         match Delivery::parse(packet, &settings.gate_id, &settings.limits.now(), serial) {
-            Ok(delivery) => {
+            Ok(mut delivery) => {
+                delivery.begin_span(&self.dispatch.channels.tracer);
                 if delivery.is_push() {
                     self.link.metrics.push_received();
                 }

@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::monitor::metrics::{AnswerOrigin, Direction, LoginResult, PushDrop, Reject};
 use crate::session::channel::{Channel, ChannelState, Ticket};
 use crate::session::outgoing::Full;
+use crate::spans::PushSpan;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 use crate::wire::dialect::Dialect;
@@ -44,6 +45,8 @@ pub(crate) struct Delivery {
     /// The channel this push throws out.
     kicks: Option<String>,
     serial: u64,
+    /// If it is recorded for a collector.
+    pub(super) span: Option<Box<PushSpan>>,
 }
 
 /// How far a delivery came.
@@ -99,6 +102,7 @@ impl Delivery {
             frames: [None, None],
             kicks,
             serial,
+            span: None,
             body: packet.body,
         })
     }
@@ -131,6 +135,7 @@ impl Delivery {
             }
             self.position += len + 1;
         }
+        self.end_span(dispatch, link);
         DeliveryStep::Done
     }
 
@@ -151,6 +156,7 @@ impl Delivery {
         let Some(channel) = channel else {
             dispatch.metrics.push_received(1);
             dispatch.metrics.push_dropped(PushDrop::NoChannel, 1);
+            self.note_receiver(false);
             return DeliveryStep::Done;
         };
         self.push(&channel, dispatch, link)
@@ -174,6 +180,7 @@ impl Delivery {
         if queued != Err(Full::TryAgain) {
             dispatch.metrics.push_received(1);
             dispatch.channels.trace(channel, || self.traced_push(link, bytes, queued));
+            self.note_receiver(queued.is_ok());
         }
         match queued {
             Ok(()) => {
@@ -222,6 +229,7 @@ impl Delivery {
         } else {
             channel.outgoing.reply(ticket.stream, frame)
         };
+        dispatch.end_request_span(channel, &ticket, Some(link), self.header.status());
         dispatch.channels.trace(channel, || self.traced_answer(link, &ticket, bytes, queued));
         match queued {
             Ok(()) => {

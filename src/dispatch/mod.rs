@@ -20,6 +20,7 @@ pub(crate) mod reconnect;
 mod reload;
 pub mod selector;
 pub(crate) mod services;
+mod spans;
 mod traced;
 pub(crate) mod turn;
 mod zones;
@@ -161,7 +162,11 @@ impl Dispatch {
         let identity = &channel.identity;
         let chosen = self.choose_for_request(service, &identity.app, &identity.account, Some(channel))?;
         let origin = channel.origin(&self.settings.gate_id);
-        let frame = rewrite::forward(view, chosen.link.instance.dialect, &origin, body);
+        let dialect = chosen.link.instance.dialect;
+        let frame = match ticket.span() {
+            None => rewrite::forward(view, dialect, &origin, body),
+            Some(span) => rewrite::forward_traced(view, dialect, &origin, &span.handed_on.to_string(), body),
+        };
         self.place(&chosen, Some(channel), ticket, frame)
     }
 
@@ -266,6 +271,7 @@ impl Dispatch {
     /// that fails ends its channel.
     pub(crate) fn fail(&self, channel: &Channel, ticket: &Ticket, status: pb::Status, text: &'static str) {
         ticket.complete();
+        self.end_request_span(channel, ticket, None, status as i32);
         self.metrics.pending_closed();
         self.metrics.latency(Instant::now().saturating_duration_since(ticket.arrived()));
         match channel.answer(ticket, status, text) {

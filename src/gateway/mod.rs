@@ -30,6 +30,9 @@ use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::quic::{self, QuicEndpointError};
 use crate::server::steering::WorkerSlot;
+#[cfg(feature = "trace-export")]
+use crate::spans::SpanExporter;
+use crate::spans::SpanQueue;
 use crate::worker::{self, AtWork, WorkerPlan};
 
 pub use self::addresses::Addresses;
@@ -44,6 +47,8 @@ pub use self::shared_parts::check_bans;
 use self::shared_parts::{SharedParts, new_gate, new_metrics, new_tickets, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
+#[cfg(feature = "trace-export")]
+use self::trace_export::start_export;
 
 mod addresses;
 mod administration;
@@ -56,6 +61,8 @@ mod shared_parts;
 mod sockets;
 mod start_error;
 mod state;
+#[cfg(feature = "trace-export")]
+mod trace_export;
 
 /// The transport settings of QUIC connections under the default limits: `gateway bench` gives them to quinn alone.
 pub fn quic_transport() -> quinn::TransportConfig {
@@ -99,6 +106,10 @@ pub struct Gateway {
     _udp: Vec<UdpSocket>,
     discovery: Discovery,
     _jwks: Option<JwksThread>,
+    spans: Option<SpanQueue>,
+    // After the workers: what they recorded last is posted.
+    #[cfg(feature = "trace-export")]
+    _exporter: Option<SpanExporter>,
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
     admin: Option<AdminServer>,
@@ -152,6 +163,10 @@ impl Gateway {
         let (watchdog, pressure) = watch(&config, &metrics, &readiness, budget, max_connections)?;
         let live = LiveSource::new(Live::new(Arc::clone(&config))?, config.workers);
         let (jwks, key_refresh) = fetch_keys(&config, &live, &metrics, &readiness, &resolver)?;
+        #[cfg(feature = "trace-export")]
+        let (exporter, spans) = start_export(&config, &metrics, &resolver)?.unzip();
+        #[cfg(not(feature = "trace-export"))]
+        let spans = None;
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
@@ -171,6 +186,9 @@ impl Gateway {
             _udp: bound.udp.handles(),
             discovery,
             _jwks: jwks,
+            spans,
+            #[cfg(feature = "trace-export")]
+            _exporter: exporter,
             _monitor: monitor,
             admin: None,
             files: None,
@@ -226,6 +244,7 @@ impl Gateway {
             stop: self.stop.clone(),
             feed: self.discovery.feed(),
             resolver: shared.resolver.clone(),
+            spans: self.spans.clone(),
             mailbox,
             at_work,
         }

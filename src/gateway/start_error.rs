@@ -59,6 +59,9 @@ pub enum StartError {
     /// The webhook has an address or roots that are of no use.
     #[error("events.webhook: {0}")]
     Webhook(WebhookError),
+    /// The collector has an address or roots that are of no use.
+    #[error("tracing.endpoint: {0}")]
+    Collector(WebhookError),
 }
 
 /// What went wrong and what to do, in words.

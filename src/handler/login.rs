@@ -28,6 +28,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) transport: Transport,
     pub(crate) outgoing: &'a Rc<Outgoing>,
     pub(crate) now: Instant,
+    /// When the connection was accepted.
+    pub(crate) since: Instant,
     /// Seconds since 1970, for tokens only.
     pub(crate) now_unix: u64,
     /// Whether the keys it waited for could be fetched; none for one that has not waited.
@@ -197,7 +199,8 @@ impl Handler {
         let identity = Identity { app: claims.app, account: claims.account };
         let channel = Channel::new(id, identity, packet.dialect, Rc::clone(arrival.outgoing));
         self.channels.look_whether_traced(&channel);
-        let ticket = ticket(&channel, view, packet, StreamId::LOGIN, arrival.now, true);
+        let span = self.begin_login_span(&channel, arrival, view);
+        let ticket = ticket(&channel, view, packet, StreamId::LOGIN, arrival.now, true, span);
         channel.set_signin(Rc::clone(&ticket));
         if took_what_got_through {
             self.metrics.auto_login(arrival.transport);

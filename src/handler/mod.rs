@@ -20,6 +20,7 @@ use crate::session::channels::Channels;
 use crate::session::outgoing::{Outgoing, StreamId};
 use crate::session::pending::NewTicket;
 use crate::session::sliding_count::SlidingCount;
+use crate::spans::RequestSpan;
 use crate::wire::close::CloseReason;
 use crate::wire::command;
 use crate::wire::header::{HeaderError, HeaderView};
@@ -34,6 +35,7 @@ pub(crate) use login::{Acceptance, Arrival, AwaitedKey};
 mod channel_ids;
 mod login;
 mod renewal;
+mod spans;
 mod traced;
 
 /// The address that goes into a Session: without port, IPv4 as IPv4.
@@ -157,7 +159,8 @@ impl Handler {
             refuse(Status::SystemException, "too many requests are unanswered");
             return Ok(());
         }
-        let ticket = ticket(channel, &view, packet, stream, now, false);
+        let span = self.begin_request_span(channel, &view);
+        let ticket = ticket(channel, &view, packet, stream, now, false, span);
         match self.dispatch.forward(channel, &view, &ticket, packet.body.clone()) {
             Ok(()) => {
                 self.trace_forwarded(channel, &ticket, &view, packet);
@@ -212,7 +215,7 @@ impl Handler {
     fn count_forgeries(&self, view: &HeaderView<'_>, channel_id: &str) {
         let found = rewrite::forgeries(view, channel_id);
         let counted = [
-            (found.meta, Reject::ForgedMeta),
+            (found.meta && !self.may_set_reserved(view), Reject::ForgedMeta),
             (found.channel, Reject::ForgedChannel),
             (found.normalised, Reject::Normalised),
         ];
@@ -255,6 +258,7 @@ fn ticket(
     stream: StreamId,
     arrived: Instant,
     is_signin: bool,
+    span: Option<Box<RequestSpan>>,
 ) -> Rc<Ticket> {
     // The ticket of a sign-in lives as long as its channel, and must not hold on to the token.
     let header = if packet.body.len() <= SMALL_BODY && !is_signin {
@@ -263,7 +267,7 @@ fn ticket(
         ScannedHeader::copy(view)
     };
     let is_traced = channel.is_traced();
-    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin, is_traced })
+    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin, is_traced, span })
 }
 
 fn token_reject(error: &TokenError) -> Reject {

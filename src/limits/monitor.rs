@@ -25,3 +25,9 @@ pub const MONITOR_SPARE_FILES: usize = 2;
 
 /// Files of the monitor: one for each visitor, and the spare ones.
 pub const MONITOR_FILES: usize = MONITOR_BRIEF + MONITOR_LONG + MONITOR_SPARE_FILES;
+
+/// Spans that wait for the collector, some 500 bytes each. Further ones are dropped and counted.
+pub const SPANS_QUEUED: usize = 8192;
+
+/// Spans of one request to the collector.
+pub const SPANS_AT_ONCE: usize = 512;

@@ -10,6 +10,7 @@ use super::counters::{Counter, Counters, Gauge};
 use super::events::Events;
 use super::jwks::JwksMetrics;
 use super::labels::{DiscoveryError, LinkState, Memory};
+use super::trace_spans::TraceMetrics;
 use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 
@@ -34,6 +35,7 @@ pub(super) struct Cells {
     pub(super) discovery: OnceLock<Arc<DiscoveryMetrics>>,
     /// Empty where no keys are fetched.
     pub(super) jwks: OnceLock<Arc<JwksMetrics>>,
+    pub(super) traces: OnceLock<Arc<TraceMetrics>>,
     /// Empty until there is one.
     pub(super) resolver: OnceLock<Resolver>,
     pub(super) links: Mutex<Vec<Weak<LinkMetrics>>>,

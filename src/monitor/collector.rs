@@ -72,6 +72,7 @@ impl Collector for GatewayCollector {
         families.extend(workers.originals(&self.cells));
         families.extend(activity::families(&self.cells.workers));
         families.extend(links(&self.cells.links()));
+        families.extend(self.cells.traces.get().map(|cells| cells.family()));
         families.extend(self.cells.jwks.get().into_iter().flat_map(|cells| jwks(cells)));
         families.extend(self.cells.discovery.get().into_iter().flat_map(|cells| discovery(cells)));
         families.extend(self.cells.resolver.get().into_iter().flat_map(resolver));

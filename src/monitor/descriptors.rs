@@ -145,6 +145,8 @@ descriptors! {
         "Events taken by the webhook, attempts that failed and are made again, and events dropped because 1,000 waited.";
     WEBHOOK_QUEUED: GAUGE "gateway_webhook_queued" []
         "Events that wait for the webhook now.";
+    TRACE_SPANS: COUNTER "gateway_trace_spans_total" ["outcome"]
+        "Spans the collector took, those lost because it did not, and those dropped because too many waited; absent without tracing.endpoint.";
     ADMINISTERED: COUNTER "gateway_admin_changes_total" ["change", "result"]
         "Orders of the administrator, by what was ordered and what came of it.";
     X_IM_IN_TOTAL: COUNTER "x_im_message_in_total" ["serviceId", "serviceName", "command"]

@@ -17,6 +17,7 @@ pub use super::labels::{
     Signout, Transport,
 };
 pub use super::login_labels::{JwksRefresh, LoginResult, RenewalResult};
+use super::trace_spans::TraceMetrics;
 pub use super::worker::WorkerMetrics;
 use crate::resolve::Resolver;
 use crate::statistics::{ActivityReport, WorkerStatistics};
@@ -45,6 +46,7 @@ impl Metrics {
             cert_not_after: AtomicI64::new(NO_CERTIFICATE),
             discovery: OnceLock::new(),
             jwks: OnceLock::new(),
+            traces: OnceLock::new(),
             resolver: OnceLock::new(),
             overload: AtomicU64::new(0),
             backends_paused: AtomicBool::new(false),
@@ -172,6 +174,11 @@ impl Metrics {
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(&link));
         link
+    }
+
+    /// The cells of the process's spans.
+    pub fn traces(&self) -> Arc<TraceMetrics> {
+        Arc::clone(self.cells.traces.get_or_init(Arc::default))
     }
 
     /// The cells of the process's fetched keys.

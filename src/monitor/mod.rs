@@ -22,5 +22,6 @@ mod login_labels;
 mod loop_lag;
 pub mod metrics;
 pub mod readiness;
+pub mod trace_spans;
 pub(crate) mod visitors;
 pub mod worker;

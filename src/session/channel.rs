@@ -1,6 +1,6 @@
 //! One signed-in client, or one that is signing in: its identity, its state, its outgoing queues, its requests.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::session::outgoing::{Full, Outgoing};
 use crate::session::pending::{self, InstanceKey, Pending};
+use crate::spans::ConnectionSpan;
 use crate::wire::command;
 use crate::wire::dialect::Dialect;
 use crate::wire::packet::{GoAway, encode_message};
@@ -69,6 +70,8 @@ pub(crate) struct Channel {
     is_kicked_here: Cell<bool>,
     /// The administrator watches its packets, or did a while ago.
     is_traced: Cell<bool>,
+    /// Of its connection, if that is recorded for a collector.
+    span: OnceCell<Box<ConnectionSpan>>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
     last_push: Cell<u64>,
 }
@@ -89,6 +92,7 @@ impl Channel {
             requests: Cell::new(0),
             is_kicked_here: Cell::new(false),
             is_traced: Cell::new(false),
+            span: OnceCell::new(),
             last_push: Cell::new(0),
         })
     }
@@ -193,6 +197,15 @@ impl Channel {
     /// Somebody watches its packets, or nobody does any more.
     pub(crate) fn set_traced(&self, is_traced: bool) {
         self.is_traced.set(is_traced);
+    }
+
+    /// Its connection is recorded for a collector.
+    pub(crate) fn set_span(&self, span: ConnectionSpan) {
+        let _the_first_stays = self.span.set(Box::new(span));
+    }
+
+    pub(super) fn span(&self) -> Option<&ConnectionSpan> {
+        self.span.get().map(|span| &**span)
     }
 
     /// The login service kicks it as well, and so knows.

@@ -23,6 +23,7 @@ use crate::session::outgoing::Outgoing;
 use crate::session::signout::SignOut;
 use crate::session::signouts::SignOuts;
 use crate::session::spare;
+use crate::spans::Tracer;
 use crate::wire::close::CloseReason;
 
 /// Parts of the registry. Each is small even for a crowd, so that no sign-in waits for a large table to grow, and one
@@ -48,6 +49,8 @@ pub(crate) struct Channels {
     disconnected: Notify,
     /// Whose packets the administrator watches.
     pub(crate) taps: Taps,
+    /// What is recorded for a collector.
+    pub(crate) tracer: Tracer,
     signouts: Rc<SignOuts>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -64,6 +67,7 @@ impl Channels {
             flushing_over: CancellationToken::new(),
             disconnected: Notify::new(),
             taps: Taps::default(),
+            tracer: Tracer::default(),
             signouts,
             metrics,
         })
@@ -251,6 +255,11 @@ pub(crate) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
+    /// When it was accepted; none for one that came during a drain.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.channels.connections.borrow().get(&self.number).map(|connected| connected.origin.since)
+    }
+
     /// Its client signs in, with this channel.
     pub(crate) fn signs_in(&self, channel: &Rc<Channel>) {
         if let Some(connected) = self.channels.connections.borrow_mut().get_mut(&self.number) {
@@ -315,6 +324,7 @@ impl Drop for ChannelGuard {
         let end =
             TracedPacket { kind: PacketKind::Closed, outcome: reason.token(), ..TracedPacket::default() };
         self.channels.trace(&self.channel, || end);
+        self.channels.end_connection_span(&self.channel, reason);
         let now = Instant::now();
         if let ChannelState::Open(since) = self.channel.state() {
             let Identity { app, account } = &self.channel.identity;

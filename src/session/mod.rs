@@ -17,6 +17,7 @@ pub(crate) mod signout;
 pub(crate) mod signouts;
 pub(crate) mod signouts_by_identity;
 pub(crate) mod sliding_count;
+mod spans;
 pub(crate) mod spare;
 mod traced;
 

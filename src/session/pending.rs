@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::session::outgoing::StreamId;
 use crate::session::spare;
+use crate::spans::RequestSpan;
 use crate::wire::scanned_header::ScannedHeader;
 
 /// Names a logic instance at one address, in one zone, within a worker. Never used again, so what refers to an
@@ -70,6 +71,7 @@ pub(crate) enum RequestStage {
 struct RequestTimes {
     arrived: Instant,
     handed_over: Cell<Option<Instant>>,
+    span: Option<Box<RequestSpan>>,
 }
 
 /// One accepted request, or the sign-in of a channel. Whose it is, is not looked at here.
@@ -86,7 +88,7 @@ pub(crate) struct Ticket<Channel> {
     /// The sign-in that opens the channel, not a request on it.
     pub(crate) is_signin: bool,
     stage: Cell<RequestStage>,
-    /// Where its time goes, if somebody watches.
+    /// Where its time goes, if somebody watches or it is in a trace.
     times: Option<Box<RequestTimes>>,
     /// Its share of the load of the instance it was placed with.
     loaded: RefCell<Option<LoadGuard>>,
@@ -100,13 +102,16 @@ pub(crate) struct NewTicket {
     pub(crate) is_signin: bool,
     /// Somebody watches where its time goes.
     pub(crate) is_traced: bool,
+    /// What it carries of a trace, and what is recorded of it.
+    pub(crate) span: Option<Box<RequestSpan>>,
 }
 
 impl<Channel> Ticket<Channel> {
     pub(crate) fn new(channel: &Rc<Channel>, request: NewTicket) -> Rc<Self> {
-        let NewTicket { stream, header, arrived, is_signin, is_traced } = request;
+        let NewTicket { stream, header, arrived, is_signin, is_traced, span } = request;
         let channel = Rc::downgrade(channel);
-        let times = is_traced.then(|| Box::new(RequestTimes { arrived, handed_over: Cell::new(None) }));
+        let times = (is_traced || span.is_some())
+            .then(|| Box::new(RequestTimes { arrived, handed_over: Cell::new(None), span }));
         let (arrived, stage) = (Cell::new(arrived), Cell::new(RequestStage::Unplaced));
         let loaded = RefCell::default();
         Rc::new(Self { channel, stream, header, arrived, is_signin, stage, times, loaded })
@@ -127,6 +132,11 @@ impl<Channel> Ticket<Channel> {
         if let Some(times) = &self.times {
             times.handed_over.set(Some(now()));
         }
+    }
+
+    /// What it carries of a trace, and what is recorded of it.
+    pub(crate) fn span(&self) -> Option<&RequestSpan> {
+        self.times.as_ref()?.span.as_deref()
     }
 
     /// How long it waited for its instance, and since then; nothing where nobody watches.

@@ -48,6 +48,7 @@ use crate::server::websocket::LivePolicy;
 use crate::session::channels::Channels;
 use crate::session::signouts::{SignOutBounds, SignOuts};
 use crate::session::signouts_by_identity::SignOutsByIdentity;
+use crate::spans::SpanQueue;
 use crate::wire::close::CloseReason;
 
 mod activity;
@@ -105,6 +106,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) feed: Feed,
     /// Finds them.
     pub(crate) resolver: Resolver,
+    /// Where spans go; none: nowhere.
+    pub(crate) spans: Option<SpanQueue>,
     /// What the administrator asks it.
     pub(crate) mailbox: Mailbox,
     /// Its place among the workers.
@@ -283,6 +286,10 @@ fn build_dispatch(plan: &WorkerPlan) -> Rc<Dispatch> {
     let bounds = SignOutBounds::of(plan.admission.max(), limits);
     let signouts = SignOuts::new(bounds, Arc::clone(&plan.by_identity), Arc::clone(&metrics));
     let channels = Channels::new(Rc::clone(&signouts), Arc::clone(&metrics));
+    if let Some(queue) = &plan.spans {
+        channels.tracer.start(queue.clone());
+    }
+    channels.tracer.follow(reload::tracer_policy(&config.tracing));
     let selector = RouteSelector::new(&config.route);
     let links = LinkRegistry::new(QueueBounds::of(limits), plan.metrics.clone());
     let services = Services::new(selector, config.services(), config.bounded_load, links, &metrics);

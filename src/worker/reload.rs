@@ -5,12 +5,21 @@ use std::sync::Arc;
 
 use quinn::Endpoint;
 
+use crate::config::Tracing;
 use crate::dispatch::Dispatch;
 use crate::live::Live;
 use crate::server::connection::ConnectionContext;
 use crate::server::path::Paths;
 use crate::server::quic;
 use crate::server::websocket::LivePolicy;
+use crate::spans::TracerPolicy;
+
+/// What is recorded for a collector.
+pub(super) fn tracer_policy(config: &Tracing) -> TracerPolicy {
+    let (ratio, accounts, trusts_clients) =
+        (config.ratio, Arc::clone(&config.accounts), config.trust_clients);
+    TracerPolicy { ratio, accounts, trusts_clients }
+}
 
 /// Everything of a worker that a reload reaches.
 pub(super) struct Reloadable {
@@ -27,6 +36,7 @@ impl Reloadable {
         let (config, settings) = (&live.config, &self.dispatch.settings);
         self.shared.handler.verify_with(Arc::clone(&live.verifier));
         self.dispatch.reroute(&config.route, config.services(), config.bounded_load);
+        self.dispatch.channels.tracer.follow(tracer_policy(&config.tracing));
         settings.signout_after_kick.set(config.signout_after_kick);
         let were = settings.limits.now();
         if *were != config.limits {

@@ -147,7 +147,7 @@ fn any_text() -> impl Strategy<Value = String> {
         4 => "[a-z.]{0,12}",
         1 => "\\PC{0,8}",
         1 => prop::sample::select(vec![
-            "app", "account", "dest.", "dest.logic", "dest.server", "dest.channels", "destiny", "App",
+            "app", "account", "dest.", "dest.logic", "dest.server", "dest.channels", "destiny", "App", "traceparent", "tracestate", "traceparents",
         ])
         .prop_map(str::to_owned),
     ]
@@ -254,7 +254,11 @@ fn as_message(view: &HeaderView<'_>) -> pb::Header {
 }
 
 fn is_reserved(meta: &pb::Meta) -> bool {
-    meta.key == "app" || meta.key == "account" || meta.key.starts_with("dest.")
+    meta.key == "app" || meta.key == "account" || is_for_services(meta)
+}
+
+fn is_for_services(meta: &pb::Meta) -> bool {
+    matches!(meta.key.as_str(), "traceparent" | "tracestate") || meta.key.starts_with("dest.")
 }
 
 fn string_meta(key: &str, value: &str) -> pb::Meta {
@@ -398,7 +402,7 @@ proptest! {
         body in vec(any::<u8>(), 0..40),
     ) {
         let mut expected = pb::Header::decode(raw.as_slice()).unwrap();
-        expected.meta.retain(|meta| !meta.key.starts_with("dest."));
+        expected.meta.retain(|meta| !is_for_services(meta));
         let view = HeaderView::scan(&raw, &UNBOUNDED).unwrap();
         let sent = rewrite::deliver(&view, dialect, Bytes::from(body.clone())).to_bytes();
         prop_assert_eq!(sent_header(&sent, dialect, &body), expected);

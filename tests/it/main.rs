@@ -42,6 +42,7 @@ mod resolving;
 mod resumption;
 mod shaped_link;
 mod slow_clients;
+mod spans;
 mod strangers;
 mod streams;
 mod support;

@@ -29,6 +29,11 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
+    /// Any number but 0.
+    pub fn id(&mut self) -> u64 {
+        self.roll().max(1)
+    }
+
     /// From 0 to below 1.
     pub fn share(&mut self) -> f64 {
         // 53 bits are what a double holds exactly.

@@ -19,6 +19,12 @@ pub(crate) mod field {
     pub(crate) const META_TYPE: u32 = 3;
 }
 
+/// The meta that says which trace a request belongs to, as W3C Trace Context writes it.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// What vendors add to it. The gateway hands none on.
+pub const TRACESTATE: &str = "tracestate";
+
 /// What a header may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderLimits {
@@ -88,13 +94,13 @@ pub struct MetaView<'a> {
 impl MetaView<'_> {
     /// Returns `true` for the keys only the gateway may set (protocol §4.5).
     pub fn is_reserved(&self) -> bool {
-        self.key == "app" || self.key == "account" || self.is_destination()
+        self.key == "app" || self.key == "account" || is_for_services(self.key.as_bytes())
     }
+}
 
-    /// Returns `true` for the `dest.*` keys, which no client ever sees.
-    pub fn is_destination(&self) -> bool {
-        self.key.starts_with("dest.")
-    }
+/// Returns `true` for the keys that no client ever sees: `dest.*`, and those of a trace.
+fn is_for_services(key: &[u8]) -> bool {
+    key.starts_with(b"dest.") || key == TRACEPARENT.as_bytes() || key == TRACESTATE.as_bytes()
 }
 
 impl<'a> HeaderView<'a> {
@@ -233,16 +239,12 @@ impl<'a> Field<'a> {
         parse_meta(self.bytes().ok()?).ok()
     }
 
-    /// Returns `true` if it is one of the `dest.*` metas. The scan has shown that it can be read.
-    pub(crate) fn is_destination(&self) -> bool {
+    /// Returns `true` if it is a meta that no client ever sees. The scan has shown that it can be read.
+    pub(crate) fn is_for_services(&self) -> bool {
         let is_key = |item: &Field<'_>| item.number == field::META_KEY;
         let key = |raw| Fields::of(raw).map_while(Result::ok).filter(is_key).last();
         self.number == field::META
-            && self
-                .bytes()
-                .ok()
-                .and_then(key)
-                .is_some_and(|key| key.bytes().is_ok_and(|key| key.starts_with(b"dest.")))
+            && self.bytes().ok().and_then(key).is_some_and(|key| key.bytes().is_ok_and(is_for_services))
     }
 }
 

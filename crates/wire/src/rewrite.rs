@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::command;
 use crate::dialect::Dialect;
-use crate::header::{HeaderView, MetaView, field};
+use crate::header::{HeaderView, MetaView, TRACEPARENT, field};
 use crate::packet::{Encoded, encode_logic};
 use crate::pb;
 
@@ -48,8 +48,19 @@ pub fn forgeries(view: &HeaderView<'_>, channel_id: &str) -> Forgeries {
 
 /// A client's request as a logic service gets it.
 pub fn forward(view: &HeaderView<'_>, dialect: Dialect, origin: &Origin<'_>, body: Bytes) -> Encoded {
+    forward_traced(view, dialect, origin, "", body)
+}
+
+/// The same, with the trace it belongs to where that is not empty.
+pub fn forward_traced(
+    view: &HeaderView<'_>,
+    dialect: Dialect,
+    origin: &Origin<'_>,
+    traceparent: &str,
+    body: Bytes,
+) -> Encoded {
     let own = origin.channel_id.len() + origin.app.len() + origin.account.len() + origin.gate_id.len();
-    encode_logic(dialect, view.encoded_len() + own + 64, body, |out| {
+    encode_logic(dialect, view.encoded_len() + own + 64 + 2 * traceparent.len(), body, |out| {
         put_text(out, field::COMMAND, view.command);
         put_text(out, field::CHANNEL_ID, origin.channel_id);
         put_varint(out, field::SEQUENCE, u64::from(view.sequence));
@@ -61,6 +72,9 @@ pub fn forward(view: &HeaderView<'_>, dialect: Dialect, origin: &Origin<'_>, bod
             }
         }
         put_origin(out, dialect, origin);
+        if !traceparent.is_empty() {
+            put_string_meta(out, TRACEPARENT, traceparent);
+        }
     })
 }
 
@@ -71,13 +85,13 @@ pub fn translate(view: &HeaderView<'_>, to: Dialect, body: Bytes) -> Encoded {
     let gate_id =
         Dialect::ALL.iter().find_map(|dialect| view.last_meta(dialect.gateway_key())).unwrap_or_default();
     let origin = Origin { channel_id: view.channel_id, app: meta("app"), account: meta("account"), gate_id };
-    forward(view, to, &origin, body)
+    forward_traced(view, to, &origin, meta(TRACEPARENT), body)
 }
 
-/// A push or response as clients of one dialect get it: its `dest.*` metas are gone, the rest stands as it stood.
+/// A push or response as clients of one dialect get it: its `dest.*` metas and those of a trace are gone, the rest stands as it stood.
 pub fn deliver(view: &HeaderView<'_>, dialect: Dialect, body: Bytes) -> Encoded {
     encode_logic(dialect, view.encoded_len().min(512), body, |out| {
-        for item in view.fields().filter(|item| !item.is_destination()) {
+        for item in view.fields().filter(|item| !item.is_for_services()) {
             out.extend_from_slice(item.raw);
         }
     })

@@ -23,6 +23,7 @@ mod reload;
 mod secrets;
 mod shipped;
 mod token_keys;
+mod trace_export;
 mod transports;
 
 /// A directory of its own with everything a configuration names, removed at the end.

@@ -113,7 +113,7 @@ fn f6_a_bogus_key_is_refused_in_every_table_of_every_shipped_file() {
         assert!(message.ends_with("(from gateway.toml)"), "{message}");
         planted += 1;
     }
-    assert_eq!(planted, 20);
+    assert_eq!(planted, 21);
     let message = home.refused(&format!("{text}\n[bogus]\na = 1\n"), &[]);
     assert!(message.starts_with("bogus: is not a known key; allowed are gateway, quic,"), "{message}");
     let message = home.refused(&format!("{text}\n[\"bo\\ngus\"]\na = 1\n"), &[]);

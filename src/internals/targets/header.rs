@@ -67,7 +67,12 @@ pub(super) fn message(view: &HeaderView<'_>) -> pb::Header {
 
 /// Returns `true` for the metas that only the gateway may set (protocol §4.5).
 pub(super) fn is_reserved(meta: &pb::Meta) -> bool {
-    matches!(meta.key.as_str(), "app" | "account") || meta.key.starts_with("dest.")
+    matches!(meta.key.as_str(), "app" | "account") || is_for_services(meta)
+}
+
+/// Returns `true` for the metas that no client ever sees (protocol §4.6).
+pub(super) fn is_for_services(meta: &pb::Meta) -> bool {
+    matches!(meta.key.as_str(), "traceparent" | "tracestate") || meta.key.starts_with("dest.")
 }
 
 fn is_within(view: &HeaderView<'_>, limits: &HeaderLimits) -> bool {

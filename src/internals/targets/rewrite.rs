@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::header::{UNBOUNDED, is_reserved};
+use super::header::{UNBOUNDED, is_for_services, is_reserved};
 use super::input::Input;
 use crate::wire::dialect::Dialect;
 use crate::wire::frame::{FrameDecoder, Opcode};
@@ -69,7 +69,7 @@ fn forwarded(claimed: &pb::Header, dialect: Dialect, origin: &Origin<'_>) -> pb:
 fn check_deliver(view: &HeaderView<'_>, decoded: &pb::Header, dialect: Dialect) {
     let body = Bytes::from_static(b"hello");
     let mut expected = decoded.clone();
-    expected.meta.retain(|meta| !meta.key.starts_with("dest."));
+    expected.meta.retain(|meta| !is_for_services(meta));
     assert_eq!(header_of(&rewrite::deliver(view, dialect, body.clone()), dialect, &body), expected);
 }
 

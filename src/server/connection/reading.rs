@@ -325,7 +325,8 @@ impl<T: Transport> Connection<T> {
         let now_unix = self.shared.now_unix();
         let (outgoing, peer, now) = (&self.outgoing, self.peer, self.now);
         let transport = self.transport.kind();
-        let arrival = Arrival { packet, peer, transport, outgoing, now, now_unix, fetched };
+        let since = self.connected.since().unwrap_or(now);
+        let arrival = Arrival { packet, peer, transport, outgoing, now, since, now_unix, fetched };
         let guard = match self.shared.handler.accept(arrival)? {
             Acceptance::Channel(guard) => guard,
             Acceptance::AwaitsKey(awaited) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway::config::{
     self, Admin, Config, ConfigFile, ExpectedClaims, Instance, Loaded, Log, LogFormat, OnExpiry, Quic,
-    QuicKeys, Secret, Tls, TlsIdentity, VerifyingKey, WebSocket,
+    QuicKeys, Secret, Tls, TlsIdentity, Tracing, VerifyingKey, WebSocket,
 };
 use gateway::discovery::Snapshot;
 use gateway::gateway::{Gateway, Parts, ReloadError, ReloadReport, Reloads};
@@ -76,6 +76,7 @@ pub(crate) fn config() -> Config {
         ready_when_full: false,
         admin: Admin::default(),
         webhook: None,
+        tracing: Tracing::default(),
         drain_window: Duration::ZERO,
         drain_hard_stop: DRAIN_HARD_STOP,
         log: Log { format: LogFormat::Text, level: tracing::Level::ERROR },

@@ -1,0 +1,156 @@
+//! The thread that takes spans to the collector. Load on the workers cannot starve it, and nothing it waits for can hold
+//! them up.
+
+use std::future::pending;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{info, warn};
+
+use super::otlp;
+use super::span::Span;
+use super::tracer::SpanQueue;
+use crate::http_client::Endpoint;
+use crate::limits::{SPANS_AT_ONCE, SPANS_QUEUED};
+use crate::monitor::trace_spans::{SpanOutcome, TraceMetrics};
+use crate::owned_thread::OwnedThread;
+
+/// How long the first span of a batch waits for others.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// For one batch, from the name of the host to the status.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// After a batch that was not taken: a collector that is down is not asked at once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is left when the process ends has so long.
+const LAST_BATCH: Duration = Duration::from_millis(500);
+
+/// Where spans are posted.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    pub(crate) endpoint: Endpoint,
+    /// Begins with a slash.
+    pub(crate) path: String,
+    /// The id of this gateway.
+    pub(crate) gateway: String,
+}
+
+/// Owns the thread. Dropping it posts what is left, for half a second at most, and ends the thread.
+#[derive(Debug)]
+pub(crate) struct SpanExporter {
+    _thread: OwnedThread,
+}
+
+impl SpanExporter {
+    /// Begins.
+    ///
+    /// # Errors
+    /// The machine gave no thread or event queue.
+    pub(crate) fn start(collector: Collector, metrics: Arc<TraceMetrics>) -> io::Result<(Self, SpanQueue)> {
+        let (spans, queue) = channel(SPANS_QUEUED);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (gathered, counted) = (Vec::new(), Arc::clone(&metrics));
+        let exporting = Exporting { collector, queue, metrics: counted, gathered, is_failing: false };
+        let thread = OwnedThread::start("tracing", move |stopped| {
+            runtime.block_on(exporting.run(stopped));
+            runtime.shutdown_background();
+        })?;
+        Ok((Self { _thread: thread }, SpanQueue { spans, metrics }))
+    }
+}
+
+struct Exporting {
+    collector: Collector,
+    queue: Receiver<Span>,
+    metrics: Arc<TraceMetrics>,
+    gathered: Vec<Span>,
+    is_failing: bool,
+}
+
+impl Exporting {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        loop {
+            tokio::select! {
+                () = self.gather() => {}
+                _owner_is_gone = &mut stopped => break,
+            }
+            let batch = mem::take(&mut self.gathered);
+            let posted = async {
+                if !self.post(batch).await {
+                    sleep(PAUSE).await;
+                }
+            };
+            tokio::select! {
+                () = posted => {}
+                _owner_is_gone = &mut stopped => break,
+            }
+        }
+        let mut last = mem::take(&mut self.gathered);
+        while last.len() < SPANS_AT_ONCE
+            && let Ok(span) = self.queue.try_recv()
+        {
+            last.push(span);
+        }
+        if !last.is_empty() {
+            let _late = timeout(LAST_BATCH, self.post(last)).await;
+        }
+    }
+
+    /// Waits for a batch. Cancel safe.
+    async fn gather(&mut self) {
+        let mut by = None;
+        while self.gathered.len() < SPANS_AT_ONCE {
+            let next = match by {
+                None => self.queue.recv().await,
+                Some(by) => match timeout_at(by, self.queue.recv()).await {
+                    Ok(next) => next,
+                    Err(_late) => return,
+                },
+            };
+            // No worker is left, and the owner is about to go.
+            let Some(span) = next else { return pending().await };
+            self.gathered.push(span);
+            by.get_or_insert_with(|| Instant::now() + GATHER);
+        }
+    }
+
+    /// Returns `true` if the collector took it. It is not posted again: what comes meanwhile is worth more.
+    async fn post(&mut self, batch: Vec<Span>) -> bool {
+        let Collector { endpoint, path, gateway } = &self.collector;
+        let agent = concat!("gateway/", env!("CARGO_PKG_VERSION"));
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
+            (USER_AGENT, HeaderValue::from_static(agent)),
+        ];
+        let count = batch.len() as u64;
+        let body = otlp::encode(gateway, batch);
+        let sent = endpoint.send(Method::POST, path, &headers, body, 0, PATIENCE).await;
+        let problem = match sent {
+            Ok(answer) if (200..300).contains(&answer.status) => None,
+            Ok(answer) => Some(format!("status {}; 2xx would mean that they were taken", answer.status)),
+            Err(error) => Some(error.to_string()),
+        };
+        let outcome = if problem.is_some() { SpanOutcome::Failed } else { SpanOutcome::Exported };
+        self.metrics.count(outcome, count);
+        let was_failing = mem::replace(&mut self.is_failing, problem.is_some());
+        // One line per outage; the rest is in the metrics.
+        match problem {
+            Some(error) if !was_failing => {
+                let to = self.collector.endpoint.authority();
+                warn!(event = "collector_failing", to, %error, "the collector did not take spans; they are lost");
+            }
+            None if was_failing => info!(event = "collector_back", to = self.collector.endpoint.authority()),
+            _ => {}
+        }
+        outcome == SpanOutcome::Exported
+    }
+}

@@ -1,0 +1,119 @@
+//! One span.
+
+use std::time::{Duration, SystemTime};
+
+use super::context::TraceContext;
+
+/// Which side of a call a span is, as OpenTelemetry numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpanKind {
+    /// What the gateway does for a client.
+    Server = 2,
+    /// What it asks of a logic service.
+    Client = 3,
+    /// What a logic service has it do.
+    Consumer = 5,
+}
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum AttributeValue {
+    Text(String),
+    Integer(i64),
+    Seconds(f64),
+}
+
+/// A span that has begun.
+#[derive(Debug)]
+pub(crate) struct OpenSpan {
+    /// Its trace, and itself.
+    pub(crate) context: TraceContext,
+    /// The span it belongs to, 0 for the first one of a trace.
+    pub(crate) parent: u64,
+    pub(crate) start: SystemTime,
+}
+
+/// A request in a trace.
+#[derive(Debug)]
+pub(crate) struct RequestSpan {
+    /// None for one that is only handed on.
+    pub(crate) open: Option<OpenSpan>,
+    /// What its service is told: the span of the call, or what a client said.
+    pub(crate) handed_on: TraceContext,
+}
+
+impl RequestSpan {
+    /// Of which nothing is recorded here.
+    pub(crate) fn handing_on(told: TraceContext) -> Box<Self> {
+        Box::new(Self { open: None, handed_on: told })
+    }
+}
+
+/// A connection in a trace.
+#[derive(Debug)]
+pub(crate) struct ConnectionSpan {
+    pub(crate) open: OpenSpan,
+    pub(crate) transport: &'static str,
+}
+
+/// A push in a trace, and what became of it.
+#[derive(Debug)]
+pub(crate) struct PushSpan {
+    pub(crate) open: OpenSpan,
+    pub(crate) queued: u32,
+    pub(crate) dropped: u32,
+}
+
+/// A span that has ended.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) name: &'static str,
+    pub(crate) kind: SpanKind,
+    pub(crate) trace: u128,
+    pub(crate) id: u64,
+    /// 0: none.
+    pub(crate) parent: u64,
+    pub(crate) start: SystemTime,
+    pub(crate) end: SystemTime,
+    pub(crate) attributes: Vec<(&'static str, AttributeValue)>,
+    pub(crate) has_failed: bool,
+}
+
+impl OpenSpan {
+    /// It has lasted for so long.
+    pub(crate) fn end(&self, name: &'static str, kind: SpanKind, lasted: Duration) -> Span {
+        Span {
+            name,
+            kind,
+            trace: self.context.trace,
+            id: self.context.span,
+            parent: self.parent,
+            start: self.start,
+            end: self.start + lasted,
+            attributes: Vec::new(),
+            has_failed: false,
+        }
+    }
+}
+
+impl Span {
+    pub(crate) fn text(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.attributes.push((key, AttributeValue::Text(value.into())));
+        self
+    }
+
+    pub(crate) fn integer(mut self, key: &'static str, value: i64) -> Self {
+        self.attributes.push((key, AttributeValue::Integer(value)));
+        self
+    }
+
+    pub(crate) fn seconds(mut self, key: &'static str, value: Option<Duration>) -> Self {
+        self.attributes.extend(value.map(|value| (key, AttributeValue::Seconds(value.as_secs_f64()))));
+        self
+    }
+
+    pub(crate) fn failed(mut self, has_failed: bool) -> Self {
+        self.has_failed = has_failed;
+        self
+    }
+}
