@@ -51,10 +51,8 @@ impl Checker<'_> {
         let token_keys = self.token_keys()?;
         let jwks = self.jwks_url()?;
         let expected_claims = self.expected_claims()?;
-        let leeway = self.leeway()?;
-        let on_expiry = self.on_expiry()?;
-        let webhook = self.webhook()?;
-        let tracing = self.tracing()?;
+        let (leeway, on_expiry) = (self.leeway()?, self.on_expiry()?);
+        let (webhook, tracing) = (self.webhook()?, self.tracing()?);
         let (quic, [tls, wss]) = self.encrypted(quic_listen, [tls_listen, wss_listen])?;
         let ticket_keys = self.ticket_keys(quic.is_some() || tls.is_some() || wss.is_some())?;
         let websocket = self.websocket(ws_listen, wss)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::admin_table::AdminTable;
 use super::auth_table::AuthTable;
 use super::quic_lb_table::QuicLbTable;
-use super::trace_export::TracingTable;
+use super::tracing_table::TracingTable;
 use crate::limits::{DRAIN_HARD_STOP, Limits, MAX_UPGRADE_HEAD, UPGRADE_DEADLINE};
 
 /// The whole file.

@@ -35,6 +35,7 @@ mod secret;
 mod sources;
 mod token_keys;
 mod trace_export;
+mod tracing_table;
 mod websocket;
 mod written;
 

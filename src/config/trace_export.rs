@@ -1,10 +1,7 @@
 //! `[tracing]`: where spans go, of what, and whose `traceparent` counts.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use super::checker::Checker;
 use super::error::ConfigError;
@@ -13,26 +10,6 @@ use super::http_target::{HttpTarget, TargetParts};
 
 /// Where collectors take spans over HTTP, unless the URL says otherwise.
 const DEFAULT_PATH: &str = "/v1/traces";
-
-/// See the module; as a person writes it.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct TracingTable {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_file: Option<PathBuf>,
-    ratio: f64,
-    accounts: Vec<String>,
-    trust_clients: bool,
-}
-
-impl Default for TracingTable {
-    fn default() -> Self {
-        let (endpoint, ca_file, accounts, trust_clients) = (None, None, Vec::new(), false);
-        Self { endpoint, ca_file, ratio: 0.01, accounts, trust_clients }
-    }
-}
 
 /// What is recorded for a collector. By default nothing.
 #[derive(Debug, Clone, Default)]

@@ -86,7 +86,7 @@ impl Delivery {
     /// All of its receivers have been looked at.
     pub(super) fn end_span(&mut self, dispatch: &Dispatch, link: &Link) {
         let Some(push) = self.span.take() else { return };
-        let lasted = push.open.start.elapsed().unwrap_or_default();
+        let lasted = push.open.since.elapsed();
         let span = push
             .open
             .end("push", SpanKind::Consumer, lasted)

@@ -30,9 +30,6 @@ use crate::resolve::Resolver;
 use crate::server::admission::Admission;
 use crate::server::quic::{self, QuicEndpointError};
 use crate::server::steering::WorkerSlot;
-#[cfg(feature = "trace-export")]
-use crate::spans::SpanExporter;
-use crate::spans::SpanQueue;
 use crate::worker::{self, AtWork, WorkerPlan};
 
 pub use self::addresses::Addresses;
@@ -47,8 +44,7 @@ pub use self::shared_parts::check_bans;
 use self::shared_parts::{SharedParts, new_gate, new_metrics, new_tickets, watch};
 pub use self::start_error::StartError;
 pub use self::state::StateError;
-#[cfg(feature = "trace-export")]
-use self::trace_export::start_export;
+use self::trace_export::TraceExport;
 
 mod addresses;
 mod administration;
@@ -61,7 +57,6 @@ mod shared_parts;
 mod sockets;
 mod start_error;
 mod state;
-#[cfg(feature = "trace-export")]
 mod trace_export;
 
 /// The transport settings of QUIC connections under the default limits: `gateway bench` gives them to quinn alone.
@@ -106,10 +101,8 @@ pub struct Gateway {
     _udp: Vec<UdpSocket>,
     discovery: Discovery,
     _jwks: Option<JwksThread>,
-    spans: Option<SpanQueue>,
     // After the workers: what they recorded last is posted.
-    #[cfg(feature = "trace-export")]
-    _exporter: Option<SpanExporter>,
+    export: TraceExport,
     // After the workers: health is served for as long as they run.
     _monitor: Option<MonitorServer>,
     admin: Option<AdminServer>,
@@ -142,8 +135,7 @@ impl Gateway {
         let config = Arc::new(config);
         let numbers = state::reserve(config.state_file.as_deref())?;
         let mut bound = BoundSockets::bind(&config)?;
-        let addresses = bound.addresses();
-        let metrics = new_metrics(&config, &resolver);
+        let (addresses, metrics) = (bound.addresses(), new_metrics(&config, &resolver));
         let readiness = Arc::new(Readiness::new(config.workers, config.services()));
         let sender = start_courier(&config, &metrics, &readiness, &resolver)?;
         let monitor = bound.serve_monitor(&metrics, &readiness)?;
@@ -163,10 +155,7 @@ impl Gateway {
         let (watchdog, pressure) = watch(&config, &metrics, &readiness, budget, max_connections)?;
         let live = LiveSource::new(Live::new(Arc::clone(&config))?, config.workers);
         let (jwks, key_refresh) = fetch_keys(&config, &live, &metrics, &readiness, &resolver)?;
-        #[cfg(feature = "trace-export")]
-        let (exporter, spans) = start_export(&config, &metrics, &resolver)?.unzip();
-        #[cfg(not(feature = "trace-export"))]
-        let spans = None;
+        let export = TraceExport::start(&config, &metrics, &resolver)?;
         let mut gateway = Self {
             addresses,
             readiness: Arc::clone(&readiness),
@@ -186,9 +175,7 @@ impl Gateway {
             _udp: bound.udp.handles(),
             discovery,
             _jwks: jwks,
-            spans,
-            #[cfg(feature = "trace-export")]
-            _exporter: exporter,
+            export,
             _monitor: monitor,
             admin: None,
             files: None,
@@ -244,7 +231,7 @@ impl Gateway {
             stop: self.stop.clone(),
             feed: self.discovery.feed(),
             resolver: shared.resolver.clone(),
-            spans: self.spans.clone(),
+            spans: self.export.queue.clone(),
             mailbox,
             at_work,
         }

@@ -35,7 +35,8 @@ impl Handler {
             return told.map(RequestSpan::handing_on);
         };
         // It began when it was accepted.
-        open.start -= arrival.now.saturating_duration_since(arrival.since);
+        open.start -= open.since.saturating_duration_since(arrival.since);
+        open.since = arrival.since;
         let of = open.context;
         channel.set_span(ConnectionSpan { open, transport: arrival.transport.label() });
         tracer.request(account, None, Some(of))

@@ -9,7 +9,7 @@ impl Channels {
     /// Its connection is over.
     pub(super) fn end_connection_span(&self, channel: &Channel, reason: CloseReason) {
         let Some(connection) = channel.span() else { return };
-        let lasted = connection.open.start.elapsed().unwrap_or_default();
+        let lasted = connection.open.since.elapsed();
         let span = connection
             .open
             .end("connection", SpanKind::Server, lasted)

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::otlp;
-use super::span::Span;
+use super::span::FinishedSpan;
 use super::tracer::SpanQueue;
 use crate::http_client::Endpoint;
 use crate::limits::{SPANS_AT_ONCE, SPANS_QUEUED};
@@ -70,9 +70,9 @@ impl SpanExporter {
 
 struct Exporting {
     collector: Collector,
-    queue: Receiver<Span>,
+    queue: Receiver<FinishedSpan>,
     metrics: Arc<TraceMetrics>,
-    gathered: Vec<Span>,
+    gathered: Vec<FinishedSpan>,
     is_failing: bool,
 }
 
@@ -124,7 +124,7 @@ impl Exporting {
     }
 
     /// Returns `true` if the collector took it. It is not posted again: what comes meanwhile is worth more.
-    async fn post(&mut self, batch: Vec<Span>) -> bool {
+    async fn post(&mut self, batch: Vec<FinishedSpan>) -> bool {
         let Collector { endpoint, path, gateway } = &self.collector;
         let agent = concat!("gateway/", env!("CARGO_PKG_VERSION"));
         let headers = [

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
-use super::span::{AttributeValue, Span};
+use super::span::{AttributeValue, FinishedSpan};
 
 #[derive(Clone, PartialEq, Message)]
 struct ExportRequest {
@@ -81,12 +81,12 @@ struct KeyValue {
 
 #[derive(Clone, PartialEq, Message)]
 struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 3, 4")]
-    value: Option<Value>,
+    #[prost(oneof = "SpanValue", tags = "1, 3, 4")]
+    value: Option<SpanValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum Value {
+enum SpanValue {
     #[prost(string, tag = "1")]
     Text(String),
     #[prost(int64, tag = "3")]
@@ -99,10 +99,10 @@ enum Value {
 const ERROR: i32 = 2;
 
 /// The body of a request that gives the collector these spans of this gateway.
-pub(super) fn encode(gateway: &str, spans: Vec<Span>) -> Vec<u8> {
+pub(super) fn encode(gateway: &str, spans: Vec<FinishedSpan>) -> Vec<u8> {
     let text = |key: &str, text: &str| KeyValue {
         key: key.to_owned(),
-        value: Some(AnyValue { value: Some(Value::Text(text.to_owned())) }),
+        value: Some(AnyValue { value: Some(SpanValue::Text(text.to_owned())) }),
     };
     let attributes = vec![text("service.name", "gateway"), text("service.instance.id", gateway)];
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -115,7 +115,7 @@ pub(super) fn encode(gateway: &str, spans: Vec<Span>) -> Vec<u8> {
     ExportRequest { resource_spans: vec![all] }.encode_to_vec()
 }
 
-fn written(span: Span) -> WrittenSpan {
+fn written(span: FinishedSpan) -> WrittenSpan {
     WrittenSpan {
         trace_id: span.trace.to_be_bytes().to_vec(),
         span_id: span.id.to_be_bytes().to_vec(),
@@ -131,9 +131,9 @@ fn written(span: Span) -> WrittenSpan {
 
 fn attribute((key, value): (&'static str, AttributeValue)) -> KeyValue {
     let value = match value {
-        AttributeValue::Text(text) => Value::Text(text),
-        AttributeValue::Integer(number) => Value::Integer(number),
-        AttributeValue::Seconds(seconds) => Value::Double(seconds),
+        AttributeValue::Text(text) => SpanValue::Text(text),
+        AttributeValue::Integer(number) => SpanValue::Integer(number),
+        AttributeValue::Seconds(seconds) => SpanValue::Double(seconds),
     };
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
 }

@@ -1,6 +1,6 @@
 //! One span.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::context::TraceContext;
 
@@ -30,7 +30,10 @@ pub(crate) struct OpenSpan {
     pub(crate) context: TraceContext,
     /// The span it belongs to, 0 for the first one of a trace.
     pub(crate) parent: u64,
+    /// For people.
     pub(crate) start: SystemTime,
+    /// What its time is reckoned from: a clock that nobody sets.
+    pub(crate) since: Instant,
 }
 
 /// A request in a trace.
@@ -66,7 +69,7 @@ pub(crate) struct PushSpan {
 
 /// A span that has ended.
 #[derive(Debug)]
-pub(crate) struct Span {
+pub(crate) struct FinishedSpan {
     pub(crate) name: &'static str,
     pub(crate) kind: SpanKind,
     pub(crate) trace: u128,
@@ -81,8 +84,8 @@ pub(crate) struct Span {
 
 impl OpenSpan {
     /// It has lasted for so long.
-    pub(crate) fn end(&self, name: &'static str, kind: SpanKind, lasted: Duration) -> Span {
-        Span {
+    pub(crate) fn end(&self, name: &'static str, kind: SpanKind, lasted: Duration) -> FinishedSpan {
+        FinishedSpan {
             name,
             kind,
             trace: self.context.trace,
@@ -96,7 +99,7 @@ impl OpenSpan {
     }
 }
 
-impl Span {
+impl FinishedSpan {
     pub(crate) fn text(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.attributes.push((key, AttributeValue::Text(value.into())));
         self

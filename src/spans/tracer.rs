@@ -3,12 +3,12 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::mpsc::Sender;
 
 use super::context::TraceContext;
-use super::span::{OpenSpan, RequestSpan, Span};
+use super::span::{FinishedSpan, OpenSpan, RequestSpan};
 use crate::monitor::trace_spans::{SpanOutcome, TraceMetrics};
 use gateway_net::rng::Rng;
 
@@ -26,7 +26,7 @@ pub(crate) struct TracerPolicy {
 /// Where spans go that have ended. Clones share the queue.
 #[derive(Debug, Clone)]
 pub(crate) struct SpanQueue {
-    pub(super) spans: Sender<Span>,
+    pub(super) spans: Sender<FinishedSpan>,
     pub(super) metrics: Arc<TraceMetrics>,
 }
 
@@ -81,7 +81,7 @@ impl Tracer {
         let trace =
             if of.trace == 0 { u128::from(self.id()) << 64 | u128::from(self.id()) } else { of.trace };
         let context = TraceContext { trace, span: self.id(), is_sampled: true };
-        OpenSpan { context, parent: of.span, start: SystemTime::now() }
+        OpenSpan { context, parent: of.span, start: SystemTime::now(), since: Instant::now() }
     }
 
     /// What a request is to carry, and what is recorded of it. With a `parent`, of whose trace it is a part, it is recorded as
@@ -104,7 +104,7 @@ impl Tracer {
     }
 
     /// A span has ended. Waits for nobody.
-    pub(crate) fn record(&self, span: Span) {
+    pub(crate) fn record(&self, span: FinishedSpan) {
         if let Some(queue) = self.queue.get()
             && queue.spans.try_send(span).is_err()
         {
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn tracer(ratio: f64) -> (Tracer, Receiver<Span>) {
+    fn tracer(ratio: f64) -> (Tracer, Receiver<FinishedSpan>) {
         let (spans, receiver) = channel(1);
         let accounts = Arc::new(HashSet::from(["alice".to_owned()]));
         let tracer = Tracer::default();

@@ -307,7 +307,6 @@ const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
             "server::tls_handshake",
             "server::websocket",
             "session",
-            "spans",
             "timer",
             "worker::drain",
         ],

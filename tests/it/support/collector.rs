@@ -14,27 +14,27 @@ use tokio::task::JoinSet;
 use super::soon;
 
 #[derive(Clone, PartialEq, Message)]
-struct Request {
+struct OtlpRequest {
     #[prost(message, repeated, tag = "1")]
-    resources: Vec<ResourceSpans>,
+    resources: Vec<OtlpResourceSpans>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ResourceSpans {
+struct OtlpResourceSpans {
     #[prost(message, optional, tag = "1")]
-    resource: Option<Resource>,
+    resource: Option<OtlpResource>,
     #[prost(message, repeated, tag = "2")]
-    scopes: Vec<ScopeSpans>,
+    scopes: Vec<OtlpScopeSpans>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Resource {
+struct OtlpResource {
     #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
+    attributes: Vec<OtlpKeyValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ScopeSpans {
+struct OtlpScopeSpans {
     #[prost(message, repeated, tag = "2")]
     spans: Vec<SpanMessage>,
 }
@@ -56,25 +56,25 @@ struct SpanMessage {
     #[prost(fixed64, tag = "8")]
     end: u64,
     #[prost(message, repeated, tag = "9")]
-    attributes: Vec<KeyValue>,
+    attributes: Vec<OtlpKeyValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct KeyValue {
+struct OtlpKeyValue {
     #[prost(string, tag = "1")]
     key: String,
     #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
+    value: Option<OtlpAnyValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 3, 4")]
-    value: Option<Value>,
+struct OtlpAnyValue {
+    #[prost(oneof = "OtlpValue", tags = "1, 3, 4")]
+    value: Option<OtlpValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum Value {
+enum OtlpValue {
     #[prost(string, tag = "1")]
     Text(String),
     #[prost(int64, tag = "3")]
@@ -176,11 +176,11 @@ async fn receive(stream: TcpStream) -> Vec<ReceivedSpan> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
-    let request = Request::decode(&*body).unwrap();
+    let request = OtlpRequest::decode(&*body).unwrap();
     request.resources.into_iter().flat_map(read).collect()
 }
 
-fn read(resource: ResourceSpans) -> Vec<ReceivedSpan> {
+fn read(resource: OtlpResourceSpans) -> Vec<ReceivedSpan> {
     let of_gateway = texts(resource.resource.unwrap().attributes);
     assert_eq!(of_gateway["service.name"], "gateway");
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -199,11 +199,11 @@ fn read(resource: ResourceSpans) -> Vec<ReceivedSpan> {
         .collect()
 }
 
-fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
-    let text = |value: Option<AnyValue>| match value.and_then(|value| value.value).expect("a value") {
-        Value::Text(text) => text,
-        Value::Integer(number) => number.to_string(),
-        Value::Double(number) => number.to_string(),
+fn texts(attributes: Vec<OtlpKeyValue>) -> BTreeMap<String, String> {
+    let text = |value: Option<OtlpAnyValue>| match value.and_then(|value| value.value).expect("a value") {
+        OtlpValue::Text(text) => text,
+        OtlpValue::Integer(number) => number.to_string(),
+        OtlpValue::Double(number) => number.to_string(),
     };
     attributes.into_iter().map(|pair| (pair.key, text(pair.value))).collect()
 }
