@@ -27,7 +27,7 @@ use crate::wire::rewrite;
 use crate::wire::scanned_header::ScannedHeader;
 
 /// The meta that names the receivers.
-const CHANNELS_KEY: &str = "dest.channels";
+const CHANNELS_KEY: &[u8] = b"dest.channels";
 
 /// One packet of a logic service on its way to its channels.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Delivery {
         serial: u64,
     ) -> Result<Self, PushDrop> {
         let (mut gateway, mut channels) = (None, None);
-        let gateway_key = packet.dialect.gateway_key();
+        let gateway_key = packet.dialect.gateway_key().as_bytes();
         let view = HeaderView::scan_with(&packet.header, &HeaderLimits::BACKEND, |meta| {
             if meta.key == gateway_key {
                 gateway = Some(meta.value);
@@ -76,11 +76,11 @@ impl Delivery {
             }
         })
         .map_err(|_| PushDrop::BadPacket)?;
-        if gateway != Some(gate_id) {
+        if gateway != Some(gate_id.as_bytes()) {
             return Err(PushDrop::WrongGateway);
         }
         let channels = channels.filter(|list| !list.is_empty()).ok_or(PushDrop::NoDestination)?;
-        if channels.bytes().filter(|byte| *byte == b',').count() >= limits.backend_max_channels {
+        if channels.iter().filter(|byte| **byte == b',').count() >= limits.backend_max_channels {
             return Err(PushDrop::TooMany);
         }
         let is_response = view.flag == pb::Flag::Response as i32;
@@ -94,7 +94,7 @@ impl Delivery {
         Ok(Self {
             header: ScannedHeader::share(&view, &packet.header),
             is_response,
-            channels: packet.header.slice_ref(channels.as_bytes()),
+            channels: packet.header.slice_ref(channels),
             position: 0,
             frames: [None, None],
             kicks,
