@@ -125,7 +125,7 @@ impl Delivery {
             }
             let rest = &list[self.position..];
             let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
-            let id = std::str::from_utf8(&rest[..len]).unwrap_or_default();
+            let id = &rest[..len];
             if !id.is_empty() && self.serve(id, dispatch, link, turn, now) == DeliveryStep::Yield {
                 return DeliveryStep::Yield;
             }
@@ -136,7 +136,7 @@ impl Delivery {
 
     fn serve(
         &mut self,
-        id: &str,
+        id: &[u8],
         dispatch: &Dispatch,
         link: &Link,
         turn: &mut LinkTurn,
@@ -192,7 +192,7 @@ impl Delivery {
 
     fn respond(
         &mut self,
-        id: &str,
+        id: &[u8],
         channel: Option<&Rc<Channel>>,
         dispatch: &Dispatch,
         link: &Link,
@@ -234,9 +234,10 @@ impl Delivery {
     }
 
     /// An answer to nothing that a client waits for: to the sign-in of one that has gone, to a sign-out, or to nothing.
-    fn without_ticket(&self, id: &str, command: &str, dispatch: &Dispatch, link: &Link) {
+    fn without_ticket(&self, id: &[u8], command: &str, dispatch: &Dispatch, link: &Link) {
         match command {
-            command::LOGIN_SIGNIN if dispatch.signouts.signin_answered(id) => {}
+            command::LOGIN_SIGNIN
+                if dispatch.signouts.signin_answered(str::from_utf8(id).unwrap_or_default()) => {}
             command::LOGIN_SIGNOUT if link.signout_answered() => {
                 dispatch.metrics.signout_answered(self.header.status());
             }

@@ -8,7 +8,7 @@ use quinn::{AckFrequencyConfig, VarInt};
 /// How long the acknowledgement of a packet may wait for others, or for an answer it can leave with. The sender waits for so
 /// long beyond the round trip before it takes a lone packet for lost: a lost message on a good path costs some 7 ms instead
 /// of 27. Messages are mostly answered within it, so it hardly adds packets.
-const MAX_DELAY: Duration = Duration::from_millis(5);
+const MAX_DELAY: Duration = Duration::from_millis(4);
 
 /// Packets that need not be acknowledged at once. In a burst of pushes each acknowledgement is a datagram that the gateway
 /// has to read, for all of its clients.
