@@ -1,6 +1,8 @@
 //! The fields of a protobuf message, one after the other, where they lie.
 
-use crate::header::HeaderError;
+/// The bytes are no protobuf message, or hold a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotProtobuf;
 
 /// Wire types: a number of its own length, 8 bytes, bytes behind their length, 4 bytes.
 pub(crate) const VARINT: u32 = 0;
@@ -35,52 +37,52 @@ impl<'a> Fields<'a> {
 
     /// The [`key`] of the next field; its value comes next. No field has the number 0.
     #[inline]
-    pub(crate) fn key(&mut self) -> Result<u32, HeaderError> {
+    pub(crate) fn key(&mut self) -> Result<u32, NotProtobuf> {
         // Numbers below 16, which all of ours are.
         if let [byte @ 8..0x80, rest @ ..] = self.rest {
             self.rest = rest;
             return Ok(u32::from(*byte));
         }
-        let key = u32::try_from(self.varint()?).map_err(|_| HeaderError::Malformed)?;
-        if key < 1 << 3 { Err(HeaderError::Malformed) } else { Ok(key) }
+        let key = u32::try_from(self.varint()?).map_err(|_| NotProtobuf)?;
+        if key < 1 << 3 { Err(NotProtobuf) } else { Ok(key) }
     }
 
     /// A base-128 number.
     #[inline]
-    pub(crate) fn varint(&mut self) -> Result<u64, HeaderError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, NotProtobuf> {
         // Nearly all of them.
         if let [byte @ 0..0x80, rest @ ..] = self.rest {
             self.rest = rest;
             return Ok(u64::from(*byte));
         }
-        let (value, len) = long_varint(self.rest).ok_or(HeaderError::Malformed)?;
+        let (value, len) = long_varint(self.rest).ok_or(NotProtobuf)?;
         self.rest = &self.rest[len..];
         Ok(value)
     }
 
     /// Bytes behind their length.
     #[inline]
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], HeaderError> {
-        let len = usize::try_from(self.varint()?).map_err(|_| HeaderError::Malformed)?;
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], NotProtobuf> {
+        let len = usize::try_from(self.varint()?).map_err(|_| NotProtobuf)?;
         self.take(len)
     }
 
     #[inline]
-    fn take(&mut self, len: usize) -> Result<&'a [u8], HeaderError> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(HeaderError::Malformed)?;
+    fn take(&mut self, len: usize) -> Result<&'a [u8], NotProtobuf> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(NotProtobuf)?;
         self.rest = rest;
         Ok(taken)
     }
 
     /// What is left behind the value of a field that nobody reads. Groups are refused (row A12).
     #[inline(never)]
-    pub(crate) fn skip(mut self, key: u32) -> Result<Self, HeaderError> {
+    pub(crate) fn skip(mut self, key: u32) -> Result<Self, NotProtobuf> {
         match key & 7 {
             VARINT => self.varint().map(drop),
             FIXED_64 => self.take(8).map(drop),
             COUNTED => self.bytes().map(drop),
             FIXED_32 => self.take(4).map(drop),
-            _ => Err(HeaderError::Malformed),
+            _ => Err(NotProtobuf),
         }?;
         Ok(self)
     }

@@ -5,7 +5,7 @@
 
 use std::{iter, str};
 
-use crate::fields::Fields;
+use crate::fields::{Fields, NotProtobuf};
 
 /// Field numbers of `Header` and `Meta`.
 pub(crate) mod field {
@@ -44,7 +44,7 @@ pub struct HeaderLimits {
     /// Whole header without the text of its command, bytes. The command is left out because an overlong one is
     /// answered 103 and not closed upon (rows A9, A14).
     pub bytes: usize,
-    /// Entries of `meta`; the one after the last allowed ends the scan (row A11).
+    /// MetaEntries of `meta`; the one after the last allowed ends the scan (row A11).
     pub metas: usize,
     /// `dest`, and each key and value of `meta`, bytes.
     pub string: usize,
@@ -71,6 +71,12 @@ pub enum HeaderError {
     TooManyMetas,
 }
 
+impl From<NotProtobuf> for HeaderError {
+    fn from(_: NotProtobuf) -> Self {
+        Self::Malformed
+    }
+}
+
 /// The fields of a header, borrowed from its bytes. Of a repeated singular field the last one counts (row A13).
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderView<'a> {
@@ -87,7 +93,7 @@ pub struct HeaderView<'a> {
     pub status: i32,
     /// Field 6.
     pub dest: &'a str,
-    /// Entries of `meta`.
+    /// MetaEntries of `meta`.
     pub meta_count: usize,
     /// Whether one of them is reserved for the gateway.
     pub has_reserved_meta: bool,
@@ -220,7 +226,7 @@ impl<'a> HeaderView<'a> {
 
     /// Its metas in order.
     pub fn metas(&self) -> impl Iterator<Item = MetaView<'a>> + use<'a> {
-        let mut entries = Entries::of(self.from_metas);
+        let mut entries = MetaEntries::of(self.from_metas);
         iter::from_fn(move || entries.next_meta()).map(|entry| entry.meta)
     }
 
@@ -231,7 +237,7 @@ impl<'a> HeaderView<'a> {
 
     /// What is left of its bytes without the `dest.*` metas, in as few pieces as there are.
     pub(crate) fn pieces_without_destinations(&self, mut show: impl FnMut(&'a [u8])) {
-        let mut entries = Entries::of(self.raw);
+        let mut entries = MetaEntries::of(self.raw);
         let mut begin = 0;
         while let Some(entry) = entries.next_meta() {
             if entry.meta.is_destination() {
@@ -284,30 +290,30 @@ fn check_texts(raw: &[u8]) -> Result<(), HeaderError> {
 }
 
 /// The entries of `meta` in a header that was scanned, so everything in it can be read.
-struct Entries<'a> {
+struct MetaEntries<'a> {
     raw: &'a [u8],
     fields: Fields<'a>,
 }
 
 /// One of them, and where it stands in the header.
-struct Entry<'a> {
+struct MetaEntry<'a> {
     meta: MetaView<'a>,
     start: usize,
     end: usize,
 }
 
-impl<'a> Entries<'a> {
+impl<'a> MetaEntries<'a> {
     const fn of(raw: &'a [u8]) -> Self {
         Self { raw, fields: Fields::of(raw) }
     }
 
-    fn next_meta(&mut self) -> Option<Entry<'a>> {
+    fn next_meta(&mut self) -> Option<MetaEntry<'a>> {
         while !self.fields.is_at_end() {
             let start = self.position();
             match self.fields.key().ok()? {
                 key::META => {
                     let meta = MetaView::parse(self.fields.bytes().ok()?).ok()?;
-                    return Some(Entry { meta, start, end: self.position() });
+                    return Some(MetaEntry { meta, start, end: self.position() });
                 }
                 other => self.fields = self.fields.skip(other).ok()?,
             }

@@ -25,15 +25,15 @@ const READ: usize = 64 * 1024;
 
 pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
     let EchoFloor { listen } = control::parse(argument)?;
-    serve(listen, &mut Echoes { sockets: Vec::new(), buffer: vec![0; READ] })
+    serve(listen, &mut EchoSockets { sockets: Vec::new(), buffer: vec![0; READ] })
 }
 
-struct Echoes {
+struct EchoSockets {
     sockets: Vec<Option<TcpStream>>,
     buffer: Vec<u8>,
 }
 
-impl EpollServer for Echoes {
+impl EpollServer for EchoSockets {
     fn accepted(&mut self, registry: &Registry, mut socket: TcpStream) -> Result<(), BenchError> {
         watch(registry, &mut socket, self.sockets.len(), Interest::READABLE)?;
         self.sockets.push(Some(socket));

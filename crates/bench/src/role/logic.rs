@@ -41,16 +41,16 @@ const MAX_FRAME: usize = 16 * 1024 * 1024;
 pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
     let LogicService { listen, push_body } = control::parse(argument)?;
     let online = OnlineChannels { push_body, ..OnlineChannels::default() };
-    serve(listen, &mut Links { links: Vec::new(), online, buffer: vec![0; READ] })
+    serve(listen, &mut LogicLinks { links: Vec::new(), online, buffer: vec![0; READ] })
 }
 
-struct Links {
+struct LogicLinks {
     links: Vec<LogicLink>,
     online: OnlineChannels,
     buffer: Vec<u8>,
 }
 
-impl EpollServer for Links {
+impl EpollServer for LogicLinks {
     fn accepted(&mut self, registry: &Registry, mut socket: TcpStream) -> Result<(), BenchError> {
         watch(registry, &mut socket, self.links.len(), Interest::READABLE | Interest::WRITABLE)?;
         let (frames, gate_id, out) = (FrameDecoder::new(MAX_FRAME), String::new(), Vec::new());

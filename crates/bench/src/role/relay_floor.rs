@@ -26,17 +26,17 @@ const READ: usize = 64 * 1024;
 
 pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
     let RelayFloor { listen, behind } = control::parse(argument)?;
-    serve(listen, &mut Relay { behind, sockets: Vec::new(), buffer: vec![0; READ] })
+    serve(listen, &mut RelaySockets { behind, sockets: Vec::new(), buffer: vec![0; READ] })
 }
 
-struct Relay {
+struct RelaySockets {
     behind: SocketAddr,
     /// The two ends of a connection are neighbours.
     sockets: Vec<TcpStream>,
     buffer: Vec<u8>,
 }
 
-impl EpollServer for Relay {
+impl EpollServer for RelaySockets {
     fn accepted(&mut self, registry: &Registry, front: TcpStream) -> Result<(), BenchError> {
         // It waits for the connection: nothing is measured while there are new ones.
         let open = || -> io::Result<TcpStream> {

@@ -33,17 +33,17 @@ pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
     let WriterFloor { listen, body, count } = control::parse(argument)?;
     let message = frames::delivered_push(Dialect::default(), &vec![b'x'; body]);
     let messages = message.repeat(count);
-    serve(listen, &mut Writer { messages, receivers: Vec::new(), buffer: vec![0; READ] })
+    serve(listen, &mut WriterReceivers { messages, receivers: Vec::new(), buffer: vec![0; READ] })
 }
 
-struct Writer {
+struct WriterReceivers {
     /// What one write holds.
     messages: Vec<u8>,
     receivers: Vec<Receiver>,
     buffer: Vec<u8>,
 }
 
-impl EpollServer for Writer {
+impl EpollServer for WriterReceivers {
     fn accepted(&mut self, registry: &Registry, mut socket: TcpStream) -> Result<(), BenchError> {
         watch(registry, &mut socket, self.receivers.len(), Interest::READABLE | Interest::WRITABLE)?;
         self.receivers.push(Receiver { socket, left: 0 });
