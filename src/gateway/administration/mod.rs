@@ -6,11 +6,13 @@ mod context;
 mod description;
 mod reads;
 mod reloads;
+mod traces;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::StatusCode;
+use tokio::sync::Semaphore;
 
 use self::context::{Administration, Answered, ApiRefusal};
 use super::Gateway;
@@ -19,6 +21,7 @@ use super::shared_parts::SharedParts;
 use super::start_error::StartError;
 use crate::admin::mailbox::{Mailbox, Mailboxes};
 use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer};
+use crate::limits::TRACES_AT_ONCE;
 use crate::monitor::admin_labels::AdminChange;
 
 /// What all paths begin with.
@@ -60,6 +63,7 @@ impl Gateway {
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
+            traces: Arc::new(Semaphore::new(TRACES_AT_ONCE)),
         };
         self.admin = Some(AdminServer::start(socket, administration.answerer())?);
         Ok(of_workers)
@@ -94,6 +98,7 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     change(AdminChange::Kick, "kick", acts::kick),
     change(AdminChange::Ban, "ban", acts::ban),
     change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::Trace, "trace", traces::trace),
     change(AdminChange::LogLevel, "log-level", acts::log_level),
 ];
 
