@@ -53,6 +53,8 @@ impl Handler {
     /// Returns `true` if the reserved metas of a header are only what its client may set.
     pub(super) fn may_set_reserved(&self, view: &HeaderView<'_>) -> bool {
         self.channels.tracer.trusts_clients()
-            && view.metas().all(|meta| !meta.is_reserved() || matches!(meta.key, TRACEPARENT | TRACESTATE))
+            && view
+                .metas()
+                .all(|meta| !meta.is_reserved() || matches!(meta.key_text(), TRACEPARENT | TRACESTATE))
     }
 }
