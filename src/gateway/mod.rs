@@ -133,13 +133,12 @@ impl Gateway {
         let Parts { feed, resolver, reloads, log_level } = parts;
         let max_connections = config.limits.max_connections.min(open_file_limit(&config));
         let config = Arc::new(config);
-        let numbers = state::reserve(config.state_file.as_deref())?;
+        let (numbers, drain) = (state::reserve(config.state_file.as_deref())?, CancellationToken::new());
         let mut bound = BoundSockets::bind(&config)?;
         let (addresses, metrics) = (bound.addresses(), new_metrics(&config, &resolver));
         let readiness = Arc::new(Readiness::new(config.workers, config.services()));
         let sender = start_courier(&config, &metrics, &readiness, &resolver)?;
         let monitor = bound.serve_monitor(&metrics, &readiness)?;
-        let drain = CancellationToken::new();
         let discovery = discover(
             feed,
             discovery::DiscoveryContext {
