@@ -16,6 +16,25 @@ pub const ADMIN_BODY: usize = 64 * KIB;
 /// For the head of a request, and for its body.
 pub const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Connections over TCP that are served at once. Others wait.
+pub const ADMIN_NETWORK_VISITORS: usize = 64;
+
+/// Connections of one address over TCP, so that it does not keep others out. A browser makes six.
+pub const ADMIN_OF_ONE: usize = 12;
+
+/// For a handshake over TCP, and for the head of each request there.
+pub const ADMIN_HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Requests of one address over TCP that are refused before all of its are, for a while. A token is far beyond any number of
+/// guesses; this keeps the log and the thread quiet.
+pub const ADMIN_FAILURES: u32 = 20;
+
+/// The while.
+pub const ADMIN_FAILURES_WITHIN: Duration = Duration::from_secs(60);
+
+/// Addresses of which that is remembered.
+pub const ADMIN_FAILURES_KEPT: usize = 4096;
+
 /// Connections looked at in one turn of a worker, for a list of them or to close some: what a message waits for behind it.
 pub const ADMIN_PER_TURN: usize = 500;
 

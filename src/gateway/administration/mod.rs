@@ -7,6 +7,7 @@ mod description;
 mod reads;
 mod reloads;
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,9 +18,11 @@ use super::Gateway;
 use super::reload::{FilesWatch, LogLevel, ProcessParts, Reloader, Reloads};
 use super::shared_parts::SharedParts;
 use super::start_error::StartError;
+use crate::admin::guard::DoorGuard;
 use crate::admin::mailbox::{Mailbox, Mailboxes};
-use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer};
+use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer, Doors, NetworkDoor};
 use crate::monitor::admin_labels::AdminChange;
+use crate::server::tls::{HTTP_ALPN, TlsParts};
 
 /// What all paths begin with.
 pub const API: &str = "/api/v1/";
@@ -31,6 +34,7 @@ impl Gateway {
         reloads: Option<Reloads>,
         log_level: Option<LogLevel>,
         shared: &SharedParts,
+        listener: Option<TcpListener>,
     ) -> Result<Vec<Mailbox>, StartError> {
         if let (Some(reloads), Some(sender)) = (reloads, &self.sender) {
             let process = ProcessParts {
@@ -50,7 +54,13 @@ impl Gateway {
             self.reloader = Some(reloader);
         }
         let (mailboxes, of_workers) = Mailboxes::new(self.config.workers, Instant::now());
-        let Some(socket) = self.config.admin.socket.as_deref() else { return Ok(of_workers) };
+        let doors = Doors {
+            socket: self.config.admin.socket.as_deref(),
+            network: self.network_door(listener, shared)?,
+        };
+        if doors.socket.is_none() && doors.network.is_none() {
+            return Ok(of_workers);
+        }
         let administration = Administration {
             gateway_id: self.config.id.clone(),
             started: mailboxes.epoch,
@@ -61,8 +71,21 @@ impl Gateway {
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
         };
-        self.admin = Some(AdminServer::start(socket, administration.answerer())?);
+        self.admin = Some(AdminServer::start(doors, administration.answerer())?);
         Ok(of_workers)
+    }
+
+    fn network_door(
+        &self,
+        listener: Option<TcpListener>,
+        shared: &SharedParts,
+    ) -> Result<Option<NetworkDoor>, StartError> {
+        let (Some(listener), Some((address, token))) = (listener, &self.config.admin.listen) else {
+            return Ok(None);
+        };
+        let parts = TlsParts { certificate: self.live.certificate(), tickets: Arc::clone(&shared.tickets) };
+        let tls = (!address.ip().is_loopback()).then(|| parts.config(HTTP_ALPN)).transpose()?;
+        Ok(Some(NetworkDoor { listener, guard: DoorGuard::new(&token.0), tls: tls.map(Arc::new) }))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::support::identity;
 use crate::support::raw::{Kind, Raw, Target};
 
 mod admin;
+mod admin_door;
 mod auto;
 mod bench;
 mod chat;

@@ -1,0 +1,106 @@
+//! One visitor of the administrator's API: any number of requests over one connection.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::guard::DoorGuard;
+use super::request::{AdminAnswer, AdminRequest, Answerer};
+use crate::limits::{ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE};
+
+/// Who comes, and through which door.
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    /// For the log.
+    pub(super) who: Arc<str>,
+    /// Judges each request, by the address it comes from; none where whoever may open the door may ask.
+    pub(super) guard: Option<(Arc<DoorGuard>, IpAddr)>,
+}
+
+/// Serves a visitor until it leaves, breaks off, or takes too long for a head.
+pub(super) async fn visit(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    visitor: Visitor,
+    head_within: Duration,
+    answer: Answerer,
+) {
+    let answering = service_fn(move |request| {
+        let (answer, visitor) = (Arc::clone(&answer), visitor.clone());
+        async move { Ok::<_, Infallible>(respond(request, visitor, answer).await) }
+    });
+    let visit = http1::Builder::new()
+        // Whoever has said all there is to say may close that half, and is answered.
+        .half_close(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_within)
+        .max_buf_size(ADMIN_HEAD)
+        .serve_connection(TokioIo::new(stream), answering);
+    // Whoever breaks off gets nothing.
+    let _gone = visit.await;
+}
+
+async fn respond(request: Request<Incoming>, visitor: Visitor, answer: Answerer) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    if let Some((guard, peer)) = &visitor.guard
+        && let Err(unwelcome) = guard.judge(&head.headers, *peer, Instant::now())
+    {
+        let mut response = page(&AdminAnswer::error(unwelcome.status, unwelcome.text));
+        // Nothing more of it is read.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        if unwelcome.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        return response;
+    }
+    let answered = match read(body).await {
+        Ok(body) => {
+            let request = request_of(head, visitor.who, body);
+            // A panic has been reported by the panic hook.
+            spawn_blocking(move || answer(request)).await.unwrap_or_else(|_| {
+                AdminAnswer::error(StatusCode::INTERNAL_SERVER_ERROR, "it panicked. Please report this")
+            })
+        }
+        Err(problem) => AdminAnswer::error(StatusCode::BAD_REQUEST, problem),
+    };
+    page(&answered)
+}
+
+fn request_of(head: Parts, who: Arc<str>, body: Value) -> AdminRequest {
+    let query = head.uri.query().unwrap_or_default().to_owned();
+    AdminRequest { method: head.method, path: head.uri.path().to_owned(), query, who, body }
+}
+
+fn page(answer: &AdminAnswer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{}\n", answer.body))));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The JSON of a body; null where there is none.
+async fn read(body: Incoming) -> Result<Value, &'static str> {
+    let reading = timeout(ADMIN_PATIENCE, Limited::new(body, ADMIN_BODY).collect());
+    let body = reading.await.map_err(|_| "the body did not come in time")?;
+    let body = body.map_err(|_| "the body is too large, or broke off")?.to_bytes();
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&body).map_err(|_| "the body is not JSON")
+}
