@@ -8,9 +8,11 @@ pub(crate) mod listing;
 pub(crate) mod mailbox;
 pub(crate) mod model;
 mod network;
+mod patient;
 pub(crate) mod query;
 mod request;
 mod socket;
+mod stream;
 mod visit;
 
 use std::future::pending;
@@ -27,7 +29,8 @@ pub(crate) use self::network::NetworkDoor;
 use self::network::OpenDoor;
 pub(crate) use self::request::{AdminAnswer, AdminRequest, Answerer};
 use self::socket::BoundSocket;
-use self::visit::{Visitor, visit};
+use self::stream::EventStream;
+use self::visit::{Desk, Visitor, visit};
 use crate::limits::{ACCEPT_PAUSE, ADMIN_PATIENCE, ADMIN_VISITORS};
 use crate::owned_thread::OwnedThread;
 
@@ -65,9 +68,11 @@ impl AdminServer {
         };
         let thread = OwnedThread::start("admin", move |stopped| {
             runtime.block_on(async {
+                let desk = Arc::new(Desk { answer, stream: EventStream::default() });
                 tokio::select! {
-                    () = serve(listener, Arc::clone(&answer)) => {}
-                    () = serve_network(door, answer) => {}
+                    () = serve(listener, Arc::clone(&desk)) => {}
+                    () = serve_network(door, Arc::clone(&desk)) => {}
+                    () = desk.stream.run(Arc::clone(&desk.answer)) => {}
                     _owner_is_gone = stopped => {}
                 }
             });
@@ -80,15 +85,15 @@ impl AdminServer {
 }
 
 /// Ends never.
-async fn serve_network(door: Option<OpenDoor>, answer: Answerer) {
+async fn serve_network(door: Option<OpenDoor>, desk: Arc<Desk>) {
     match door {
-        Some(door) => door.serve(answer).await,
+        Some(door) => door.serve(desk).await,
         None => pending().await,
     }
 }
 
 /// Ends never.
-async fn serve(listener: Option<UnixListener>, answer: Answerer) {
+async fn serve(listener: Option<UnixListener>, desk: Arc<Desk>) {
     let Some(listener) = listener else { return pending().await };
     let places = Arc::new(Semaphore::new(ADMIN_VISITORS));
     let mut visits = JoinSet::new();
@@ -97,9 +102,9 @@ async fn serve(listener: Option<UnixListener>, answer: Answerer) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (answer, visitor) = (Arc::clone(&answer), visitor_of(&stream));
+                let (desk, visitor) = (Arc::clone(&desk), visitor_of(&stream));
                 visits.spawn(async move {
-                    visit(stream, visitor, ADMIN_PATIENCE, answer).await;
+                    visit(stream, visitor, ADMIN_PATIENCE, desk).await;
                     drop(place);
                 });
             }

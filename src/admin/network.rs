@@ -13,8 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::guard::{DoorGuard, payer};
-use super::request::Answerer;
-use super::visit::{Visitor, visit};
+use super::visit::{Desk, Visitor, visit};
 use crate::limits::{ACCEPT_PAUSE, ADMIN_HEAD_DEADLINE, ADMIN_NETWORK_VISITORS, ADMIN_OF_ONE};
 
 /// Bound, not yet served.
@@ -42,7 +41,7 @@ impl OpenDoor {
     }
 
     /// Ends never.
-    pub(super) async fn serve(self, answer: Answerer) {
+    pub(super) async fn serve(self, desk: Arc<Desk>) {
         let (places, crowd) = (Arc::new(Semaphore::new(ADMIN_NETWORK_VISITORS)), Crowd::default());
         let mut visits = JoinSet::new();
         loop {
@@ -56,21 +55,21 @@ impl OpenDoor {
             let Some(entered) = crowd.enter(payer(peer.ip())) else { continue };
             let who = format!("token, {}", peer.ip().to_canonical()).into();
             let visitor = Visitor { who, guard: Some((Arc::clone(&self.guard), peer.ip())) };
-            let (tls, answer) = (self.tls.clone(), Arc::clone(&answer));
+            let (tls, desk) = (self.tls.clone(), Arc::clone(&desk));
             visits.spawn(async move {
-                greet(stream, tls, visitor, answer).await;
+                greet(stream, tls, visitor, desk).await;
                 drop((place, entered));
             });
         }
     }
 }
 
-async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, visitor: Visitor, answer: Answerer) {
+async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, visitor: Visitor, desk: Arc<Desk>) {
     let Some(tls) = tls else {
-        return visit(stream, visitor, ADMIN_HEAD_DEADLINE, answer).await;
+        return visit(stream, visitor, ADMIN_HEAD_DEADLINE, desk).await;
     };
     if let Ok(Ok(stream)) = timeout(ADMIN_HEAD_DEADLINE, tls.accept(stream)).await {
-        visit(stream, visitor, ADMIN_HEAD_DEADLINE, answer).await;
+        visit(stream, visitor, ADMIN_HEAD_DEADLINE, desk).await;
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,8 +20,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::guard::DoorGuard;
+use super::patient::Patient;
 use super::request::{AdminAnswer, AdminRequest, Answerer};
-use crate::limits::{ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE};
+use super::stream::{EventBody, EventStream};
+use crate::console::{self, ConsoleMode};
+use crate::limits::{ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE, ADMIN_READERS};
 
 /// Who comes, and through which door.
 #[derive(Debug, Clone)]
@@ -32,16 +35,25 @@ pub(super) struct Visitor {
     pub(super) guard: Option<(Arc<DoorGuard>, IpAddr)>,
 }
 
-/// Serves a visitor until it leaves, breaks off, or takes too long for a head.
+/// Who answers.
+pub(super) struct Desk {
+    pub(super) answer: Answerer,
+    pub(super) stream: EventStream,
+}
+
+/// At once, or on and on.
+type AnswerBody = Either<Full<Bytes>, EventBody>;
+
+/// Serves a visitor until it leaves, breaks off, or takes too long: for a head, or to read.
 pub(super) async fn visit(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     visitor: Visitor,
     head_within: Duration,
-    answer: Answerer,
+    desk: Arc<Desk>,
 ) {
     let answering = service_fn(move |request| {
-        let (answer, visitor) = (Arc::clone(&answer), visitor.clone());
-        async move { Ok::<_, Infallible>(respond(request, visitor, answer).await) }
+        let (desk, visitor) = (Arc::clone(&desk), visitor.clone());
+        async move { Ok::<_, Infallible>(respond(request, visitor, &desk).await) }
     });
     let visit = http1::Builder::new()
         // Whoever has said all there is to say may close that half, and is answered.
@@ -49,13 +61,20 @@ pub(super) async fn visit(
         .timer(TokioTimer::new())
         .header_read_timeout(head_within)
         .max_buf_size(ADMIN_HEAD)
-        .serve_connection(TokioIo::new(stream), answering);
+        .serve_connection(TokioIo::new(Patient::new(stream, ADMIN_PATIENCE)), answering);
     // Whoever breaks off gets nothing.
     let _gone = visit.await;
 }
 
-async fn respond(request: Request<Incoming>, visitor: Visitor, answer: Answerer) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, visitor: Visitor, desk: &Desk) -> Response<AnswerBody> {
     let (head, body) = request.into_parts();
+    // The console asks for the token itself, and says nothing before.
+    if head.method == Method::GET
+        && visitor.guard.is_some()
+        && let Some(file) = console::file(head.uri.path(), ConsoleMode::Admin)
+    {
+        return file.map(Either::Left);
+    }
     if let Some((guard, peer)) = &visitor.guard
         && let Err(unwelcome) = guard.judge(&head.headers, *peer, Instant::now())
     {
@@ -67,8 +86,18 @@ async fn respond(request: Request<Incoming>, visitor: Visitor, answer: Answerer)
         }
         return response;
     }
+    if EventStream::is_asked(&head.method, head.uri.path(), &head.headers) {
+        return match desk.stream.reader() {
+            Some(events) => events_page(events),
+            None => page(&AdminAnswer::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format_args!("{ADMIN_READERS} look on already; close one of their pages"),
+            )),
+        };
+    }
     let answered = match read(body).await {
         Ok(body) => {
+            let answer = Arc::clone(&desk.answer);
             let request = request_of(head, visitor.who, body);
             // A panic has been reported by the panic hook.
             spawn_blocking(move || answer(request)).await.unwrap_or_else(|_| {
@@ -85,8 +114,16 @@ fn request_of(head: Parts, who: Arc<str>, body: Value) -> AdminRequest {
     AdminRequest { method: head.method, path: head.uri.path().to_owned(), query, who, body }
 }
 
-fn page(answer: &AdminAnswer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{}\n", answer.body))));
+fn events_page(events: EventBody) -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Right(events));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn page(answer: &AdminAnswer) -> Response<AnswerBody> {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(format!("{}\n", answer.body)))));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

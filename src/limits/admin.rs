@@ -35,6 +35,15 @@ pub const ADMIN_FAILURES_WITHIN: Duration = Duration::from_secs(60);
 /// Addresses of which that is remembered.
 pub const ADMIN_FAILURES_KEPT: usize = 4096;
 
+/// How often those who look on are shown what is new.
+pub const ADMIN_STREAM_EVERY: Duration = Duration::from_secs(1);
+
+/// How many may look on: people with the console before them.
+pub const ADMIN_READERS: usize = 8;
+
+/// Events that one of them may be behind, some kilobytes each, before it is dropped.
+pub const ADMIN_READER_BEHIND: usize = 8;
+
 /// Connections looked at in one turn of a worker, for a list of them or to close some: what a message waits for behind it.
 pub const ADMIN_PER_TURN: usize = 500;
 

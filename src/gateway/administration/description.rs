@@ -13,6 +13,7 @@ use crate::admin::model;
     paths(
         openapi,
         reads::status,
+        reads::stream,
         reads::connections,
         reads::connection,
         reads::links,

@@ -102,6 +102,7 @@ struct ApiEndpoint {
 /// All of them.
 const ENDPOINTS: &[ApiEndpoint] = &[
     get("status", reads::status),
+    get("stream", reads::stream),
     get("connections", reads::connections),
     get("connection", reads::connection),
     get("links", reads::links),

@@ -12,6 +12,7 @@ use crate::admin::model::{
     Status, WorkerStatus,
 };
 use crate::limits::RECENT_CLOSES;
+use crate::monitor::snapshot::Snapshot;
 use crate::statistics::ActivityReport;
 
 /// The gateway at a glance.
@@ -48,6 +49,16 @@ pub(super) fn status(of: &Administration, request: &AdminRequest) -> Answered {
         overload_level: glance.overload_level,
         conditions: glance.conditions,
     })
+}
+
+/// What the console draws. With `Accept: text/event-stream` the answer goes on, with one of these a second as a server-sent event.
+#[utoipa::path(get, path = "/api/v1/stream", responses(
+    (status = 200, body = Snapshot),
+    (status = 503, description = "enough look on", body = Problem),
+))]
+pub(super) fn stream(of: &Administration, request: &AdminRequest) -> Answered {
+    no_query(request)?;
+    json(&of.metrics.snapshot(&of.readiness, Instant::now()))
 }
 
 /// Connections: filtered, sorted, in pages.

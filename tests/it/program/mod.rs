@@ -21,10 +21,12 @@ mod admin;
 mod admin_door;
 mod auto;
 mod bench;
+mod browser;
 mod chat;
 #[cfg(target_os = "linux")]
 mod clock;
 #[cfg(target_os = "linux")]
+mod console;
 mod costs;
 #[cfg(target_os = "linux")]
 mod floods;
