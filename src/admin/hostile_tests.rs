@@ -21,7 +21,8 @@ fn door() -> (AdminServer, SocketAddr) {
     let answer: Answerer = Arc::new(|request: AdminRequest| {
         let known = request.path == "/api/v1/status";
         let status = if known { hyper::StatusCode::OK } else { hyper::StatusCode::NOT_FOUND };
-        AdminAnswer { status, body: serde_json::json!({ "reached": request.path, "who": &*request.who }) }
+        let body = serde_json::json!({ "reached": request.path, "who": &*request.who });
+        AdminAnswer { status, body, lines: None }
     });
     (AdminServer::start(Doors { socket: None, network }, answer).unwrap(), address)
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::listing::{ConnectionFilter, Listing, PageRows};
 use super::model::{CloseRow, ConnectionView, LinkRow, RouteExplanation};
 use crate::limits::{ADMIN_ANSWER, ADMIN_QUESTIONS};
+use crate::packet_trace::Tap;
 
 /// Where an answer goes. Whoever asked may have left.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) enum Question {
     Kick(Arc<ConnectionFilter>, Reply<usize>),
     /// Its channels that ended, the last one first.
     Closes(Reply<Vec<CloseRow>>),
+    /// Shows the packets of an account from now on; how many channels it has there.
+    Trace(Tap, Reply<usize>),
 }
 
 /// Why there is no answer.

@@ -3,6 +3,7 @@
 //! waits for it.
 
 mod error;
+mod event_stream;
 pub(crate) mod guard;
 pub(crate) mod listing;
 pub(crate) mod mailbox;
@@ -25,11 +26,12 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub(crate) use self::error::AdminStartError;
+use self::event_stream::EventStream;
 pub(crate) use self::network::NetworkDoor;
 use self::network::OpenDoor;
 pub(crate) use self::request::{AdminAnswer, AdminRequest, Answerer};
 use self::socket::BoundSocket;
-use self::stream::EventStream;
+pub(crate) use self::stream::LineStream;
 use self::visit::{Desk, Visitor, visit};
 use crate::limits::{ACCEPT_PAUSE, ADMIN_PATIENCE, ADMIN_VISITORS};
 use crate::owned_thread::OwnedThread;

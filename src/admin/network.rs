@@ -13,8 +13,11 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::guard::{DoorGuard, payer};
+use super::patient::Patient;
 use super::visit::{Desk, Visitor, visit};
-use crate::limits::{ACCEPT_PAUSE, ADMIN_HEAD_DEADLINE, ADMIN_NETWORK_VISITORS, ADMIN_OF_ONE};
+use crate::limits::{
+    ACCEPT_PAUSE, ADMIN_HEAD_DEADLINE, ADMIN_NETWORK_VISITORS, ADMIN_OF_ONE, ADMIN_PATIENCE,
+};
 
 /// Bound, not yet served.
 #[derive(Debug)]
@@ -64,7 +67,9 @@ impl OpenDoor {
     }
 }
 
+/// Whoever does not read what is written to it is hung up on.
 async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, visitor: Visitor, desk: Arc<Desk>) {
+    let stream = Patient::new(stream, ADMIN_PATIENCE);
     let Some(tls) = tls else {
         return visit(stream, visitor, ADMIN_HEAD_DEADLINE, desk).await;
     };

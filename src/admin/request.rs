@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::stream::LineStream;
+
 /// What somebody asks for.
 #[derive(Debug)]
 pub(crate) struct AdminRequest {
@@ -25,17 +27,24 @@ pub(crate) struct AdminRequest {
 pub(crate) struct AdminAnswer {
     pub(crate) status: StatusCode,
     pub(crate) body: Value,
+    /// Goes out in place of the body.
+    pub(crate) lines: Option<LineStream>,
 }
 
 impl AdminAnswer {
     /// It went well.
     pub(crate) const fn ok(body: Value) -> Self {
-        Self { status: StatusCode::OK, body }
+        Self { status: StatusCode::OK, body, lines: None }
+    }
+
+    /// It goes well for as long as lines come.
+    pub(crate) const fn stream(lines: LineStream) -> Self {
+        Self { status: StatusCode::OK, body: Value::Null, lines: Some(lines) }
     }
 
     /// It did not.
     pub(crate) fn error(status: StatusCode, error: impl fmt::Display) -> Self {
-        Self { status, body: json!({ "error": error.to_string() }) }
+        Self { status, body: json!({ "error": error.to_string() }), lines: None }
     }
 }
 

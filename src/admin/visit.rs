@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Either, Full, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
@@ -19,10 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::event_stream::{EventBody, EventStream};
 use super::guard::DoorGuard;
-use super::patient::Patient;
 use super::request::{AdminAnswer, AdminRequest, Answerer};
-use super::stream::{EventBody, EventStream};
+use super::stream::AnswerBody;
 use crate::console::{self, ConsoleMode};
 use crate::limits::{ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE, ADMIN_READERS};
 
@@ -41,10 +41,7 @@ pub(super) struct Desk {
     pub(super) stream: EventStream,
 }
 
-/// At once, or on and on.
-type AnswerBody = Either<Full<Bytes>, EventBody>;
-
-/// Serves a visitor until it leaves, breaks off, or takes too long: for a head, or to read.
+/// Serves a visitor until it leaves, breaks off, or takes too long for a head.
 pub(super) async fn visit(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     visitor: Visitor,
@@ -61,7 +58,7 @@ pub(super) async fn visit(
         .timer(TokioTimer::new())
         .header_read_timeout(head_within)
         .max_buf_size(ADMIN_HEAD)
-        .serve_connection(TokioIo::new(Patient::new(stream, ADMIN_PATIENCE)), answering);
+        .serve_connection(TokioIo::new(stream), answering);
     // Whoever breaks off gets nothing.
     let _gone = visit.await;
 }
@@ -73,12 +70,12 @@ async fn respond(request: Request<Incoming>, visitor: Visitor, desk: &Desk) -> R
         && visitor.guard.is_some()
         && let Some(file) = console::file(head.uri.path(), ConsoleMode::Admin)
     {
-        return file.map(Either::Left);
+        return file.map(AnswerBody::Whole);
     }
     if let Some((guard, peer)) = &visitor.guard
         && let Err(unwelcome) = guard.judge(&head.headers, *peer, Instant::now())
     {
-        let mut response = page(&AdminAnswer::error(unwelcome.status, unwelcome.text));
+        let mut response = page(AdminAnswer::error(unwelcome.status, unwelcome.text));
         // Nothing more of it is read.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         if unwelcome.status == StatusCode::UNAUTHORIZED {
@@ -89,7 +86,7 @@ async fn respond(request: Request<Incoming>, visitor: Visitor, desk: &Desk) -> R
     if EventStream::is_asked(&head.method, head.uri.path(), &head.headers) {
         return match desk.stream.reader() {
             Some(events) => events_page(events),
-            None => page(&AdminAnswer::error(
+            None => page(AdminAnswer::error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format_args!("{ADMIN_READERS} look on already; close one of their pages"),
             )),
@@ -106,7 +103,7 @@ async fn respond(request: Request<Incoming>, visitor: Visitor, desk: &Desk) -> R
         }
         Err(problem) => AdminAnswer::error(StatusCode::BAD_REQUEST, problem),
     };
-    page(&answered)
+    page(answered)
 }
 
 fn request_of(head: Parts, who: Arc<str>, body: Value) -> AdminRequest {
@@ -115,18 +112,23 @@ fn request_of(head: Parts, who: Arc<str>, body: Value) -> AdminRequest {
 }
 
 fn events_page(events: EventBody) -> Response<AnswerBody> {
-    let mut response = Response::new(Either::Right(events));
+    let mut response = Response::new(AnswerBody::Events(events));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn page(answer: &AdminAnswer) -> Response<AnswerBody> {
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(format!("{}\n", answer.body)))));
-    *response.status_mut() = answer.status;
+fn page(answer: AdminAnswer) -> Response<AnswerBody> {
+    let AdminAnswer { status, body, lines } = answer;
+    let (body, kind) = match lines {
+        Some(lines) => (AnswerBody::Lines(lines), "application/x-ndjson"),
+        None => (AnswerBody::Whole(Full::new(Bytes::from(format!("{body}\n")))), "application/json"),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -15,6 +15,8 @@ label_set! {
         Unban = "unban",
         /// The level of the log is set.
         LogLevel = "log_level",
+        /// The packets of an account are watched.
+        Trace = "trace",
     }
 }
 

@@ -31,7 +31,7 @@ fn table(columns: &[Column], rows: &[Value]) -> String {
 }
 
 /// A value, by what its key says of its unit.
-fn cell(key: &str, value: &Value) -> String {
+pub(super) fn cell(key: &str, value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Number(number) if key.ends_with("_seconds") => seconds(number.as_f64().unwrap_or_default()),

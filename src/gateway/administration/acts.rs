@@ -114,7 +114,7 @@ pub(super) fn log_level(of: &Administration, request: &AdminRequest) -> Answered
 }
 
 /// What a body asks for.
-fn body<T: DeserializeOwned>(request: &AdminRequest) -> Result<T, ApiRefusal> {
+pub(super) fn body<T: DeserializeOwned>(request: &AdminRequest) -> Result<T, ApiRefusal> {
     no_query(request)?;
     let wrong = |error| ApiRefusal::Asked(format!("the body is not what is asked for here: {error}"));
     T::deserialize(&request.body).map_err(wrong)
@@ -127,7 +127,7 @@ fn check_reason(reason: Option<&str>) -> Result<(), ApiRefusal> {
     Ok(())
 }
 
-fn check_whom(whom: &Whom) -> Result<(), ApiRefusal> {
+pub(super) fn check_whom(whom: &Whom) -> Result<(), ApiRefusal> {
     for (key, name) in [("app", &whom.app), ("account", &whom.account)] {
         if name.as_ref().is_some_and(|name| !(1..=ADMIN_NAME).contains(&name.len())) {
             return Err(ApiRefusal::Asked(format!(

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use hyper::StatusCode;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::admin::mailbox::{MailboxError, Mailboxes};
 use crate::admin::query::{Query, QueryError};
@@ -27,6 +28,8 @@ pub(in crate::gateway) struct Administration {
     pub(super) metrics: Metrics,
     pub(super) readiness: Arc<Readiness>,
     pub(super) live: LiveSource,
+    /// Places for those who watch packets.
+    pub(super) traces: Arc<Semaphore>,
 }
 
 /// Why a question is not answered.

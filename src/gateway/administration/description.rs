@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::context::{Administration, Answered, json, no_query};
-use super::{acts, reads, reloads};
+use super::{acts, reads, reloads, traces};
 use crate::admin::AdminRequest;
 use crate::admin::model;
 
@@ -29,6 +29,7 @@ use crate::admin::model;
         acts::unban,
         acts::bans,
         acts::log_level,
+        traces::trace,
     ),
     components(schemas(
         model::Status,

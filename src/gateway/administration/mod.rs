@@ -6,12 +6,14 @@ mod context;
 mod description;
 mod reads;
 mod reloads;
+mod traces;
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::StatusCode;
+use tokio::sync::Semaphore;
 
 use self::context::{Administration, Answered, ApiRefusal};
 use super::Gateway;
@@ -21,6 +23,7 @@ use super::start_error::StartError;
 use crate::admin::guard::DoorGuard;
 use crate::admin::mailbox::{Mailbox, Mailboxes};
 use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer, Doors, NetworkDoor};
+use crate::limits::TRACES_AT_ONCE;
 use crate::monitor::admin_labels::AdminChange;
 use crate::server::tls::{HTTP_ALPN, TlsParts};
 
@@ -70,6 +73,7 @@ impl Gateway {
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
+            traces: Arc::new(Semaphore::new(TRACES_AT_ONCE)),
         };
         self.admin = Some(AdminServer::start(doors, administration.answerer())?);
         Ok(of_workers)
@@ -118,6 +122,7 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     change(AdminChange::Kick, "kick", acts::kick),
     change(AdminChange::Ban, "ban", acts::ban),
     change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::Trace, "trace", traces::trace),
     change(AdminChange::LogLevel, "log-level", acts::log_level),
 ];
 
