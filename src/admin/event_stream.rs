@@ -1,21 +1,18 @@
 //! What is new each second, as server-sent events (HTML standard, section 9.2). It is made once for all who read, while
 //! somebody does; whoever does not keep up is dropped.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
 use hyper::header::{ACCEPT, HeaderMap};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::request::{AdminRequest, Answerer};
+use super::stream::AnswerBody;
 use crate::limits::{ADMIN_READER_BEHIND, ADMIN_READERS, ADMIN_STREAM_EVERY};
 
 /// What is answered there is made anew each second.
@@ -25,10 +22,6 @@ const PATH: &str = "/api/v1/stream";
 #[derive(Debug, Default)]
 pub(super) struct EventStream(Mutex<Vec<Sender<Bytes>>>);
 
-/// The body of an answer that goes on.
-#[derive(Debug)]
-pub(super) struct EventBody(Receiver<Bytes>);
-
 impl EventStream {
     /// Whether the answer is to go on.
     pub(super) fn is_asked(method: &Method, path: &str, headers: &HeaderMap) -> bool {
@@ -37,7 +30,7 @@ impl EventStream {
     }
 
     /// Another one reads; none if enough do.
-    pub(super) fn reader(&self) -> Option<EventBody> {
+    pub(super) fn reader(&self) -> Option<AnswerBody> {
         let mut readers = self.lock();
         readers.retain(|reader| !reader.is_closed());
         if readers.len() >= ADMIN_READERS {
@@ -45,7 +38,7 @@ impl EventStream {
         }
         let (sender, receiver) = channel(ADMIN_READER_BEHIND);
         readers.push(sender);
-        Some(EventBody(receiver))
+        Some(AnswerBody::Events(receiver))
     }
 
     /// Ends never.
@@ -85,18 +78,6 @@ fn question() -> AdminRequest {
         query: String::new(),
         who: "stream".into(),
         body: Value::Null,
-    }
-}
-
-impl Body for EventBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event))))
     }
 }
 

@@ -8,8 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
-
-use super::event_stream::EventBody;
+use tokio::sync::mpsc::Receiver;
 
 /// Gives the next lines, and none at the end.
 type NextLines = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Send>;
@@ -35,7 +34,7 @@ impl fmt::Debug for LineStream {
 pub(super) enum AnswerBody {
     Whole(Full<Bytes>),
     Lines(LineStream),
-    Events(EventBody),
+    Events(Receiver<Bytes>),
 }
 
 impl Body for AnswerBody {
@@ -48,7 +47,9 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
-            Self::Events(events) => Pin::new(events).poll_frame(cx),
+            Self::Events(events) => {
+                events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
+            }
             Self::Lines(lines) => (lines.0)(cx).map(|lines| lines.map(|lines| Ok(Frame::data(lines)))),
         }
     }

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::event_stream::{EventBody, EventStream};
+use super::event_stream::EventStream;
 use super::guard::DoorGuard;
 use super::request::{AdminAnswer, AdminRequest, Answerer};
 use super::stream::AnswerBody;
@@ -111,8 +111,8 @@ fn request_of(head: Parts, who: Arc<str>, body: Value) -> AdminRequest {
     AdminRequest { method: head.method, path: head.uri.path().to_owned(), query, who, body }
 }
 
-fn events_page(events: EventBody) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Events(events));
+fn events_page(events: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(events);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

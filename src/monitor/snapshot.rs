@@ -13,7 +13,7 @@ use super::readiness::Readiness;
 
 /// See the module. What grows, grows from the start of the process: rates are the difference of two of them.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Snapshot {
+pub(crate) struct GatewaySnapshot {
     /// `gateway.id`.
     pub(crate) gateway: String,
     pub(crate) version: &'static str,
@@ -49,15 +49,15 @@ pub(crate) struct LatencyBuckets {
 }
 
 impl Metrics {
-    /// See [`Snapshot`].
-    pub(crate) fn snapshot(&self, readiness: &Readiness, now: Instant) -> Snapshot {
+    /// See [`GatewaySnapshot`].
+    pub(crate) fn snapshot(&self, readiness: &Readiness, now: Instant) -> GatewaySnapshot {
         let (mut glance, verdict) = (self.glance(now), readiness.verdict(now));
         let loops = std::mem::take(&mut glance.workers)
             .into_iter()
             .map(|(lag, connections)| WorkerLoop { lag_seconds: lag.as_secs_f64(), connections });
         let workers = self.each_worker();
         let latency = Histogram::sum(&BOUNDS_MICROS, workers.iter().map(|worker| &worker.latency));
-        Snapshot {
+        GatewaySnapshot {
             gateway: self.gateway_id().to_owned(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: u64::try_from(self.uptime(now).as_millis()).unwrap_or(u64::MAX),

@@ -12,7 +12,7 @@ use crate::admin::model::{
     Status, WorkerStatus,
 };
 use crate::limits::RECENT_CLOSES;
-use crate::monitor::snapshot::Snapshot;
+use crate::monitor::snapshot::GatewaySnapshot;
 use crate::statistics::ActivityReport;
 
 /// The gateway at a glance.
@@ -53,7 +53,7 @@ pub(super) fn status(of: &Administration, request: &AdminRequest) -> Answered {
 
 /// What the console draws. With `Accept: text/event-stream` the answer goes on, with one of these a second as a server-sent event.
 #[utoipa::path(get, path = "/api/v1/stream", responses(
-    (status = 200, body = Snapshot),
+    (status = 200, body = GatewaySnapshot),
     (status = 503, description = "enough look on", body = Problem),
 ))]
 pub(super) fn stream(of: &Administration, request: &AdminRequest) -> Answered {
