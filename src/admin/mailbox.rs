@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::listing::{ConnectionFilter, Listing, PageRows};
-use super::model::{CloseRow, ConnectionView, LinkRow, RouteExplanation};
+use super::model::{CloseRow, ConnectionView, EjectedInstance, LinkRow, ReturnOrder, RouteExplanation};
 use crate::limits::{ADMIN_ANSWER, ADMIN_QUESTIONS};
 
 /// Where an answer goes. Whoever asked may have left.
@@ -38,6 +38,10 @@ pub(crate) enum Question {
     Kick(Arc<ConnectionFilter>, Reply<usize>),
     /// Its channels that ended, the last one first.
     Closes(Reply<Vec<CloseRow>>),
+    /// Gives an instance no new requests; how many moved from its queue.
+    Eject(Arc<EjectedInstance>, Reply<usize>),
+    /// Ends that; the services where it held.
+    Return(Arc<ReturnOrder>, Reply<Vec<String>>),
 }
 
 /// Why there is no answer.

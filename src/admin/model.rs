@@ -140,7 +140,7 @@ pub(crate) struct LinkRow {
     pub(crate) state: &'static str,
     /// Whether it gets requests.
     pub(crate) serves: bool,
-    /// What brought it into this state.
+    /// What brought it into this state; `by an operator` while one has it ejected.
     pub(crate) why: &'static str,
     pub(crate) since_seconds: Option<f64>,
     /// How its connection ended last, or why none came about.
@@ -181,6 +181,8 @@ pub(crate) struct ServiceExplanation {
     /// None while the service has no instance.
     pub(crate) instance: Option<String>,
     pub(crate) position: usize,
+    /// Ids that are no candidates because an operator has ejected them.
+    pub(crate) ejected_by_operator: Vec<String>,
 }
 
 /// What happened, as the webhook is told it.
@@ -257,6 +259,54 @@ pub(crate) struct BanPage {
     pub(crate) bans: Vec<BanRow>,
     /// How many there are.
     pub(crate) all: usize,
+}
+
+/// Which instance is to get no new requests.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EjectOrder {
+    /// Its id.
+    pub(crate) instance: String,
+    /// Where several services have an instance of this id.
+    pub(crate) service: Option<String>,
+    /// Also if its service has no other one that serves.
+    #[serde(default)]
+    pub(crate) force: bool,
+}
+
+/// An instance that gets no new requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct EjectedInstance {
+    pub(crate) service: String,
+    pub(crate) instance: String,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Ejected {
+    #[serde(flatten)]
+    pub(crate) ejected: EjectedInstance,
+    /// Requests that stood in its queues and are with other instances now.
+    pub(crate) requests_moved: usize,
+    /// Who misses it.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Which instance is to get requests again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReturnOrder {
+    /// Its id.
+    pub(crate) instance: String,
+    /// Of every service where it is ejected, without it.
+    pub(crate) service: Option<String>,
+}
+
+/// Where it gets them again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Returned {
+    pub(crate) instance: String,
+    pub(crate) services: Vec<String>,
 }
 
 /// A level of the log.

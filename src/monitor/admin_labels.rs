@@ -13,6 +13,10 @@ label_set! {
         Ban = "ban",
         /// And no more.
         Unban = "unban",
+        /// An instance gets no new requests.
+        Eject = "eject",
+        /// It gets some again.
+        Return = "return",
         /// The level of the log is set.
         LogLevel = "log_level",
     }

@@ -29,6 +29,9 @@ use crate::session::inspection::Inspection;
 use crate::session::outgoing::Outgoing;
 use crate::wire::close::CloseReason;
 
+/// Why an instance gets nothing that is well.
+const BY_AN_OPERATOR: &str = "by an operator";
+
 /// What a worker knows, as the administrator sees it.
 pub(super) struct Overview {
     pub(super) dispatch: Rc<Dispatch>,
@@ -54,6 +57,13 @@ impl Overview {
             Question::Explain(whom, reply) => reply.send(self.explain(&whom.0, &whom.1)),
             Question::Kick(filter, reply) => reply.send(self.kick(&filter).await),
             Question::Closes(reply) => reply.send(self.closes()),
+            Question::Eject(of, reply) => {
+                reply.send(self.dispatch.set_aside(&of.service, &of.instance, Instant::now()));
+            }
+            Question::Return(of, reply) => {
+                let service = of.service.as_deref();
+                reply.send(self.dispatch.take_back(service, &of.instance, Instant::now()));
+            }
         }
     }
 
@@ -128,6 +138,7 @@ impl Overview {
                     fallback: explained.fallback,
                     instance: explained.instance.map(str::to_owned),
                     position: explained.position,
+                    ejected_by_operator: services.ids_set_aside(&service),
                 }
             })
         });
@@ -289,7 +300,8 @@ fn close_row(close: &RecentClose, now: Instant) -> CloseRow {
 fn link_row(link: &Link, worker: usize, now: Instant) -> LinkRow {
     let (instance, why) = (&link.instance, link.why());
     let (queued_packets, queued_bytes) = link.queue().depth();
-    let state: LinkState = link.health().state();
+    let state: LinkState = link.state();
+    let set_aside = link.set_aside_since();
     LinkRow {
         worker,
         service: instance.service.clone(),
@@ -299,8 +311,10 @@ fn link_row(link: &Link, worker: usize, now: Instant) -> LinkRow {
         dialect: instance.dialect.to_string(),
         state: if link.is_leaving() { "leaving" } else { state.label() },
         serves: link.standing().is_some_and(|standing| standing <= Standing::Warming),
-        why: why.reason,
-        since_seconds: why.since.map(|since| now.saturating_duration_since(since).as_secs_f64()),
+        why: if set_aside.is_some() { BY_AN_OPERATOR } else { why.reason },
+        since_seconds: set_aside
+            .or(why.since)
+            .map(|since| now.saturating_duration_since(since).as_secs_f64()),
         last_trouble: why.trouble.as_deref().map(str::to_owned),
         pending: link.load(),
         queued_packets,

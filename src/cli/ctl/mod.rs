@@ -3,7 +3,9 @@
 mod args;
 pub(crate) mod client;
 mod filter;
+mod instances;
 mod orders;
+pub(crate) mod socket;
 pub(crate) mod tables;
 
 use std::process::ExitCode;
@@ -11,9 +13,11 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use self::args::CtlArgs;
-use self::client::{CtlRequest, ask, configured, show};
+use self::client::{CtlRequest, ask, show};
 use self::filter::ConnectionsArgs;
+use self::instances::{EjectArgs, ReturnArgs};
 use self::orders::{BanArgs, BansArgs, KickArgs, LogLevelArgs, UnbanArgs};
+use self::socket::configured;
 use crate::cli::check::refuse;
 
 /// What a running gateway can be asked for.
@@ -45,6 +49,10 @@ pub(crate) enum CtlCommand {
     Unban(UnbanArgs),
     /// The bans that hold, in pages
     Bans(BansArgs),
+    /// Give an instance of a logic service no new requests until it is returned
+    Eject(EjectArgs),
+    /// Give it requests again
+    Return(ReturnArgs),
     /// Set the level of the log: error, warn, info, debug or trace
     LogLevel(LogLevelArgs),
     /// Read configuration, route, certificates, keys and secrets again: all that changed is put into effect, or nothing
@@ -99,6 +107,8 @@ pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
         CtlCommand::Ban(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Unban(args) => (&args.of, args.order(), tables::done),
         CtlCommand::Bans(args) => (&args.of, args.question(), tables::bans),
+        CtlCommand::Eject(args) => (&args.of, args.order(), tables::ejected),
+        CtlCommand::Return(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::LogLevel(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Reload(args) => (args, CtlRequest::post("reload", Value::Null), tables::reload),
     };

@@ -180,7 +180,13 @@ pub(super) fn explained(answer: &Value) -> String {
         ("FALLBACK", "fallback"),
         ("CANDIDATES", "candidates"),
     ];
-    text.push_str(&table(&columns, rows(answer, "services")));
+    let services = rows(answer, "services");
+    text.push_str(&table(&columns, services));
+    for service in services.iter().filter(|service| !rows(service, "ejected_by_operator").is_empty()) {
+        let (ids, of) =
+            (cell("ejected", &service["ejected_by_operator"]), cell("service", &service["service"]));
+        let _a_string_takes_all = writeln!(text, "ejected by an operator: {ids} of {of}");
+    }
     text
 }
 
@@ -260,6 +266,12 @@ pub(super) fn activity(answer: &Value) -> String {
     let count = busiest.len();
     let _a_string_takes_all = writeln!(text, "{} of {count}, within the last {window}", shown.len());
     text
+}
+
+pub(super) fn ejected(answer: &Value) -> String {
+    let of = |key: &str| cell(key, &answer[key]);
+    let (instance, service, moved) = (of("instance"), of("service"), of("requests_moved"));
+    format!("{instance} of {service} is ejected until it is returned; requests moved: {moved}\n")
 }
 
 pub(super) fn done(_answer: &Value) -> String {

@@ -114,7 +114,7 @@ pub(super) fn log_level(of: &Administration, request: &AdminRequest) -> Answered
 }
 
 /// What a body asks for.
-fn body<T: DeserializeOwned>(request: &AdminRequest) -> Result<T, ApiRefusal> {
+pub(super) fn body<T: DeserializeOwned>(request: &AdminRequest) -> Result<T, ApiRefusal> {
     no_query(request)?;
     let wrong = |error| ApiRefusal::Asked(format!("the body is not what is asked for here: {error}"));
     T::deserialize(&request.body).map_err(wrong)

@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::context::{Administration, Answered, json, no_query};
-use super::{acts, reads, reloads};
+use super::{acts, instances, reads, reloads};
 use crate::admin::AdminRequest;
 use crate::admin::model;
 
@@ -28,6 +28,8 @@ use crate::admin::model;
         acts::unban,
         acts::bans,
         acts::log_level,
+        instances::eject,
+        instances::give_back,
     ),
     components(schemas(
         model::Status,

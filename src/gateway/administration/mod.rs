@@ -4,6 +4,7 @@ mod acts;
 mod audit;
 mod context;
 mod description;
+mod instances;
 mod reads;
 mod reloads;
 
@@ -94,6 +95,8 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     change(AdminChange::Kick, "kick", acts::kick),
     change(AdminChange::Ban, "ban", acts::ban),
     change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::Eject, "eject", instances::eject),
+    change(AdminChange::Return, "return", instances::give_back),
     change(AdminChange::LogLevel, "log-level", acts::log_level),
 ];
 
