@@ -5,6 +5,7 @@ mod error;
 pub(crate) mod listing;
 pub(crate) mod mailbox;
 pub(crate) mod model;
+pub(crate) mod orders;
 pub(crate) mod query;
 mod socket;
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::operator_drain::OperatorDrain;
 use crate::admin::listing::{ConnectionFilter, ListedConnection, Listing, PageRows};
 use crate::admin::mailbox::{Mailbox, Question};
 use crate::admin::model::{
@@ -36,6 +37,7 @@ const BY_AN_OPERATOR: &str = "by an operator";
 pub(super) struct Overview {
     pub(super) dispatch: Rc<Dispatch>,
     pub(super) shared: Rc<ConnectionContext>,
+    pub(super) drain: Rc<OperatorDrain>,
     pub(super) epoch: Instant,
 }
 
@@ -57,6 +59,9 @@ impl Overview {
             Question::Explain(whom, reply) => reply.send(self.explain(&whom.0, &whom.1)),
             Question::Kick(filter, reply) => reply.send(self.kick(&filter).await),
             Question::Closes(reply) => reply.send(self.closes()),
+            Question::Notice(plan, reply) => reply.send(self.notice(&plan).await),
+            Question::Drain(plan, reply) => reply.send(self.drain.begin(plan)),
+            Question::Undrain(reply) => reply.send(self.drain.end()),
             Question::Eject(of, reply) => {
                 reply.send(self.dispatch.set_aside(&of.service, &of.instance, Instant::now()));
             }
@@ -72,7 +77,7 @@ impl Overview {
     }
 
     /// Shows every connection, some in a turn.
-    async fn for_each(&self, mut visit: impl FnMut(&SeenConnection<'_>)) {
+    pub(super) async fn for_each(&self, mut visit: impl FnMut(&SeenConnection<'_>)) {
         let mut from = Bound::Unbounded;
         loop {
             let now = Instant::now();
@@ -173,7 +178,7 @@ async fn inspect(outgoing: &Outgoing) -> Option<Inspection> {
 }
 
 /// One connection, at one moment.
-struct SeenConnection<'a> {
+pub(super) struct SeenConnection<'a> {
     of: &'a Overview,
     number: u64,
     connected: &'a ConnectedClient,
@@ -197,6 +202,12 @@ impl SeenConnection<'_> {
             age: self.age(),
             queued_bytes: self.connected.outgoing.queued().bytes,
         }
+    }
+
+    /// Its channel, if that is open and matches.
+    pub(super) fn open_channel(&self, filter: &ConnectionFilter) -> Option<&Rc<Channel>> {
+        let is_open = |channel: &Channel| matches!(channel.state(), ChannelState::Open(_));
+        self.channel.filter(|channel| is_open(channel) && filter.matches(&self.candidate()))
     }
 
     /// Has it end; false if it was ending already, and will not come back for that.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use super::drain_control::DrainControl;
 use crate::admin::mailbox::{MailboxError, Mailboxes};
 use crate::admin::query::{Query, QueryError};
 use crate::admin::{AdminAnswer, AdminRequest};
@@ -27,6 +28,7 @@ pub(in crate::gateway) struct Administration {
     pub(super) metrics: Metrics,
     pub(super) readiness: Arc<Readiness>,
     pub(super) live: LiveSource,
+    pub(super) drain: DrainControl,
 }
 
 /// Why a question is not answered.

@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::context::{Administration, Answered, json, no_query};
-use super::{acts, instances, reads, reloads};
+use super::{acts, drain, instances, notice, reads, reloads, weight};
 use crate::admin::AdminRequest;
 use crate::admin::model;
 
@@ -28,6 +28,10 @@ use crate::admin::model;
         acts::unban,
         acts::bans,
         acts::log_level,
+        notice::notice,
+        drain::drain,
+        drain::undrain,
+        weight::weight,
         instances::eject,
         instances::give_back,
     ),

@@ -7,7 +7,8 @@ use super::acts::body;
 use super::context::{Administration, Answered, ApiRefusal, json};
 use crate::admin::AdminRequest;
 use crate::admin::mailbox::Question;
-use crate::admin::model::{EjectOrder, Ejected, EjectedInstance, LinkRow, Problem, ReturnOrder, Returned};
+use crate::admin::model::{LinkRow, Problem};
+use crate::admin::orders::{EjectOrder, Ejected, EjectedInstance, GivenBack, ReturnOrder};
 
 /// Gives an instance no new requests until it is returned, however often it is connected anew.
 #[utoipa::path(post, path = "/api/v1/eject", request_body = EjectOrder, responses(
@@ -35,7 +36,7 @@ pub(super) fn eject(of: &Administration, request: &AdminRequest) -> Answered {
 
 /// Gives an instance requests again, as well as it is.
 #[utoipa::path(post, path = "/api/v1/return", request_body = ReturnOrder, responses(
-    (status = 200, body = Returned),
+    (status = 200, body = GivenBack),
     (status = 404, description = "no operator has ejected it", body = Problem),
 ))]
 pub(super) fn give_back(of: &Administration, request: &AdminRequest) -> Answered {
@@ -47,7 +48,7 @@ pub(super) fn give_back(of: &Administration, request: &AdminRequest) -> Answered
         let problem = format!("no operator has ejected {instance}; `ctl links` shows who is ejected and why");
         return Err(ApiRefusal::Absent(problem));
     }
-    json(&Returned { instance, services: services.into_iter().collect() })
+    json(&GivenBack { instance, services: services.into_iter().collect() })
 }
 
 /// The service that is meant; it must be the only one with an instance of this id.

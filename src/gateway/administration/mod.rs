@@ -4,9 +4,13 @@ mod acts;
 mod audit;
 mod context;
 mod description;
+mod drain;
+mod drain_control;
 mod instances;
+mod notice;
 mod reads;
 mod reloads;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,6 +65,7 @@ impl Gateway {
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
+            drain: drain_control::DrainControl::new(self.discovery.own_entry()),
         };
         self.admin = Some(AdminServer::start(socket, administration.answerer())?);
         Ok(of_workers)
@@ -95,6 +100,10 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     change(AdminChange::Kick, "kick", acts::kick),
     change(AdminChange::Ban, "ban", acts::ban),
     change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::Notice, "notice", notice::notice),
+    change(AdminChange::Drain, "drain", drain::drain),
+    change(AdminChange::Undrain, "undrain", drain::undrain),
+    change(AdminChange::Weight, "weight", weight::weight),
     change(AdminChange::Eject, "eject", instances::eject),
     change(AdminChange::Return, "return", instances::give_back),
     change(AdminChange::LogLevel, "log-level", acts::log_level),
