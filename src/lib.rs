@@ -10,6 +10,7 @@
 //! * [`config`], [`route`], [`auth`], [`certs`]: what an operator writes, checked; who a token says a client is;
 //!   the files a gateway needs.
 //! * [`overload`]: how overloaded the process is, and what the workers are told of it.
+//! * `packet_trace`: what the administrator watches of one account.
 //! * `session`: channels, their outgoing queues, their unanswered requests, the sign-outs they owe.
 //! * `rate_limit`: how often somebody may come.
 //! * [`discovery`]: where the instances of logic services come from.
@@ -51,6 +52,7 @@ mod live;
 pub mod monitor;
 pub mod overload;
 mod owned_thread;
+mod packet_trace;
 mod rate_limit;
 pub mod route;
 mod server;

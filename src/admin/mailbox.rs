@@ -13,6 +13,7 @@ use super::listing::{ConnectionFilter, Listing, PageRows};
 use super::model::{CloseRow, ConnectionView, LinkRow, RouteExplanation};
 use super::orders::{EjectedInstance, ReturnOrder};
 use crate::limits::{ADMIN_ANSWER, ADMIN_QUESTIONS};
+use crate::packet_trace::Tap;
 
 /// Where an answer goes. Whoever asked may have left.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub(crate) enum Question {
     Eject(Arc<EjectedInstance>, Reply<usize>),
     /// Ends that; the services where it held.
     Return(Arc<ReturnOrder>, Reply<Vec<String>>),
+    /// Shows the packets of an account from now on; how many channels it has there.
+    Trace(Tap, Reply<usize>),
 }
 
 /// Why there is no answer.

@@ -8,6 +8,7 @@ pub(crate) mod model;
 pub(crate) mod orders;
 pub(crate) mod query;
 mod socket;
+mod stream;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -30,6 +31,8 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use self::error::AdminStartError;
 use self::socket::BoundSocket;
+use self::stream::AnswerBody;
+pub(crate) use self::stream::LineStream;
 use crate::limits::{ACCEPT_PAUSE, ADMIN_BODY, ADMIN_HEAD, ADMIN_PATIENCE, ADMIN_VISITORS};
 use crate::owned_thread::OwnedThread;
 
@@ -52,17 +55,24 @@ pub(crate) struct AdminRequest {
 pub(crate) struct AdminAnswer {
     pub(crate) status: StatusCode,
     pub(crate) body: Value,
+    /// Goes out in place of the body.
+    pub(crate) lines: Option<LineStream>,
 }
 
 impl AdminAnswer {
     /// It went well.
     pub(crate) const fn ok(body: Value) -> Self {
-        Self { status: StatusCode::OK, body }
+        Self { status: StatusCode::OK, body, lines: None }
+    }
+
+    /// It goes well for as long as lines come.
+    pub(crate) const fn stream(lines: LineStream) -> Self {
+        Self { status: StatusCode::OK, body: Value::Null, lines: Some(lines) }
     }
 
     /// It did not.
     pub(crate) fn error(status: StatusCode, error: impl fmt::Display) -> Self {
-        Self { status, body: json!({ "error": error.to_string() }) }
+        Self { status, body: json!({ "error": error.to_string() }), lines: None }
     }
 }
 
@@ -149,9 +159,9 @@ async fn visit(stream: UnixStream, answer: Answerer) {
     let _gone = visit.await;
 }
 
-async fn respond(request: Request<Incoming>, who: Arc<str>, answer: Answerer) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, who: Arc<str>, answer: Answerer) -> Response<AnswerBody> {
     let (head, body) = request.into_parts();
-    let AdminAnswer { status, body } = match read(body).await {
+    let AdminAnswer { status, body, lines } = match read(body).await {
         Ok(body) => {
             let query = head.uri.query().unwrap_or_default().to_owned();
             let request =
@@ -163,9 +173,13 @@ async fn respond(request: Request<Incoming>, who: Arc<str>, answer: Answerer) ->
         }
         Err(problem) => AdminAnswer::error(StatusCode::BAD_REQUEST, problem),
     };
-    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    let (body, kind) = match lines {
+        Some(lines) => (AnswerBody::Lines(lines), "application/x-ndjson"),
+        None => (AnswerBody::Whole(Full::new(Bytes::from(format!("{body}\n")))), "application/json"),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

@@ -196,6 +196,17 @@ pub(crate) struct GivenBack {
     pub(crate) services: Vec<String>,
 }
 
+/// Whose packets are to be shown.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TraceOrder {
+    pub(crate) account: String,
+    /// Any, without it.
+    pub(crate) app: Option<String>,
+    /// For so long, 1 to 60; 60 by default.
+    pub(crate) seconds: Option<u64>,
+}
+
 /// A level of the log.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -32,8 +32,8 @@ const CHANNELS_KEY: &str = "dest.channels";
 /// One packet of a logic service on its way to its channels.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    header: ScannedHeader,
-    body: Bytes,
+    pub(super) header: ScannedHeader,
+    pub(super) body: Bytes,
     is_response: bool,
     /// Ids joined by commas, a slice of the header.
     channels: Bytes,
@@ -173,6 +173,7 @@ impl Delivery {
         let queued = if is_kicked { outgoing.kick(frame) } else { outgoing.push_corked(frame) };
         if queued != Err(Full::TryAgain) {
             dispatch.metrics.push_received(1);
+            dispatch.channels.trace(channel, || self.traced_push(link, bytes, queued));
         }
         match queued {
             Ok(()) => {
@@ -221,6 +222,7 @@ impl Delivery {
         } else {
             channel.outgoing.reply(ticket.stream, frame)
         };
+        dispatch.channels.trace(channel, || self.traced_answer(link, &ticket, bytes, queued));
         match queued {
             Ok(()) => {
                 dispatch.metrics.packet(Direction::Out, self.label(), bytes);

@@ -20,6 +20,7 @@ pub(crate) mod reconnect;
 mod reload;
 pub mod selector;
 pub(crate) mod services;
+mod traced;
 pub(crate) mod turn;
 mod zones;
 
@@ -269,6 +270,7 @@ impl Dispatch {
         self.metrics.latency(Instant::now().saturating_duration_since(ticket.arrived()));
         match channel.answer(ticket, status, text) {
             Ok(bytes) => {
+                self.trace_failure(channel, ticket, bytes, (status, text));
                 self.metrics.packet(Direction::Out, command::label_index(ticket.header.command()), bytes);
                 self.metrics.answered(status as i32, AnswerOrigin::Gateway);
             }
@@ -308,6 +310,7 @@ impl Dispatch {
             Progress::Begun(ticket) => {
                 link.metrics.requests_sent(1);
                 self.metrics.request_forwarded();
+                ticket.note_hand_over(Instant::now);
                 if ticket.is_signin {
                     ticket.restart(Instant::now());
                 }

@@ -145,6 +145,7 @@ impl Handler {
     ) -> CloseReason {
         self.metrics.reject(reject);
         self.metrics.login(LoginResult::Unauthenticated);
+        self.trace_refused_login(arrival, view, reject.label());
         self.refuse(arrival, view, Status::Unauthenticated, text);
         close
     }
@@ -165,6 +166,7 @@ impl Handler {
     ) -> CloseReason {
         self.metrics.reject(reason);
         self.metrics.login(LoginResult::Overloaded);
+        self.trace_refused_login(arrival, view, reason.label());
         self.refuse(arrival, view, Status::SystemException, text);
         CloseReason::Overloaded
     }
@@ -194,6 +196,7 @@ impl Handler {
         };
         let identity = Identity { app: claims.app, account: claims.account };
         let channel = Channel::new(id, identity, packet.dialect, Rc::clone(arrival.outgoing));
+        self.channels.look_whether_traced(&channel);
         let ticket = ticket(&channel, view, packet, StreamId::LOGIN, arrival.now, true);
         channel.set_signin(Rc::clone(&ticket));
         if took_what_got_through {
@@ -208,12 +211,14 @@ impl Handler {
         self.count_forgeries(view, &channel.id);
         match self.dispatch.forward(&channel, view, &ticket, session.encode_to_vec().into()) {
             Ok(()) => {
+                self.trace_login(&channel, &ticket, arrival, view);
                 channel.pending.borrow_mut().push(ticket);
                 self.metrics.pending_opened();
                 Ok(guard)
             }
             Err(_) => {
                 self.metrics.login(LoginResult::Unavailable);
+                self.trace_refused_login(arrival, view, "login_unavailable");
                 self.refuse(arrival, view, Status::SystemException, "no login service can be reached");
                 guard.set_reason(CloseReason::LoginUnavailable);
                 Err(CloseReason::LoginUnavailable)

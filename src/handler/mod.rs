@@ -34,6 +34,7 @@ pub(crate) use login::{Acceptance, Arrival, AwaitedKey};
 mod channel_ids;
 mod login;
 mod renewal;
+mod traced;
 
 /// The address that goes into a Session: without port, IPv4 as IPv4.
 pub(crate) fn get_ip(address: IpAddr) -> String {
@@ -116,7 +117,10 @@ impl Handler {
         self.metrics.request_received();
         channel.count_request();
         self.count_forgeries(&view, &channel.id);
-        let refuse = |status, text| self.answer(&channel.outgoing, stream, &view, packet, status, text);
+        let refuse = |status, text| {
+            self.trace_refused(channel, &view, packet, (status, text));
+            self.answer(&channel.outgoing, stream, &view, packet, status, text);
+        };
         if !command::is_well_formed(view.command) {
             self.metrics.reject(Reject::BadCommand);
             refuse(Status::InvalidCommand, "malformed command");
@@ -124,6 +128,7 @@ impl Handler {
         }
         if view.command == command::LOGIN_SIGNOUT {
             self.metrics.request_rejected();
+            self.trace_goodbye(channel, &view, packet);
             return Err(CloseReason::Bye);
         }
         if view.command == command::LOGIN_SIGNIN {
@@ -155,6 +160,7 @@ impl Handler {
         let ticket = ticket(channel, &view, packet, stream, now, false);
         match self.dispatch.forward(channel, &view, &ticket, packet.body.clone()) {
             Ok(()) => {
+                self.trace_forwarded(channel, &ticket, &view, packet);
                 channel.pending.borrow_mut().push(ticket);
                 self.metrics.pending_opened();
             }
@@ -256,7 +262,8 @@ fn ticket(
     } else {
         ScannedHeader::copy(view)
     };
-    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin })
+    let is_traced = channel.is_traced();
+    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin, is_traced })
 }
 
 fn token_reject(error: &TokenError) -> Reject {

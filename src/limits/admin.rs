@@ -46,6 +46,15 @@ pub const NOTICE_COMMAND: usize = 64;
 /// The reason somebody gives, bytes.
 pub const ADMIN_REASON: usize = 256;
 
+/// Accounts whose packets are watched at once, each by one reader.
+pub const TRACES_AT_ONCE: usize = 4;
+
+/// The longest time for which one is watched, seconds.
+pub const TRACE_SECONDS: u64 = 60;
+
+/// Lines that may wait for the reader of a trace, some 400 bytes each. Further ones are dropped and counted.
+pub const TRACE_LINES: usize = 1024;
+
 /// Ends of channels that each worker remembers, and events that the process does: some 300 bytes each.
 pub const RECENT_CLOSES: usize = 1000;
 

@@ -27,6 +27,8 @@ label_set! {
         Return = "return",
         /// The level of the log is set.
         LogLevel = "log_level",
+        /// The packets of an account are watched.
+        Trace = "trace",
     }
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct Channel {
     requests: Cell<u32>,
     /// The administrator has kicked it: the login service does not know.
     is_kicked_here: Cell<bool>,
+    /// The administrator watches its packets, or did a while ago.
+    is_traced: Cell<bool>,
     /// The serial of the last push delivered, so that one that names it twice reaches it once (row E5).
     last_push: Cell<u64>,
 }
@@ -86,6 +88,7 @@ impl Channel {
             knows_go_away: Cell::new(false),
             requests: Cell::new(0),
             is_kicked_here: Cell::new(false),
+            is_traced: Cell::new(false),
             last_push: Cell::new(0),
         })
     }
@@ -181,6 +184,16 @@ impl Channel {
         let push = encode_message(self.dialect, &header, notice.encode_to_vec());
         // Where it cannot follow what is queued, the code of the close has to do.
         let _closing = self.outgoing.kick(push);
+    }
+
+    /// Returns `true` if somebody may watch its packets: what is asked for each of them.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.is_traced.get()
+    }
+
+    /// Somebody watches its packets, or nobody does any more.
+    pub(crate) fn set_traced(&self, is_traced: bool) {
+        self.is_traced.set(is_traced);
     }
 
     /// The login service kicks it as well, and so knows.

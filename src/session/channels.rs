@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::CHANNELS_PER_TURN;
 use crate::monitor::metrics::{PushDrop, WorkerMetrics};
+use crate::packet_trace::{PacketKind, Taps, TracedPacket};
 use crate::session::channel::{Channel, ChannelState, Identity};
 use crate::session::connected::{ConnectedClient, ConnectionOrigin};
 use crate::session::id_hasher::IdHasher;
@@ -47,6 +48,8 @@ pub(crate) struct Channels {
     /// Nor for clients that do not take what is queued.
     flushing_over: CancellationToken,
     disconnected: Notify,
+    /// Whose packets the administrator watches.
+    pub(crate) taps: Taps,
     signouts: Rc<SignOuts>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -63,6 +66,7 @@ impl Channels {
             cut_short: Cell::new(false),
             flushing_over: CancellationToken::new(),
             disconnected: Notify::new(),
+            taps: Taps::default(),
             signouts,
             metrics,
         })
@@ -322,6 +326,9 @@ impl Drop for ChannelGuard {
                 if reason == CloseReason::SlowConsumer { PushDrop::SlowConsumer } else { PushDrop::Closing };
             self.channels.metrics.push_dropped(why, unwritten);
         }
+        let end =
+            TracedPacket { kind: PacketKind::Closed, outcome: reason.token(), ..TracedPacket::default() };
+        self.channels.trace(&self.channel, || end);
         let now = Instant::now();
         if let ChannelState::Open(since) = self.channel.state() {
             let Identity { app, account } = &self.channel.identity;

@@ -171,7 +171,7 @@ pub(crate) fn ticket_of(
     let view = HeaderView::scan(&packet.header, &HeaderLimits::BACKEND).unwrap();
     let is_signin = view.command == "login.signin";
     let header = ScannedHeader::share(&view, &packet.header);
-    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin })
+    Ticket::new(channel, NewTicket { stream, header, arrived, is_signin, is_traced: false })
 }
 
 /// A ticket of a channel on stream 0.

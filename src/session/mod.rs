@@ -18,6 +18,7 @@ pub(crate) mod signouts;
 pub(crate) mod signouts_by_identity;
 pub(crate) mod sliding_count;
 pub(crate) mod spare;
+mod traced;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

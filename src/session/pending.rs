@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::session::outgoing::StreamId;
 use crate::session::spare;
@@ -65,6 +65,13 @@ pub(crate) enum RequestStage {
     Lost(InstanceKey),
 }
 
+/// Where the time of a request goes.
+#[derive(Debug)]
+struct RequestTimes {
+    arrived: Instant,
+    handed_over: Cell<Option<Instant>>,
+}
+
 /// One accepted request, or the sign-in of a channel. Whose it is, is not looked at here.
 #[derive(Debug)]
 pub(crate) struct Ticket<Channel> {
@@ -79,6 +86,8 @@ pub(crate) struct Ticket<Channel> {
     /// The sign-in that opens the channel, not a request on it.
     pub(crate) is_signin: bool,
     stage: Cell<RequestStage>,
+    /// Where its time goes, if somebody watches.
+    times: Option<Box<RequestTimes>>,
     /// Its share of the load of the instance it was placed with.
     loaded: RefCell<Option<LoadGuard>>,
 }
@@ -89,15 +98,18 @@ pub(crate) struct NewTicket {
     pub(crate) header: ScannedHeader,
     pub(crate) arrived: Instant,
     pub(crate) is_signin: bool,
+    /// Somebody watches where its time goes.
+    pub(crate) is_traced: bool,
 }
 
 impl<Channel> Ticket<Channel> {
     pub(crate) fn new(channel: &Rc<Channel>, request: NewTicket) -> Rc<Self> {
-        let NewTicket { stream, header, arrived, is_signin } = request;
+        let NewTicket { stream, header, arrived, is_signin, is_traced } = request;
         let channel = Rc::downgrade(channel);
+        let times = is_traced.then(|| Box::new(RequestTimes { arrived, handed_over: Cell::new(None) }));
         let (arrived, stage) = (Cell::new(arrived), Cell::new(RequestStage::Unplaced));
         let loaded = RefCell::default();
-        Rc::new(Self { channel, stream, header, arrived, is_signin, stage, loaded })
+        Rc::new(Self { channel, stream, header, arrived, is_signin, stage, times, loaded })
     }
 
     /// When its last byte arrived; a sign-in's time runs from its hand-over.
@@ -108,6 +120,21 @@ impl<Channel> Ticket<Channel> {
     /// The sign-in was handed over now: the login service has its full time (protocol §4.4).
     pub(crate) fn restart(&self, now: Instant) {
         self.arrived.set(now);
+    }
+
+    /// Its first byte may be with the instance. Asks for the time only if somebody watches.
+    pub(crate) fn note_hand_over(&self, now: impl FnOnce() -> Instant) {
+        if let Some(times) = &self.times {
+            times.handed_over.set(Some(now()));
+        }
+    }
+
+    /// How long it waited for its instance, and since then; nothing where nobody watches.
+    pub(crate) fn times(&self, now: Instant) -> (Option<Duration>, Option<Duration>) {
+        let Some(times) = &self.times else { return (None, None) };
+        let handed_over = times.handed_over.get();
+        let queued = handed_over.unwrap_or(now).saturating_duration_since(times.arrived);
+        (Some(queued), handed_over.map(|then| now.saturating_duration_since(then)))
     }
 
     pub(crate) fn stage(&self) -> RequestStage {

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::dispatch::Dispatch;
 use crate::limits::{CHANNELS_PER_TURN, HURRIED_FLUSH, HURRIED_SIGNOUTS};
+use crate::packet_trace::TracedPacket;
 use crate::session::channel::Channel;
 use crate::wire::close::CloseReason;
 use crate::wire::packet::GoAway;
@@ -129,6 +130,7 @@ pub(super) async fn close_spread_out(
         // With no window there is no time to go in: the close says it all.
         if !window.is_zero() {
             channel.announce_close(go_away(at), to);
+            dispatch.channels.trace(&channel, || TracedPacket::notice("the gateway drains: go away"));
         }
         // Not the channel: one that ends early gives its memory back.
         closes.push((at, Rc::clone(&channel.id)));

@@ -22,9 +22,10 @@ use crate::dispatch::selector::ZoneReason;
 use crate::handler::get_ip;
 use crate::limits::{ADMIN_LOOK, ADMIN_PER_TURN, RECENT_CLOSES};
 use crate::monitor::metrics::LinkState;
+use crate::packet_trace::{PacketKind, Tap, TracedPacket};
 use crate::server::connection::ConnectionContext;
 use crate::server::recent_closes::RecentClose;
-use crate::session::channel::{Channel, ChannelState};
+use crate::session::channel::{Channel, ChannelState, Identity};
 use crate::session::connected::ConnectedClient;
 use crate::session::inspection::Inspection;
 use crate::session::outgoing::Outgoing;
@@ -69,6 +70,7 @@ impl Overview {
                 let service = of.service.as_deref();
                 reply.send(self.dispatch.take_back(service, &of.instance, Instant::now()));
             }
+            Question::Trace(tap, reply) => reply.send(self.trace(tap).await),
         }
     }
 
@@ -103,6 +105,15 @@ impl Overview {
         let mut kicked = 0;
         self.for_each(|seen| kicked += usize::from(filter.matches(&seen.candidate()) && seen.kick())).await;
         kicked
+    }
+
+    /// Begins a trace; how many channels are there that it is about.
+    async fn trace(&self, tap: Tap) -> usize {
+        let tap = tap.of_worker(self.worker());
+        self.dispatch.channels.taps.add(tap.clone());
+        let mut found = 0;
+        self.for_each(|seen| found += usize::from(seen.trace(&tap))).await;
+        found
     }
 
     async fn view(&self, id: &str) -> Option<ConnectionView> {
@@ -217,9 +228,33 @@ impl SeenConnection<'_> {
             return false;
         }
         match self.channel {
-            Some(channel) => channel.kick(),
+            Some(channel) => {
+                channel.kick();
+                self.of.dispatch.channels.trace(channel, || TracedPacket::notice("kicked"));
+            }
             None => outgoing.close(CloseReason::Kicked),
         }
+        true
+    }
+
+    /// Has its packets be shown, if it is of the account.
+    fn trace(&self, tap: &Tap) -> bool {
+        let Some(channel) = self.channel.filter(|channel| {
+            let Identity { app, account } = &channel.identity;
+            tap.is_about(app, account)
+        }) else {
+            return false;
+        };
+        channel.set_traced(true);
+        let origin = &self.connected.origin;
+        let connected = TracedPacket {
+            kind: PacketKind::Connected,
+            outcome: self.state(),
+            transport: Some(origin.transport.label()),
+            address: Some(origin.address),
+            ..TracedPacket::default()
+        };
+        tap.tell((&channel.identity.app, &channel.identity.account), Some(&channel.id), &connected);
         true
     }
 

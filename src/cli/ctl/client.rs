@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use gateway::config;
 use gateway::gateway::API;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -63,7 +63,58 @@ pub(crate) fn ask(
         .with_context(|| format!("no answer from {shown}; is the gateway running, and as this user?"))
 }
 
+/// Asks and shows each line of the answer as it comes. The exit code is that of [`show`], to which an error goes.
+///
+/// # Errors
+/// Nobody answers, or not as a gateway does; a line that cannot be shown.
+pub(super) fn listen(
+    socket: &Path,
+    asked: &CtlRequest,
+    patience: Duration,
+    json: bool,
+    mut line: impl FnMut(&Value) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reading = converse(socket, asked, async |response| {
+        if response.status() != StatusCode::OK {
+            return whole(response).await.map(Some);
+        }
+        let (mut body, mut read) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            read.extend(frame.context("the answer broke off")?.into_data().unwrap_or_default());
+            while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+                line(&serde_json::from_slice(&read[..end]).context("a line is not JSON")?)?;
+                read.drain(..=end);
+            }
+            anyhow::ensure!(read.len() <= MAX_ANSWER, "a line of the answer does not end");
+        }
+        Ok(None)
+    });
+    let ended = runtime.block_on(async { timeout(patience, reading).await });
+    let shown = socket.display();
+    let refused = ended
+        .with_context(|| format!("{shown} did not end the answer within {patience:?}"))?
+        .with_context(|| format!("no answer from {shown}; is the gateway running, and as this user?"))?;
+    refused.map_or(Ok(ExitCode::SUCCESS), |(status, answer)| show(status, &answer, json, |_| String::new()))
+}
+
 async fn exchange(socket: &Path, asked: &CtlRequest) -> anyhow::Result<(StatusCode, Value)> {
+    converse(socket, asked, whole).await
+}
+
+/// All of an answer.
+async fn whole(response: Response<Incoming>) -> anyhow::Result<(StatusCode, Value)> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
+    Ok((status, serde_json::from_slice(&body).context("the answer is not JSON")?))
+}
+
+async fn converse<T>(
+    socket: &Path,
+    asked: &CtlRequest,
+    read: impl AsyncFnOnce(Response<Incoming>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let CtlRequest { method, path, body } = asked;
@@ -75,10 +126,7 @@ async fn exchange(socket: &Path, asked: &CtlRequest) -> anyhow::Result<(StatusCo
         .body(Full::new(Bytes::from(body)))?;
     let answering = async {
         let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
-        Ok((status, serde_json::from_slice(&body).context("the answer is not JSON")?))
+        read(response).await
     };
     tokio::select! {
         answer = answering => answer,

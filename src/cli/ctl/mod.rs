@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod client;
+pub(crate) mod configured_socket;
 mod drain;
 mod filter;
 mod instances;
@@ -9,6 +10,7 @@ mod notice;
 mod orders;
 pub(crate) mod socket;
 pub(crate) mod tables;
+mod trace;
 mod weight;
 
 use std::process::ExitCode;
@@ -22,9 +24,9 @@ use self::filter::ConnectionsArgs;
 use self::instances::{EjectArgs, ReturnArgs};
 use self::notice::NoticeArgs;
 use self::orders::{BanArgs, BansArgs, KickArgs, LogLevelArgs, UnbanArgs};
-use self::socket::configured;
+use self::socket::socket_of;
+use self::trace::TraceArgs;
 use self::weight::WeightArgs;
-use crate::cli::check::refuse;
 
 /// What a running gateway can be asked for.
 #[derive(Debug, clap::Subcommand)]
@@ -47,6 +49,8 @@ pub(crate) enum CtlCommand {
     Closes(CtlArgs),
     /// How many accounts are active, and which send most
     Activity(CtlArgs),
+    /// Show each packet of an account as it passes, without its body, for a minute at most
+    Trace(TraceArgs),
     /// End connections with code 3501, so that their clients do not come back by themselves
     Kick(KickArgs),
     /// Bar an app, an account of an app, an address or a network
@@ -117,6 +121,7 @@ pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
         CtlCommand::Events(args) => (args, CtlRequest::get("events", &[]), tables::events),
         CtlCommand::Closes(args) => (args, CtlRequest::get("closes", &[]), tables::closes),
         CtlCommand::Activity(args) => (args, CtlRequest::get("activity", &[]), tables::activity),
+        CtlCommand::Trace(args) => return trace::run(args),
         CtlCommand::Kick(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Ban(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Unban(args) => (&args.of, args.order(), tables::done),
@@ -130,9 +135,9 @@ pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
         CtlCommand::LogLevel(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Reload(args) => (args, CtlRequest::post("reload", Value::Null), tables::reload),
     };
-    let socket = match args.socket.clone().map_or_else(|| configured(&args.config), Ok) {
+    let socket = match socket_of(args) {
         Ok(socket) => socket,
-        Err(problem) => return Ok(refuse(problem)),
+        Err(refused) => return Ok(refused),
     };
     let (status, answer) = ask(&socket, &asked, args.timeout)?;
     show(status, &answer, args.json, text)

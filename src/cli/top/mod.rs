@@ -13,10 +13,9 @@ use serde_json::Value;
 
 use self::page::{Moment, page};
 use self::terminal::Terminal;
-use crate::cli::check::refuse;
 use crate::cli::ctl::args::CtlArgs;
 use crate::cli::ctl::client::{CtlRequest, ask};
-use crate::cli::ctl::socket::configured;
+use crate::cli::ctl::socket::socket_of;
 use crate::cli::output;
 
 /// Between two looks.
@@ -27,9 +26,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// Nobody answers at the first look, or the terminal cannot be used.
 pub(crate) fn run(args: &CtlArgs) -> anyhow::Result<ExitCode> {
-    let socket = match args.socket.clone().map_or_else(|| configured(&args.config), Ok) {
+    let socket = match socket_of(args) {
         Ok(socket) => socket,
-        Err(problem) => return Ok(refuse(problem)),
+        Err(code) => return Ok(code),
     };
     let first = look(&socket, args.timeout)?;
     if args.json {

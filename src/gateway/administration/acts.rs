@@ -126,7 +126,7 @@ fn check_reason(reason: Option<&str>) -> Result<(), ApiRefusal> {
     Ok(())
 }
 
-fn check_whom(whom: &Whom) -> Result<(), ApiRefusal> {
+pub(super) fn check_whom(whom: &Whom) -> Result<(), ApiRefusal> {
     for (key, name) in [("app", &whom.app), ("account", &whom.account)] {
         if name.as_ref().is_some_and(|name| !(1..=ADMIN_NAME).contains(&name.len())) {
             return Err(ApiRefusal::Asked(format!(

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use hyper::StatusCode;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::drain_control::DrainControl;
 use crate::admin::mailbox::{MailboxError, Mailboxes};
@@ -29,6 +30,8 @@ pub(in crate::gateway) struct Administration {
     pub(super) readiness: Arc<Readiness>,
     pub(super) live: LiveSource,
     pub(super) drain: DrainControl,
+    /// Places for those who watch packets.
+    pub(super) traces: Arc<Semaphore>,
 }
 
 /// Why a question is not answered.

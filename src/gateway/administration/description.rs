@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::context::{Administration, Answered, json, no_query};
-use super::{acts, drain, instances, notice, reads, reloads, weight};
+use super::{acts, drain, instances, notice, reads, reloads, traces, weight};
 use crate::admin::AdminRequest;
 use crate::admin::model;
 
@@ -34,6 +34,7 @@ use crate::admin::model;
         weight::weight,
         instances::eject,
         instances::give_back,
+        traces::trace,
     ),
     components(schemas(
         model::Status,

@@ -10,12 +10,14 @@ mod instances;
 mod notice;
 mod reads;
 mod reloads;
+mod traces;
 mod weight;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::StatusCode;
+use tokio::sync::Semaphore;
 
 use self::context::{Administration, Answered, ApiRefusal};
 use super::Gateway;
@@ -24,6 +26,7 @@ use super::shared_parts::SharedParts;
 use super::start_error::StartError;
 use crate::admin::mailbox::{Mailbox, Mailboxes};
 use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer};
+use crate::limits::TRACES_AT_ONCE;
 use crate::monitor::admin_labels::AdminChange;
 
 /// What all paths begin with.
@@ -66,6 +69,7 @@ impl Gateway {
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
             drain: drain_control::DrainControl::new(self.discovery.own_entry()),
+            traces: Arc::new(Semaphore::new(TRACES_AT_ONCE)),
         };
         self.admin = Some(AdminServer::start(socket, administration.answerer())?);
         Ok(of_workers)
@@ -106,6 +110,7 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     change(AdminChange::Weight, "weight", weight::weight),
     change(AdminChange::Eject, "eject", instances::eject),
     change(AdminChange::Return, "return", instances::give_back),
+    change(AdminChange::Trace, "trace", traces::trace),
     change(AdminChange::LogLevel, "log-level", acts::log_level),
 ];
 

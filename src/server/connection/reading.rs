@@ -7,6 +7,7 @@ use super::{Again, Connection, ConnectionPhase};
 use crate::handler::{Acceptance, Arrival};
 use crate::limits::FRAMES_PER_TURN;
 use crate::monitor::metrics::{self as monitor, Heartbeat, Reject};
+use crate::packet_trace::TracedPacket;
 use crate::server::stream::InboundStream;
 use crate::server::transport::{Read, Transport};
 use crate::session::outgoing::StreamId;
@@ -240,6 +241,7 @@ impl<T: Transport> Connection<T> {
             Opcode::Binary => return self.take_packet(stream, &frame),
             Opcode::Ping => {
                 metrics.heartbeat(Heartbeat::Frame);
+                self.trace_heartbeat();
                 let _closing =
                     self.outgoing.reply(stream, frame::encode(Opcode::Pong, &frame.payload).into());
             }
@@ -255,6 +257,12 @@ impl<T: Transport> Connection<T> {
             }
         }
         Ok(())
+    }
+
+    fn trace_heartbeat(&self) {
+        if let Some(guard) = &self.guard {
+            self.shared.channels.trace(&guard.channel, TracedPacket::heartbeat);
+        }
     }
 
     fn take_packet(&mut self, stream: StreamId, frame: &Frame) -> Result<(), CloseReason> {
@@ -288,6 +296,7 @@ impl<T: Transport> Connection<T> {
             }
             (Packet::Basic { code: packet::BASIC_PING, .. }, Some(_)) => {
                 metrics.heartbeat(Heartbeat::Basic);
+                self.trace_heartbeat();
                 let pong = packet::encode_basic(dialect, packet::BASIC_PONG);
                 let _closing = self.outgoing.reply(stream, pong.into());
                 Ok(())

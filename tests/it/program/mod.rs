@@ -48,6 +48,7 @@ mod signals;
 mod slow_link;
 mod storms;
 mod strangers;
+mod trace;
 mod unread;
 mod web_clients;
 
