@@ -10,6 +10,7 @@ pub(crate) mod mailbox;
 pub(crate) mod model;
 mod network;
 mod patient;
+pub(crate) mod orders;
 pub(crate) mod query;
 mod request;
 mod socket;

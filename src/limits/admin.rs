@@ -65,6 +65,12 @@ pub const MAX_BANS: usize = 100_000;
 /// An app or account that somebody names in an order, bytes. No account that may be configured is longer.
 pub const ADMIN_NAME: usize = 1024;
 
+/// How long the drain of an operator may take. Clients are told of seconds in 16 bits, and who waits longer has forgotten it.
+pub const OPERATOR_DRAIN_WINDOW: Duration = Duration::from_secs(3600);
+
+/// The command of a notice, bytes: those of all services are shorter.
+pub const NOTICE_COMMAND: usize = 64;
+
 /// The reason somebody gives, bytes.
 pub const ADMIN_REASON: usize = 256;
 

@@ -4,9 +4,14 @@ mod acts;
 mod audit;
 mod context;
 mod description;
+mod drain;
+mod drain_control;
+mod instances;
+mod notice;
 mod reads;
 mod reloads;
 mod traces;
+mod weight;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -73,6 +78,7 @@ impl Gateway {
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
+            drain: drain_control::DrainControl::new(self.discovery.own_entry()),
             traces: Arc::new(Semaphore::new(TRACES_AT_ONCE)),
         };
         self.admin = Some(AdminServer::start(doors, administration.answerer())?);
@@ -122,6 +128,12 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     change(AdminChange::Kick, "kick", acts::kick),
     change(AdminChange::Ban, "ban", acts::ban),
     change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::Notice, "notice", notice::notice),
+    change(AdminChange::Drain, "drain", drain::drain),
+    change(AdminChange::Undrain, "undrain", drain::undrain),
+    change(AdminChange::Weight, "weight", weight::weight),
+    change(AdminChange::Eject, "eject", instances::eject),
+    change(AdminChange::Return, "return", instances::give_back),
     change(AdminChange::Trace, "trace", traces::trace),
     change(AdminChange::LogLevel, "log-level", acts::log_level),
 ];

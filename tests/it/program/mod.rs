@@ -17,6 +17,7 @@ use crate::support::fake_logic::FakeLogic;
 use crate::support::identity;
 use crate::support::raw::{Kind, Raw, Target};
 
+mod acts;
 mod admin;
 mod admin_door;
 mod auto;
