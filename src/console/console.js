@@ -109,7 +109,7 @@ const sign = of => h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[of]
 function why(row) {
   const links = details.links.filter(link => link.service === row.service && link.instance === row.instance);
   const worst = links.find(link => link.state === row.state) ?? links[0];
-  return worst ? [worst.why, worst.last_trouble].filter(Boolean).join("; ") : "";
+  return worst ? [worst.why.replaceAll("_", " "), worst.last_trouble].filter(Boolean).join("; ") : "";
 }
 
 /** Each problem as [kind, headline, detail], the worst first. */
@@ -205,11 +205,11 @@ function tiles() {
   const late = last.loops.findIndex(loop => loop.lag_seconds === now.lag);
   $("tiles").replaceChildren(
     tile("Connections", count(last.connections), "", `${Math.round(full * 100)} % of ${count(last.max_connections)}`, of("connections"), full >= 1 ? "bad" : full >= .9 ? "warn" : ""),
-    tile("Requests", rate(now.requests ?? 0), "/s", `${count(last.requests_pending)} without an answer`, of("requests")),
+    tile("Requests", rate(now.requests ?? 0), "/s", `${count(last.requests_pending)} unanswered`, of("requests")),
     tile("Pushes", rate(now.pushes ?? 0), "/s", `${count(last.pushes_received)} in all`, of("pushes")),
     tile("Answers, p99", ...seconds(now.p99), now.p50 == null ? "none in this second" : `p50 ${span(now.p50)}`, of("p99"), now.p99 > 1 ? "warn" : ""),
     tile("Logins", rate(ok), "/s", failed ? `${rate(failed)} /s fail` : "none fails", samples.map(sample => sample.logins.ok ?? 0)),
-    tile("Closes", rate(now.closes ?? 0), "/s", top ? `last minute: ${top[0]} ${count(top[1])}` : "none in the last minute", of("closes")),
+    tile("Closes", rate(now.closes ?? 0), "/s", top ? `last minute: ${top[0]} ${count(top[1])}` : "none for a minute", of("closes")),
     tile("Queued for clients", ...bytes(last.queued_bytes), `${count(last.queued_messages)} messages`, of("queued")),
     tile("Loop lag", ...seconds(now.lag), `worker ${late} of ${last.loops.length}`, of("lag"), now.lag >= 1 ? "bad" : now.lag >= .2 ? "warn" : ""),
     tile("Overload", last.overload_level, "", last.overload_level ? "level" : "not overloaded", of("overload"), last.overload_level > 1 ? "bad" : last.overload_level ? "warn" : ""),
