@@ -16,7 +16,7 @@
 //! * `spans`: what is recorded for a collector.
 //! * [`discovery`]: where the instances of logic services come from.
 //! * [`dispatch`]: the instance an account's request goes to, and one link to each instance.
-//! * `admin`: the socket of the administrator.
+//! * `admin`, `console`: the doors of the administrator, and the page he sees.
 //! * `live`: what may change while a gateway runs.
 //! * `handler`: what is decided about a client's packets. Pure: no I/O, time passed in.
 //! * `server`: listeners, transports, and the driver of one connection.
@@ -36,6 +36,7 @@ mod bans;
 pub mod certs;
 pub mod clock;
 pub mod config;
+mod console;
 pub mod discovery;
 pub mod dispatch;
 #[cfg(feature = "faults")]

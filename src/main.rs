@@ -41,6 +41,8 @@ enum Command {
     /// Ask a running gateway for something over its admin socket
     #[command(subcommand)]
     Ctl(cli::ctl::CtlCommand),
+    /// A running gateway at a glance, again every second
+    Top(cli::ctl::args::CtlArgs),
     /// Say where accounts go, and why
     #[command(subcommand)]
     Route(cli::route::RouteCommand),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::run(&args),
         Command::Health(args) => cli::health::run(&args),
         Command::Ctl(command) => cli::ctl::run(&command),
+        Command::Top(args) => cli::top::run(&args),
         Command::Route(command) => cli::route::run(&command),
         Command::Bench(args) => cli::bench::run(args),
     };

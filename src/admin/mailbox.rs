@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::listing::{ConnectionFilter, Listing, PageRows};
 use super::model::{CloseRow, ConnectionView, LinkRow, RouteExplanation};
+use super::orders::{EjectedInstance, ReturnOrder};
 use crate::limits::{ADMIN_ANSWER, ADMIN_QUESTIONS};
 use crate::packet_trace::Tap;
 
@@ -22,6 +24,30 @@ impl<T> Reply<T> {
     pub(crate) fn send(self, answer: T) {
         let _nobody_waits_any_more = self.0.try_send(answer);
     }
+}
+
+/// How clients are to go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct DrainPlan {
+    /// They are closed one after the other over this.
+    pub(crate) window: Duration,
+    /// `host:port` of the gateway they may go to.
+    pub(crate) to: Option<String>,
+}
+
+/// What is pushed to whom.
+#[derive(Debug)]
+pub(crate) struct NoticePlan {
+    pub(crate) filter: ConnectionFilter,
+    pub(crate) command: String,
+    pub(crate) body: Bytes,
+}
+
+/// To how many it is on its way, and how many took no more.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoticeCount {
+    pub(crate) queued: usize,
+    pub(crate) not_taken: usize,
 }
 
 /// A question to a worker.
@@ -39,6 +65,16 @@ pub(crate) enum Question {
     Kick(Arc<ConnectionFilter>, Reply<usize>),
     /// Its channels that ended, the last one first.
     Closes(Reply<Vec<CloseRow>>),
+    /// Pushes to every open channel that matches.
+    Notice(Arc<NoticePlan>, Reply<NoticeCount>),
+    /// Has its clients go, and lets nobody in; how many there are.
+    Drain(Arc<DrainPlan>, Reply<usize>),
+    /// Ends that; how many are still there.
+    Undrain(Reply<usize>),
+    /// Gives an instance no new requests; how many moved from its queue.
+    Eject(Arc<EjectedInstance>, Reply<usize>),
+    /// Ends that; the services where it held.
+    Return(Arc<ReturnOrder>, Reply<Vec<String>>),
     /// Shows the packets of an account from now on; how many channels it has there.
     Trace(Tap, Reply<usize>),
 }

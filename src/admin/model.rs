@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -19,6 +19,8 @@ pub(crate) struct Status {
     /// Why not.
     pub(crate) reasons: Vec<String>,
     pub(crate) draining: bool,
+    /// None while no operator has it drain.
+    pub(crate) operator_drain: Option<OperatorDrainStatus>,
     /// Client connections, signed in or not.
     pub(crate) connections: u64,
     pub(crate) max_connections: u64,
@@ -43,6 +45,18 @@ pub(crate) struct Status {
     pub(crate) overload_level: u64,
     /// Conditions that hold, by their names in the log.
     pub(crate) conditions: BTreeMap<&'static str, u64>,
+}
+
+/// A drain that an operator asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OperatorDrainStatus {
+    pub(crate) since_seconds: f64,
+    /// Clients are closed one after the other over this.
+    pub(crate) window_seconds: f64,
+    /// The gateway that clients are told.
+    pub(crate) to: Option<String>,
+    /// Nobody is connected any more: it waits for undrain, or for its end.
+    pub(crate) drained: bool,
 }
 
 /// One worker.
@@ -140,7 +154,7 @@ pub(crate) struct LinkRow {
     pub(crate) state: &'static str,
     /// Whether it gets requests.
     pub(crate) serves: bool,
-    /// What brought it into this state.
+    /// What brought it into this state; `by an operator` while one has it ejected.
     pub(crate) why: &'static str,
     pub(crate) since_seconds: Option<f64>,
     /// How its connection ended last, or why none came about.
@@ -181,6 +195,8 @@ pub(crate) struct ServiceExplanation {
     /// None while the service has no instance.
     pub(crate) instance: Option<String>,
     pub(crate) position: usize,
+    /// Ids that are no candidates because an operator has ejected them.
+    pub(crate) ejected_by_operator: Vec<String>,
 }
 
 /// What happened, as the webhook is told it.
@@ -195,85 +211,4 @@ pub(crate) struct RecentEvents {
 pub(crate) struct Problem {
     /// The cause and what to do.
     pub(crate) error: String,
-}
-
-/// Whom an order is about: those for whom everything that is given holds.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Whom {
-    pub(crate) app: Option<String>,
-    pub(crate) account: Option<String>,
-    /// An address, or a network such as 10.0.0.0/8.
-    pub(crate) address: Option<String>,
-}
-
-/// Who is to be kicked.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KickOrder {
-    /// The id of one channel.
-    pub(crate) channel: Option<String>,
-    #[serde(default)]
-    pub(crate) whom: Whom,
-    /// For the log.
-    pub(crate) reason: Option<String>,
-    /// Bars them for this time as well, such as 1h: the account, else the app or the address.
-    pub(crate) ban: Option<String>,
-}
-
-/// What came of it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Kicked {
-    /// Connections that end for it; those that were ending already are not among them.
-    pub(crate) kicked: usize,
-    pub(crate) banned: Option<BanRow>,
-}
-
-/// Who is to be barred.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BanOrder {
-    pub(crate) whom: Whom,
-    /// How long, such as 12h; for good without it.
-    pub(crate) time: Option<String>,
-    /// For people.
-    pub(crate) reason: Option<String>,
-}
-
-/// A ban that holds.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BanRow {
-    pub(crate) app: Option<String>,
-    pub(crate) account: Option<String>,
-    pub(crate) address: Option<String>,
-    /// None: for good.
-    pub(crate) left_seconds: Option<u64>,
-    pub(crate) reason: String,
-}
-
-/// Some of the bans that hold.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BanPage {
-    pub(crate) bans: Vec<BanRow>,
-    /// How many there are.
-    pub(crate) all: usize,
-}
-
-/// Whose packets are to be shown.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TraceOrder {
-    pub(crate) account: String,
-    /// Any, without it.
-    pub(crate) app: Option<String>,
-    /// For so long, 1 to 60; 60 by default.
-    pub(crate) seconds: Option<u64>,
-}
-
-/// A level of the log.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LogLevelOrder {
-    /// error, warn, info, debug or trace.
-    pub(crate) level: String,
 }

@@ -1,4 +1,4 @@
-//! What is answered: JSON at once, or lines of it for as long as they come.
+//! What is answered: JSON at once, or lines of it for as long as they come, or events.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc::Receiver;
 
 /// Gives the next lines, and none at the end.
 type NextLines = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Send>;
@@ -33,6 +34,7 @@ impl fmt::Debug for LineStream {
 pub(super) enum AnswerBody {
     Whole(Full<Bytes>),
     Lines(LineStream),
+    Events(Receiver<Bytes>),
 }
 
 impl Body for AnswerBody {
@@ -45,6 +47,9 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Events(events) => {
+                events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event))))
+            }
             Self::Lines(lines) => (lines.0)(cx).map(|lines| lines.map(|lines| Ok(Frame::data(lines)))),
         }
     }
@@ -56,7 +61,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
-            Self::Lines(_) => SizeHint::default(),
+            Self::Lines(_) | Self::Events(_) => SizeHint::default(),
         }
     }
 }

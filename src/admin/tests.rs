@@ -3,6 +3,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use super::*;
 
 /// A directory of its own for one test, removed at its end.
@@ -47,7 +49,7 @@ fn ask(path: &Path, request: &str) -> String {
 fn f17_a_request_gets_its_answer_and_only_the_owner_may_ask() {
     let place = SocketPlace::new("answer");
     let path = place.socket();
-    let server = AdminServer::start(&path, echo()).unwrap();
+    let server = AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let answer = ask(
         &path,
@@ -64,7 +66,7 @@ fn f17_a_request_gets_its_answer_and_only_the_owner_may_ask() {
 fn f17_what_is_no_json_is_refused_and_the_next_one_is_served() {
     let place = SocketPlace::new("json");
     let path = place.socket();
-    let _server = AdminServer::start(&path, echo()).unwrap();
+    let _server = AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).unwrap();
     let head = "POST / HTTP/1.1\r\nhost: g\r\nconnection: close\r\n";
     for (request, status) in [
         (format!("{head}content-length: 3\r\n\r\nabc"), "400"),
@@ -83,14 +85,16 @@ fn f17_a_dead_socket_is_replaced_a_living_one_is_not_nor_is_a_file() {
     let path = place.socket();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let server = AdminServer::start(&path, echo()).unwrap();
-    let second = AdminServer::start(&path, echo()).unwrap_err().to_string();
+    let server = AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).unwrap();
+    let second =
+        AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).unwrap_err().to_string();
     assert!(second.contains("another process listens"), "{second}");
     assert!(path.exists(), "the first one is still there");
     drop(server);
     assert_eq!(std::fs::read_dir(&place.0).unwrap().count(), 0, "nothing is left of where it was made");
     std::fs::write(&path, "precious").unwrap();
-    let refused = AdminServer::start(&path, echo()).unwrap_err().to_string();
+    let refused =
+        AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).unwrap_err().to_string();
     assert!(refused.contains("is no socket"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
@@ -103,7 +107,8 @@ fn f17_a_socket_that_does_not_refuse_is_left_alone() {
     let _other = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).unwrap());
     let before = inode();
-    let refused = AdminServer::start(&path, echo()).unwrap_err().to_string();
+    let refused =
+        AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).unwrap_err().to_string();
     assert!(refused.contains("cannot listen on"), "{refused}");
     assert_eq!(inode(), before);
 }
@@ -114,11 +119,12 @@ fn f17_what_stands_where_the_socket_is_made_is_left_alone() {
     let path = place.socket();
     let new = place.0.join("admin.sock.new");
     std::fs::write(&new, "precious").unwrap();
-    let refused = AdminServer::start(&path, echo()).unwrap_err().to_string();
+    let refused =
+        AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).unwrap_err().to_string();
     assert!(refused.contains("admin.sock.new is in the way"), "{refused}");
     assert_eq!(std::fs::read(&new).unwrap(), b"precious");
     std::fs::remove_file(&new).unwrap();
     std::fs::create_dir(&new).unwrap();
-    assert!(AdminServer::start(&path, echo()).is_err());
+    assert!(AdminServer::start(Doors { socket: Some(&path), network: None }, echo()).is_err());
     assert!(new.is_dir() && !path.exists());
 }

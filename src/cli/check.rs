@@ -15,6 +15,7 @@ use gateway_net::files;
 use serde_json::json;
 
 use crate::cli::ctl::client::{self, CtlRequest};
+use crate::cli::ctl::configured_socket;
 use crate::cli::ctl::tables;
 use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG, output};
 
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// The gateway is asked: it knows what it runs with, secrets among it, and reads the file with its own environment.
 fn compare(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let socket = match args.socket.clone().map_or_else(|| client::configured(&args.config), Ok) {
+    let socket = match args.socket.clone().map_or_else(|| configured_socket::configured(&args.config), Ok) {
         Ok(socket) => socket,
         Err(problem) => return Ok(refuse(problem)),
     };

@@ -18,6 +18,7 @@ pub(crate) mod service_manager;
 pub(crate) mod shutdown;
 pub(crate) mod sign;
 pub(crate) mod token;
+pub(crate) mod top;
 
 /// The configuration, unless `--config` names another: for containers, whose health check must read the same one.
 const CONFIG_VARIABLE: &str = "GATEWAY_CONFIG";

@@ -63,5 +63,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(address) = addresses.monitor {
         info!(event = "listening", what = "monitor", %address);
     }
+    if let Some(address) = addresses.admin {
+        info!(event = "listening", what = "admin", %address);
+    }
     Ok(runtime.block_on(shutdown::until_end(gateway, signals)))
 }

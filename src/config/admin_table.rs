@@ -12,4 +12,8 @@ pub(super) struct AdminTable {
     pub(super) socket: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bans_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_file: Option<PathBuf>,
 }

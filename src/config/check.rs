@@ -30,14 +30,15 @@ impl Checker<'_> {
         let tls_listen = self.addresses("tcp.tls_listen", &self.file.tcp.tls_listen)?;
         let [ws_listen, wss_listen] = self.websocket_addresses()?;
         let monitor = self.monitor()?;
-        let on_tcp: [(&str, &[SocketAddr]); 5] = [
+        let admin = self.admin(&[&quic_listen, &tls_listen, &wss_listen])?;
+        let on_tcp: [(&str, &[SocketAddr]); 6] = [
             ("tcp.listen", &tcp),
             ("tcp.tls_listen", &tls_listen),
             ("websocket.listen", &ws_listen),
             ("websocket.tls_listen", &wss_listen),
             ("monitor.listen", monitor.as_slice()),
+            ("admin.listen", admin.listen.as_ref().map_or(&[], |(address, _)| std::slice::from_ref(address))),
         ];
-        let admin = self.admin()?;
         self.check_listeners(&quic_listen, on_tcp)?;
         let tcp_proxy = self.tcp_proxy(&[&tcp[..], &tls_listen].concat())?;
         let login_service = self.login_service(dialect)?;
@@ -45,8 +46,7 @@ impl Checker<'_> {
         let (instances, consul) = self.discovery(dialect, &login_service, &route)?;
         self.warn_of_workers_with_kim(workers, dialect, &instances);
         let log = self.log()?;
-        bounds::check(&self.file.limits)
-            .map_err(|(key, problem)| self.sources.error(&format!("limits.{key}"), problem))?;
+        self.check_limits()?;
         let (drain_window, drain_hard_stop) = self.drain()?;
         let token_keys = self.token_keys()?;
         let jwks = self.jwks_url()?;
@@ -88,6 +88,11 @@ impl Checker<'_> {
             log,
             limits: self.file.limits.clone(),
         })
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        let wrong = |(key, problem)| self.sources.error(&format!("limits.{key}"), problem);
+        bounds::check(&self.file.limits).map_err(wrong)
     }
 
     fn check_gateway_id(&self) -> Result<(), ConfigError> {
@@ -182,7 +187,7 @@ impl Checker<'_> {
         listen.0.iter().map(|text| self.address(key, text)).collect()
     }
 
-    fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    pub(super) fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
         text.trim().parse().map_err(|_| {
             let problem = format!(
                 "is {text:?}; allowed is an IP address with a port, such as \"[::]:8000\" or \"127.0.0.1:8000\""
@@ -202,7 +207,7 @@ impl Checker<'_> {
     fn check_listeners(
         &mut self,
         quic: &[SocketAddr],
-        on_tcp: [(&str, &[SocketAddr]); 5],
+        on_tcp: [(&str, &[SocketAddr]); 6],
     ) -> Result<(), ConfigError> {
         if quic.is_empty() && on_tcp[..4].iter().all(|(_, listen)| listen.is_empty()) {
             let problem = "is not set, nor is tcp.listen, tcp.tls_listen, websocket.listen or websocket.tls_listen; allowed is \

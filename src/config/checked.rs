@@ -15,6 +15,7 @@ use super::key_sets::JwksUrl;
 use super::keys_again::KeysAgain;
 use super::proxy::{ProxyProtocol, TrustedPeers};
 use super::quic_lb::QuicLb;
+use super::secret::Secret;
 use super::token_keys::TokenKey;
 use super::trace_export::Tracing;
 use crate::keys::{QuicKeys, TicketKeys};
@@ -27,6 +28,8 @@ use crate::wire::dialect::Dialect;
 pub struct Admin {
     /// On a Unix socket; none: nowhere.
     pub socket: Option<PathBuf>,
+    /// And over TCP, with the token that opens; none: nowhere.
+    pub listen: Option<(SocketAddr, Secret)>,
     /// What has been banned, from one process to the next; none: until the process ends.
     pub bans_file: Option<PathBuf>,
 }

@@ -25,6 +25,8 @@ pub(super) const FIXED: &[&str] = &[
     "monitor.listen",
     "admin.socket",
     "admin.bans_file",
+    "admin.listen",
+    "admin.token_file",
     "log.format",
     "tracing.endpoint",
     "tracing.ca_file",

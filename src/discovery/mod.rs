@@ -8,7 +8,7 @@ mod start_error;
 mod static_list;
 
 pub(crate) use self::change::SourceChange;
-pub(crate) use self::source::{BoundPorts, Discovery, DiscoveryContext};
+pub(crate) use self::source::{BoundPorts, Discovery, DiscoveryContext, OwnEntry};
 pub use self::source::{Feed, Snapshot};
 pub use self::start_error::DiscoveryStartError;
 

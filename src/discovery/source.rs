@@ -46,12 +46,33 @@ pub struct Snapshot {
 /// The newest snapshot, and word of the next. Clones follow independently; a source that has ended leaves its last word.
 pub type Feed = watch::Receiver<Arc<Snapshot>>;
 
+/// Whether clients and balancers are to find this gateway where it is registered. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnEntry(Arc<watch::Sender<bool>>);
+
+impl OwnEntry {
+    /// They are, until it is told otherwise.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(true)))
+    }
+
+    /// Takes the entry out, or makes it again. Returns at once; where there is none nothing happens.
+    pub(crate) fn set(&self, is_listed: bool) {
+        self.0.send_replace(is_listed);
+    }
+
+    pub(super) fn follow(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+}
+
 /// Owns the source. Dropping it ends the source at once.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     pub(super) feed: Feed,
     pub(super) change: SourceChange,
     pub(super) leave: CancellationToken,
+    pub(super) own_entry: OwnEntry,
     /// None where nothing has to be kept up to date.
     pub(super) _thread: Option<OwnedThread>,
 }
@@ -59,7 +80,8 @@ pub(crate) struct Discovery {
 impl Discovery {
     /// Instead of the configured source: nobody is told of the gateway.
     pub(crate) fn given(feed: Feed, context: DiscoveryContext) -> Self {
-        Self { feed, change: SourceChange::none(), leave: context.drain, _thread: None }
+        let own_entry = OwnEntry::new();
+        Self { feed, change: SourceChange::none(), leave: context.drain, own_entry, _thread: None }
     }
 
     /// What the source knows.
@@ -70,6 +92,11 @@ impl Discovery {
     /// Takes other configurations to it.
     pub(crate) fn change(&self) -> SourceChange {
         self.change.clone()
+    }
+
+    /// Takes this gateway's entry out and makes it again, without a drain.
+    pub(crate) fn own_entry(&self) -> OwnEntry {
+        self.own_entry.clone()
     }
 
     /// Cancelled, it begins the drain: the source takes this gateway's entry out first, if there is one, and has about

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::change::{Apply, SourceChange};
-use super::source::{Discovery, DiscoveryContext, Snapshot};
+use super::source::{Discovery, DiscoveryContext, OwnEntry, Snapshot};
 use crate::config::Config;
 use crate::monitor::metrics::DiscoveryMetrics;
 
@@ -32,6 +32,7 @@ pub(super) fn start(context: &DiscoveryContext) -> Discovery {
         change,
         // Nobody was told of this gateway.
         leave: context.drain.clone(),
+        own_entry: OwnEntry::new(),
         _thread: None,
     }
 }

@@ -13,7 +13,7 @@ use crate::dispatch::corked::Corked;
 use crate::dispatch::health::{Health, HealthEvent, Loss, Rule, Standing, Transition};
 use crate::dispatch::queue::{LinkQueue, Payload, QueueBounds};
 use crate::dispatch::zones::LinkPresence;
-use crate::monitor::metrics::LinkMetrics;
+use crate::monitor::metrics::{LinkMetrics, LinkState};
 use crate::session::local_waker::LocalWaker;
 use crate::session::pending::{InstanceKey, Load};
 use crate::wire::frame::FrameError;
@@ -55,6 +55,8 @@ pub(crate) struct Link {
     is_told_lost: Cell<bool>,
     /// Its instance has left.
     drain: Cell<Option<Drain>>,
+    /// Since when an operator has its instance ejected, however well it is.
+    set_aside: Cell<Option<Instant>>,
     /// Sign-outs that its connection took and that were not answered. The Go services answer each, the embedded one none.
     signouts: Cell<u64>,
     /// When its connection's task was last at work.
@@ -88,6 +90,7 @@ impl Link {
             lives: Cell::new(0),
             is_told_lost: Cell::new(false),
             drain: Cell::new(None),
+            set_aside: Cell::new(None),
             signouts: Cell::new(0),
             last_poll: Cell::new(None),
             has_task: Cell::new(false),
@@ -99,12 +102,38 @@ impl Link {
 
     /// Returns `true` if its connection is up and has to stay.
     pub(crate) fn is_live(&self) -> bool {
-        self.standing().is_some()
+        !self.is_leaving() && self.health.borrow().standing().is_some()
     }
 
-    /// What the selector may do with it; none while its connection is not up, and none when its instance has left.
+    /// What the selector may do with it; none while its connection is not up, none when its instance has left, and none
+    /// while an operator has it ejected.
     pub(crate) fn standing(&self) -> Option<Standing> {
-        if self.is_leaving() { None } else { self.health.borrow().standing() }
+        if self.is_leaving() || self.is_set_aside() { None } else { self.health.borrow().standing() }
+    }
+
+    /// An operator has ejected its instance, then; or has returned it.
+    pub(crate) fn set_aside(&self, since: Option<Instant>) {
+        self.set_aside.set(since);
+        self.metrics.set_state(self.state());
+    }
+
+    /// Since when an operator has its instance ejected.
+    pub(crate) fn set_aside_since(&self) -> Option<Instant> {
+        self.set_aside.get()
+    }
+
+    /// Returns `true` while an operator has its instance ejected.
+    pub(crate) fn is_set_aside(&self) -> bool {
+        self.set_aside.get().is_some()
+    }
+
+    /// Its state, as log and metrics name it: one that an operator has ejected is ejected while it is connected.
+    pub(crate) fn state(&self) -> LinkState {
+        let health = self.health.borrow();
+        match health.standing() {
+            Some(_) if self.is_set_aside() => LinkState::Ejected,
+            _ => health.state(),
+        }
     }
 
     /// How things stand with it, as the administrator was told.
@@ -156,9 +185,8 @@ impl Link {
 
     /// Lets something happen to it; tells what of it is worth a word.
     pub(crate) fn on(&self, event: HealthEvent, now: Instant, rule: &Rule) -> Option<Transition> {
-        let mut health = self.health.borrow_mut();
-        let was_up = health.was_up();
-        let transition = health.on(event, now, rule);
+        let was_up = self.health.borrow().was_up();
+        let transition = self.health.borrow_mut().on(event, now, rule);
         if event == HealthEvent::Alive && transition.is_some() {
             self.lives.set(self.lives.get() + 1);
             self.is_told_lost.set(false);
@@ -166,7 +194,7 @@ impl Link {
                 self.metrics.reconnected();
             }
         }
-        self.metrics.set_state(health.state());
+        self.metrics.set_state(self.state());
         if let Some(transition) = transition {
             let mut why = self.why.borrow_mut();
             (why.since, why.reason) = (Some(now), transition.reason);

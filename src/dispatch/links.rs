@@ -4,7 +4,9 @@
 //! runs a task for each.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::config::Instance;
 use crate::dispatch::health::Standing;
@@ -19,6 +21,8 @@ pub(crate) struct LinkRegistry {
     /// In the order of their keys, which only grow.
     links: RefCell<Vec<Rc<Link>>>,
     next_key: Cell<usize>,
+    /// Service and id of the instances that an operator has ejected, and since when, whether they are here or not.
+    set_aside: RefCell<BTreeMap<(String, String), Instant>>,
     /// Of the queue of each.
     bounds: Cell<QueueBounds>,
     cells: Metrics,
@@ -27,7 +31,13 @@ pub(crate) struct LinkRegistry {
 impl LinkRegistry {
     /// None yet. Each link will get cells of `cells`, which go when it goes.
     pub(crate) fn new(bounds: QueueBounds, cells: Metrics) -> Self {
-        Self { links: RefCell::default(), next_key: Cell::new(0), bounds: Cell::new(bounds), cells }
+        Self {
+            links: RefCell::default(),
+            next_key: Cell::new(0),
+            set_aside: RefCell::default(),
+            bounds: Cell::new(bounds),
+            cells,
+        }
     }
 
     /// A link for an instance, not connected yet.
@@ -35,7 +45,11 @@ impl LinkRegistry {
         let key = self.next_key.get();
         self.next_key.set(key + 1);
         let cells = self.cells.link(&instance.service, &instance.id, &instance.zone);
+        let name = (instance.service.clone(), instance.id.clone());
         let link = Link::new(InstanceKey(key), instance, is_of_first_set, self.bounds.get(), cells);
+        if let Some(since) = self.set_aside.borrow().get(&name) {
+            link.set_aside(Some(*since));
+        }
         self.links.borrow_mut().push(Rc::clone(&link));
         link
     }
@@ -68,10 +82,48 @@ impl LinkRegistry {
         self.links.borrow().iter().filter(|link| link.instance.service == service).cloned().collect()
     }
 
-    /// How many instances of a service are linked, warming ones included.
+    /// Those of an instance: more than one if it came again in another place before the last one's link had ended.
+    fn of_instance(&self, service: &str, id: &str) -> Vec<Rc<Link>> {
+        let mut links = self.of_service(service);
+        links.retain(|link| link.instance.id == id);
+        links
+    }
+
+    /// An operator ejects this instance, also when it comes again; returns its links.
+    pub(super) fn set_aside(&self, service: &str, id: &str, now: Instant) -> Vec<Rc<Link>> {
+        let name = (service.to_owned(), id.to_owned());
+        let since = *self.set_aside.borrow_mut().entry(name).or_insert(now);
+        let links = self.of_instance(service, id);
+        links.iter().for_each(|link| link.set_aside(Some(since)));
+        links
+    }
+
+    /// An operator returns this instance, of whatever service where none is named; service and links of each that was ejected.
+    pub(super) fn take_back(&self, service: Option<&str>, id: &str) -> Vec<(String, Vec<Rc<Link>>)> {
+        let is_meant =
+            |name: &(String, String)| service.is_none_or(|service| name.0 == service) && name.1 == id;
+        let mut names: Vec<_> =
+            self.set_aside.borrow().keys().filter(|name| is_meant(name)).cloned().collect();
+        let mut set_aside = self.set_aside.borrow_mut();
+        names.retain(|name| set_aside.remove(name).is_some());
+        let back = names.into_iter().map(|(service, id)| {
+            let links = self.of_instance(&service, &id);
+            links.iter().for_each(|link| link.set_aside(None));
+            (service, links)
+        });
+        back.collect()
+    }
+
+    /// Ids of the instances of a service that an operator has ejected.
+    pub(super) fn ids_set_aside(&self, service: &str) -> Vec<String> {
+        let set_aside = self.set_aside.borrow();
+        set_aside.keys().filter(|(of, _)| of == service).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// How many instances of a service are linked and not ejected by an operator, warming ones included.
     pub(crate) fn live(&self, service: &str) -> usize {
         let links = self.links.borrow();
-        links.iter().filter(|link| link.instance.service == service && link.is_live()).count()
+        links.iter().filter(|link| link.instance.service == service && link.standing().is_some()).count()
     }
 
     /// Returns `true` if enough instances of its zone would remain without this one. At most half of those that are

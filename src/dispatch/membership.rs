@@ -82,6 +82,44 @@ impl Dispatch {
         self.signouts.nudge();
     }
 
+    /// An operator ejects an instance: it gets no new requests until [`Dispatch::take_back`], however often it is
+    /// connected anew, or leaves and comes. What stands in its queue moves if another instance can take it; what it has
+    /// may still be answered, and what its clients owe it, their sign-outs, goes there. Returns how many requests moved.
+    pub(crate) fn set_aside(&self, service: &str, id: &str, now: Instant) -> usize {
+        let links = self.services.links.set_aside(service, id, now);
+        self.services.refresh(service);
+        self.report_login_links(now);
+        let mut moved = 0;
+        for link in &links {
+            report(
+                "instance_ejected",
+                &link.instance,
+                "an operator has ejected an instance; it gets no new requests",
+            );
+            let queued = link.queue().depth().0;
+            if self.services.has_candidates(service) {
+                self.move_requests(link, |_| true);
+                moved += queued - link.queue().depth().0;
+            }
+        }
+        moved
+    }
+
+    /// An operator returns an instance: it is what its health says. Returns the services where it was ejected.
+    pub(crate) fn take_back(&self, service: Option<&str>, id: &str, now: Instant) -> Vec<String> {
+        let mut services = Vec::new();
+        for (service, links) in self.services.links.take_back(service, id) {
+            for link in links {
+                report("instance_returned", &link.instance, "an operator has returned an instance");
+            }
+            self.services.refresh(&service);
+            services.push(service);
+        }
+        self.report_login_links(now);
+        self.signouts.nudge();
+        services
+    }
+
     /// The link of an instance that left has ended.
     pub(crate) fn remove(&self, link: &Link) {
         self.services.links.remove(link.key);
@@ -152,12 +190,12 @@ impl Dispatch {
 
     /// Lets something happen to a link; whoever may be chosen changes with it.
     pub(crate) fn on(&self, link: &Link, event: HealthEvent, now: Instant) {
-        let before = link.standing();
+        let before = (link.standing(), link.presence());
         if let Some(transition) = link.on(event, now, &self.rule.get()) {
             self.metrics.link_transition(transition.to);
             report_transition(&link.instance, transition);
         }
-        if link.standing() != before {
+        if (link.standing(), link.presence()) != before {
             self.services.refresh(&link.instance.service);
             self.report_login_links(now);
         }
@@ -170,10 +208,14 @@ impl Dispatch {
 
     /// The requests go to other instances at once; the sign-outs, of which there may be 100,000, are placed anew.
     fn move_queue(&self, link: &Link, may_move: impl Fn(&Ticket) -> bool) {
+        self.move_requests(link, may_move);
+        self.signouts.requeue(link.change_queue(LinkQueue::take_signouts));
+    }
+
+    fn move_requests(&self, link: &Link, may_move: impl Fn(&Ticket) -> bool) {
         for (ticket, frame) in link.change_queue(|queue| queue.take_requests(may_move)) {
             self.move_on(&ticket, frame, link.instance.dialect);
         }
-        self.signouts.requeue(link.change_queue(LinkQueue::take_signouts));
     }
 
     fn move_on(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) {

@@ -19,6 +19,8 @@ pub struct Addresses {
     pub wss: Vec<SocketAddr>,
     /// HTTP: `/health`, `/ready`, `/metrics`.
     pub monitor: Option<SocketAddr>,
+    /// HTTP for the administrator.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Addresses {

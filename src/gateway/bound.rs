@@ -21,6 +21,7 @@ pub(super) struct BoundSockets {
     pub(super) ws: SocketGroups<TcpListener>,
     pub(super) wss: SocketGroups<TcpListener>,
     monitor: SocketGroups<TcpListener>,
+    pub(super) admin: SocketGroups<TcpListener>,
 }
 
 impl BoundSockets {
@@ -41,7 +42,9 @@ impl BoundSockets {
         let wss = websocket.and_then(|websocket| websocket.tls.as_ref()).map_or(&[][..], |tls| &tls.listen);
         let wss = SocketGroups::bind("websocket.tls_listen", wss, workers)?;
         let monitor = SocketGroups::bind("monitor.listen", config.monitor.as_slice(), 1)?;
-        Ok(Self { udp, quic_workers, tcp, tls, ws, wss, monitor })
+        let admin = config.admin.listen.as_ref().map(|(address, _)| *address);
+        let admin = SocketGroups::bind("admin.listen", admin.as_slice(), 1)?;
+        Ok(Self { udp, quic_workers, tcp, tls, ws, wss, monitor, admin })
     }
 
     pub(super) fn serve_monitor(
@@ -62,6 +65,7 @@ impl BoundSockets {
             ws: self.ws.addresses(),
             wss: self.wss.addresses(),
             monitor: self.monitor.addresses().pop(),
+            admin: self.admin.addresses().pop(),
         }
     }
 }

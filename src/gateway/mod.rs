@@ -190,7 +190,7 @@ impl Gateway {
             first_channel: numbers.first,
             resolver,
         };
-        let mailboxes = gateway.administer(reloads, log_level, &shared)?;
+        let mailboxes = gateway.administer(reloads, log_level, &shared, bound.admin.next_worker().pop())?;
         // The last worker that lets go of it ends the gateway.
         let ended = Arc::new(gateway.ended.clone().drop_guard());
         for (index, place) in AtWork::barrier(config.workers).into_iter().zip(mailboxes).enumerate() {

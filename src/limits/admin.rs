@@ -16,6 +16,34 @@ pub const ADMIN_BODY: usize = 64 * KIB;
 /// For the head of a request, and for its body.
 pub const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Connections over TCP that are served at once. Others wait.
+pub const ADMIN_NETWORK_VISITORS: usize = 64;
+
+/// Connections of one address over TCP, so that it does not keep others out. A browser makes six.
+pub const ADMIN_OF_ONE: usize = 12;
+
+/// For a handshake over TCP, and for the head of each request there.
+pub const ADMIN_HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Requests of one address over TCP that are refused before all of its are, for a while. A token is far beyond any number of
+/// guesses; this keeps the log and the thread quiet.
+pub const ADMIN_FAILURES: u32 = 20;
+
+/// The while.
+pub const ADMIN_FAILURES_WITHIN: Duration = Duration::from_secs(60);
+
+/// Addresses of which that is remembered.
+pub const ADMIN_FAILURES_KEPT: usize = 4096;
+
+/// How often those who look on are shown what is new.
+pub const ADMIN_STREAM_EVERY: Duration = Duration::from_secs(1);
+
+/// How many may look on: people with the console before them.
+pub const ADMIN_READERS: usize = 8;
+
+/// Events that one of them may be behind, some kilobytes each, before it is dropped.
+pub const ADMIN_READER_BEHIND: usize = 8;
+
 /// Connections looked at in one turn of a worker, for a list of them or to close some: what a message waits for behind it.
 pub const ADMIN_PER_TURN: usize = 500;
 
@@ -36,6 +64,12 @@ pub const MAX_BANS: usize = 100_000;
 
 /// An app or account that somebody names in an order, bytes. No account that may be configured is longer.
 pub const ADMIN_NAME: usize = 1024;
+
+/// How long the drain of an operator may take. Clients are told of seconds in 16 bits, and who waits longer has forgotten it.
+pub const OPERATOR_DRAIN_WINDOW: Duration = Duration::from_secs(3600);
+
+/// The command of a notice, bytes: those of all services are shorter.
+pub const NOTICE_COMMAND: usize = 64;
 
 /// The reason somebody gives, bytes.
 pub const ADMIN_REASON: usize = 256;

@@ -65,6 +65,11 @@ impl LiveSource {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
+    /// Shows visitors the certificate that is in effect.
+    pub(crate) fn certificate(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(LiveCertificate(LiveReader::new(self.sender.subscribe())))
+    }
+
     /// The side of this worker.
     pub(crate) fn feed(&self, worker: usize) -> LiveFeed {
         LiveFeed { receiver: self.sender.subscribe(), taken: Arc::clone(&self.taken), worker }

@@ -13,6 +13,18 @@ label_set! {
         Ban = "ban",
         /// And no more.
         Unban = "unban",
+        /// Something is pushed to channels.
+        Notice = "notice",
+        /// Clients are told to go.
+        Drain = "drain",
+        /// And come again.
+        Undrain = "undrain",
+        /// A zone gets another share of the accounts.
+        Weight = "weight",
+        /// An instance gets no new requests.
+        Eject = "eject",
+        /// It gets some again.
+        Return = "return",
         /// The level of the log is set.
         LogLevel = "log_level",
         /// The packets of an account are watched.

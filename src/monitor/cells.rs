@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use super::admin_labels::{AdminChange, AdminResult};
 use super::counters::{Counter, Counters, Gauge};
@@ -21,6 +22,7 @@ pub(super) const NO_CERTIFICATE: i64 = i64::MIN;
 #[derive(Debug)]
 pub(super) struct Cells {
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
+    pub(super) started: Instant,
     /// Label `serviceId` of the original metrics.
     pub(super) gateway_id: String,
     /// Seconds since 1970; [`NO_CERTIFICATE`] without one.

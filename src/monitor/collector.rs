@@ -15,6 +15,7 @@ use super::counters::{BOUNDS_MICROS, Counter, Counters, Gauge, Histogram};
 use super::descriptors as of;
 use super::events::Events;
 use super::family::{Family, Spec};
+use super::instances::LinkTotals;
 use super::jwks::JwksMetrics;
 use super::labels::{
     AnswerOrigin, Delivery, Direction, DiscoveryError, DnsError, EventKind, Heartbeat, LinkState, Memory,
@@ -342,33 +343,8 @@ fn single(spec: &'static Spec, value: f64) -> MetricFamily {
     family.finish()
 }
 
-/// One instance, over all workers that have a link to it.
-#[derive(Default)]
-struct LinkTotals {
-    worst: usize,
-    reconnects: u64,
-    requests: u64,
-    pushes: u64,
-    packets: i64,
-    bytes: i64,
-}
-
-impl LinkTotals {
-    fn add(&mut self, link: &LinkMetrics) {
-        self.worst = self.worst.max(link.state().index());
-        self.reconnects += link.reconnects.get();
-        self.requests += link.requests_sent.get();
-        self.pushes += link.pushes_received.get();
-        self.packets += link.queued_packets.get();
-        self.bytes += link.queued_bytes.get();
-    }
-}
-
 fn links(links: &[Arc<LinkMetrics>]) -> Vec<MetricFamily> {
-    let mut instances: BTreeMap<[&str; 3], LinkTotals> = BTreeMap::new();
-    for link in links {
-        instances.entry([&link.service, &link.instance, &link.zone]).or_default().add(link);
-    }
+    let instances = LinkTotals::of(links);
     let mut state = Family::new(&of::LINK_STATE);
     let mut reconnects = Family::new(&of::LINK_RECONNECTS);
     let mut requests = Family::new(&of::LINK_REQUESTS);

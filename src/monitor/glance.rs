@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::counters::{BOUNDS_MICROS, Histogram};
 use super::labels::{EventKind, Transport};
 use super::login_labels::LoginResult;
@@ -11,9 +14,10 @@ use super::worker::WorkerMetrics;
 use crate::wire::close::CloseReason;
 
 /// Sums over all workers, at one moment.
-#[derive(Debug)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Glance {
     /// Of each worker: how late its loop was of late, and its connections.
+    #[serde(skip)]
     pub(crate) workers: Vec<(Duration, u64)>,
     pub(crate) connections: u64,
     pub(crate) max_connections: u64,

@@ -26,14 +26,19 @@ use tokio::time::timeout;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
 use super::visitors::{MonitorListener, Place, Visitors};
+use crate::console::{self, ConsoleMode};
 use crate::limits::{MONITOR_DEADLINE, MONITOR_HEAD, MONITOR_HEAD_DEADLINE};
 use crate::owned_thread::OwnedThread;
 
 /// What there is to see, for people and for 404s.
-const PAGES: &str = "/health   200 while the process lives
+const PAGES: &str = "/         a page with the same numbers, drawn
+/health   200 while the process lives
 /ready    200 when traffic may be sent here, 503 with the reasons when not
 /metrics  counters in Prometheus's text format
 ";
+
+/// What the page asks for each second.
+const SNAPSHOT: &str = "/snapshot";
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -68,6 +73,13 @@ pub(crate) struct Shown {
 impl Shown {
     pub(crate) const fn new(metrics: Metrics, readiness: Arc<Readiness>) -> Self {
         Self { metrics, readiness }
+    }
+
+    /// As JSON.
+    fn snapshot(&self) -> String {
+        let snapshot = self.metrics.snapshot(&self.readiness, Instant::now());
+        serde_json::to_string(&snapshot)
+            .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())
     }
 }
 
@@ -151,8 +163,10 @@ fn answer(request: &Request<Incoming>, place: &Place, shown: &Shown) -> Response
         "/ready" => ready(&shown.readiness),
         "/metrics" if place.stays() => page(StatusCode::OK, METRICS_TYPE, shown.metrics.render()),
         "/metrics" => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many read this at once\n".to_owned()),
-        "/" => page(StatusCode::OK, TEXT, format!("gateway {}\n\n{PAGES}", env!("CARGO_PKG_VERSION"))),
-        _ => page(StatusCode::NOT_FOUND, TEXT, format!("no such page; there are:\n\n{PAGES}")),
+        SNAPSHOT => page(StatusCode::OK, JSON, shown.snapshot()),
+        path => console::file(path, ConsoleMode::Monitor).unwrap_or_else(|| {
+            page(StatusCode::NOT_FOUND, TEXT, format!("no such page; there are:\n\n{PAGES}"))
+        }),
     }
 }
 
@@ -227,7 +241,13 @@ mod tests {
         assert!(response.contains("text/plain; version=0.0.4"), "{response}");
         assert!(response.contains("\ngateway_connections{transport=\"tcp\"} 1\n"), "{response}");
 
-        assert!(get(address, "/").contains("/ready"));
+        let page = get(address, "/");
+        assert!(
+            page.contains("content-security-policy: default-src 'none'") && page.contains("monitor"),
+            "{page}"
+        );
+        let response = get(address, "/snapshot");
+        assert!(response.contains("\"ready\":true") && response.contains("\"by_transport\":{"), "{response}");
         let response = get(address, "/metric");
         assert!(response.starts_with("HTTP/1.1 404 "), "{response}");
         assert!(response.contains("/metrics"), "a 404 says what there is");

@@ -3,6 +3,7 @@
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus::{Registry, TextEncoder};
 
@@ -42,6 +43,7 @@ impl Metrics {
         let cells = Arc::new(Cells {
             workers: (0..workers).map(worker).collect(),
             events,
+            started: Instant::now(),
             gateway_id: gateway_id.to_owned(),
             cert_not_after: AtomicI64::new(NO_CERTIFICATE),
             discovery: OnceLock::new(),
@@ -117,6 +119,20 @@ impl Metrics {
     /// See [`Metrics::overload`].
     pub(super) fn overload_level(&self) -> u64 {
         self.cells.overload.load(Relaxed)
+    }
+
+    /// `gateway.id`.
+    pub(super) fn gateway_id(&self) -> &str {
+        &self.cells.gateway_id
+    }
+
+    /// For how long there have been these cells.
+    pub(super) fn uptime(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.cells.started)
+    }
+
+    pub(super) fn each_link(&self) -> Vec<Arc<LinkMetrics>> {
+        self.cells.links()
     }
 
     pub(super) fn each_worker(&self) -> &[Arc<WorkerMetrics>] {
@@ -208,8 +224,6 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::wire::close::CloseReason;
     use crate::wire::command;

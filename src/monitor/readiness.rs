@@ -16,6 +16,8 @@ pub struct Readiness {
 struct ReadinessState {
     workers: Vec<Worker>,
     draining: bool,
+    /// An operator has it drain.
+    resting: bool,
     full: bool,
     /// No token can be verified.
     keyless: bool,
@@ -75,6 +77,7 @@ impl Readiness {
             state: Mutex::new(ReadinessState {
                 workers: vec![worker; workers],
                 draining: false,
+                resting: false,
                 full: false,
                 keyless: false,
                 contested: BTreeMap::new(),
@@ -129,6 +132,11 @@ impl Readiness {
         self.state().draining
     }
 
+    /// An operator has the gateway drain, or has it take clients again.
+    pub fn resting(&self, rests: bool) {
+        self.state().resting = rests;
+    }
+
     /// No more clients fit, or some do again.
     pub fn full(&self, is_full: bool) {
         self.state().full = is_full;
@@ -154,6 +162,9 @@ impl ReadinessState {
         let mut reasons = Vec::new();
         if self.draining {
             reasons.push("draining: the gateway is going away".to_owned());
+        }
+        if self.resting {
+            reasons.push("drained by an operator: `ctl undrain` has it take clients again".to_owned());
         }
         if self.full {
             reasons.push(
@@ -274,6 +285,19 @@ mod tests {
         readiness.draining();
         readiness.worker_started(0);
         assert_eq!(readiness.verdict(now).reasons(), ["draining: the gateway is going away"]);
+    }
+
+    #[test]
+    fn f17_what_an_operator_drains_is_not_ready_until_it_is_undone() {
+        let (readiness, now) = ready();
+        readiness.resting(true);
+        assert_eq!(
+            readiness.verdict(now).reasons(),
+            ["drained by an operator: `ctl undrain` has it take clients again"]
+        );
+        assert!(!readiness.is_draining(), "it does not end");
+        readiness.resting(false);
+        assert!(readiness.verdict(now).is_ready());
     }
 
     #[test]

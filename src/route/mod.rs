@@ -1,6 +1,7 @@
 //! The route file (protocol §6): zones with weights, a whitelist of apps, and what is hashed.
 
 mod moves;
+mod share;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,6 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 
 pub use self::moves::{MovedShare, RouteChange};
+pub use self::share::ShareError;
 
 /// Most slots a route may have; the sum of all weights.
 pub const MAX_SLOTS: u32 = 65_536;

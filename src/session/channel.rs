@@ -156,11 +156,12 @@ impl Channel {
         self.knows_go_away.set(true);
     }
 
-    /// Tells the client that its channel will be closed, if it can be told. Its pushes come the same way.
-    pub(crate) fn announce_close(&self, go_away: GoAway) {
+    /// Tells the client that its channel will be closed, and to which gateway it may go, if it can be told. Its pushes come
+    /// the same way.
+    pub(crate) fn announce_close(&self, go_away: GoAway, to: Option<&str>) {
         if self.knows_go_away.get() {
             // A queue that takes nothing more is a channel that ends anyway.
-            let _ending = self.outgoing.announce(go_away.encode(self.dialect).into());
+            let _ending = self.outgoing.announce(go_away.encode_to(self.dialect, to).into());
         }
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Channels {
     opening: Cell<usize>,
     /// Why every connection is being closed, those that still come included.
     closing: Cell<Option<CloseReason>>,
+    /// Those that still come are closed as by a drain, and that may end.
+    turns_away: Cell<bool>,
     /// Channels that are closing do not wait for their last answers any more.
     cut_short: Cell<bool>,
     /// Nor for clients that do not take what is queued.
@@ -88,6 +90,7 @@ impl Channels {
             next_connection: Cell::new(0),
             opening: Cell::new(0),
             closing: Cell::new(None),
+            turns_away: Cell::new(false),
             cut_short: Cell::new(false),
             flushing_over: CancellationToken::new(),
             disconnected: Notify::new(),
@@ -176,10 +179,20 @@ impl Channels {
         }
     }
 
+    /// From now on asks every connection that comes to end, as a drain does, or does so no more.
+    pub(crate) fn turn_away(&self, turns_away: bool) {
+        self.turns_away.set(turns_away);
+    }
+
     /// Asks every connection without a channel to end, some in a turn, and from the first moment on every one that still
     /// comes. Returns the channels: they are served as before until [`Channels::close`].
     pub(crate) async fn begin_drain(&self) -> Vec<Rc<Channel>> {
         self.closing.set(Some(CloseReason::Draining));
+        self.close_strangers().await
+    }
+
+    /// Asks every connection without a channel to end, some in a turn, and returns the channels.
+    pub(crate) async fn close_strangers(&self) -> Vec<Rc<Channel>> {
         let registered = self.by_id.iter().map(|part| part.borrow().len()).sum();
         let (mut channels, mut signed_in) =
             (Vec::with_capacity(registered), HashSet::with_capacity(registered));
@@ -252,7 +265,8 @@ impl Channels {
     ) -> ConnectionGuard {
         let number = self.next_connection.get();
         self.next_connection.set(number + 1);
-        match self.closing.get() {
+        let turned_away = || self.turns_away.get().then_some(CloseReason::Draining);
+        match self.closing.get().or_else(turned_away) {
             // Told to go at once, and not waited for: clients that come back again and again hold up no drain.
             Some(reason) => outgoing.close(reason),
             None => {
@@ -617,5 +631,27 @@ mod tests {
         assert_eq!(late.closing(), Some(CloseReason::Draining), "one that comes still is told to go");
         guards.clear();
         assert!(all_ended.as_mut().poll(&mut cx).is_ready(), "and not waited for");
+    }
+
+    #[test]
+    fn f1_f17_who_comes_is_turned_away_only_for_as_long_as_an_operator_says() {
+        let test_metrics = TestMetrics::new();
+        let channels = registry(&test_metrics);
+        let bounds = OutgoingBounds::of(&Limits::default());
+        let comes = || {
+            let outgoing = Rc::new(Outgoing::new(bounds, Arc::clone(&test_metrics.worker)));
+            let guard = channels.connect(&outgoing, origin());
+            (outgoing.closing(), guard)
+        };
+        let (early, _stays) = comes();
+        channels.turn_away(true);
+        let (turned_away, _gone) = comes();
+        assert_eq!((early, turned_away, channels.connections()), (None, Some(CloseReason::Draining), 1));
+        channels.turn_away(false);
+        let (late, _stays_too) = comes();
+        assert_eq!((late, channels.connections()), (None, 2));
+        Builder::new_current_thread().build().unwrap().block_on(channels.begin_drain());
+        channels.turn_away(false);
+        assert_eq!(comes().0, Some(CloseReason::Draining), "the end of the process is for good");
     }
 }

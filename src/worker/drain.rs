@@ -95,7 +95,7 @@ async fn in_order(dispatch: &Dispatch, times: DrainTimes, begun: Instant, told: 
     // Before anything is awaited: whoever still comes is told to go, even if nobody is here.
     let channels = dispatch.channels.begin_drain().await;
     let closes = async {
-        close_spread_out(dispatch, channels, begun, times.window).await;
+        close_spread_out(dispatch, channels, begun, times.window, None).await;
         std::future::pending().await
     };
     let ended = tokio::select! {
@@ -114,8 +114,14 @@ async fn in_order(dispatch: &Dispatch, times: DrainTimes, begun: Instant, told: 
     warn_of_signouts(dispatch);
 }
 
-/// Tells the channels, then closes each at its moment. Those that end before are not missed.
-async fn close_spread_out(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun: Instant, window: Duration) {
+/// Tells the channels, and where to go if that is known, then closes each at its moment. Those that end before are not missed.
+pub(super) async fn close_spread_out(
+    dispatch: &Dispatch,
+    channels: Vec<Rc<Channel>>,
+    begun: Instant,
+    window: Duration,
+    to: Option<&str>,
+) {
     let notice = window / NOTICE_SHARE;
     let mut rng = Rng::default();
     let moments = jittered_schedule(window - notice, channels.len(), || rng.share()).map(|at| notice + at);
@@ -123,7 +129,7 @@ async fn close_spread_out(dispatch: &Dispatch, channels: Vec<Rc<Channel>>, begun
     for (number, (channel, at)) in channels.into_iter().zip(moments).enumerate() {
         // With no window there is no time to go in: the close says it all.
         if !window.is_zero() {
-            channel.announce_close(go_away(at));
+            channel.announce_close(go_away(at), to);
             dispatch.channels.trace(&channel, || TracedPacket::notice("the gateway drains: go away"));
         }
         // Not the channel: one that ends early gives its memory back.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::drain::{DrainTimes, Orders, drained};
+use self::operator_drain::OperatorDrain;
 use self::questions::Overview;
 use self::reload::Reloadable;
 use crate::admin::mailbox::Mailbox;
@@ -54,6 +55,8 @@ use crate::wire::close::CloseReason;
 mod activity;
 mod drain;
 mod load_shedding;
+mod notice;
+mod operator_drain;
 mod questions;
 mod reload;
 
@@ -185,7 +188,9 @@ async fn serve(mut plan: WorkerPlan) -> Result<(), QuicEndpointError> {
         Reloadable { dispatch: dispatch_too, shared: shared_too, quic: endpoints.clone(), upgrade };
     tasks.spawn_local(plan.live.follow(move |live| reloadable.take(live)));
     let (dispatch_too, shared_too) = (Rc::clone(&dispatch), Rc::clone(&shared));
-    let overview = Overview { dispatch: dispatch_too, shared: shared_too, epoch: plan.mailbox.epoch };
+    let drain = OperatorDrain::new(Rc::clone(&dispatch));
+    tasks.spawn_local(Rc::clone(&drain).follow());
+    let overview = Overview { dispatch: dispatch_too, shared: shared_too, drain, epoch: plan.mailbox.epoch };
     tasks.spawn_local(questions::answer(plan.mailbox, overview));
     let pressure = plan.gate.pressure.clone();
     let (channels, metrics) = (Rc::clone(&dispatch.channels), Arc::clone(&dispatch.metrics));

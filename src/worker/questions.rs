@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::operator_drain::OperatorDrain;
 use crate::admin::listing::{ConnectionFilter, ListedConnection, Listing, PageRows};
 use crate::admin::mailbox::{Mailbox, Question};
 use crate::admin::model::{
@@ -30,10 +31,14 @@ use crate::session::inspection::Inspection;
 use crate::session::outgoing::Outgoing;
 use crate::wire::close::CloseReason;
 
+/// Why an instance gets nothing that is well.
+const BY_AN_OPERATOR: &str = "by an operator";
+
 /// What a worker knows, as the administrator sees it.
 pub(super) struct Overview {
     pub(super) dispatch: Rc<Dispatch>,
     pub(super) shared: Rc<ConnectionContext>,
+    pub(super) drain: Rc<OperatorDrain>,
     pub(super) epoch: Instant,
 }
 
@@ -55,6 +60,16 @@ impl Overview {
             Question::Explain(whom, reply) => reply.send(self.explain(&whom.0, &whom.1)),
             Question::Kick(filter, reply) => reply.send(self.kick(&filter).await),
             Question::Closes(reply) => reply.send(self.closes()),
+            Question::Notice(plan, reply) => reply.send(self.notice(&plan).await),
+            Question::Drain(plan, reply) => reply.send(self.drain.begin(plan)),
+            Question::Undrain(reply) => reply.send(self.drain.end()),
+            Question::Eject(of, reply) => {
+                reply.send(self.dispatch.set_aside(&of.service, &of.instance, Instant::now()));
+            }
+            Question::Return(of, reply) => {
+                let service = of.service.as_deref();
+                reply.send(self.dispatch.take_back(service, &of.instance, Instant::now()));
+            }
             Question::Trace(tap, reply) => reply.send(self.trace(tap).await),
         }
     }
@@ -64,7 +79,7 @@ impl Overview {
     }
 
     /// Shows every connection, some in a turn.
-    async fn for_each(&self, mut visit: impl FnMut(&SeenConnection<'_>)) {
+    pub(super) async fn for_each(&self, mut visit: impl FnMut(&SeenConnection<'_>)) {
         let mut from = Bound::Unbounded;
         loop {
             let now = Instant::now();
@@ -139,6 +154,7 @@ impl Overview {
                     fallback: explained.fallback,
                     instance: explained.instance.map(str::to_owned),
                     position: explained.position,
+                    ejected_by_operator: services.ids_set_aside(&service),
                 }
             })
         });
@@ -173,7 +189,7 @@ async fn inspect(outgoing: &Outgoing) -> Option<Inspection> {
 }
 
 /// One connection, at one moment.
-struct SeenConnection<'a> {
+pub(super) struct SeenConnection<'a> {
     of: &'a Overview,
     number: u64,
     connected: &'a ConnectedClient,
@@ -197,6 +213,12 @@ impl SeenConnection<'_> {
             age: self.age(),
             queued_bytes: self.connected.outgoing.queued().bytes,
         }
+    }
+
+    /// Its channel, if that is open and matches.
+    pub(super) fn open_channel(&self, filter: &ConnectionFilter) -> Option<&Rc<Channel>> {
+        let is_open = |channel: &Channel| matches!(channel.state(), ChannelState::Open(_));
+        self.channel.filter(|channel| is_open(channel) && filter.matches(&self.candidate()))
     }
 
     /// Has it end; false if it was ending already, and will not come back for that.
@@ -324,7 +346,8 @@ fn close_row(close: &RecentClose, now: Instant) -> CloseRow {
 fn link_row(link: &Link, worker: usize, now: Instant) -> LinkRow {
     let (instance, why) = (&link.instance, link.why());
     let (queued_packets, queued_bytes) = link.queue().depth();
-    let state: LinkState = link.health().state();
+    let state: LinkState = link.state();
+    let set_aside = link.set_aside_since();
     LinkRow {
         worker,
         service: instance.service.clone(),
@@ -334,8 +357,10 @@ fn link_row(link: &Link, worker: usize, now: Instant) -> LinkRow {
         dialect: instance.dialect.to_string(),
         state: if link.is_leaving() { "leaving" } else { state.label() },
         serves: link.standing().is_some_and(|standing| standing <= Standing::Warming),
-        why: why.reason,
-        since_seconds: why.since.map(|since| now.saturating_duration_since(since).as_secs_f64()),
+        why: if set_aside.is_some() { BY_AN_OPERATOR } else { why.reason },
+        since_seconds: set_aside
+            .or(why.since)
+            .map(|since| now.saturating_duration_since(since).as_secs_f64()),
         last_trouble: why.trouble.as_deref().map(str::to_owned),
         pending: link.load(),
         queued_packets,

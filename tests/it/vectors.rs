@@ -330,5 +330,14 @@ fn go_away_is_these_bytes_in_either_dialect() {
     }
     assert_eq!((BASIC_GO_AWAY, GO_AWAY_TAG), (3, "goaway"));
     assert_eq!(GoAway::decode(&hex("00140b")), None);
-    assert_eq!(GoAway::decode(&hex("00140bb8ff")), Some(go_away), "what may come later is not looked at");
+    assert_eq!(GoAway::decode(&hex("00140bb8ff")), Some(go_away), "what stands behind is not looked at");
+    let to = go_away.encode_to(Dialect::XIm, Some("g2:8000"));
+    assert_eq!(to, hex("0200000013323334350003000b00140bb867323a38303030"));
+    assert_eq!(GoAway::go_to(&hex("00140bb867323a38303030")), Some("g2:8000"));
+    assert_eq!((GoAway::go_to(&hex("00140bb8")), GoAway::go_to(&hex("00140bb8ff"))), (None, None));
+    assert_eq!(
+        go_away.encode_to(Dialect::Kim, Some(&"g".repeat(260))),
+        go_away.encode(Dialect::Kim),
+        "too long"
+    );
 }

@@ -1,8 +1,8 @@
 // Drives one page of headless Chromium, over its debugging pipe: node drive-browser.mjs BROWSER PROFILE PAGE
-// Each line on standard input is JavaScript that is evaluated in the page, or `screenshot FILE`; each line on standard output
-// is what came of it, as JSON. The end of the input ends the browser.
+// Each line on standard input is JavaScript that is evaluated in the page, `run FILE` with such in it, or `screenshot FILE`; each
+// line on standard output is what came of it, as JSON. The end of the input ends the browser.
 import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 const [browser, profile, page] = process.argv.slice(2);
@@ -51,6 +51,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (line.startsWith("screenshot ")) {
     const { data } = await call("Page.captureScreenshot", { format: "png" }, sessionId);
     writeFileSync(line.slice("screenshot ".length), Buffer.from(data, "base64"));
+    console.log("null");
+  } else if (line.startsWith("run ")) {
+    await evaluate(`${readFileSync(line.slice("run ".length), "utf8")}; null`);
     console.log("null");
   } else {
     console.log(JSON.stringify(await evaluate(line)));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_net::resolve::host_and_port;
 use gateway_wire::close::CloseReason;
 use gateway_wire::packet;
 pub use gateway_wire::packet::GO_AWAY_TAG;
@@ -25,9 +26,26 @@ impl GoAway {
     }
 }
 
+/// The `host:port` of another gateway in the body of the packet, if there is one.
+pub(super) fn go_to(body: &[u8]) -> Option<&str> {
+    packet::GoAway::go_to(body).filter(|to| !to.contains(char::is_whitespace) && host_and_port(to).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_may_name_another_gateway() {
+        let read = |to: &str| go_to(&[&[0, 20, 0x0b, 0xb8], to.as_bytes()].concat()).map(str::to_owned);
+        for to in ["gate02:8000", "[::1]:8000"] {
+            assert_eq!(read(to).as_deref(), Some(to));
+        }
+        for to in ["", "gate02", "gate 02:8000", ":8000", &format!("{}:8000", "g".repeat(256))] {
+            assert_eq!(read(to), None, "{to}");
+        }
+        assert_eq!(go_to(&[0, 20, 0x0b, 0xb8, 0xff]), None);
+    }
 
     #[test]
     fn it_carries_seconds_and_a_close_code() {

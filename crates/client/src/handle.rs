@@ -216,6 +216,12 @@ impl Client {
         self.inner.state.going_away().await
     }
 
+    /// The `host:port` of the gateway to which [`Self::going_away`] said to go; none if it did not say. It is meant for the
+    /// same transport.
+    pub fn go_to(&self) -> Option<&str> {
+        self.inner.state.go_to()
+    }
+
     /// Sends bytes as they stand: for tests of a gateway.
     ///
     /// # Errors

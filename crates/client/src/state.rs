@@ -41,6 +41,8 @@ pub(super) struct ConnectionState {
     opened: watch::Sender<bool>,
     closed: watch::Sender<Option<CloseReason>>,
     go_away: watch::Sender<Option<GoAway>>,
+    /// Where that said to go; there before it is.
+    go_to: OnceLock<String>,
     /// The channel that was said to have signed in elsewhere: by a service, so that it may be another one.
     kicked: watch::Sender<Option<String>>,
     counts: watch::Sender<Counts>,
@@ -59,6 +61,7 @@ impl ConnectionState {
             opened: watch::Sender::new(false),
             closed: watch::Sender::new(None),
             go_away: watch::Sender::new(None),
+            go_to: OnceLock::new(),
             kicked: watch::Sender::new(None),
             counts: watch::Sender::new(Counts::default()),
             reads: AtomicU64::new(0),
@@ -141,13 +144,20 @@ impl ConnectionState {
         let _ = self.kicked.subscribe().wait_for(|named| self.names_this(named.as_deref())).await;
     }
 
-    /// The gateway said that it will close; the first word stands.
-    pub(super) fn go_away(&self, told: GoAway) {
+    /// The gateway said that it will close, and perhaps where to go; the first word stands.
+    pub(super) fn go_away(&self, told: GoAway, to: Option<&str>) {
         self.go_away.send_if_modified(|known| {
             let first = known.is_none();
+            if let (true, Some(to)) = (first, to) {
+                let _first = self.go_to.set(to.to_owned());
+            }
             known.get_or_insert(told);
             first
         });
+    }
+
+    pub(super) fn go_to(&self) -> Option<&str> {
+        self.go_to.get().map(String::as_str)
     }
 
     pub(super) async fn going_away(&self) -> GoAway {

@@ -9,7 +9,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::answer::Answer;
-use crate::go_away::GoAway;
+use crate::go_away::{self, GoAway};
 use crate::handover::Handover;
 use crate::pushes::{Push, PushSender};
 use crate::state::ConnectionState;
@@ -113,7 +113,7 @@ async fn take(
             }
             Ok(Packet::Basic { code: BASIC_GO_AWAY, body, .. }) => {
                 if let Some(told) = GoAway::from_body(&body) {
-                    state.go_away(told);
+                    state.go_away(told, go_away::go_to(&body));
                 }
             }
             Ok(Packet::Basic { code: BASIC_PONG, .. }) => state.count(|counts| counts.basic_pongs += 1),

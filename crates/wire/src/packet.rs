@@ -15,6 +15,9 @@ pub const BASIC_PONG: u16 = 2;
 /// BasicPkt code of [`GoAway`]. Ours: the Go clients fail on it, so it goes only to those who asked for it.
 pub const BASIC_GO_AWAY: u16 = 3;
 
+/// The longest `host:port` behind a [`GoAway`], bytes: a DNS name of 253, a colon, a port.
+pub const MAX_GO_TO: usize = 253 + 1 + 5;
+
 /// The tag of a LoginReq by which a client that is not on QUIC says that it understands [`GoAway`].
 pub const GO_AWAY_TAG: &str = "goaway";
 
@@ -129,17 +132,33 @@ impl GoAway {
 
     /// Its frame.
     pub fn encode(self, dialect: Dialect) -> Bytes {
-        let mut payload = BytesMut::with_capacity(MAGIC_LEN + 4 + usize::from(Self::LEN));
+        self.encode_to(dialect, None)
+    }
+
+    /// Its frame, with the `host:port` of the gateway to go to behind it; one above [`MAX_GO_TO`] is left out.
+    pub fn encode_to(self, dialect: Dialect, to: Option<&str>) -> Bytes {
+        let to = to.filter(|to| to.len() <= MAX_GO_TO).unwrap_or_default();
+        let len = Self::LEN + to.len() as u16;
+        let mut payload = BytesMut::with_capacity(MAGIC_LEN + 4 + usize::from(len));
         payload.put_slice(&dialect.basic_magic());
         payload.put_u16(BASIC_GO_AWAY);
-        payload.put_u16(Self::LEN);
+        payload.put_u16(len);
         payload.put_u16(self.seconds);
         payload.put_u16(self.code);
+        payload.put_slice(to.as_bytes());
         frame::encode(Opcode::Binary, &payload)
     }
 
-    /// Reads the body of a BasicPkt with [`BASIC_GO_AWAY`]; none when it is too short. What a later version may add
-    /// behind is not looked at.
+    /// What stands behind it in the same body: the `host:port` of the gateway to go to. Not looked at closer than that it is
+    /// text and not too long; none where there is nothing.
+    pub fn go_to(body: &[u8]) -> Option<&str> {
+        let to = body.get(usize::from(Self::LEN)..)?;
+        let to = std::str::from_utf8(to).ok()?;
+        (!to.is_empty() && to.len() <= MAX_GO_TO).then_some(to)
+    }
+
+    /// Reads the body of a BasicPkt with [`BASIC_GO_AWAY`]; none when it is too short. What stands behind is not looked
+    /// at, see [`GoAway::go_to`].
     pub fn decode(body: &[u8]) -> Option<Self> {
         let [seconds, more, code, last] = *body.first_chunk::<{ Self::LEN as usize }>()?;
         Some(Self { seconds: u16::from_be_bytes([seconds, more]), code: u16::from_be_bytes([code, last]) })

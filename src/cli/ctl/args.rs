@@ -9,7 +9,7 @@ use crate::cli::{CONFIG_VARIABLE, DEFAULT_CONFIG};
 #[derive(Debug, clap::Args)]
 pub(crate) struct CtlArgs {
     /// The configuration of the gateway that is asked: it says where the socket is, as does GATEWAY__ADMIN__SOCKET; without
-    /// either, the gateway of `gateway dev`
+    /// either, the `gateway dev` that runs in this directory, on whatever ports
     #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, default_value = DEFAULT_CONFIG)]
     pub(crate) config: PathBuf,
     /// The socket of any gateway, in place of the configuration

@@ -1,11 +1,11 @@
 //! Asks a running gateway over its admin socket.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gateway::config::{self, Options};
+use gateway::config;
 use gateway::gateway::API;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -17,27 +17,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::tables::strings;
-use crate::cli::{DEFAULT_CONFIG, DEV_SOCKET, output};
+use crate::cli::output;
 
 /// The longest answer that is read, bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
-
-/// Where the gateway of a configuration has its socket.
-pub(crate) fn configured(config: &Path) -> Result<PathBuf, String> {
-    let options = Options::with_environment(std::env::vars_os());
-    let absent = config == Path::new(DEFAULT_CONFIG) && !config.exists();
-    let path = (!absent).then_some(config);
-    let socket = config::load_admin_socket(path, &options).map_err(|error| error.to_string())?;
-    // Whoever tries things out has no configuration.
-    let dev = || absent.then(|| PathBuf::from(DEV_SOCKET)).filter(|socket| socket.exists());
-    let socket = socket.or_else(dev);
-    socket.ok_or_else(|| {
-        format!(
-            "{}: admin.socket is not set, so there is nobody to ask; SIGHUP reloads as well",
-            config.display()
-        )
-    })
-}
 
 /// A question.
 #[derive(Debug)]

@@ -1,12 +1,17 @@
 //! `gateway ctl`: asks a running gateway for something, over its admin socket.
 
-mod args;
+pub(crate) mod args;
 pub(crate) mod client;
+pub(crate) mod configured_socket;
+mod drain;
 mod filter;
+mod instances;
+mod notice;
 mod orders;
-mod socket;
+pub(crate) mod socket;
 pub(crate) mod tables;
 mod trace;
+mod weight;
 
 use std::process::ExitCode;
 
@@ -14,10 +19,14 @@ use serde_json::Value;
 
 use self::args::CtlArgs;
 use self::client::{CtlRequest, ask, show};
+use self::drain::DrainArgs;
 use self::filter::ConnectionsArgs;
+use self::instances::{EjectArgs, ReturnArgs};
+use self::notice::NoticeArgs;
 use self::orders::{BanArgs, BansArgs, KickArgs, LogLevelArgs, UnbanArgs};
 use self::socket::socket_of;
 use self::trace::TraceArgs;
+use self::weight::WeightArgs;
 
 /// What a running gateway can be asked for.
 #[derive(Debug, clap::Subcommand)]
@@ -50,6 +59,18 @@ pub(crate) enum CtlCommand {
     Unban(UnbanArgs),
     /// The bans that hold, in pages
     Bans(BansArgs),
+    /// Push something to clients: everybody, an app, an account, a channel
+    Notice(Box<NoticeArgs>),
+    /// Have clients go, to another gateway if one is named, and let nobody in; the process stays
+    Drain(DrainArgs),
+    /// End that: let clients in again; who is still connected stays
+    Undrain(CtlArgs),
+    /// Give a zone another share of the accounts; says how many move, and does it with --apply
+    Weight(WeightArgs),
+    /// Give an instance of a logic service no new requests until it is returned
+    Eject(EjectArgs),
+    /// Give it requests again
+    Return(ReturnArgs),
     /// Set the level of the log: error, warn, info, debug or trace
     LogLevel(LogLevelArgs),
     /// Read configuration, route, certificates, keys and secrets again: all that changed is put into effect, or nothing
@@ -105,6 +126,12 @@ pub(crate) fn run(command: &CtlCommand) -> anyhow::Result<ExitCode> {
         CtlCommand::Ban(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Unban(args) => (&args.of, args.order(), tables::done),
         CtlCommand::Bans(args) => (&args.of, args.question(), tables::bans),
+        CtlCommand::Notice(args) => (&args.of, args.order()?, tables::fields),
+        CtlCommand::Drain(args) => (&args.of, args.order(), tables::draining),
+        CtlCommand::Undrain(args) => (args, CtlRequest::post("undrain", Value::Null), tables::fields),
+        CtlCommand::Weight(args) => (&args.of, args.order(), tables::shifted),
+        CtlCommand::Eject(args) => (&args.of, args.order(), tables::ejected),
+        CtlCommand::Return(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::LogLevel(args) => (&args.of, args.order(), tables::fields),
         CtlCommand::Reload(args) => (args, CtlRequest::post("reload", Value::Null), tables::reload),
     };

@@ -20,7 +20,7 @@ pub(super) struct WhomArgs {
 }
 
 impl WhomArgs {
-    fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         let given = [("app", &self.app), ("account", &self.account), ("address", &self.address)];
         let given =
             given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))));

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 const BUSIEST_SHOWN: usize = 20;
 
 /// A column: its head, and the key of its values. One whose values are all absent is left out.
-type Column = (&'static str, &'static str);
+pub(crate) type Column = (&'static str, &'static str);
 
 /// Rows under heads, as wide as what stands in them.
-fn table(columns: &[Column], rows: &[Value]) -> String {
+pub(crate) fn table(columns: &[Column], rows: &[Value]) -> String {
     let cells: Vec<Vec<String>> =
         rows.iter().map(|row| columns.iter().map(|(_, key)| cell(key, &row[key])).collect()).collect();
     let width = |column: usize| {
@@ -31,7 +31,7 @@ fn table(columns: &[Column], rows: &[Value]) -> String {
 }
 
 /// A value, by what its key says of its unit.
-pub(super) fn cell(key: &str, value: &Value) -> String {
+pub(crate) fn cell(key: &str, value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Number(number) if key.ends_with("_seconds") => seconds(number.as_f64().unwrap_or_default()),
@@ -75,7 +75,7 @@ fn seconds(seconds: f64) -> String {
 }
 
 /// An unfamiliar answer has no rows.
-fn rows<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
+pub(crate) fn rows<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
     answer[key].as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -98,6 +98,7 @@ pub(super) fn status(answer: &Value) -> String {
         _ => format!("NOT READY: {}", of("reasons")),
     };
     let mut text = format!("{} {}, up {}: {ready}\n", of("gateway"), of("version"), of("uptime_seconds"));
+    text.push_str(&operator_drain(&answer["operator_drain"]));
     for (name, value) in [
         (
             "connections",
@@ -180,7 +181,13 @@ pub(super) fn explained(answer: &Value) -> String {
         ("FALLBACK", "fallback"),
         ("CANDIDATES", "candidates"),
     ];
-    text.push_str(&table(&columns, rows(answer, "services")));
+    let services = rows(answer, "services");
+    text.push_str(&table(&columns, services));
+    for service in services.iter().filter(|service| !rows(service, "ejected_by_operator").is_empty()) {
+        let (ids, of) =
+            (cell("ejected", &service["ejected_by_operator"]), cell("service", &service["service"]));
+        let _a_string_takes_all = writeln!(text, "ejected by an operator: {ids} of {of}");
+    }
     text
 }
 
@@ -260,6 +267,48 @@ pub(super) fn activity(answer: &Value) -> String {
     let count = busiest.len();
     let _a_string_takes_all = writeln!(text, "{} of {count}, within the last {window}", shown.len());
     text
+}
+
+/// Nothing while no operator has it drain.
+pub(crate) fn operator_drain(answer: &Value) -> String {
+    if answer.is_null() {
+        return String::new();
+    }
+    let of = |key: &str| cell(key, &answer[key]);
+    let to = if answer["to"].is_null() { String::new() } else { format!(", to {}", of("to")) };
+    let state = match answer["drained"].as_bool() {
+        Some(true) => "drained, waiting for undrain or stop".to_owned(),
+        _ => format!("clients go within {}{to}", of("window_seconds")),
+    };
+    format!("drain        by an operator, {} ago: {state}\n", of("since_seconds"))
+}
+
+pub(super) fn draining(answer: &Value) -> String {
+    let of = |key: &str| cell(key, &answer[key]);
+    let to = if answer["to"].is_null() { String::new() } else { format!(", to {}", of("to")) };
+    format!(
+        "{} connections go within {}{to}; `ctl undrain` ends it\n",
+        of("connections"),
+        of("window_seconds")
+    )
+}
+
+pub(super) fn shifted(answer: &Value) -> String {
+    let Some(change) = answer["change"].as_str() else {
+        return "the zone has that share already\n".to_owned();
+    };
+    let change = printable(change);
+    match (answer["applied"].as_bool(), answer["pending"].as_bool()) {
+        (Some(true), Some(true)) => format!("{change}\na worker is busy and takes it a little later\n"),
+        (Some(true), _) => format!("{change}\ndone, until the next reload\n"),
+        _ => format!("{change}\nnothing is changed; --apply does it\n"),
+    }
+}
+
+pub(super) fn ejected(answer: &Value) -> String {
+    let of = |key: &str| cell(key, &answer[key]);
+    let (instance, service, moved) = (of("instance"), of("service"), of("requests_moved"));
+    format!("{instance} of {service} is ejected until it is returned; requests moved: {moved}\n")
 }
 
 pub(super) fn done(_answer: &Value) -> String {

@@ -11,6 +11,7 @@ use super::*;
 use crate::limits::{DRAIN_HARD_STOP, DRAIN_WINDOW, Limits};
 use crate::wire::dialect::Dialect;
 
+mod admin;
 mod consul;
 mod events;
 mod files;

@@ -27,7 +27,7 @@ use self::registration::Registration;
 use self::watcher::Watcher;
 use crate::config::{Config, Consul, HttpTarget, Register};
 use crate::discovery::change::{Apply, SourceChange};
-use crate::discovery::source::{Discovery, DiscoveryContext};
+use crate::discovery::source::{Discovery, DiscoveryContext, OwnEntry};
 use crate::discovery::start_error::DiscoveryStartError;
 use crate::http_client::EndpointError;
 use crate::monitor::metrics::{DiscoveryError, DiscoveryMetrics};
@@ -47,17 +47,19 @@ pub(super) fn start(consul: &Consul, context: &DiscoveryContext) -> Result<Disco
     let leave = CancellationToken::new();
     let source = ConsulSource { context: context.clone(), contact, publisher: Arc::new(publisher), metrics };
     let (changes, changed) = watch::channel(ConsulSettings { config: Arc::clone(&context.config), client });
-    let left = leave.clone();
+    let (left, own_entry) = (leave.clone(), OwnEntry::new());
+    let listed = own_entry.follow();
     let thread = OwnedThread::start("discovery", move |stopped| {
         runtime.block_on(async {
             tokio::select! {
                 _owner_is_gone = stopped => {}
-                () = source.run(changed, left) => {}
+                () = source.run(changed, listed, left) => {}
             }
         });
         runtime.shutdown_background();
     })?;
-    Ok(Discovery { feed, change: change(changes, context.resolver.clone()), leave, _thread: Some(thread) })
+    let change = change(changes, context.resolver.clone());
+    Ok(Discovery { feed, change, leave, own_entry, _thread: Some(thread) })
 }
 
 /// What a source works by.
@@ -94,12 +96,17 @@ struct ConsulSource {
 
 impl ConsulSource {
     /// Never ends by itself.
-    async fn run(self, mut changed: watch::Receiver<ConsulSettings>, leave: CancellationToken) {
+    async fn run(
+        self,
+        mut changed: watch::Receiver<ConsulSettings>,
+        listed: watch::Receiver<bool>,
+        leave: CancellationToken,
+    ) {
         let mut settings = changed.borrow_and_update().clone();
         let (register, registrations) = watch::channel(self.registration(&settings));
         let mut tasks = JoinSet::new();
         let (metrics, drain) = (Arc::clone(&self.metrics), self.context.drain.clone());
-        tasks.spawn(registered(registrations, metrics, leave, drain));
+        tasks.spawn(registered(registrations, listed, metrics, leave, drain));
         let mut watching = self.watch(&settings);
         while changed.changed().await.is_ok() {
             let next = changed.borrow_and_update().clone();
@@ -187,9 +194,11 @@ where
     }
 }
 
-/// Keeps the gateway registered, as the last of `registrations` says, until it leaves, and lets it drain when it has left.
+/// Keeps the gateway registered while it is `listed`, as the last of `registrations` says, until it leaves, and lets it drain when
+/// it has left.
 async fn registered(
     mut registrations: watch::Receiver<Option<Registration>>,
+    mut listed: watch::Receiver<bool>,
     metrics: Arc<DiscoveryMetrics>,
     leave: CancellationToken,
     drain: CancellationToken,
@@ -209,9 +218,13 @@ async fn registered(
             () = keeping => {}
             changed = registrations.changed() => if changed.is_err() {
                 break;
+            },
+            changed = listed.changed() => if changed.is_err() {
+                break;
             }
         }
-        let next = registrations.borrow_and_update().clone();
+        let is_listed = *listed.borrow_and_update();
+        let next = registrations.borrow_and_update().clone().filter(|_| is_listed);
         if let Some(last) = &current
             && next.as_ref().is_none_or(|next| !next.replaces(last))
         {

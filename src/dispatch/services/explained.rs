@@ -11,6 +11,11 @@ impl Services {
         self.by_name.borrow().keys().cloned().collect()
     }
 
+    /// Ids of the instances of a service that an operator has ejected.
+    pub(crate) fn ids_set_aside(&self, service: &str) -> Vec<String> {
+        self.links.ids_set_aside(service)
+    }
+
     /// Shows where an account goes and why, among the instances that may be chosen now; nothing for a service that is not
     /// known. What channels keep and what is overloaded does not count here.
     pub(crate) fn explain<R>(

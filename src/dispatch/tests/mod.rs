@@ -3,6 +3,7 @@
 mod channels;
 mod connection;
 mod crowds;
+mod ejection;
 mod health;
 mod leaving;
 mod signouts;

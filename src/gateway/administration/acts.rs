@@ -11,9 +11,8 @@ use serde_json::Value;
 use super::context::{Administration, Answered, ApiRefusal, json, no_query, query};
 use crate::admin::listing::ConnectionFilter;
 use crate::admin::mailbox::{MailboxError, Question};
-use crate::admin::model::{
-    BanOrder, BanPage, BanRow, ConnectionRow, KickOrder, Kicked, LogLevelOrder, Problem, Whom,
-};
+use crate::admin::model::{ConnectionRow, Problem};
+use crate::admin::orders::{BanOrder, BanPage, BanRow, KickOrder, Kicked, LogLevelOrder, Whom};
 use crate::admin::{AdminAnswer, AdminRequest};
 use crate::bans::{Ban, BanSubject, network, subject};
 use crate::limits::{ADMIN_NAME, ADMIN_PAGE, ADMIN_REASON};
@@ -147,7 +146,7 @@ fn half_kicked(error: MailboxError, is_banned: bool) -> ApiRefusal {
 }
 
 /// Some condition must be given: everybody is never meant.
-fn filter(whom: &Whom, channel: Option<String>) -> Result<ConnectionFilter, ApiRefusal> {
+pub(super) fn filter(whom: &Whom, channel: Option<String>) -> Result<ConnectionFilter, ApiRefusal> {
     check_whom(whom)?;
     let addresses = address_of(whom)?;
     if channel.is_none() && whom.account.is_none() && whom.app.is_none() && addresses.is_none() {

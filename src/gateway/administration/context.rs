@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use super::drain_control::DrainControl;
 use crate::admin::mailbox::{MailboxError, Mailboxes};
 use crate::admin::query::{Query, QueryError};
 use crate::admin::{AdminAnswer, AdminRequest};
@@ -28,6 +29,7 @@ pub(in crate::gateway) struct Administration {
     pub(super) metrics: Metrics,
     pub(super) readiness: Arc<Readiness>,
     pub(super) live: LiveSource,
+    pub(super) drain: DrainControl,
     /// Places for those who watch packets.
     pub(super) traces: Arc<Semaphore>,
 }

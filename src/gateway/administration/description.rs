@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 
 use super::context::{Administration, Answered, json, no_query};
-use super::{acts, reads, reloads, traces};
+use super::{acts, drain, instances, notice, reads, reloads, traces, weight};
 use crate::admin::AdminRequest;
 use crate::admin::model;
 
@@ -13,6 +13,7 @@ use crate::admin::model;
     paths(
         openapi,
         reads::status,
+        reads::stream,
         reads::connections,
         reads::connection,
         reads::links,
@@ -28,6 +29,12 @@ use crate::admin::model;
         acts::unban,
         acts::bans,
         acts::log_level,
+        notice::notice,
+        drain::drain,
+        drain::undrain,
+        weight::weight,
+        instances::eject,
+        instances::give_back,
         traces::trace,
     ),
     components(schemas(

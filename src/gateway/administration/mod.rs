@@ -4,10 +4,16 @@ mod acts;
 mod audit;
 mod context;
 mod description;
+mod drain;
+mod drain_control;
+mod instances;
+mod notice;
 mod reads;
 mod reloads;
 mod traces;
+mod weight;
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,10 +25,12 @@ use super::Gateway;
 use super::reload::{FilesWatch, LogLevel, ProcessParts, Reloader, Reloads};
 use super::shared_parts::SharedParts;
 use super::start_error::StartError;
+use crate::admin::guard::DoorGuard;
 use crate::admin::mailbox::{Mailbox, Mailboxes};
-use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer};
+use crate::admin::{AdminAnswer, AdminRequest, AdminServer, Answerer, Doors, NetworkDoor};
 use crate::limits::TRACES_AT_ONCE;
 use crate::monitor::admin_labels::AdminChange;
+use crate::server::tls::{HTTP_ALPN, TlsParts};
 
 /// What all paths begin with.
 pub const API: &str = "/api/v1/";
@@ -34,6 +42,7 @@ impl Gateway {
         reloads: Option<Reloads>,
         log_level: Option<LogLevel>,
         shared: &SharedParts,
+        listener: Option<TcpListener>,
     ) -> Result<Vec<Mailbox>, StartError> {
         if let (Some(reloads), Some(sender)) = (reloads, &self.sender) {
             let process = ProcessParts {
@@ -53,7 +62,13 @@ impl Gateway {
             self.reloader = Some(reloader);
         }
         let (mailboxes, of_workers) = Mailboxes::new(self.config.workers, Instant::now());
-        let Some(socket) = self.config.admin.socket.as_deref() else { return Ok(of_workers) };
+        let doors = Doors {
+            socket: self.config.admin.socket.as_deref(),
+            network: self.network_door(listener, shared)?,
+        };
+        if doors.socket.is_none() && doors.network.is_none() {
+            return Ok(of_workers);
+        }
         let administration = Administration {
             gateway_id: self.config.id.clone(),
             started: mailboxes.epoch,
@@ -63,10 +78,24 @@ impl Gateway {
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
+            drain: drain_control::DrainControl::new(self.discovery.own_entry()),
             traces: Arc::new(Semaphore::new(TRACES_AT_ONCE)),
         };
-        self.admin = Some(AdminServer::start(socket, administration.answerer())?);
+        self.admin = Some(AdminServer::start(doors, administration.answerer())?);
         Ok(of_workers)
+    }
+
+    fn network_door(
+        &self,
+        listener: Option<TcpListener>,
+        shared: &SharedParts,
+    ) -> Result<Option<NetworkDoor>, StartError> {
+        let (Some(listener), Some((address, token))) = (listener, &self.config.admin.listen) else {
+            return Ok(None);
+        };
+        let parts = TlsParts { certificate: self.live.certificate(), tickets: Arc::clone(&shared.tickets) };
+        let tls = (!address.ip().is_loopback()).then(|| parts.config(HTTP_ALPN)).transpose()?;
+        Ok(Some(NetworkDoor { listener, guard: DoorGuard::new(&token.0), tls: tls.map(Arc::new) }))
     }
 }
 
@@ -83,6 +112,7 @@ struct ApiEndpoint {
 /// All of them.
 const ENDPOINTS: &[ApiEndpoint] = &[
     get("status", reads::status),
+    get("stream", reads::stream),
     get("connections", reads::connections),
     get("connection", reads::connection),
     get("links", reads::links),
@@ -98,6 +128,12 @@ const ENDPOINTS: &[ApiEndpoint] = &[
     change(AdminChange::Kick, "kick", acts::kick),
     change(AdminChange::Ban, "ban", acts::ban),
     change(AdminChange::Unban, "unban", acts::unban),
+    change(AdminChange::Notice, "notice", notice::notice),
+    change(AdminChange::Drain, "drain", drain::drain),
+    change(AdminChange::Undrain, "undrain", drain::undrain),
+    change(AdminChange::Weight, "weight", weight::weight),
+    change(AdminChange::Eject, "eject", instances::eject),
+    change(AdminChange::Return, "return", instances::give_back),
     change(AdminChange::Trace, "trace", traces::trace),
     change(AdminChange::LogLevel, "log-level", acts::log_level),
 ];

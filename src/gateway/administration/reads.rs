@@ -12,6 +12,7 @@ use crate::admin::model::{
     Status, WorkerStatus,
 };
 use crate::limits::RECENT_CLOSES;
+use crate::monitor::snapshot::GatewaySnapshot;
 use crate::statistics::ActivityReport;
 
 /// The gateway at a glance.
@@ -33,6 +34,7 @@ pub(super) fn status(of: &Administration, request: &AdminRequest) -> Answered {
         ready: verdict.is_ready(),
         reasons: verdict.reasons().to_vec(),
         draining: of.readiness.is_draining(),
+        operator_drain: of.drain.status(now, glance.connections),
         connections: glance.connections,
         max_connections: glance.max_connections,
         by_transport: glance.by_transport,
@@ -48,6 +50,16 @@ pub(super) fn status(of: &Administration, request: &AdminRequest) -> Answered {
         overload_level: glance.overload_level,
         conditions: glance.conditions,
     })
+}
+
+/// What the console draws. With `Accept: text/event-stream` the answer goes on, with one of these a second as a server-sent event.
+#[utoipa::path(get, path = "/api/v1/stream", responses(
+    (status = 200, body = GatewaySnapshot),
+    (status = 503, description = "enough look on", body = Problem),
+))]
+pub(super) fn stream(of: &Administration, request: &AdminRequest) -> Answered {
+    no_query(request)?;
+    json(&of.metrics.snapshot(&of.readiness, Instant::now()))
 }
 
 /// Connections: filtered, sorted, in pages.

@@ -13,7 +13,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sle
 use super::acts::{body, check_whom};
 use super::context::{Administration, Answered, ApiRefusal};
 use crate::admin::mailbox::Question;
-use crate::admin::model::{Problem, TraceOrder, Whom};
+use crate::admin::model::Problem;
+use crate::admin::orders::{TraceOrder, Whom};
 use crate::admin::{AdminAnswer, AdminRequest, LineStream};
 use crate::limits::{TRACE_SECONDS, TRACES_AT_ONCE};
 use crate::packet_trace::{TapReader, TraceSubject, tap};

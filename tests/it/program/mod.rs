@@ -17,13 +17,17 @@ use crate::support::fake_logic::FakeLogic;
 use crate::support::identity;
 use crate::support::raw::{Kind, Raw, Target};
 
+mod acts;
 mod admin;
+mod admin_door;
 mod auto;
 mod bench;
+mod browser;
 mod chat;
 #[cfg(target_os = "linux")]
 mod clock;
 #[cfg(target_os = "linux")]
+mod console;
 mod costs;
 #[cfg(target_os = "linux")]
 mod floods;

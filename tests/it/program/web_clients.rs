@@ -1,34 +1,8 @@
 //! WebSocket clients that others made: a page in headless Chromium, the package `ws` of npm, `websockets` of PyPI. Where one of
 //! them is missing its test says so and passes; `tests/tools/get-web-clients DIR` gets the packages, apt-get Chromium.
 
-use std::io::Lines;
-use std::path::Path;
-use std::process::ChildStdin;
-
-use serde_json::Value;
-
+use super::browser::{Page, installed, package, skipped, source};
 use super::*;
-
-/// A program of this system.
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
-}
-
-/// What was said is missing, if something is.
-fn skipped(missing: &str) {
-    eprintln!("skipped: no {missing}; see the head of tests/it/program/web_clients.rs");
-}
-
-fn source(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// Where the packages are: `WEB_CLIENTS`, if it has this file.
-fn package(file: &str) -> Option<PathBuf> {
-    let place = PathBuf::from(std::env::var_os("WEB_CLIENTS").filter(|place| !place.is_empty())?);
-    place.join(file).exists().then_some(place)
-}
 
 fn token(place: &Place, account: &str) -> String {
     let (code, token, error) = place.run(&["token", "--account", account], "");
@@ -43,49 +17,7 @@ fn sign_in_elsewhere(place: &Place, dev: &Dev, account: &str) {
     assert_eq!(done.0, 0, "{done:?}");
 }
 
-/// A page in a browser.
-struct Page {
-    driver: Child,
-    to: Option<ChildStdin>,
-    from: Lines<BufReader<ChildStdout>>,
-}
-
 impl Page {
-    fn open(browser: &Path, node: &Path, place: &Place) -> Self {
-        let mut driver = Command::new(node)
-            .arg(source("tests/tools/drive-browser.mjs"))
-            .args([browser, &place.0.join("profile")])
-            .arg(format!("file://{}", source("examples/browser/index.html").display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let from = BufReader::new(driver.stdout.take().unwrap()).lines();
-        Self { to: driver.stdin.take(), driver, from }
-    }
-
-    /// What an expression of JavaScript is, or becomes.
-    fn evaluate(&mut self, expression: &str) -> Value {
-        writeln!(self.to.as_mut().unwrap(), "{}", expression.replace('\n', " ")).unwrap();
-        let line = self.from.next().expect("an answer of the browser").unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    /// Waits until an element says this, and returns what it says.
-    fn awaits(&mut self, element: &str, text: &str) -> String {
-        let patience = PATIENCE.as_millis();
-        let said = self.evaluate(&format!(
-            "new Promise((done, fail) => {{
-                const node = document.getElementById({element:?});
-                const look = () => node.textContent.includes({text:?}) && done(node.textContent);
-                new MutationObserver(look).observe(node, {{ childList: true, subtree: true, characterData: true }});
-                setTimeout(() => fail(new Error(`{element} says ${{node.textContent}}, not {text}`)), {patience});
-                look();
-            }})"
-        ));
-        said.as_str().unwrap().to_owned()
-    }
-
     fn sign_in(&mut self, ws: &str, token: &str) {
         self.evaluate(&format!(
             "$('url').value = 'ws://{ws}', $('token').value = '{token}', $('login').requestSubmit(), 0"
@@ -99,14 +31,6 @@ impl Page {
     }
 }
 
-impl Drop for Page {
-    /// The driver ends with its input, and the browser with it.
-    fn drop(&mut self) {
-        self.to = None;
-        let _gone = self.driver.wait();
-    }
-}
-
 #[test]
 fn a_page_in_a_browser_signs_in_talks_is_kicked_and_reconnects() {
     let (Some(browser), Some(node)) = (installed("chromium"), installed("node")) else {
@@ -115,7 +39,8 @@ fn a_page_in_a_browser_signs_in_talks_is_kicked_and_reconnects() {
     let place = Place::new();
     let dev = Dev::start(&place);
     let ws = dev.address("ws");
-    let mut page = Page::open(&browser, &node, &place);
+    let path = format!("file://{}", source("examples/browser/index.html").display());
+    let mut page = Page::open(&browser, &node, &place, &path);
     let carol = token(&place, "carol");
     page.sign_in(&ws, &carol);
     page.awaits("state", "Signed in as carol.");

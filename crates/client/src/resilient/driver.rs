@@ -1,7 +1,6 @@
 //! The task that keeps a session up: it does what the [`StateMachine`] decides, and carries requests.
 
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::pending;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,12 +8,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::answer::{Answer, Login, LoginError, NotSent, RequestError};
-use crate::connect_error::ConnectError;
+use crate::answer::{Answer, Login, NotSent, RequestError};
 use crate::connected::Connected;
 use crate::go_away::GoAway;
 use crate::handle::{Client, ClientStream, Room};
+use crate::resilient::doing::{Doing, Done, Made, NotMade};
 use crate::resilient::events::{End, Event, EventSender, Online};
+use crate::resilient::named_server::NamedServer;
 use crate::resilient::options::ResilientOptions;
 use crate::resilient::pushes::PushBuffer;
 use crate::resilient::renewal::TokenRenewal;
@@ -30,27 +30,6 @@ use gateway_wire::pb::{self, Status};
 
 /// Between an answer 300 and the next try: an instance that comes back is up within seconds.
 const REFUSED: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-
-/// Something that takes time, and of which one goes on at once.
-type Doing = Pin<Box<dyn Future<Output = Done> + Send>>;
-
-/// How it ended.
-enum Done {
-    Connected(Result<Made, NotMade>),
-    SignedIn(Result<Login, LoginError>),
-    Left(CloseReason),
-}
-
-/// A connection that has not signed in, and the token it will do so with.
-struct Made {
-    connected: Connected,
-    token: String,
-}
-
-enum NotMade {
-    Token(NoToken),
-    Connect(ConnectError),
-}
 
 /// A request that went out, and what came of it.
 struct Outcome {
@@ -89,6 +68,7 @@ pub(super) struct SessionDriver<T> {
     current: Option<Client>,
     /// It has said that it goes away.
     is_told: bool,
+    named: NamedServer,
     /// Made, and not signed in.
     made: Option<Made>,
     doing: Option<Doing>,
@@ -129,6 +109,7 @@ impl<T: Tokens> SessionDriver<T> {
             under_way: JoinSet::new(),
             current: None,
             is_told: false,
+            named: NamedServer::default(),
             made: None,
             doing: None,
             last_error: None,
@@ -158,13 +139,13 @@ impl<T: Tokens> SessionDriver<T> {
                 Wake::Outcome(outcome) => self.complete_or_retry(outcome),
                 Wake::GoAway(told) => {
                     self.is_told = true;
+                    let server = self.options.server(self.machine.server());
+                    self.named.note(told, self.current.as_ref(), server);
                     self.input(Input::GoAway(told));
                 }
                 Wake::Alarm => {
-                    self.queue
-                        .expire(Instant::now())
-                        .into_iter()
-                        .for_each(|queued| queued.give_up(NotSent::TimedOut));
+                    let late = self.queue.expire(Instant::now());
+                    late.into_iter().for_each(|queued| queued.give_up(NotSent::TimedOut));
                     self.input(Input::Alarm);
                 }
             }
@@ -217,16 +198,16 @@ impl<T: Tokens> SessionDriver<T> {
                 Act::SignIn => self.sign_in(),
                 Act::Leave => {
                     // A handshake that is under way was for the move that is not made now.
-                    self.doing = self
-                        .current
-                        .clone()
-                        .map(|client| -> Doing { Box::pin(async move { Done::Left(client.close().await) }) });
+                    let leave = |client: Client| -> Doing {
+                        Box::pin(async move { Done::Left(client.close().await) })
+                    };
+                    self.doing = self.current.clone().map(leave);
                 }
                 Act::Draining(told) => self.event_sender.say(Event::Draining(told)),
                 Act::Lost(reason) => self.event_sender.say(Event::Lost(reason)),
                 Act::Kicked => self.event_sender.say(Event::Kicked),
                 Act::Reconnecting { attempt, after, server } => {
-                    let server = self.options.server(server).name().to_owned();
+                    let server = self.named.next_or(self.options.server(server)).name().to_owned();
                     self.event_sender.say(Event::Reconnecting { attempt, after, server });
                 }
                 Act::Over(why) => {
@@ -242,15 +223,16 @@ impl<T: Tokens> SessionDriver<T> {
     }
 
     fn connect(&mut self, server: usize, renew: bool) {
-        self.made = None;
+        let named = self.named.begin();
         let (options, tokens) = (Arc::clone(&self.options), Arc::clone(&self.tokens));
         let need = if renew { Need::Renewed } else { Need::Login };
+        self.made = None;
         self.doing = Some(Box::pin(async move {
             let late = |_| Err(NoToken::NotNow("it took too long".to_owned()));
             let token = timeout(TOKEN_TIMEOUT, tokens.token(need)).await.unwrap_or_else(late);
             Done::Connected(match token {
                 Err(error) => Err(NotMade::Token(error)),
-                Ok(token) => match options.server(server).connect().await {
+                Ok(token) => match named.as_ref().unwrap_or_else(|| options.server(server)).connect().await {
                     Ok(connected) => Ok(Made { connected, token }),
                     Err(error) => Err(NotMade::Connect(error)),
                 },
@@ -278,11 +260,12 @@ impl<T: Tokens> SessionDriver<T> {
                 self.input(Input::Connected);
             }
             Done::Connected(Err(NotMade::Connect(error))) => {
-                let verdict = of_connect(&error);
+                let verdict = self.named.judge(of_connect(&error));
                 self.last_error = Some(End::Connect(error));
                 self.input(Input::ConnectFailed(verdict));
             }
             Done::Connected(Err(NotMade::Token(error))) => {
+                self.named.put_back();
                 let verdict = if matches!(error, NoToken::Never(_)) { Retry::Never } else { Retry::Again };
                 // A token that was refused says more than that there is no other.
                 let is_known = matches!(self.last_error, Some(End::Login(_) | End::Closed(_)));
@@ -294,7 +277,7 @@ impl<T: Tokens> SessionDriver<T> {
             Done::SignedIn(Ok(login)) => self.signed_in(login),
             Done::SignedIn(Err(error)) => {
                 self.made = None;
-                let verdict = of_login(&error);
+                let verdict = self.named.judge(of_login(&error));
                 self.last_error = Some(End::Login(error));
                 self.input(Input::SignInFailed(verdict));
             }
@@ -312,7 +295,7 @@ impl<T: Tokens> SessionDriver<T> {
         };
         self.renewal.begin(&token);
         let transport = client.transport();
-        let server = self.options.server(self.machine.server()).address(transport);
+        let server = self.named.arrive(self.options.server(self.machine.server())).address(transport);
         self.input(Input::SignedIn);
         self.current = Some(client);
         (self.is_told, self.last_error) = (false, None);

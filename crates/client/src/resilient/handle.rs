@@ -38,8 +38,8 @@ const MAX_BYTES: usize = MAX_BODY;
 ///   of 3500–3999 it does not come back, and says why ([`Event::Over`](crate::Event::Over)); for 3500 and 3507,
 ///   and when a login is refused with 105, it asks for another token, once.
 /// * When the gateway announces that it goes away, the session moves in the first half of the time it was given, at
-///   a random moment: it shakes hands elsewhere while requests are still served, then lets what is under way be
-///   answered, says bye, and signs in there. Requests made meanwhile wait, and are sent there. If it has not found
+///   a random moment: it shakes hands elsewhere (first, and once, at the gateway that this one names, if it does) while
+///   requests are still served, then lets what is under way be answered, says bye, and signs in there. Requests made meanwhile wait, and are sent there. If it has not found
 ///   another gateway half a second before the announced close, they wait from then on, so that none is on its way when
 ///   the close comes.
 /// * A request is *handed over* once its bytes may have been written to a connection. Until then it waits, for at most

@@ -1,12 +1,14 @@
 //! A session that lasts: it comes back after a loss, moves when its gateway goes away, and keeps requests meanwhile.
 //!
 //! In reading order: `options` and `tokens` (what a program gives), `events` (what it is told), `retry_policy` (which end
-//! invites back), `servers` (where), `quiet_period` (when nothing is sent), `step` and `state_machine` (all decisions, without I/O),
+//! invites back), `servers` (where), `named_server` (where it is told to go), `quiet_period` (when nothing is sent), `step` and `state_machine` (all decisions, without I/O),
 //! `request_queue` (requests that wait), `token_end` and `renewal` (a new token in time), `driver` (the task that does it), `handle` (what a program holds), `pushes` (what arrives unasked).
 
+mod doing;
 mod driver;
 mod events;
 mod handle;
+mod named_server;
 mod options;
 mod pushes;
 mod quiet_period;

@@ -64,6 +64,19 @@ impl Server {
         }
     }
 
+    /// The gateway that this one names in its place, over the same transport, with the same trust: its certificate must carry its
+    /// own host, or the name that is set for all. None where the token would travel in clear and may not.
+    pub(super) fn elsewhere(&self, to: &str, transport: Transport) -> Option<Self> {
+        let options = match self {
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
+            Self::Auto(auto) if transport == Transport::Tcp && !auto.allow_plain => return None,
+            #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
+            Self::Auto(auto) => &auto.options,
+            Self::Only(options) => options,
+        };
+        Some(Self::Only(Box::new(ConnectOptions { server: to.to_owned(), transport, ..options.clone() })))
+    }
+
     pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
         match self {
             #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
@@ -139,5 +152,35 @@ impl ResilientOptions {
     /// By its number, counted from 0.
     pub(super) fn server(&self, number: usize) -> &Server {
         number.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.first)
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
+mod tests {
+    use super::*;
+    use crate::trust::TrustedCa;
+
+    #[test]
+    fn f1_a_gateway_that_is_named_is_gone_to_in_the_same_way_and_never_in_clear_where_that_is_not_allowed() {
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let ca = TrustedCa::from_der([certificate.cert.der().clone()]).unwrap();
+        let goes = |server: &Server, transport| match server.elsewhere("gate02:9", transport) {
+            Some(Server::Only(options)) => {
+                Some((options.server.clone(), options.transport, options.certificate_name().to_owned()))
+            }
+            Some(Server::Auto(_)) => panic!("over whatever gets through"),
+            None => None,
+        };
+        let at = |transport, name: &str| Some(("gate02:9".to_owned(), transport, name.to_owned()));
+        let mut options = ConnectOptions::tls("gate01:8", ca.clone());
+        assert_eq!(goes(&options.clone().into(), Transport::Tls), at(Transport::Tls, "gate02"));
+        options.server_name = Some("im.example.org".to_owned());
+        assert_eq!(goes(&options.into(), Transport::Tls), at(Transport::Tls, "im.example.org"));
+        let mut auto = Auto::new("gate01:8", ca);
+        assert_eq!(goes(&auto.clone().into(), Transport::Quic), at(Transport::Quic, "gate02"));
+        assert_eq!(goes(&auto.clone().into(), Transport::Tcp), None);
+        auto.allow_plain = true;
+        assert_eq!(goes(&auto.into(), Transport::Tcp), at(Transport::Tcp, "gate02"));
     }
 }

@@ -46,12 +46,18 @@ fn token() -> String {
 }
 
 pub(super) fn go_away(seconds: u16, code: u16) -> Bytes {
+    go_away_to(seconds, code, "")
+}
+
+/// With the `host:port` of a gateway behind it.
+fn go_away_to(seconds: u16, code: u16, to: &str) -> Bytes {
     let mut payload = BytesMut::new();
     payload.put_slice(&Dialect::XIm.basic_magic());
     payload.put_u16(BASIC_GO_AWAY);
-    payload.put_u16(4);
+    payload.put_u16(4 + u16::try_from(to.len()).unwrap());
     payload.put_u16(seconds);
     payload.put_u16(code);
+    payload.put_slice(to.as_bytes());
     frame::encode(Opcode::Binary, &payload)
 }
 
@@ -312,6 +318,63 @@ async fn f1_on_go_away_answers_are_waited_for_and_new_requests_go_to_the_other_g
     second.write(&push(2, "from the new one")).await;
     for id in [1, 2] {
         assert_eq!(soon(pushes.recv()).await.unwrap().message().unwrap().message_id, id);
+    }
+}
+
+/// The list has one gateway: it is named another.
+#[tokio::test]
+async fn f1_who_is_told_where_to_go_goes_there_once_and_back_to_its_own_list() {
+    let (old, new) = (Gate::new().await, Gate::new().await);
+    let (_client, _pushes, mut events) = ResilientClient::start(options(&old), token());
+    let mut first = old.signed_in().await;
+    connected(&mut events).await;
+    let to = new.listener.local_addr().unwrap().to_string();
+    first.write(&go_away_to(0, 3000, &to)).await;
+    let mut second = new.accept().await;
+    assert_eq!(first.frame().await.expect("a close").opcode, Opcode::Close);
+    drop(first);
+    let server = |event: &Event| match event {
+        Event::Reconnecting { server, .. } => Some(server.clone()),
+        _ => None,
+    };
+    assert_eq!(event(&mut events, server).await, to);
+    second.sign_in().await;
+    let online = event(&mut events, |event| match event {
+        Event::Connected(online) => Some(online.server.clone()),
+        _ => None,
+    });
+    assert_eq!(online.await, to);
+    // Lost there, it comes back to what it was given.
+    drop(second);
+    let mut third = old.signed_in().await;
+    connected(&mut events).await;
+
+    // Nobody takes connections where it is told to go.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    third.write(&go_away_to(0, 3000, &taken.local_addr().unwrap().to_string())).await;
+    let _fourth = old.signed_in().await;
+    connected(&mut events).await;
+}
+
+/// What is no address is as good as nothing, and what is said for another reason names nobody.
+#[tokio::test]
+async fn f1_what_is_no_address_of_a_gateway_is_not_gone_to() {
+    for (code, to) in [(3000, "nowhere"), (3000, "a b:1"), (3003, "127.0.0.1:1")] {
+        let gate = Gate::new().await;
+        let (_client, _pushes, mut events) = ResilientClient::start(options(&gate), token());
+        let mut first = gate.signed_in().await;
+        connected(&mut events).await;
+        first.write(&go_away_to(0, code, to)).await;
+        event(&mut events, |event| matches!(event, Event::Draining(_)).then_some(())).await;
+        first.write(&close(CloseReason::from_any_code(code.into()))).await;
+        drop(first);
+        let server = event(&mut events, |event| match event {
+            Event::Reconnecting { server, .. } => Some(server.clone()),
+            _ => None,
+        });
+        assert_eq!(server.await, gate.options().server, "{to}");
+        let _second = gate.signed_in().await;
     }
 }
 
