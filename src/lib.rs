@@ -27,7 +27,7 @@
 
 pub use gateway_wire as wire;
 
-use gateway_net::{congestion, files, resolve, udp};
+use gateway_net::{ack_frequency, congestion, files, resolve, udp};
 
 mod admin;
 pub mod auth;

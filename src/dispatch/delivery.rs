@@ -27,7 +27,7 @@ use crate::wire::rewrite;
 use crate::wire::scanned_header::ScannedHeader;
 
 /// The meta that names the receivers.
-const CHANNELS_KEY: &str = "dest.channels";
+const CHANNELS_KEY: &[u8] = b"dest.channels";
 
 /// One packet of a logic service on its way to its channels.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Delivery {
         serial: u64,
     ) -> Result<Self, PushDrop> {
         let (mut gateway, mut channels) = (None, None);
-        let gateway_key = packet.dialect.gateway_key();
+        let gateway_key = packet.dialect.gateway_key().as_bytes();
         let view = HeaderView::scan_with(&packet.header, &HeaderLimits::BACKEND, |meta| {
             if meta.key == gateway_key {
                 gateway = Some(meta.value);
@@ -76,11 +76,11 @@ impl Delivery {
             }
         })
         .map_err(|_| PushDrop::BadPacket)?;
-        if gateway != Some(gate_id) {
+        if gateway != Some(gate_id.as_bytes()) {
             return Err(PushDrop::WrongGateway);
         }
         let channels = channels.filter(|list| !list.is_empty()).ok_or(PushDrop::NoDestination)?;
-        if channels.bytes().filter(|byte| *byte == b',').count() >= limits.backend_max_channels {
+        if channels.iter().filter(|byte| **byte == b',').count() >= limits.backend_max_channels {
             return Err(PushDrop::TooMany);
         }
         let is_response = view.flag == pb::Flag::Response as i32;
@@ -94,7 +94,7 @@ impl Delivery {
         Ok(Self {
             header: ScannedHeader::share(&view, &packet.header),
             is_response,
-            channels: packet.header.slice_ref(channels.as_bytes()),
+            channels: packet.header.slice_ref(channels),
             position: 0,
             frames: [None, None],
             kicks,
@@ -125,7 +125,7 @@ impl Delivery {
             }
             let rest = &list[self.position..];
             let len = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
-            let id = std::str::from_utf8(&rest[..len]).unwrap_or_default();
+            let id = &rest[..len];
             if !id.is_empty() && self.serve(id, dispatch, link, turn, now) == DeliveryStep::Yield {
                 return DeliveryStep::Yield;
             }
@@ -136,7 +136,7 @@ impl Delivery {
 
     fn serve(
         &mut self,
-        id: &str,
+        id: &[u8],
         dispatch: &Dispatch,
         link: &Link,
         turn: &mut LinkTurn,
@@ -193,7 +193,7 @@ impl Delivery {
 
     fn respond(
         &mut self,
-        id: &str,
+        id: &[u8],
         channel: Option<&Rc<Channel>>,
         dispatch: &Dispatch,
         link: &Link,
@@ -236,9 +236,10 @@ impl Delivery {
     }
 
     /// An answer to nothing that a client waits for: to the sign-in of one that has gone, to a sign-out, or to nothing.
-    fn without_ticket(&self, id: &str, command: &str, dispatch: &Dispatch, link: &Link) {
+    fn without_ticket(&self, id: &[u8], command: &str, dispatch: &Dispatch, link: &Link) {
         match command {
-            command::LOGIN_SIGNIN if dispatch.signouts.signin_answered(id) => {}
+            command::LOGIN_SIGNIN
+                if dispatch.signouts.signin_answered(str::from_utf8(id).unwrap_or_default()) => {}
             command::LOGIN_SIGNOUT if link.signout_answered() => {
                 dispatch.metrics.signout_answered(self.header.status());
             }

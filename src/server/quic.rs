@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::ack_frequency;
 use crate::config::{Config, NoRandomness, Quic, QuicKeys, QuicLb, QuicLbKey};
 use crate::congestion;
 use crate::limits::{
@@ -187,6 +188,7 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, QuicEndpointErro
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
+        .ack_frequency_config(Some(ack_frequency::ack_frequency()))
         .congestion_controller_factory(congestion::lifting())
         .datagram_receive_buffer_size(None)
         // Messages are small: the probes would cost each login more than they ever bring.

@@ -1,9 +1,10 @@
 //! The registry of a worker's channels, and the guard that takes a channel out of it however it ends.
 
 use std::array;
+use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +30,31 @@ use crate::wire::close::CloseReason;
 /// after the other can be looked at.
 pub(crate) const PARTS: usize = 256;
 
-type Part = RefCell<HashMap<Rc<str>, Rc<Channel>, BuildHasherDefault<IdHasher>>>;
+type Part = RefCell<HashSet<RegisteredChannel, BuildHasherDefault<IdHasher>>>;
+
+/// A channel, found by the bytes of its id: a push names many, and nobody has to see whether they are texts.
+#[derive(Debug)]
+struct RegisteredChannel(Rc<Channel>);
+
+impl Borrow<[u8]> for RegisteredChannel {
+    fn borrow(&self) -> &[u8] {
+        self.0.id.as_bytes()
+    }
+}
+
+impl Hash for RegisteredChannel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Borrow::<[u8]>::borrow(self).hash(state);
+    }
+}
+
+impl PartialEq for RegisteredChannel {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for RegisteredChannel {}
 
 /// Every connection of the worker, and every registered channel by its id.
 #[derive(Debug)]
@@ -73,18 +98,19 @@ impl Channels {
     }
 
     /// The channel with this id, unless it ended.
-    pub(crate) fn get(&self, id: &str) -> Option<Rc<Channel>> {
-        self.part_of(id).borrow().get(id).cloned()
+    pub(crate) fn get(&self, id: &[u8]) -> Option<Rc<Channel>> {
+        self.part_of(id).borrow().get(id).map(|RegisteredChannel(channel)| Rc::clone(channel))
     }
 
     /// Returns `true` if it is registered and has not ended.
     pub(crate) fn is_registered(&self, channel: &Channel) -> bool {
-        self.part_of(&channel.id).borrow().contains_key(&channel.id)
+        let id = channel.id.as_bytes();
+        self.part_of(id).borrow().contains(id)
     }
 
     /// An id ends with a number that counts up. Whatever a service asks for, it adds nothing here.
-    fn part_of(&self, id: &str) -> &Part {
-        let end = id.bytes().rev().take(4).fold(0, |part, byte| part * 10 + usize::from(byte & 0xF));
+    fn part_of(&self, id: &[u8]) -> &Part {
+        let end = id.iter().rev().take(4).fold(0, |part, byte| part * 10 + usize::from(*byte & 0xF));
         &self.by_id[end % PARTS]
     }
 
@@ -99,7 +125,7 @@ impl Channels {
     /// Shows the channels of one of [`PARTS`] and returns how many there are; `visit` must not register or end one.
     pub(crate) fn for_each_in(&self, part: usize, visit: impl FnMut(&Rc<Channel>)) -> usize {
         let channels = self.by_id[part].borrow();
-        channels.values().for_each(visit);
+        channels.iter().map(|RegisteredChannel(channel)| channel).for_each(visit);
         channels.len()
     }
 
@@ -188,7 +214,7 @@ impl Channels {
 
     /// Asks a channel to end, unless it has ended.
     pub(crate) fn close(&self, id: &str, reason: CloseReason) {
-        if let Some(channel) = self.get(id) {
+        if let Some(channel) = self.get(id.as_bytes()) {
             channel.outgoing.close(reason);
         }
     }
@@ -252,7 +278,7 @@ impl Channels {
         // First, while it can still be refused: at the end there must be a place, whatever else is full then.
         self.signouts.reserve();
         self.opening.set(self.opening.get() + 1);
-        self.part_of(&channel.id).borrow_mut().insert(Rc::clone(&channel.id), Rc::clone(&channel));
+        self.part_of(channel.id.as_bytes()).borrow_mut().insert(RegisteredChannel(Rc::clone(&channel)));
         ChannelGuard { channels: Rc::clone(self), channel, counted_as_opening: true, reason: None }
     }
 }
@@ -312,9 +338,10 @@ impl Drop for ChannelGuard {
         let reason = self.reason.unwrap_or(CloseReason::InternalError);
         // A link may still hold the channel in the middle of a delivery; it must not queue anything behind this (G5).
         self.channel.outgoing.close(reason);
-        let mut part = self.channels.part_of(&self.channel.id).borrow_mut();
-        part.remove(&self.channel.id);
-        spare::shrink_map(&mut part);
+        let id = self.channel.id.as_bytes();
+        let mut part = self.channels.part_of(id).borrow_mut();
+        part.remove(id);
+        spare::shrink_set(&mut part);
         drop(part);
         let pending = self.channel.pending.borrow().len();
         for _ in 0..pending {
@@ -420,7 +447,7 @@ mod tests {
         open(&mut guard);
         guard.end_opening();
         assert_eq!(channels.opening(), 1, "counted once");
-        assert!(channels.get(&id).is_some_and(|found| Rc::ptr_eq(&found, &guard.channel)));
+        assert!(channels.get(id.as_bytes()).is_some_and(|found| Rc::ptr_eq(&found, &guard.channel)));
         guard.channel.outgoing.push(ping()).unwrap();
         guard.channel.outgoing.reply(StreamId::LOGIN, ping()).unwrap();
         assert_eq!((test_metrics.pending(), test_metrics.queued()), (3, (2, 20)));
@@ -428,7 +455,7 @@ mod tests {
 
         guard.set_reason(CloseReason::Bye);
         drop(guard);
-        assert!(channels.get(&id).is_none());
+        assert!(channels.get(id.as_bytes()).is_none());
         assert_eq!(channels.opening(), 1);
         assert_eq!((test_metrics.pending(), test_metrics.queued()), (0, (0, 0)));
         assert_eq!(test_metrics.push_drops(PushDrop::Closing), 1);
@@ -505,7 +532,7 @@ mod tests {
         assert!(panicked);
         assert_eq!(signouts(&channels), [(id, CloseReason::InternalError)]);
         assert_eq!((test_metrics.pending(), test_metrics.queued(), channels.opening()), (1, (0, 0), 0));
-        assert!(channels.get(&other.channel.id).is_some());
+        assert!(channels.get(other.channel.id.as_bytes()).is_some());
         assert_eq!(other.channel.outgoing.closing(), None);
     }
 

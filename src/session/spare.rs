@@ -1,6 +1,6 @@
 //! Room that a crowd has left behind: what grew with it shrinks when it has gone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
 /// Room for so many is always kept.
@@ -23,6 +23,13 @@ pub(crate) fn shrink_map<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V
     // Its capacity is 7/8 of its places, and the next smaller one is half of it.
     if is_too_much(map.capacity(), map.len()) {
         map.shrink_to((map.len() * 2).max(KEPT / 2));
+    }
+}
+
+/// To be called after something was taken out.
+pub(crate) fn shrink_set<T: Eq + Hash, S: BuildHasher>(set: &mut HashSet<T, S>) {
+    if is_too_much(set.capacity(), set.len()) {
+        set.shrink_to((set.len() * 2).max(KEPT / 2));
     }
 }
 

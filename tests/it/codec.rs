@@ -237,7 +237,11 @@ const UNBOUNDED: HeaderLimits =
 
 fn metas_of(view: &HeaderView<'_>) -> Vec<pb::Meta> {
     view.metas()
-        .map(|meta| pb::Meta { key: meta.key.into(), value: meta.value.into(), r#type: meta.kind })
+        .map(|meta| pb::Meta {
+            key: meta.key_text().into(),
+            value: meta.value_text().into(),
+            r#type: meta.kind,
+        })
         .collect()
 }
 

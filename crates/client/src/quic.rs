@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::connect_error::ConnectError;
 use crate::options::{ConnectOptions, Streams};
+use gateway_net::ack_frequency::ack_frequency;
 use gateway_net::congestion;
 use gateway_net::udp::{QUIC_VERSION, unmarked};
 use gateway_wire::close::CloseReason;
@@ -98,6 +99,7 @@ fn client_config(options: &ConnectOptions) -> Result<quinn::ClientConfig, Connec
     let connection_window = options.stream_window.saturating_mul(CONNECTION_WINDOWS);
     let mut transport = TransportConfig::default();
     transport
+        .ack_frequency_config(Some(ack_frequency()))
         .congestion_controller_factory(congestion::lifting())
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(options.keep_alive)

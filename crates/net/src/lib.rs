@@ -1,10 +1,12 @@
 //! What both ends of a connection need: names become connections ([`resolve`]), the socket under QUIC ([`udp`]), a QUIC close
-//! that leaves ([`congestion`]), how files that people hand over are read ([`files`]), how long to wait before the next
+//! that leaves ([`congestion`]), how often packets are acknowledged ([`ack_frequency`]), how files that people hand over are read ([`files`]), how long to wait before the next
 //! attempt ([`backoff`], [`accept_pause`]), and what goes into one write ([`gather`]).
 //!
 //! For the gateway and its client library; not meant for others.
 
 pub mod accept_pause;
+#[cfg(feature = "quic")]
+pub mod ack_frequency;
 pub mod backoff;
 #[cfg(feature = "quic")]
 pub mod congestion;

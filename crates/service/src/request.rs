@@ -50,7 +50,10 @@ impl Request {
             channel_id: view.channel_id.into(),
             sequence: view.sequence,
             dest: view.dest.to_owned(),
-            metas: view.metas().map(|meta| (meta.key.to_owned(), meta.value.to_owned())).collect(),
+            metas: view
+                .metas()
+                .map(|meta| (meta.key_text().to_owned(), meta.value_text().to_owned()))
+                .collect(),
             body: packet.body,
             origin: origin.clone(),
         })

@@ -3,7 +3,9 @@
 //! The scan accepts what prost's decoder accepts, within [`HeaderLimits`], and refuses groups (row A12). A
 //! property test in `tests/it/codec.rs` holds the two together.
 
-use std::str;
+use std::{iter, str};
+
+use crate::fields::{Fields, NotProtobuf};
 
 /// Field numbers of `Header` and `Meta`.
 pub(crate) mod field {
@@ -19,13 +21,30 @@ pub(crate) mod field {
     pub(crate) const META_TYPE: u32 = 3;
 }
 
+/// The keys of these fields: their numbers with the wire types that they have.
+mod key {
+    use super::field;
+    use crate::fields::{COUNTED, VARINT, key};
+
+    pub(super) const COMMAND: u32 = key(field::COMMAND, COUNTED);
+    pub(super) const CHANNEL_ID: u32 = key(field::CHANNEL_ID, COUNTED);
+    pub(super) const SEQUENCE: u32 = key(field::SEQUENCE, VARINT);
+    pub(super) const FLAG: u32 = key(field::FLAG, VARINT);
+    pub(super) const STATUS: u32 = key(field::STATUS, VARINT);
+    pub(super) const DEST: u32 = key(field::DEST, COUNTED);
+    pub(super) const META: u32 = key(field::META, COUNTED);
+    pub(super) const META_KEY: u32 = key(field::META_KEY, COUNTED);
+    pub(super) const META_VALUE: u32 = key(field::META_VALUE, COUNTED);
+    pub(super) const META_TYPE: u32 = key(field::META_TYPE, VARINT);
+}
+
 /// What a header may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderLimits {
     /// Whole header without the text of its command, bytes. The command is left out because an overlong one is
     /// answered 103 and not closed upon (rows A9, A14).
     pub bytes: usize,
-    /// Entries of `meta`; the one after the last allowed ends the scan (row A11).
+    /// MetaEntries of `meta`; the one after the last allowed ends the scan (row A11).
     pub metas: usize,
     /// `dest`, and each key and value of `meta`, bytes.
     pub string: usize,
@@ -52,6 +71,12 @@ pub enum HeaderError {
     TooManyMetas,
 }
 
+impl From<NotProtobuf> for HeaderError {
+    fn from(_: NotProtobuf) -> Self {
+        Self::Malformed
+    }
+}
+
 /// The fields of a header, borrowed from its bytes. Of a repeated singular field the last one counts (row A13).
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderView<'a> {
@@ -68,32 +93,62 @@ pub struct HeaderView<'a> {
     pub status: i32,
     /// Field 6.
     pub dest: &'a str,
-    /// Entries of `meta`.
+    /// MetaEntries of `meta`.
     pub meta_count: usize,
     /// Whether one of them is reserved for the gateway.
     pub has_reserved_meta: bool,
+    /// The header from its first meta on, or all of it.
+    pub(crate) from_metas: &'a [u8],
+    /// Bytes of the metas that are not reserved as they stand, or more: how much room they take when they are written again.
+    pub(crate) kept_metas_len: usize,
 }
 
-/// One entry of `meta`.
+/// One entry of `meta`: bytes, because most are only compared and copied. Key and value are UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MetaView<'a> {
     /// Field 1.
-    pub key: &'a str,
+    pub key: &'a [u8],
     /// Field 2.
-    pub value: &'a str,
+    pub value: &'a [u8],
     /// Field 3, any value; readers must not care.
     pub kind: i32,
 }
 
-impl MetaView<'_> {
+impl<'a> MetaView<'a> {
+    /// Reads one entry. Whether its key and value are texts is not looked at.
+    fn parse(raw: &'a [u8]) -> Result<Self, HeaderError> {
+        let mut meta = Self::default();
+        let mut fields = Fields::of(raw);
+        while !fields.is_at_end() {
+            match fields.key()? {
+                key::META_KEY => meta.key = fields.bytes()?,
+                key::META_VALUE => meta.value = fields.bytes()?,
+                key::META_TYPE => meta.kind = fields.varint()? as i32,
+                other if other >> 3 <= field::META_TYPE => return Err(HeaderError::Malformed),
+                other => fields = fields.skip(other)?,
+            }
+        }
+        Ok(meta)
+    }
+
+    /// Field 1 as a text.
+    pub fn key_text(&self) -> &'a str {
+        str::from_utf8(self.key).unwrap_or_default()
+    }
+
+    /// Field 2 as a text.
+    pub fn value_text(&self) -> &'a str {
+        str::from_utf8(self.value).unwrap_or_default()
+    }
+
     /// Returns `true` for the keys only the gateway may set (protocol §4.5).
     pub fn is_reserved(&self) -> bool {
-        self.key == "app" || self.key == "account" || self.is_destination()
+        self.key == b"app" || self.key == b"account" || self.is_destination()
     }
 
     /// Returns `true` for the `dest.*` keys, which no client ever sees.
     pub fn is_destination(&self) -> bool {
-        self.key.starts_with("dest.")
+        self.key.starts_with(b"dest.")
     }
 }
 
@@ -109,6 +164,8 @@ impl<'a> HeaderView<'a> {
             dest: "",
             meta_count: 0,
             has_reserved_meta: false,
+            from_metas: &[],
+            kept_metas_len: 0,
         }
     }
 
@@ -130,27 +187,35 @@ impl<'a> HeaderView<'a> {
         mut show: impl FnMut(&MetaView<'a>),
     ) -> Result<Self, HeaderError> {
         let mut view = HeaderView::empty(raw);
-        for item in Fields::of(raw) {
-            let item = item?;
-            match item.number {
-                field::COMMAND => view.command = item.text()?,
-                field::CHANNEL_ID => view.channel_id = within(item.text()?, limits.channel_id)?,
-                field::SEQUENCE => view.sequence = item.varint()? as u32,
-                field::FLAG => view.flag = item.varint()? as i32,
-                field::STATUS => view.status = item.varint()? as i32,
-                field::DEST => view.dest = within(item.text()?, limits.string)?,
-                field::META => {
+        let mut fields = Fields::of(raw);
+        while !fields.is_at_end() {
+            let here = fields;
+            match fields.key()? {
+                key::COMMAND => view.command = text(fields.bytes()?)?,
+                key::CHANNEL_ID => view.channel_id = short_text(fields.bytes()?, limits.channel_id)?,
+                key::SEQUENCE => view.sequence = fields.varint()? as u32,
+                key::FLAG => view.flag = fields.varint()? as i32,
+                key::STATUS => view.status = fields.varint()? as i32,
+                key::DEST => view.dest = short_text(fields.bytes()?, limits.string)?,
+                key::META => {
+                    if view.meta_count == 0 {
+                        view.from_metas = here.rest();
+                    }
                     view.meta_count += 1;
                     if view.meta_count > limits.metas {
                         return Err(HeaderError::TooManyMetas);
                     }
-                    let meta = parse_meta(item.bytes()?)?;
-                    within(meta.key, limits.string)?;
-                    within(meta.value, limits.string)?;
-                    view.has_reserved_meta |= meta.is_reserved();
+                    let meta = checked_meta(fields.bytes()?, limits)?;
+                    if meta.is_reserved() {
+                        view.has_reserved_meta = true;
+                    } else {
+                        view.kept_metas_len += here.rest().len() - fields.rest().len();
+                    }
                     show(&meta);
                 }
-                _ => {}
+                // A field of ours with another wire type.
+                other if other >> 3 <= field::META => return Err(HeaderError::Malformed),
+                other => fields = fields.skip(other)?,
             }
         }
         if raw.len() - view.command.len() > limits.bytes {
@@ -161,17 +226,26 @@ impl<'a> HeaderView<'a> {
 
     /// Its metas in order.
     pub fn metas(&self) -> impl Iterator<Item = MetaView<'a>> + use<'a> {
-        self.fields().filter(|item| item.number == field::META).filter_map(|item| item.meta())
+        let mut entries = MetaEntries::of(self.from_metas);
+        iter::from_fn(move || entries.next_meta()).map(|entry| entry.meta)
     }
 
     /// The value of the last meta with this key (protocol §4.6).
     pub fn last_meta(&self, key: &str) -> Option<&'a str> {
-        self.metas().filter(|meta| meta.key == key).last().map(|meta| meta.value)
+        self.metas().filter(|meta| meta.key == key.as_bytes()).last().map(|meta| meta.value_text())
     }
 
-    /// Its fields as they stand; the scan has shown that they can be read.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
-        Fields::of(self.raw).map_while(Result::ok)
+    /// What is left of its bytes without the `dest.*` metas, in as few pieces as there are.
+    pub(crate) fn pieces_without_destinations(&self, mut show: impl FnMut(&'a [u8])) {
+        let mut entries = MetaEntries::of(self.raw);
+        let mut begin = 0;
+        while let Some(entry) = entries.next_meta() {
+            if entry.meta.is_destination() {
+                show(&self.raw[begin..entry.start]);
+                begin = entry.end;
+            }
+        }
+        show(&self.raw[begin..]);
     }
 
     /// Bytes of the header.
@@ -180,141 +254,74 @@ impl<'a> HeaderView<'a> {
     }
 }
 
-fn within(text: &str, max: usize) -> Result<&str, HeaderError> {
-    if text.len() > max { Err(HeaderError::TooLong) } else { Ok(text) }
+fn text(bytes: &[u8]) -> Result<&str, HeaderError> {
+    str::from_utf8(bytes).map_err(|_| HeaderError::Malformed)
 }
 
-fn parse_meta(raw: &[u8]) -> Result<MetaView<'_>, HeaderError> {
-    let mut meta = MetaView::default();
-    for item in Fields::of(raw) {
-        let item = item?;
-        match item.number {
-            field::META_KEY => meta.key = item.text()?,
-            field::META_VALUE => meta.value = item.text()?,
-            field::META_TYPE => meta.kind = item.varint()? as i32,
-            _ => {}
-        }
+fn short_text(bytes: &[u8], max: usize) -> Result<&str, HeaderError> {
+    text(bytes).and_then(|text| if text.len() > max { Err(HeaderError::TooLong) } else { Ok(text) })
+}
+
+/// An entry of `meta` whose key and value are texts within the limits.
+fn checked_meta<'a>(raw: &'a [u8], limits: &HeaderLimits) -> Result<MetaView<'a>, HeaderError> {
+    let meta = MetaView::parse(raw)?;
+    // Nearly always all of it is ASCII, which is one look instead of two. A repeated key or value, of which only the last
+    // counts, has to be a text as well.
+    if !raw.is_ascii() {
+        check_texts(raw)?;
+    }
+    if meta.key.len().max(meta.value.len()) > limits.string {
+        return Err(HeaderError::TooLong);
     }
     Ok(meta)
 }
 
-/// One field of a message: its number, its value, and all its bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Field<'a> {
-    pub(crate) number: u32,
-    value: Value<'a>,
-    /// Key and value as they stand.
-    pub(crate) raw: &'a [u8],
+/// Checks that every key and value of an entry of `meta` is UTF-8.
+#[cold]
+fn check_texts(raw: &[u8]) -> Result<(), HeaderError> {
+    let mut fields = Fields::of(raw);
+    while !fields.is_at_end() {
+        match fields.key()? {
+            key::META_KEY | key::META_VALUE => _ = text(fields.bytes()?)?,
+            other => fields = fields.skip(other)?,
+        }
+    }
+    Ok(())
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Value<'a> {
-    Varint(u64),
-    Bytes(&'a [u8]),
-    /// 4 or 8 bytes: no field of ours has this type.
-    Fixed,
+/// The entries of `meta` in a header that was scanned, so everything in it can be read.
+struct MetaEntries<'a> {
+    raw: &'a [u8],
+    fields: Fields<'a>,
 }
 
-impl<'a> Field<'a> {
-    fn varint(&self) -> Result<u64, HeaderError> {
-        if let Value::Varint(value) = self.value { Ok(value) } else { Err(HeaderError::Malformed) }
-    }
-
-    fn bytes(&self) -> Result<&'a [u8], HeaderError> {
-        if let Value::Bytes(bytes) = self.value { Ok(bytes) } else { Err(HeaderError::Malformed) }
-    }
-
-    fn text(&self) -> Result<&'a str, HeaderError> {
-        str::from_utf8(self.bytes()?).map_err(|_| HeaderError::Malformed)
-    }
-
-    /// The field as an entry of `meta`.
-    fn meta(&self) -> Option<MetaView<'a>> {
-        parse_meta(self.bytes().ok()?).ok()
-    }
-
-    /// Returns `true` if it is one of the `dest.*` metas. The scan has shown that it can be read.
-    pub(crate) fn is_destination(&self) -> bool {
-        let is_key = |item: &Field<'_>| item.number == field::META_KEY;
-        let key = |raw| Fields::of(raw).map_while(Result::ok).filter(is_key).last();
-        self.number == field::META
-            && self
-                .bytes()
-                .ok()
-                .and_then(key)
-                .is_some_and(|key| key.bytes().is_ok_and(|key| key.starts_with(b"dest.")))
-    }
+/// One of them, and where it stands in the header.
+struct MetaEntry<'a> {
+    meta: MetaView<'a>,
+    start: usize,
+    end: usize,
 }
 
-/// Walks the fields of one message.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
+impl<'a> MetaEntries<'a> {
     const fn of(raw: &'a [u8]) -> Self {
-        Fields { rest: raw }
+        Self { raw, fields: Fields::of(raw) }
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], HeaderError> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(HeaderError::Malformed)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    /// Base-128 varint of at most ten bytes, the tenth at most 1.
-    fn take_varint(&mut self) -> Result<u64, HeaderError> {
-        // Nearly all of them.
-        if let [byte @ 0..0x80, rest @ ..] = self.rest {
-            self.rest = rest;
-            return Ok(u64::from(*byte));
-        }
-        let mut value = 0u64;
-        for (position, &byte) in self.rest.iter().take(10).enumerate() {
-            if position == 9 && byte > 1 {
-                break;
-            }
-            value |= u64::from(byte & 0x7F) << (7 * position);
-            if byte < 0x80 {
-                self.rest = &self.rest[position + 1..];
-                return Ok(value);
+    fn next_meta(&mut self) -> Option<MetaEntry<'a>> {
+        while !self.fields.is_at_end() {
+            let start = self.position();
+            match self.fields.key().ok()? {
+                key::META => {
+                    let meta = MetaView::parse(self.fields.bytes().ok()?).ok()?;
+                    return Some(MetaEntry { meta, start, end: self.position() });
+                }
+                other => self.fields = self.fields.skip(other).ok()?,
             }
         }
-        Err(HeaderError::Malformed)
+        None
     }
 
-    fn take_field(&mut self) -> Result<Field<'a>, HeaderError> {
-        let start = self.rest;
-        let key = u32::try_from(self.take_varint()?).map_err(|_| HeaderError::Malformed)?;
-        let number = key >> 3;
-        if number == 0 {
-            return Err(HeaderError::Malformed);
-        }
-        let value = match key & 7 {
-            0 => Value::Varint(self.take_varint()?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
-            2 => {
-                let len = usize::try_from(self.take_varint()?).map_err(|_| HeaderError::Malformed)?;
-                Value::Bytes(self.take(len)?)
-            }
-            5 => self.take(4).map(|_| Value::Fixed)?,
-            _ => return Err(HeaderError::Malformed),
-        };
-        Ok(Field { number, value, raw: &start[..start.len() - self.rest.len()] })
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<Field<'a>, HeaderError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let field = self.take_field();
-        if field.is_err() {
-            self.rest = &[];
-        }
-        Some(field)
+    const fn position(&self) -> usize {
+        self.raw.len() - self.fields.rest().len()
     }
 }

@@ -4,6 +4,7 @@
 pub mod close;
 pub mod command;
 pub mod dialect;
+mod fields;
 pub mod frame;
 pub mod header;
 pub mod packet;

@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use crate::command;
 use crate::dialect::Dialect;
+use crate::fields::{COUNTED, VARINT, key};
 use crate::header::{HeaderView, MetaView, field};
 use crate::packet::{Encoded, encode_logic};
 use crate::pb;
@@ -48,8 +49,7 @@ pub fn forgeries(view: &HeaderView<'_>, channel_id: &str) -> Forgeries {
 
 /// A client's request as a logic service gets it.
 pub fn forward(view: &HeaderView<'_>, dialect: Dialect, origin: &Origin<'_>, body: Bytes) -> Encoded {
-    let own = origin.channel_id.len() + origin.app.len() + origin.account.len() + origin.gate_id.len();
-    encode_logic(dialect, view.encoded_len() + own + 64, body, |out| {
+    encode_logic(dialect, forwarded_len(view, dialect, origin), body, |out| {
         put_text(out, field::COMMAND, view.command);
         put_text(out, field::CHANNEL_ID, origin.channel_id);
         put_varint(out, field::SEQUENCE, u64::from(view.sequence));
@@ -62,6 +62,18 @@ pub fn forward(view: &HeaderView<'_>, dialect: Dialect, origin: &Origin<'_>, bod
         }
         put_origin(out, dialect, origin);
     })
+}
+
+/// Bytes of the header that [`forward`] writes, or more where the client wrote its metas at greater length.
+fn forwarded_len(view: &HeaderView<'_>, dialect: Dialect, origin: &Origin<'_>) -> usize {
+    let text_len = |text: &str| bytes_len(text.as_bytes());
+    let mut len = text_len(view.command) + text_len(origin.channel_id) + text_len(view.dest);
+    len += 1 + varint_len(u64::from(view.sequence)) + view.kept_metas_len;
+    for meta in &origin_metas(dialect, origin) {
+        let meta_len = meta_len(meta);
+        len += 1 + varint_len(meta_len as u64) + meta_len;
+    }
+    len
 }
 
 /// The header of a frame made by [`forward`] for one dialect, written again for another: a queued request moved to an
@@ -77,9 +89,7 @@ pub fn translate(view: &HeaderView<'_>, to: Dialect, body: Bytes) -> Encoded {
 /// A push or response as clients of one dialect get it: its `dest.*` metas are gone, the rest stands as it stood.
 pub fn deliver(view: &HeaderView<'_>, dialect: Dialect, body: Bytes) -> Encoded {
     encode_logic(dialect, view.encoded_len().min(512), body, |out| {
-        for item in view.fields().filter(|item| !item.is_destination()) {
-            out.extend_from_slice(item.raw);
-        }
+        view.pieces_without_destinations(|piece| out.extend_from_slice(piece));
     })
 }
 
@@ -106,59 +116,107 @@ pub fn signout(dialect: Dialect, origin: &Origin<'_>, reason: &str) -> Encoded {
         put_text(out, field::COMMAND, command::LOGIN_SIGNOUT);
         put_text(out, field::CHANNEL_ID, origin.channel_id);
         put_origin(out, dialect, origin);
-        put_string_meta(out, "reason", reason);
+        put_meta(out, &string_meta("reason", reason));
     })
 }
 
 fn put_origin(out: &mut Vec<u8>, dialect: Dialect, origin: &Origin<'_>) {
-    put_string_meta(out, "app", origin.app);
-    put_string_meta(out, "account", origin.account);
-    put_string_meta(out, dialect.gateway_key(), origin.gate_id);
+    for meta in &origin_metas(dialect, origin) {
+        put_meta(out, meta);
+    }
 }
 
-fn put_string_meta(out: &mut Vec<u8>, key: &str, value: &str) {
-    put_meta(out, &MetaView { key, value, kind: pb::MetaType::String as i32 });
+fn origin_metas<'a>(dialect: Dialect, origin: &Origin<'a>) -> [MetaView<'a>; 3] {
+    [
+        string_meta("app", origin.app),
+        string_meta("account", origin.account),
+        string_meta(dialect.gateway_key(), origin.gate_id),
+    ]
 }
 
+const fn string_meta<'a>(key: &'static str, value: &'a str) -> MetaView<'a> {
+    MetaView { key: key.as_bytes(), value: value.as_bytes(), kind: pb::MetaType::String as i32 }
+}
+
+#[inline]
 fn put_meta(out: &mut Vec<u8>, meta: &MetaView<'_>) {
-    // A negative enum travels as the ten-byte varint of its sign-extended value, as prost writes it.
-    let kind = meta.kind as i64 as u64;
-    let len = text_len(meta.key) + text_len(meta.value) + if kind == 0 { 0 } else { 1 + varint_len(kind) };
-    put_key(out, field::META, 2);
-    put_raw_varint(out, len as u64);
-    put_text(out, field::META_KEY, meta.key);
-    put_text(out, field::META_VALUE, meta.value);
-    put_varint(out, field::META_TYPE, kind);
+    put_counted_head(out, field::META, meta_len(meta));
+    put_bytes(out, field::META_KEY, meta.key);
+    put_bytes(out, field::META_VALUE, meta.value);
+    put_varint(out, field::META_TYPE, kind_on_the_wire(meta));
 }
 
-/// Bytes of a string field with a one-byte key; none when it has its default.
-fn text_len(text: &str) -> usize {
-    if text.is_empty() { 0 } else { 1 + varint_len(text.len() as u64) + text.len() }
+/// A negative enum travels as the ten-byte varint of its sign-extended value, as prost writes it.
+const fn kind_on_the_wire(meta: &MetaView<'_>) -> u64 {
+    meta.kind as i64 as u64
 }
 
-fn varint_len(value: u64) -> usize {
+/// Bytes of a meta behind its length.
+#[inline]
+const fn meta_len(meta: &MetaView<'_>) -> usize {
+    let kind = kind_on_the_wire(meta);
+    bytes_len(meta.key) + bytes_len(meta.value) + if kind == 0 { 0 } else { 1 + varint_len(kind) }
+}
+
+/// Bytes of a field of bytes; none when it has its default.
+#[inline]
+const fn bytes_len(bytes: &[u8]) -> usize {
+    if bytes.is_empty() { 0 } else { 1 + varint_len(bytes.len() as u64) + bytes.len() }
+}
+
+#[inline]
+const fn varint_len(value: u64) -> usize {
+    if value < 0x80 {
+        return 1;
+    }
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+#[inline]
 fn put_text(out: &mut Vec<u8>, number: u32, text: &str) {
-    if !text.is_empty() {
-        put_key(out, number, 2);
-        put_raw_varint(out, text.len() as u64);
-        out.extend_from_slice(text.as_bytes());
+    put_bytes(out, number, text.as_bytes());
+}
+
+#[inline]
+fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        put_counted_head(out, number, bytes.len());
+        out.extend_from_slice(bytes);
     }
 }
 
+#[inline]
 fn put_varint(out: &mut Vec<u8>, number: u32, value: u64) {
     if value != 0 {
-        put_key(out, number, 0);
-        put_raw_varint(out, value);
+        let key = key_byte(number, VARINT);
+        if value < 0x80 {
+            out.extend_from_slice(&[key, value as u8]);
+        } else {
+            out.push(key);
+            put_raw_varint(out, value);
+        }
     }
 }
 
-fn put_key(out: &mut Vec<u8>, number: u32, wire_type: u32) {
-    put_raw_varint(out, u64::from(number << 3 | wire_type));
+/// What stands before bytes.
+#[inline]
+fn put_counted_head(out: &mut Vec<u8>, number: u32, len: usize) {
+    let key = key_byte(number, COUNTED);
+    // Nearly all of them, in one piece.
+    if len < 0x80 {
+        out.extend_from_slice(&[key, len as u8]);
+    } else {
+        out.push(key);
+        put_raw_varint(out, len as u64);
+    }
 }
 
+/// A key takes one byte, because our fields have numbers below 16.
+const fn key_byte(number: u32, wire_type: u32) -> u8 {
+    key(number, wire_type) as u8
+}
+
+#[inline(never)]
 fn put_raw_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

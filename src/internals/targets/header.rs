@@ -60,7 +60,11 @@ pub(super) fn message(view: &HeaderView<'_>) -> pb::Header {
         dest: view.dest.to_owned(),
         meta: view
             .metas()
-            .map(|meta| pb::Meta { key: meta.key.into(), value: meta.value.into(), r#type: meta.kind })
+            .map(|meta| pb::Meta {
+                key: meta.key_text().into(),
+                value: meta.value_text().into(),
+                r#type: meta.kind,
+            })
             .collect(),
     }
 }

@@ -10,14 +10,15 @@ use gateway_wire::command::{LOGIN_SIGNIN, LOGIN_SIGNOUT};
 use gateway_wire::dialect::Dialect;
 use gateway_wire::frame::{Frame, FrameDecoder, Opcode, encode};
 use gateway_wire::pb;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{BenchError, Trying as _};
+use crate::error::BenchError;
 use crate::frames;
-use crate::role::control::{self, Listening};
+use crate::role::control;
+use crate::role::epoll_server::{EpollServer, serve, watch};
 
 /// Its name among the roles.
 pub(crate) const NAME: &str = "logic";
@@ -31,9 +32,6 @@ pub(crate) struct LogicService {
     pub(crate) push_body: usize,
 }
 
-const LISTENER: Token = Token(usize::MAX);
-const CONTROL: Token = Token(usize::MAX - 1);
-
 /// Bytes of one read.
 const READ: usize = 256 * 1024;
 
@@ -42,49 +40,26 @@ const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
     let LogicService { listen, push_body } = control::parse(argument)?;
-    let mut poll = Poll::new().doing(|| "cannot make an epoll".to_owned())?;
-    let waker = Waker::new(poll.registry(), CONTROL).doing(|| "cannot make a waker".to_owned())?;
-    let mut listener = TcpListener::bind(listen).doing(|| format!("cannot listen on {listen}"))?;
-    let address = listener.local_addr().doing(|| "cannot tell the address".to_owned())?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)
-        .doing(|| "cannot watch a listener".to_owned())?;
-    let questions = control::questions::<()>(waker);
-    control::answer(&Listening { address })?;
-    let mut links: Vec<LogicLink> = Vec::new();
-    let mut online = OnlineChannels { push_body, ..OnlineChannels::default() };
-    let mut buffer = vec![0; READ];
-    let mut events = Events::with_capacity(64);
-    loop {
-        poll.poll(&mut events, None).doing(|| "cannot wait".to_owned())?;
-        for event in &events {
-            match event.token() {
-                CONTROL if questions.are_over() => return Ok(()),
-                CONTROL => {}
-                LISTENER => accept(&poll, &listener, &mut links)?,
-                Token(index) => links[index].turn(&mut buffer, &mut online)?,
-            }
-        }
-    }
+    let online = OnlineChannels { push_body, ..OnlineChannels::default() };
+    serve(listen, &mut LogicLinks { links: Vec::new(), online, buffer: vec![0; READ] })
 }
 
-fn accept(poll: &Poll, listener: &TcpListener, links: &mut Vec<LogicLink>) -> Result<(), BenchError> {
-    loop {
-        let mut socket = match listener.accept() {
-            Ok((socket, _)) => socket,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error).doing(|| "cannot accept".to_owned()),
-        };
-        socket.set_nodelay(true).doing(|| "cannot set TCP_NODELAY".to_owned())?;
-        poll.registry()
-            .register(&mut socket, Token(links.len()), Interest::READABLE | Interest::WRITABLE)
-            .doing(|| "cannot watch a link".to_owned())?;
-        links.push(LogicLink {
-            socket,
-            frames: FrameDecoder::new(MAX_FRAME),
-            gate_id: String::new(),
-            out: Vec::new(),
-        });
+struct LogicLinks {
+    links: Vec<LogicLink>,
+    online: OnlineChannels,
+    buffer: Vec<u8>,
+}
+
+impl EpollServer for LogicLinks {
+    fn accepted(&mut self, registry: &Registry, mut socket: TcpStream) -> Result<(), BenchError> {
+        watch(registry, &mut socket, self.links.len(), Interest::READABLE | Interest::WRITABLE)?;
+        let (frames, gate_id, out) = (FrameDecoder::new(MAX_FRAME), String::new(), Vec::new());
+        self.links.push(LogicLink { socket, frames, gate_id, out });
+        Ok(())
+    }
+
+    fn ready(&mut self, index: usize) -> Result<(), BenchError> {
+        self.links[index].turn(&mut self.buffer, &mut self.online)
     }
 }
 

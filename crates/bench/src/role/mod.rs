@@ -5,6 +5,7 @@ pub(crate) mod control;
 pub(crate) mod crypto_floor;
 pub(crate) mod datagrams;
 pub(crate) mod echo_floor;
+mod epoll_server;
 pub(crate) mod exec;
 pub(crate) mod latency;
 pub(crate) mod load_client;

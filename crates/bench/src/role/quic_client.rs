@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_net::ack_frequency::ack_frequency;
 use gateway_net::congestion;
 use gateway_net::udp::unmarked;
 use gateway_wire::dialect::Dialect;
@@ -80,6 +81,7 @@ pub(crate) fn config(tls: rustls::ClientConfig) -> Result<quinn::ClientConfig, B
         .map_err(|error| BenchError::failed(format!("TLS for QUIC: {error}")))?;
     let mut transport = TransportConfig::default();
     transport
+        .ack_frequency_config(Some(ack_frequency()))
         .congestion_controller_factory(congestion::lifting())
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_MS).into()))
         .mtu_discovery_config(None)

@@ -3,12 +3,13 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BenchError, Trying as _};
-use crate::role::control::{self, Listening, raise_file_limit};
+use crate::role::control;
+use crate::role::epoll_server::{EpollServer, serve, watch};
 
 /// Its name among the roles.
 pub(crate) const NAME: &str = "relay-floor";
@@ -20,67 +21,40 @@ pub(crate) struct RelayFloor {
     pub(crate) behind: SocketAddr,
 }
 
-const LISTENER: Token = Token(usize::MAX);
-const CONTROL: Token = Token(usize::MAX - 1);
-
 /// Bytes of one read.
 const READ: usize = 64 * 1024;
 
 pub(crate) fn run(argument: &str) -> Result<(), BenchError> {
     let RelayFloor { listen, behind } = control::parse(argument)?;
-    raise_file_limit();
-    let mut poll = Poll::new().doing(|| "cannot make an epoll".to_owned())?;
-    let waker = Waker::new(poll.registry(), CONTROL).doing(|| "cannot make a waker".to_owned())?;
-    let mut listener = TcpListener::bind(listen).doing(|| format!("cannot listen on {listen}"))?;
-    let address = listener.local_addr().doing(|| "cannot tell the address".to_owned())?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)
-        .doing(|| "cannot watch a listener".to_owned())?;
-    let questions = control::questions::<()>(waker);
-    control::answer(&Listening { address })?;
-    // The two ends of a connection are neighbours.
-    let mut sockets: Vec<TcpStream> = Vec::new();
-    let mut buffer = vec![0; READ];
-    let mut events = Events::with_capacity(1024);
-    loop {
-        poll.poll(&mut events, None).doing(|| "cannot wait".to_owned())?;
-        for event in &events {
-            match event.token() {
-                CONTROL if questions.are_over() => return Ok(()),
-                CONTROL => {}
-                LISTENER => accept(&poll, &listener, behind, &mut sockets)?,
-                Token(index) => carry(&mut sockets, index, &mut buffer),
-            }
-        }
-    }
+    serve(listen, &mut RelaySockets { behind, sockets: Vec::new(), buffer: vec![0; READ] })
 }
 
-fn accept(
-    poll: &Poll,
-    listener: &TcpListener,
+struct RelaySockets {
     behind: SocketAddr,
-    sockets: &mut Vec<TcpStream>,
-) -> Result<(), BenchError> {
-    loop {
-        let front = match listener.accept() {
-            Ok((socket, _)) => socket,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error).doing(|| "cannot accept".to_owned()),
-        };
+    /// The two ends of a connection are neighbours.
+    sockets: Vec<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+impl EpollServer for RelaySockets {
+    fn accepted(&mut self, registry: &Registry, front: TcpStream) -> Result<(), BenchError> {
         // It waits for the connection: nothing is measured while there are new ones.
         let open = || -> io::Result<TcpStream> {
-            let back = std::net::TcpStream::connect(behind)?;
+            let back = std::net::TcpStream::connect(self.behind)?;
             back.set_nonblocking(true)?;
             Ok(TcpStream::from_std(back))
         };
-        let back = open().doing(|| format!("cannot connect to {behind}"))?;
+        let back = open().doing(|| format!("cannot connect to {}", self.behind))?;
         for mut socket in [front, back] {
-            socket.set_nodelay(true).doing(|| "cannot set TCP_NODELAY".to_owned())?;
-            poll.registry()
-                .register(&mut socket, Token(sockets.len()), Interest::READABLE)
-                .doing(|| "cannot watch a socket".to_owned())?;
-            sockets.push(socket);
+            watch(registry, &mut socket, self.sockets.len(), Interest::READABLE)?;
+            self.sockets.push(socket);
         }
+        Ok(())
+    }
+
+    fn ready(&mut self, index: usize) -> Result<(), BenchError> {
+        carry(&mut self.sockets, index, &mut self.buffer);
+        Ok(())
     }
 }
 

@@ -48,7 +48,7 @@ fn g1_no_answer_of_the_gateways_is_due_later_than_the_deadline() {
     run(no_rates(), async |mut worker| {
         let alice = worker.sign_in("alice").await;
         let (handler, deadline) = (&worker.shared.handler, worker.shared.limits.now().request_deadline);
-        let channel = worker.shared.channels.get(&alice.channel).unwrap();
+        let channel = worker.shared.channels.get(alice.channel.as_bytes()).unwrap();
         assert_eq!(handler.answer_due(&channel), None);
         for offset in 0..200 {
             let arrived = Instant::now() + Duration::from_micros(offset * 731);

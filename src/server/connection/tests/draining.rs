@@ -129,7 +129,7 @@ fn f1_go_away_reaches_those_who_know_it_and_nobody_else() {
             client.grant_push_stream();
             let channel = worker.knock_with(&client, "alice", tags).await;
             let channels = worker.shared.channels.begin_drain().await;
-            worker.shared.channels.get(&channel).unwrap().announce_close(go_away, None);
+            worker.shared.channels.get(channel.as_bytes()).unwrap().announce_close(go_away, None);
             worker.quiet().await;
             assert!(client.frames(LOGIN).is_empty(), "nothing before the login response");
             worker.harness.answer("l1", &channel, SIGNIN, 1, 0);
