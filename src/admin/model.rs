@@ -55,7 +55,7 @@ pub(crate) struct OperatorDrainStatus {
     pub(crate) window_seconds: f64,
     /// The gateway that clients are told.
     pub(crate) to: Option<String>,
-    /// Nobody is connected any more: it waits for undrain, or for its end.
+    /// Nobody is connected any more but who is turned away: it waits for undrain, or for its end.
     pub(crate) drained: bool,
 }
 

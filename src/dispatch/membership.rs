@@ -7,6 +7,7 @@
 //! come. One that is back before that, the same in everything, keeps its link. One that returns at another address, in
 //! another zone or with another dialect is another instance of the same name: it has a link of its own and is warming.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tracing::{debug, info};
 use crate::config::Instance;
 use crate::dispatch::health::{HealthEvent, Loss, Transition};
 use crate::dispatch::link::{Drain, Link};
-use crate::dispatch::queue::LinkQueue;
+use crate::dispatch::queue::{LinkQueue, Payload};
 use crate::dispatch::{Dispatch, Refused};
 use crate::limits::LOST_PER_TURN;
 use crate::monitor::events::event;
@@ -83,7 +84,7 @@ impl Dispatch {
     }
 
     /// An operator ejects an instance: it gets no new requests until [`Dispatch::take_back`], however often it is
-    /// connected anew, or leaves and comes. What stands in its queue moves if another instance can take it; what it has
+    /// connected anew, or leaves and comes. What stands in its queue moves as far as others take it; what it has or keeps
     /// may still be answered, and what its clients owe it, their sign-outs, goes there. Returns how many requests moved.
     pub(crate) fn set_aside(&self, service: &str, id: &str, now: Instant) -> usize {
         let links = self.services.links.set_aside(service, id, now);
@@ -96,11 +97,7 @@ impl Dispatch {
                 &link.instance,
                 "an operator has ejected an instance; it gets no new requests",
             );
-            let queued = link.queue().depth().0;
-            if self.services.has_candidates(service) {
-                self.move_requests(link, |_| true);
-                moved += queued - link.queue().depth().0;
-            }
+            moved += self.move_taken(link);
         }
         moved
     }
@@ -218,6 +215,24 @@ impl Dispatch {
         }
     }
 
+    /// What others take goes to them, the rest stays. Returns how many requests went.
+    fn move_taken(&self, link: &Link) -> usize {
+        let mut moved = 0;
+        // What follows one that stays does so too, to keep the order of its channel.
+        let mut staying = HashSet::new();
+        for (ticket, frame) in link.change_queue(|queue| queue.take_requests(|_| true)) {
+            ticket.set_stage(RequestStage::Unplaced);
+            let channel = ticket.channel.as_ptr();
+            if !staying.contains(&channel) && self.is_taken(&ticket, &frame, link.instance.dialect) {
+                moved += 1;
+            } else {
+                staying.insert(channel);
+                link.enqueue(Payload::Request(ticket), frame);
+            }
+        }
+        moved
+    }
+
     fn move_on(&self, ticket: &Rc<Ticket>, frame: Encoded, spoken: Dialect) {
         ticket.set_stage(RequestStage::Unplaced);
         if self.place_again(ticket, frame, spoken).is_ok() {
@@ -263,12 +278,31 @@ impl Dispatch {
         let key = |key| view.last_meta(key).unwrap_or_default();
         let channel = ticket.channel.upgrade();
         let chosen = self.choose_for_request(service, key("app"), key("account"), channel.as_deref())?;
-        let link = &chosen.link;
-        let frame = match link.instance.dialect {
-            same if same == spoken => frame,
-            other => rewrite::translate(&view, other, frame.body()),
-        };
+        let frame = spoken_by(&chosen.link, &view, &frame, spoken);
         self.place(&chosen, channel.as_deref(), ticket, frame)
+    }
+
+    /// The same for a request that may stay where it is: whoever does not take it refuses nothing, so nothing is counted.
+    fn is_taken(&self, ticket: &Rc<Ticket>, frame: &Encoded, spoken: Dialect) -> bool {
+        let Ok(view) = HeaderView::scan(frame.header(), &HeaderLimits::BACKEND) else { return false };
+        let service = self.service_of(ticket.is_signin, view.command);
+        let key = |key| view.last_meta(key).unwrap_or_default();
+        let channel = ticket.channel.upgrade();
+        let chosen = self.services.choose_for(service, key("app"), key("account"), channel.as_deref());
+        let Ok(chosen) = chosen else { return false };
+        let frame = spoken_by(&chosen.link, &view, frame, spoken);
+        if !chosen.link.queue().has_room(frame.len()) {
+            return false;
+        }
+        self.count_fallback(service, chosen.fallback_of);
+        self.place(&chosen, channel.as_deref(), ticket, frame).is_ok()
+    }
+}
+
+fn spoken_by(link: &Link, view: &HeaderView<'_>, frame: &Encoded, spoken: Dialect) -> Encoded {
+    match link.instance.dialect {
+        same if same == spoken => frame.clone(),
+        other => rewrite::translate(view, other, frame.body()),
     }
 }
 

@@ -21,7 +21,7 @@ mod reload;
 pub mod selector;
 pub(crate) mod services;
 mod spans;
-mod traced;
+pub(crate) mod traced;
 pub(crate) mod turn;
 mod zones;
 

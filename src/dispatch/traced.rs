@@ -87,7 +87,7 @@ impl Delivery {
 }
 
 /// What became of what is for a client.
-const fn outcome(queued: Result<(), Full>) -> &'static str {
+pub(crate) const fn outcome(queued: Result<(), Full>) -> &'static str {
     match queued {
         Ok(()) => "queued for the client",
         Err(Full::Slow) => "dropped: the client is slow",

@@ -50,6 +50,13 @@ impl Live {
         self.fetched = fetched;
         self
     }
+
+    /// The same with all that others than a reload may have changed since it was made: the route's weights and fetched keys.
+    pub(crate) fn keeping(mut self, last: &Self) -> Self {
+        let route = Arc::clone(&last.config.route);
+        self.config = Arc::new(Config { route, ..Config::clone(&self.config) });
+        self.with_fetched(Arc::clone(&last.fetched))
+    }
 }
 
 /// Where ids are the same, the keys of the configuration count.

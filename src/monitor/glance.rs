@@ -20,6 +20,9 @@ pub(crate) struct Glance {
     #[serde(skip)]
     pub(crate) workers: Vec<(Duration, u64)>,
     pub(crate) connections: u64,
+    /// Without those that are being turned away.
+    #[serde(skip)]
+    pub(crate) served_connections: u64,
     pub(crate) max_connections: u64,
     pub(crate) by_transport: BTreeMap<&'static str, u64>,
     pub(crate) logins: BTreeMap<&'static str, u64>,
@@ -71,6 +74,7 @@ impl Metrics {
         Glance {
             workers: workers.iter().map(|worker| (worker.beat.lag(now), of_worker(worker))).collect(),
             connections: self.connections(),
+            served_connections: gauge(&|worker| worker.served_connections.get()),
             max_connections: self.connection_bound(),
             by_transport: by_transport.collect(),
             logins: logins.filter(|(_, count)| *count > 0).collect(),

@@ -41,6 +41,8 @@ pub struct WorkerMetrics {
     pub(super) requests_forwarded: Counter,
     pub(super) requests_rejected: Counter,
     pub(super) pending: Gauge,
+    /// Without connections that were turned away.
+    pub(super) served_connections: Gauge,
     pub(super) answers: [Counters<{ STATUSES.len() + 1 }>; AnswerOrigin::COUNT],
     pub(super) latency: Histogram<BUCKETS>,
     pub(super) pushes_received: Counter,
@@ -96,6 +98,7 @@ impl WorkerMetrics {
             requests_forwarded: Counter::default(),
             requests_rejected: Counter::default(),
             pending: Gauge::default(),
+            served_connections: Gauge::default(),
             answers: Default::default(),
             latency: Histogram::new(&BOUNDS_MICROS),
             pushes_received: Counter::default(),
@@ -229,6 +232,11 @@ impl WorkerMetrics {
     /// A request no longer waits: answered, timed out, or its channel ended.
     pub fn pending_closed(&self) {
         self.pending.add(-1);
+    }
+
+    /// So many more connections are served; those that are turned away never are.
+    pub(crate) fn connections_served(&self, more: i64) {
+        self.served_connections.add(more);
     }
 
     /// An answer was put into a client's queue.

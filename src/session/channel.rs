@@ -157,12 +157,9 @@ impl Channel {
     }
 
     /// Tells the client that its channel will be closed, and to which gateway it may go, if it can be told. Its pushes come
-    /// the same way.
-    pub(crate) fn announce_close(&self, go_away: GoAway, to: Option<&str>) {
-        if self.knows_go_away.get() {
-            // A queue that takes nothing more is a channel that ends anyway.
-            let _ending = self.outgoing.announce(go_away.encode_to(self.dialect, to).into());
-        }
+    /// the same way. Returns `true` if it is on its way: a queue that takes nothing more is a channel that ends anyway.
+    pub(crate) fn announce_close(&self, go_away: GoAway, to: Option<&str>) -> bool {
+        self.knows_go_away.get() && self.outgoing.announce(go_away.encode_to(self.dialect, to).into()).is_ok()
     }
 
     /// A request came.

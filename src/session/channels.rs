@@ -272,6 +272,7 @@ impl Channels {
             None => {
                 let connected = ConnectedClient { outgoing: Rc::clone(outgoing), origin, channel: None };
                 self.connections.borrow_mut().insert(number, connected);
+                self.metrics.connections_served(1);
             }
         }
         ConnectionGuard { channels: Rc::clone(self), number }
@@ -310,7 +311,9 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.channels.connections.borrow_mut().remove(&self.number);
+        if self.channels.connections.borrow_mut().remove(&self.number).is_some() {
+            self.channels.metrics.connections_served(-1);
+        }
         self.channels.disconnected.notify_one();
     }
 }

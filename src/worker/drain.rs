@@ -128,8 +128,7 @@ pub(super) async fn close_spread_out(
     let mut closes = Vec::with_capacity(channels.len());
     for (number, (channel, at)) in channels.into_iter().zip(moments).enumerate() {
         // With no window there is no time to go in: the close says it all.
-        if !window.is_zero() {
-            channel.announce_close(go_away(at), to);
+        if !window.is_zero() && channel.announce_close(go_away(at), to) {
             dispatch.channels.trace(&channel, || TracedPacket::notice("the gateway drains: go away"));
         }
         // Not the channel: one that ends early gives its memory back.

@@ -6,7 +6,9 @@ use tokio::task::yield_now;
 
 use super::questions::Overview;
 use crate::admin::mailbox::{NoticeCount, NoticePlan};
+use crate::dispatch::traced::outcome;
 use crate::monitor::metrics::{Direction, PushDrop};
+use crate::packet_trace::{PacketKind, TracedPacket};
 use crate::session::channel::Channel;
 use crate::session::outgoing::Full;
 use crate::wire::command;
@@ -29,8 +31,10 @@ impl Overview {
             yield_now().await;
             notice.push(self, &channel);
         }
-        let NoticeCount { queued, not_taken } = notice.count;
-        NoticeCount { queued, not_taken: not_taken + notice.again.len() }
+        for channel in std::mem::take(&mut notice.again) {
+            notice.settle(self, &channel, Err(Full::Slow));
+        }
+        notice.count
     }
 }
 
@@ -44,14 +48,26 @@ struct Notice<'a> {
 
 impl Notice<'_> {
     fn push(&mut self, of: &Overview, channel: &Rc<Channel>) {
-        let frame = self.frame(channel.dialect);
-        let (bytes, metrics) = (frame.len(), &of.dispatch.metrics);
-        let queued = channel.outgoing.push_corked(frame);
+        let queued = channel.outgoing.push_corked(self.frame(channel.dialect));
         if queued == Err(Full::TryAgain) {
             self.again.push(Rc::clone(channel));
             return;
         }
+        self.settle(of, channel, queued);
+    }
+
+    fn settle(&mut self, of: &Overview, channel: &Channel, queued: Result<(), Full>) {
+        let bytes = self.frame(channel.dialect).len();
+        let metrics = &of.dispatch.metrics;
         metrics.push_received(1);
+        of.dispatch.channels.trace(channel, || TracedPacket {
+            kind: PacketKind::Push,
+            command: &self.plan.command,
+            bytes: Some(bytes),
+            body_bytes: Some(self.plan.body.len()),
+            outcome: outcome(queued),
+            ..TracedPacket::default()
+        });
         match queued {
             Ok(()) => {
                 channel.outgoing.wake();

@@ -1,5 +1,6 @@
 //! The gateway's word that it will close this connection (protocol §2, BasicPkt code 3).
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use gateway_net::resolve::host_and_port;
@@ -28,7 +29,17 @@ impl GoAway {
 
 /// The `host:port` of another gateway in the body of the packet, if there is one.
 pub(super) fn go_to(body: &[u8]) -> Option<&str> {
-    packet::GoAway::go_to(body).filter(|to| !to.contains(char::is_whitespace) && host_and_port(to).is_ok())
+    packet::GoAway::go_to(body).filter(|to| is_address(to))
+}
+
+/// What else a gateway sends is none: an address of a page, a name with something before it, half an IPv6 address.
+fn is_address(to: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@');
+    let Ok((host, port)) = host_and_port(to) else { return false };
+    let is_bracketed = to.starts_with('[');
+    let is_host =
+        if is_bracketed { host.parse::<Ipv6Addr>().is_ok() } else { !host.contains([':', '[', ']']) };
+    port != 0 && is_host && !to.contains(odd)
 }
 
 #[cfg(test)]
@@ -41,7 +52,22 @@ mod tests {
         for to in ["gate02:8000", "[::1]:8000"] {
             assert_eq!(read(to).as_deref(), Some(to));
         }
-        for to in ["", "gate02", "gate 02:8000", ":8000", &format!("{}:8000", "g".repeat(256))] {
+        for to in [
+            "",
+            "gate02",
+            "gate 02:8000",
+            ":8000",
+            "2001:db8::1",
+            "http://gate02:8000",
+            "[::1:8000",
+            "::1]:8000",
+            "[gate02]:8000",
+            "gate02:0",
+            "user@h:1",
+            "gate02/:1",
+            "gate\u{1b}02:8000",
+            &format!("{}:8000", "g".repeat(256)),
+        ] {
             assert_eq!(read(to), None, "{to}");
         }
         assert_eq!(go_to(&[0, 20, 0x0b, 0xb8, 0xff]), None);

@@ -21,6 +21,9 @@ use crate::cli::output;
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// For each of the two answers of a look while it is watched: meanwhile no key is looked at.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Shows the gateway until `q` or Ctrl-C. Where nobody sits at a terminal, and with `--json`, it is shown once.
 ///
 /// # Errors
@@ -48,7 +51,7 @@ fn watch(terminal: &Terminal, socket: &Path, first: Moment, patience: Duration) 
     terminal.show(&page(&first, None, None))?;
     let mut last = first;
     while !terminal.is_left(LOOK)? {
-        match look(socket, patience) {
+        match look(socket, patience.min(LOOK_PATIENCE)) {
             Ok(now) => {
                 terminal.show(&page(&now, Some(&last), None))?;
                 last = now;

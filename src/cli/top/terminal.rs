@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use nix::unistd::read;
@@ -30,6 +31,9 @@ const CLEAR_BELOW: &str = "\x1b[J";
 
 /// `q`, `Q`, Ctrl-C, Ctrl-D: signals are keys here, so that leaving always restores the terminal.
 const LEAVING: [u8; 4] = [b'q', b'Q', 3, 4];
+
+/// A signal comes to another thread, so it is looked for this often.
+const SIGNAL_LOOK: Duration = Duration::from_millis(200);
 
 /// Its drop gives the terminal back.
 pub(super) struct Terminal {
@@ -63,21 +67,36 @@ impl Terminal {
         Ok(())
     }
 
-    /// Waits for so long; returns `true` as soon as somebody wants to leave.
+    /// Waits for so long, whatever other keys come; returns `true` as soon as somebody wants to leave.
     pub(super) fn is_left(&self, within: Duration) -> anyhow::Result<bool> {
+        let until = Instant::now() + within;
         let stdin = io::stdin();
-        let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
-        let mut polled = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut polled, timeout) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(self.told_to_end.load(Ordering::Relaxed)),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
+        loop {
+            if self.told_to_end.load(Ordering::Relaxed) {
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(Instant::now()).min(SIGNAL_LOOK);
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut polled = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, timeout) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) if is_leaving_key()? => return Ok(true),
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // Keys that come without end hold up no look.
+            if Instant::now() >= until {
+                return Ok(false);
+            }
         }
-        let mut keys = [0; 64];
-        // Nothing is there to read where the terminal is gone.
-        let count = read(stdin.as_fd(), &mut keys)?;
-        Ok(count == 0 || keys[..count].iter().any(|key| LEAVING.contains(key)))
     }
+}
+
+/// Reads the keys that are there. Nothing is there to read where the terminal is gone.
+fn is_leaving_key() -> anyhow::Result<bool> {
+    let mut keys = [0; 64];
+    let count = read(io::stdin().as_fd(), &mut keys)?;
+    Ok(count == 0 || keys[..count].iter().any(|key| LEAVING.contains(key)))
 }
 
 impl Drop for Terminal {

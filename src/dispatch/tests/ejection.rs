@@ -75,3 +75,22 @@ fn e2_what_nobody_else_can_take_stays_with_the_instance_that_an_operator_ejects(
     assert_eq!(sequences(&harness.queued("c1")), [1]);
     assert_eq!(forward(&harness, &guard, TALK, 2).unwrap_err(), Refused::NoInstance);
 }
+
+#[test]
+fn e2_what_an_ejected_instance_has_queued_stays_as_far_as_others_have_no_room() {
+    let limits = Limits { backend_queued_packets: 4, ..Limits::default() };
+    let harness = harness(limits, false, &[("login", "l1", XIm), ("chat", "c1", XIm), ("chat", "c2", XIm)]);
+    harness.up(&["l1", "c1", "c2"]);
+    let [one, other] = ["c1", "c2"].map(|chat| sign_in(&harness, &account_of(&harness, "chat", chat), "l1"));
+    for sequence in 1..=3 {
+        forward(&harness, &one, TALK, sequence).unwrap();
+        forward(&harness, &other, TALK, 10 + sequence).unwrap();
+    }
+    assert_eq!(harness.dispatch.set_aside("chat", "c1", Instant::now()), 1, "only what moved is counted");
+    assert_eq!(sequences(&harness.queued("c1")), [2, 3]);
+    assert_eq!(sequences(&harness.queued("c2")), [11, 12, 13, 1]);
+    assert_eq!(answers(&one.channel.outgoing, StreamId::LOGIN), [(0, 0); 0], "nothing is refused");
+    harness.write("c1", usize::MAX);
+    harness.answer("c1", &one.channel.id, TALK, 2, 0);
+    assert_eq!(answers(&one.channel.outgoing, StreamId::LOGIN), [(2, 0)]);
+}

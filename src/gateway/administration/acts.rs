@@ -8,12 +8,12 @@ use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::context::{Administration, Answered, ApiRefusal, json, no_query, query};
+use super::context::{Administration, Answered, ApiRefusal, half_done, json, no_query, query};
+use crate::admin::AdminRequest;
 use crate::admin::listing::ConnectionFilter;
 use crate::admin::mailbox::{MailboxError, Question};
 use crate::admin::model::{ConnectionRow, Problem};
 use crate::admin::orders::{BanOrder, BanPage, BanRow, KickOrder, Kicked, LogLevelOrder, Whom};
-use crate::admin::{AdminAnswer, AdminRequest};
 use crate::bans::{Ban, BanSubject, network, subject};
 use crate::limits::{ADMIN_NAME, ADMIN_PAGE, ADMIN_REASON};
 
@@ -137,12 +137,9 @@ pub(super) fn check_whom(whom: &Whom) -> Result<(), ApiRefusal> {
     Ok(())
 }
 
-/// Some workers may have been asked before one that does not answer, and it may still do what it was asked.
 fn half_kicked(error: MailboxError, is_banned: bool) -> ApiRefusal {
     let held = if is_banned { "the ban holds, and " } else { "" };
-    let problem = format!("{error}; {held}some connections may have been ended");
-    let AdminAnswer { status, .. } = ApiRefusal::from(error).into_answer();
-    ApiRefusal::Answered(AdminAnswer::error(status, problem))
+    half_done(error, format_args!("{held}some connections may have been ended"))
 }
 
 /// Some condition must be given: everybody is never meant.

@@ -1,7 +1,7 @@
 //! What every path of the API works with: what the gateway knows, and why a question is not answered.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hyper::StatusCode;
@@ -30,8 +30,17 @@ pub(in crate::gateway) struct Administration {
     pub(super) readiness: Arc<Readiness>,
     pub(super) live: LiveSource,
     pub(super) drain: DrainControl,
+    /// See [`Administration::instances_turn`].
+    pub(super) ejecting: Mutex<()>,
     /// Places for those who watch packets.
     pub(super) traces: Arc<Semaphore>,
+}
+
+impl Administration {
+    /// Held from the look at who serves until one of them is ejected or returned: two at once could leave nobody.
+    pub(super) fn instances_turn(&self) -> MutexGuard<'_, ()> {
+        self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why a question is not answered.
@@ -79,6 +88,13 @@ impl ApiRefusal {
 }
 
 pub(super) type Answered = Result<AdminAnswer, ApiRefusal>;
+
+/// Some workers may have been asked before one that does not answer, and it may still do what it was asked.
+pub(super) fn half_done(error: MailboxError, done: impl fmt::Display) -> ApiRefusal {
+    let problem = format!("{error}; {done}");
+    let AdminAnswer { status, .. } = ApiRefusal::from(error).into_answer();
+    ApiRefusal::Answered(AdminAnswer::error(status, problem))
+}
 
 /// What a request asks behind its path.
 pub(super) fn query(request: &AdminRequest) -> Result<Query, ApiRefusal> {

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_net::resolve::host_and_port;
-
 use super::acts::body;
-use super::context::{Administration, Answered, ApiRefusal, json, no_query};
+use super::context::{Administration, Answered, ApiRefusal, half_done, json, no_query};
 use crate::admin::AdminRequest;
 use crate::admin::mailbox::{DrainPlan, Question};
 use crate::admin::model::Problem;
 use crate::admin::orders::{DrainOrder, Draining, Undrained};
+use crate::config::is_host_and_port;
 use crate::limits::OPERATOR_DRAIN_WINDOW;
 use crate::monitor::events::PROCESS;
 use crate::monitor::events::event::{Event, Severity, Subject};
@@ -36,7 +35,10 @@ pub(super) fn drain(of: &Administration, request: &AdminRequest) -> Answered {
         .events()
         .raise(PROCESS, Event::drain(Severity::Info, format_args!("an operator asked for it{to}")));
     *of.drain.ordered() = Some((Instant::now(), Arc::clone(&plan)));
-    let connections = of.mailboxes.ask(|reply| Question::Drain(Arc::clone(&plan), reply))?;
+    let connections =
+        of.mailboxes.ask(|reply| Question::Drain(Arc::clone(&plan), reply)).map_err(|error| {
+            half_done(error, "some workers may drain already; give the order again, or `undrain` undoes it")
+        })?;
     let (window_seconds, to) = (plan.window.as_secs_f64(), plan.to.clone());
     json(&Draining { connections: connections.into_iter().sum(), window_seconds, to })
 }
@@ -55,11 +57,20 @@ pub(super) fn undrain(of: &Administration, request: &AdminRequest) -> Answered {
             "no operator has this gateway drain, so there is nothing to undo".to_owned(),
         ));
     }
-    let connections = of.mailboxes.ask(Question::Undrain)?;
+    let connections = of.mailboxes.ask(Question::Undrain).map_err(|error| {
+        half_done(
+            error,
+            "some workers may take clients again already; give the order again, or `drain` undoes it",
+        )
+    })?;
     *of.drain.ordered() = None;
     of.drain.own_entry.set(true);
     of.readiness.resting(false);
     of.metrics.events().clear(PROCESS, &Subject::drain());
+    // It may have been told to end meanwhile, and what said so was cleared just now.
+    if of.readiness.is_draining() {
+        of.metrics.events().raise(PROCESS, Event::drain(Severity::Info, "asked to"));
+    }
     json(&Undrained { connections: connections.into_iter().sum() })
 }
 
@@ -85,12 +96,14 @@ fn plan(order: DrainOrder, configured: Duration) -> Result<DrainPlan, ApiRefusal
             })?,
     };
     if let Some(to) = &order.to {
-        let is_address =
-            to.len() <= MAX_GO_TO && !to.contains(char::is_whitespace) && host_and_port(to).is_ok();
-        if !is_address {
+        if to.len() > MAX_GO_TO || !is_host_and_port(to) {
             return Err(ApiRefusal::Asked(format!(
                 "to: is {to:?}; allowed is a host:port, such as gate02.example.org:8000"
             )));
+        }
+        if window.is_zero() {
+            let problem = "to: without a window nobody is told where to go; allowed is --to with a window of more than 0s";
+            return Err(ApiRefusal::Asked(problem.to_owned()));
         }
     }
     Ok(DrainPlan { window, to: order.to })
@@ -113,6 +126,7 @@ mod tests {
         let (window, to) = planned(Some("1h"), Some("[2001:db8::1]:8000")).unwrap();
         assert_eq!((window.as_secs(), to.as_deref()), (3600, Some("[2001:db8::1]:8000")));
         assert_eq!(planned(Some("0s"), None).unwrap().0, Duration::ZERO);
+        assert!(planned(Some("0s"), Some("gate02:8000")).unwrap_err().contains("nobody is told where to go"));
         for window in ["long", "61m", ""] {
             assert!(
                 planned(Some(window), None).unwrap_err().contains("allowed is a time of at most 1h"),
@@ -125,6 +139,11 @@ mod tests {
             "gate02:port",
             ":8000",
             "gate 02:8000",
+            "2001:db8::1",
+            "http://gate02:8000",
+            "[::1:8000",
+            "gate02:0",
+            "user@h:1",
             &format!("{}:8000", "g".repeat(300)),
         ] {
             assert!(planned(None, Some(to)).unwrap_err().contains("allowed is a host:port"), "{to}");

@@ -20,15 +20,15 @@ impl DrainControl {
         Self { own_entry, turn: Mutex::new(()), ordered: Mutex::new(None) }
     }
 
-    /// None while no operator has the gateway drain. So many connections are there.
-    pub(super) fn status(&self, now: Instant, connections: u64) -> Option<OperatorDrainStatus> {
+    /// None while no operator has the gateway drain. So many connections are served, without those that are turned away.
+    pub(super) fn status(&self, now: Instant, served: u64) -> Option<OperatorDrainStatus> {
         let (since, plan) = self.ordered().clone()?;
         let since = now.saturating_duration_since(since);
         Some(OperatorDrainStatus {
             since_seconds: since.as_secs_f64(),
             window_seconds: plan.window.as_secs_f64(),
             to: plan.to.clone(),
-            drained: connections == 0,
+            drained: served == 0,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::acts::body;
-use super::context::{Administration, Answered, ApiRefusal, json};
+use super::context::{Administration, Answered, ApiRefusal, half_done, json};
 use crate::admin::AdminRequest;
 use crate::admin::mailbox::Question;
 use crate::admin::model::{LinkRow, Problem};
@@ -18,6 +18,7 @@ use crate::admin::orders::{EjectOrder, Ejected, EjectedInstance, GivenBack, Retu
 ))]
 pub(super) fn eject(of: &Administration, request: &AdminRequest) -> Answered {
     let order: EjectOrder = body(request)?;
+    let _turn = of.instances_turn();
     let links: Vec<_> = of.mailboxes.ask(Question::Links)?.into_iter().flatten().collect();
     let service = service_of(&order, &links)?;
     let ejected = EjectedInstance { service, instance: order.instance };
@@ -30,7 +31,9 @@ pub(super) fn eject(of: &Administration, request: &AdminRequest) -> Answered {
         )));
     }
     let name = Arc::new(ejected.clone());
-    let moved = of.mailboxes.ask(|reply| Question::Eject(Arc::clone(&name), reply))?;
+    let moved = of.mailboxes.ask(|reply| Question::Eject(Arc::clone(&name), reply)).map_err(|error| {
+        half_done(error, "some workers may have ejected it; give the order again, or `return` undoes it")
+    })?;
     json(&Ejected { ejected, requests_moved: moved.into_iter().sum(), warnings: others.warnings })
 }
 
@@ -41,7 +44,11 @@ pub(super) fn eject(of: &Administration, request: &AdminRequest) -> Answered {
 ))]
 pub(super) fn give_back(of: &Administration, request: &AdminRequest) -> Answered {
     let order: Arc<ReturnOrder> = Arc::new(body(request)?);
-    let returned = of.mailboxes.ask(|reply| Question::Return(Arc::clone(&order), reply))?;
+    let _turn = of.instances_turn();
+    let returned =
+        of.mailboxes.ask(|reply| Question::Return(Arc::clone(&order), reply)).map_err(|error| {
+            half_done(error, "some workers may have returned it; give the order again, or `eject` undoes it")
+        })?;
     let services: BTreeSet<_> = returned.into_iter().flatten().collect();
     let instance = order.instance.clone();
     if services.is_empty() {

@@ -14,7 +14,7 @@ mod traces;
 mod weight;
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hyper::StatusCode;
@@ -79,6 +79,7 @@ impl Gateway {
             readiness: Arc::clone(&self.readiness),
             live: self.live.clone(),
             drain: drain_control::DrainControl::new(self.discovery.own_entry()),
+            ejecting: Mutex::default(),
             traces: Arc::new(Semaphore::new(TRACES_AT_ONCE)),
         };
         self.admin = Some(AdminServer::start(doors, administration.answerer())?);

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::acts::{body, filter};
-use super::context::{Administration, Answered, ApiRefusal, json};
+use super::context::{Administration, Answered, ApiRefusal, half_done, json};
 use crate::admin::AdminRequest;
 use crate::admin::listing::ConnectionFilter;
 use crate::admin::mailbox::{NoticePlan, Question};
@@ -26,7 +26,8 @@ const COMMAND: &str = "chat.notice";
 ))]
 pub(super) fn notice(of: &Administration, request: &AdminRequest) -> Answered {
     let plan = Arc::new(plan(body(request)?, of.live.current().config.limits.max_push)?);
-    let counts = of.mailboxes.ask(|reply| Question::Notice(Arc::clone(&plan), reply))?;
+    let counts = of.mailboxes.ask(|reply| Question::Notice(Arc::clone(&plan), reply));
+    let counts = counts.map_err(|error| half_done(error, "some clients may have got it"))?;
     let queued = counts.iter().map(|count| count.queued).sum();
     let not_taken = counts.iter().map(|count| count.not_taken).sum();
     json(&Noticed { queued, not_taken, bytes: plan.body.len() })

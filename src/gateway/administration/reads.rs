@@ -34,7 +34,7 @@ pub(super) fn status(of: &Administration, request: &AdminRequest) -> Answered {
         ready: verdict.is_ready(),
         reasons: verdict.reasons().to_vec(),
         draining: of.readiness.is_draining(),
-        operator_drain: of.drain.status(now, glance.connections),
+        operator_drain: of.drain.status(now, glance.served_connections),
         connections: glance.connections,
         max_connections: glance.max_connections,
         by_transport: glance.by_transport,

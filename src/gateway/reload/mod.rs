@@ -175,7 +175,7 @@ impl Reloader {
             let prepared = self.process.prepare(&config)?;
             let live = Live::new(config)?;
             self.process.follow_tickets(&live.config);
-            self.live.change(|last| live.with_fetched(Arc::clone(&last.fetched)));
+            self.live.change(|last| live.keeping(last));
             self.process.apply_threads(prepared);
         }
         Ok(changed)

@@ -1,6 +1,7 @@
 //! What an operator does to instances of logic services and to the gateway itself, seen from clients and services.
 
 use gateway_client::{ConnectOptions, Event, ResilientClient, ResilientOptions};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use super::restart::{Serve, home, sign_in};
@@ -287,6 +288,21 @@ async fn f17_an_operator_gives_a_zone_another_share_of_the_accounts() {
     assert!(code == 1 && told.contains("allowed are \"zone_a\", \"zone_b\""), "{told}");
 }
 
+/// What a terminal shows next. Nothing for a while fails the test, which holds the other end open itself.
+fn read_some(master: &mut fs::File, seen: &str) -> String {
+    use std::io::Read as _;
+    use std::os::fd::AsFd as _;
+    let mut polled = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(
+        poll(&mut polled, PollTimeout::from(20_000_u16)),
+        Ok(1),
+        "nothing more is shown after {seen:?}"
+    );
+    let mut bytes = [0; 4096];
+    let count = master.read(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes[..count]).into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f17_an_operator_watches_a_gateway_and_has_the_terminal_back() {
     let (place, _login, _chat, config) = home();
@@ -303,19 +319,14 @@ async fn f17_an_operator_watches_a_gateway_and_has_the_terminal_back() {
     let child = command.stdin(end()).stdout(end()).spawn().unwrap();
     let mut master = fs::File::from(pty.master);
     tokio::task::block_in_place(|| {
-        use std::io::Read as _;
         let mut seen = String::new();
         // Two pages: only the second has rates.
         while !(seen.contains("\u{1b}[?1049h") && seen.contains("requests     0.0/s")) {
-            let mut bytes = [0; 4096];
-            let count = master.read(&mut bytes).unwrap();
-            seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            seen.push_str(&read_some(&mut master, &seen));
         }
         master.write_all(b"q").unwrap();
         while !seen.contains("\u{1b}[?1049l") {
-            let mut bytes = [0; 4096];
-            let count = master.read(&mut bytes).unwrap();
-            seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            seen.push_str(&read_some(&mut master, &seen));
         }
         assert!(finish(child).status.success());
     });

@@ -1,5 +1,6 @@
 //! Where a session that lasts is kept up, and how.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
@@ -9,6 +10,7 @@ use crate::connected::Connected;
 use crate::handle::Client;
 use crate::options::{ConnectOptions, Transport};
 use gateway_net::backoff::Backoff;
+use gateway_net::resolve::host_and_port;
 use gateway_wire::pb;
 
 /// From the acceptance of a request to its end: room for a reconnect or two, and an answer of at most 5 s.
@@ -74,6 +76,11 @@ impl Server {
             Self::Auto(auto) => &auto.options,
             Self::Only(options) => options,
         };
+        // Whoever comes in clear to its own machine has not allowed the same through a network.
+        let is_plain = matches!(transport, Transport::Tcp | Transport::Ws);
+        if is_plain && matches!(self, Self::Only(_)) && is_loopback(self.name()) && !is_loopback(to) {
+            return None;
+        }
         Some(Self::Only(Box::new(ConnectOptions { server: to.to_owned(), transport, ..options.clone() })))
     }
 
@@ -87,6 +94,14 @@ impl Server {
             }
         }
     }
+}
+
+/// Of a `host:port`.
+fn is_loopback(server: &str) -> bool {
+    host_and_port(server).is_ok_and(|(host, _)| {
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    })
 }
 
 /// How a session is kept up.
@@ -182,5 +197,23 @@ mod tests {
         assert_eq!(goes(&auto.clone().into(), Transport::Tcp), None);
         auto.allow_plain = true;
         assert_eq!(goes(&auto.into(), Transport::Tcp), at(Transport::Tcp, "gate02"));
+    }
+
+    #[test]
+    fn f1_who_comes_in_clear_from_the_own_machine_is_not_sent_through_a_network() {
+        for transport in [Transport::Tcp, Transport::Ws] {
+            let goes = |from: &str, to: &str| {
+                let options = ConnectOptions { transport, ..ConnectOptions::tcp(from) };
+                Server::from(options).elsewhere(to, transport).is_some()
+            };
+            for own in ["127.0.0.1:8", "localhost:8", "[::1]:8"] {
+                assert!(
+                    goes(own, "localhost:9") && goes(own, "[::1]:9") && goes(own, "127.0.0.2:9"),
+                    "{own}"
+                );
+                assert!(!goes(own, "gate02:9") && !goes(own, "192.0.2.1:9"), "{own}");
+            }
+            assert!(goes("gate01:8", "gate02:9"));
+        }
     }
 }
