@@ -211,12 +211,18 @@ impl Client {
     }
 
     /// Waits until the gateway says that it will close this connection; until it does, requests are served. Cancel
-    /// safe. Most gateways never say it: wait for it beside other things.
+    /// safe. Most gateways never say it: wait for it beside other things. It may say so again; then the word whose close is
+    /// nearer counts.
     pub async fn going_away(&self) -> GoAway {
-        self.inner.state.going_away().await
+        self.going_away_after(None).await
     }
 
-    /// The `host:port` of the gateway to which [`Self::going_away`] said to go; none if it did not say. It is meant for the
+    /// Waits for another word than this one.
+    pub(super) async fn going_away_after(&self, known: Option<GoAway>) -> GoAway {
+        self.inner.state.going_away(known).await
+    }
+
+    /// The `host:port` of the gateway to which [`Self::going_away`] said to go at first; none if it did not say. It is meant for the
     /// same transport.
     pub fn go_to(&self) -> Option<&str> {
         self.inner.state.go_to()

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::answer::{Answer, Login};
 use crate::go_away::GoAway;
@@ -40,8 +41,9 @@ pub(super) struct ConnectionState {
     login: OnceLock<Login>,
     opened: watch::Sender<bool>,
     closed: watch::Sender<Option<CloseReason>>,
-    go_away: watch::Sender<Option<GoAway>>,
-    /// Where that said to go; there before it is.
+    /// With the moment of the close.
+    go_away: watch::Sender<Option<(Instant, GoAway)>>,
+    /// Where to go then, as it was said first; there before that is.
     go_to: OnceLock<String>,
     /// The channel that was said to have signed in elsewhere: by a service, so that it may be another one.
     kicked: watch::Sender<Option<String>>,
@@ -144,15 +146,19 @@ impl ConnectionState {
         let _ = self.kicked.subscribe().wait_for(|named| self.names_this(named.as_deref())).await;
     }
 
-    /// The gateway said that it will close, and perhaps where to go; the first word stands.
+    /// The gateway said that it will close, and perhaps where to go. Another word counts if its close is nearer: the
+    /// process ends, for one, while a drain goes on.
     pub(super) fn go_away(&self, told: GoAway, to: Option<&str>) {
+        let at = Instant::now() + told.within;
         self.go_away.send_if_modified(|known| {
-            let first = known.is_none();
-            if let (true, Some(to)) = (first, to) {
-                let _first = self.go_to.set(to.to_owned());
+            let counts = known.is_none_or(|(before, _)| at < before);
+            if counts {
+                if let (None, Some(to)) = (&*known, to) {
+                    let _first = self.go_to.set(to.to_owned());
+                }
+                *known = Some((at, told));
             }
-            known.get_or_insert(told);
-            first
+            counts
         });
     }
 
@@ -160,10 +166,12 @@ impl ConnectionState {
         self.go_to.get().map(String::as_str)
     }
 
-    pub(super) async fn going_away(&self) -> GoAway {
+    /// Waits for another word than the one that is known.
+    pub(super) async fn going_away(&self, known: Option<GoAway>) -> GoAway {
         let mut told = self.go_away.subscribe();
-        match told.wait_for(Option::is_some).await.ok().and_then(|told| *told) {
-            Some(told) => told,
+        let is_new = |told: &Option<(Instant, GoAway)>| told.is_some_and(|(_, told)| Some(told) != known);
+        match told.wait_for(is_new).await.ok().and_then(|told| *told) {
+            Some((_, told)) => told,
             // The sender lives in self, so this is never reached.
             None => std::future::pending().await,
         }

@@ -66,8 +66,8 @@ pub(super) struct SessionDriver<T> {
     under_way: JoinSet<Outcome>,
     /// Signed in.
     current: Option<Client>,
-    /// It has said that it goes away.
-    is_told: bool,
+    /// That it goes away, as it said last.
+    told: Option<GoAway>,
     named: NamedServer,
     /// Made, and not signed in.
     made: Option<Made>,
@@ -108,7 +108,7 @@ impl<T: Tokens> SessionDriver<T> {
             queue: RequestQueue::default(),
             under_way: JoinSet::new(),
             current: None,
-            is_told: false,
+            told: None,
             named: NamedServer::default(),
             made: None,
             doing: None,
@@ -138,9 +138,10 @@ impl<T: Tokens> SessionDriver<T> {
                 Wake::Room(Err(_)) => self.input(Input::Broken),
                 Wake::Outcome(outcome) => self.complete_or_retry(outcome),
                 Wake::GoAway(told) => {
-                    self.is_told = true;
-                    let server = self.options.server(self.machine.server());
-                    self.named.note(told, self.current.as_ref(), server);
+                    if self.told.replace(told).is_none() {
+                        let server = self.options.server(self.machine.server());
+                        self.named.note(told, self.current.as_ref(), server);
+                    }
                     self.input(Input::GoAway(told));
                 }
                 Wake::Alarm => {
@@ -156,7 +157,7 @@ impl<T: Tokens> SessionDriver<T> {
     async fn wake(&mut self) -> Wake {
         let sends = self.machine.may_send() && self.queue.is_ready();
         let alarm = self.machine.alarm().into_iter().chain(self.queue.alarm()).min();
-        let current = self.current.as_ref();
+        let (current, known) = (self.current.as_ref(), self.told);
         let doing = async {
             match &mut self.doing {
                 Some(doing) => doing.await,
@@ -165,7 +166,13 @@ impl<T: Tokens> SessionDriver<T> {
         };
         let (closed, going) = (
             async { if let Some(client) = current { client.closed().await } else { pending().await } },
-            async { if let Some(client) = current { client.going_away().await } else { pending().await } },
+            async {
+                if let Some(client) = current {
+                    client.going_away_after(known).await
+                } else {
+                    pending().await
+                }
+            },
         );
         let room = async {
             if let Some(client) = current {
@@ -183,7 +190,7 @@ impl<T: Tokens> SessionDriver<T> {
             queued = self.requests.recv() => Wake::QueuedRequest(queued),
             Some(Ok(outcome)) = self.under_way.join_next() => Wake::Outcome(outcome),
             reason = closed, if is_watched => Wake::Closed(reason),
-            told = going, if !self.is_told => Wake::GoAway(told),
+            told = going => Wake::GoAway(told),
             room = room, if sends => Wake::Room(room),
             () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => Wake::Alarm,
             never = renewal => match never {},
@@ -298,7 +305,7 @@ impl<T: Tokens> SessionDriver<T> {
         let server = self.named.arrive(self.options.server(self.machine.server())).address(transport);
         self.input(Input::SignedIn);
         self.current = Some(client);
-        (self.is_told, self.last_error) = (false, None);
+        (self.told, self.last_error) = (None, None);
         let _ = self.account.set(login.account.clone());
         self.pushes.put(pushes);
         self.event_sender.say(Event::Connected(Arc::new(Online { login, transport, server, failed })));

@@ -415,10 +415,12 @@ async fn go_away_is_understood_over_every_transport(
     pair.login.write(&go_away(20, 3000)).await;
     let told = soon(pair.client.going_away()).await;
     assert_eq!((told.within, told.reason), (Duration::from_secs(20), CloseReason::Draining));
-    pair.login.write(&go_away(1, 3003)).await;
+    pair.login.write(&go_away(30, 3003)).await;
     pair.login.write(&frame::encode(Opcode::Ping, &[])).await;
     assert_eq!(pair.login.frame().await.unwrap().opcode, Opcode::Pong);
-    assert_eq!(soon(pair.client.going_away()).await, told, "the first word stands");
+    assert_eq!(soon(pair.client.going_away()).await, told, "the nearer close counts");
+    pair.login.write(&go_away(1, 3000)).await;
+    assert_eq!(soon(pair.client.going_away_after(Some(told))).await.within, Duration::from_secs(1));
     assert_eq!(pair.client.close_reason(), None);
 }
 

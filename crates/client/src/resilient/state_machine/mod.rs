@@ -180,6 +180,17 @@ impl StateMachine {
                 }
                 vec![Act::Draining(told)]
             }
+            // The close is nearer than it was said. Where the session goes stays.
+            (departure, Input::GoAway(told)) => {
+                if of_close(told.reason) != Retry::Never {
+                    self.quiet = QuietPeriod::before(now, told.within);
+                }
+                if let Departure::At { to, at } = departure {
+                    let at = at.min(now + self.rng.within(told.within / 2));
+                    self.stage = next(Departure::At { to, at });
+                }
+                vec![Act::Draining(told)]
+            }
             (Departure::At { to, at }, Input::Alarm) if at <= now => {
                 self.stage = next(Departure::Connecting { to });
                 vec![self.make(to)]

@@ -152,6 +152,20 @@ fn f1_on_go_away_it_shakes_hands_elsewhere_waits_for_answers_says_bye_and_signs_
 }
 
 #[test]
+fn f1_a_close_that_is_nearer_than_it_was_said_first_is_gone_by() {
+    let mut drive = Drive::online(2);
+    drive.go_away(3600);
+    drive.go_away(2);
+    let begun = drive.now;
+    assert_eq!(drive.alarm(), [Act::Connect { server: 1, renew: false }]);
+    assert!(drive.now - begun <= SECOND, "one half of the time is left");
+    drive.take(Input::GoAway(GoAway { within: Duration::ZERO, reason: CloseReason::Draining }));
+    assert!(!drive.machine.may_send(), "nothing new is sent before the close");
+    assert_eq!(drive.take(Input::Connected), []);
+    assert_eq!(drive.take(Input::Idle), [Act::Leave]);
+}
+
+#[test]
 fn f1_moves_of_many_clients_are_spread_over_the_time() {
     let at = |seed| {
         let mut drive = Drive::online(2);
