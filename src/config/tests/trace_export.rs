@@ -6,6 +6,7 @@ fn tracing(home: &Home, lines: &str) -> Result<Loaded, ConfigError> {
     home.parse(&minimal(&format!("[tracing]\n{lines}\n")), &[])
 }
 
+#[cfg(feature = "trace-export")]
 #[test]
 fn a_collector_is_asked_for_only_where_one_is_set() {
     let home = Home::new("tracing");
