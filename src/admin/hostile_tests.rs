@@ -200,7 +200,7 @@ fn f18_two_hundred_hostile_requests_and_none_is_accepted() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("token, 127.0.0.1"), "{answer}");
     let hostile = hostile();
     assert!(hostile.len() >= 200, "{}", hostile.len());
-    // All come from one address, which would soon be refused whatever it asks: another door for every few.
+    // All come from one address, which would soon get 429 for whatever has no token: another door for every few.
     for few in hostile.chunks(ADMIN_FAILURES as usize / 2) {
         let (_server, address) = door();
         for request in few {
@@ -227,6 +227,18 @@ fn f18_a_stranger_is_told_the_same_whatever_there_is() {
         }
     }
     assert_eq!(answers.len(), 1, "{answers:?}");
+}
+
+/// The page is for anybody, so it must not keep a place.
+#[test]
+fn whoever_loads_the_console_is_hung_up_on() {
+    let (_server, address) = door();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: g\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the end, before the time for another head is over");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
 }
 
 #[test]

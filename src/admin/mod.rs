@@ -30,6 +30,7 @@ pub(crate) use self::error::AdminStartError;
 use self::event_stream::EventStream;
 pub(crate) use self::network::NetworkDoor;
 use self::network::OpenDoor;
+use self::patient::Patient;
 pub(crate) use self::request::{AdminAnswer, AdminRequest, Answerer};
 use self::socket::BoundSocket;
 pub(crate) use self::stream::LineStream;
@@ -107,7 +108,7 @@ async fn serve(listener: Option<UnixListener>, desk: Arc<Desk>) {
             Ok((stream, _)) => {
                 let (desk, visitor) = (Arc::clone(&desk), visitor_of(&stream));
                 visits.spawn(async move {
-                    visit(stream, visitor, ADMIN_PATIENCE, desk).await;
+                    visit(Patient::new(stream, ADMIN_PATIENCE), visitor, ADMIN_PATIENCE, desk).await;
                     drop(place);
                 });
             }

@@ -17,6 +17,7 @@ use super::patient::Patient;
 use super::visit::{Desk, Visitor, visit};
 use crate::limits::{
     ACCEPT_PAUSE, ADMIN_HEAD_DEADLINE, ADMIN_NETWORK_VISITORS, ADMIN_OF_ONE, ADMIN_PATIENCE,
+    ADMIN_SEND_BUFFER,
 };
 
 /// Bound, not yet served.
@@ -56,6 +57,9 @@ impl OpenDoor {
             };
             // One address does not keep the others out.
             let Some(entered) = crowd.enter(payer(peer.ip())) else { continue };
+            if prepare(&stream).is_err() {
+                continue;
+            }
             let who = format!("token, {}", peer.ip().to_canonical()).into();
             let visitor = Visitor { who, guard: Some((Arc::clone(&self.guard), peer.ip())) };
             let (tls, desk) = (self.tls.clone(), Arc::clone(&desk));
@@ -65,6 +69,16 @@ impl OpenDoor {
             });
         }
     }
+}
+
+/// A reader that has vanished without a word is found within the patience: the kernel keeps little for it, and gives up on what is
+/// not acknowledged.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_send_buffer_size(ADMIN_SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(ADMIN_PATIENCE))?;
+    Ok(())
 }
 
 /// Whoever does not read what is written to it is hung up on.
@@ -114,5 +128,21 @@ impl Drop for Entered {
                 crowd.remove(&self.peer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_keeps_little_for_a_reader_and_gives_up_on_one_that_has_vanished() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&stream).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(ADMIN_PATIENCE));
+        assert!(socket.send_buffer_size().unwrap() <= 2 * ADMIN_SEND_BUFFER);
     }
 }

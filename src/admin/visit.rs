@@ -70,7 +70,10 @@ async fn respond(request: Request<Incoming>, visitor: Visitor, desk: &Desk) -> R
         && visitor.guard.is_some()
         && let Some(file) = console::file(head.uri.path(), ConsoleMode::Admin)
     {
-        return file.map(AnswerBody::Whole);
+        let mut response = file.map(AnswerBody::Whole);
+        // Strangers may have it, but not keep a place with it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
     }
     if let Some((guard, peer)) = &visitor.guard
         && let Err(unwelcome) = guard.judge(&head.headers, *peer, Instant::now())

@@ -70,8 +70,11 @@ const difference = (now, before = {}) =>
 
 function take(snapshot) {
   const before = last;
+  const is_same = before && before.gateway === snapshot.gateway;
+  // The same snapshot once more is no news.
+  if (is_same && before.uptime_ms === snapshot.uptime_ms) return;
   [last, heard] = [snapshot, performance.now()];
-  const dt = before && before.gateway === snapshot.gateway ? (snapshot.uptime_ms - before.uptime_ms) / 1000 : 0;
+  const dt = is_same ? (snapshot.uptime_ms - before.uptime_ms) / 1000 : 0;
   // Another life of the process: what grew begins anew.
   if (before && dt <= 0) samples = [];
   const per = (now, then) => dt > 0 ? Math.max(0, now - then) / dt : 0;
@@ -348,49 +351,69 @@ const token = () => sessionStorage.getItem("token");
 
 class Refused extends Error {}
 
+/** From a sign-in to its end, which aborts all that is asked within. */
+let visit = new AbortController();
+
 async function call(path, body) {
+  const { signal } = visit;
   const answer = await fetch(`api/v1/${path}`, {
     method: body ? "POST" : "GET", body: body && JSON.stringify(body), cache: "no-store", credentials: "omit",
-    headers: { authorization: `Bearer ${token()}` },
+    headers: { authorization: `Bearer ${token()}` }, signal,
   });
-  if (answer.status === 401 || answer.status === 429) throw new Refused((await answer.json()).error);
   const said = await answer.json();
+  signal.throwIfAborted();
+  if (answer.status === 401) throw new Refused(said.error);
   if (!answer.ok) throw new Error(said.error ?? `status ${answer.status}`);
   return said;
 }
 
 const pause = ms => new Promise(done => setTimeout(done, ms));
 
-/** Follows the stream for as long as the token is good, and begins again when it breaks off. */
+/** Begins a visit, and follows the stream until it ends; begins again when the stream breaks off. */
 async function follow() {
-  while (token()) {
+  visit.abort();
+  visit = new AbortController();
+  const { signal } = visit;
+  $("leave").hidden = false;
+  while (!signal.aborted) {
+    let reader;
     try {
-      const answer = await fetch("api/v1/stream", { headers: { authorization: `Bearer ${token()}`, accept: "text/event-stream" }, cache: "no-store", credentials: "omit" });
-      if (answer.status === 401 || answer.status === 429) return refuse((await answer.json()).error);
-      if (!answer.ok) throw new Error((await answer.json()).error);
-      signed_in();
-      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      const answer = await fetch("api/v1/stream", { headers: { authorization: `Bearer ${token()}`, accept: "text/event-stream" }, cache: "no-store", credentials: "omit", signal });
+      if (!answer.ok) {
+        const { error } = await answer.json();
+        signal.throwIfAborted();
+        if (answer.status === 401) return refuse(error);
+        throw new Error(error);
+      }
+      signed_in(signal);
+      reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       for (;;) {
         const { value, done } = await reader.read();
-        if (done || !token()) break;
+        if (done || signal.aborted) break;
         const events = (text + value).split("\n\n");
         text = events.pop();
         events.filter(event => event.startsWith("data: ")).forEach(event => take(JSON.parse(event.slice(6))));
       }
-      reader.cancel().catch(() => {});
     } catch (error) {
-      if (!last) $("refused").textContent = `No answer: ${error.message}`;
+      if (!signal.aborted) $("refused").textContent = `No answer: ${error.message}`;
     }
+    reader?.cancel().catch(() => {});
     await pause(1000);
   }
 }
 
+/** Ends the visit. Nothing of what it showed stays. */
 function refuse(text) {
+  visit.abort();
   sessionStorage.removeItem("token");
-  last = null;
-  samples = [];
+  [last, samples, asked] = [null, [], null];
+  [details, orders] = [{ links: [], status: null }, new Set()];
   $("board").hidden = true;
+  $("dialog").close();
+  $("bans").open = false;
+  [$("dialog"), $("bans").lastElementChild, $("found"), $("said"), $("slow")].forEach(node => put(node, []));
+  put($("events"), [], "");
   $("orders").querySelectorAll("button").forEach(button => { button.hidden = true });
   $("signin").hidden = false;
   $("refused").textContent = text;
@@ -398,20 +421,23 @@ function refuse(text) {
   $("token").focus();
 }
 
-let told = null;
-function signed_in() {
+let told = null;   // of which visit more is asked for
+function signed_in(signal) {
   $("signin").hidden = true;
-  $("leave").hidden = false;
   $("refused").textContent = "";
-  told ??= ask_more();
+  if (told === signal) return;
+  told = signal;
+  ask_more(signal);
 }
 
 /** What is not in the stream: workers are asked for it, so it is asked for less often, and not by a page that nobody sees. */
-async function ask_more() {
-  try {
-    const known = await call("openapi.json");
-    orders = new Set(Object.keys(known.paths).map(path => path.replace("/api/v1/", "")));
-    while (token()) {
+async function ask_more(signal) {
+  while (!signal.aborted) {
+    try {
+      if (!orders.size) {
+        const known = await call("openapi.json");
+        orders = new Set(Object.keys(known.paths).map(path => path.replace("/api/v1/", "")));
+      }
       if (!document.hidden) {
         const [links, events, slow, status] = await Promise.all([call("links"), call("events"), call("connections?sort=queue&queued=1&limit=8"), call("status")]);
         details = { links: links.links, status };
@@ -421,14 +447,11 @@ async function ask_more() {
         $("drain").hidden = !orders.has("drain") || !!drains;
         $("undrain").hidden = !orders.has("undrain") || !status.operator_drain;
       }
-      await pause(5000);
+    } catch (error) {
+      report(error);
     }
-  } catch (error) {
-    $("said").textContent = error.message;
     await pause(5000);
   }
-  told = null;
-  if (token()) told = ask_more();
 }
 
 function show_events(events) {
@@ -449,7 +472,10 @@ function show_slow(rows) {
 }
 
 const act = (name, row, then) => h("button", { type: "button", class: "small", "aria-label": `${name} ${row.account ?? row.connection}`, on: { click: () => then(row).catch(report) } }, name);
-const report = error => { error instanceof Refused ? refuse(error.message) : $("said").textContent = error.message };
+function report(error) {
+  if (error instanceof Refused) refuse(error.message);
+  else if (error.name !== "AbortError") $("said").textContent = error.message;
+}
 
 // ---- A user
 
@@ -574,7 +600,7 @@ function ask({ title, text, body, order, then }) {
       $("said").textContent = await then(form.elements);
       dialog.close();
     } catch (error) {
-      if (error instanceof Refused) { dialog.close(); refuse(error.message) }
+      if (error instanceof Refused) return refuse(error.message);
       problem.textContent = error.message;
       confirm.disabled = false;
     }

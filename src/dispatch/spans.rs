@@ -54,7 +54,7 @@ impl Dispatch {
         let name = if ticket.is_signin { "login" } else { "request" };
         let span = open
             .end(name, SpanKind::Server, waited + took)
-            .text("gateway.command", ticket.header.command())
+            .command(ticket.header.command())
             .integer("gateway.sequence", i64::from(ticket.header.sequence()))
             .text("gateway.app", &*channel.identity.app)
             .text("gateway.channel", &*channel.id)
@@ -90,7 +90,7 @@ impl Delivery {
         let span = push
             .open
             .end("push", SpanKind::Consumer, lasted)
-            .text("gateway.command", self.header.command())
+            .command(self.header.command())
             .text("gateway.service", &*link.instance.service)
             .text("gateway.instance", &*link.instance.id)
             .integer("gateway.receivers", i64::from(push.queued))

@@ -25,8 +25,11 @@ pub const ADMIN_OF_ONE: usize = 12;
 /// For a handshake over TCP, and for the head of each request there.
 pub const ADMIN_HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Requests of one address over TCP that are refused before all of its are, for a while. A token is far beyond any number of
-/// guesses; this keeps the log and the thread quiet.
+/// What the kernel keeps of an answer over TCP that its reader has not taken, bytes; Linux doubles it.
+pub const ADMIN_SEND_BUFFER: usize = 64 * KIB;
+
+/// Requests of one address over TCP without the token that are counted; more of them get 429 for a while. A token is far beyond
+/// any number of guesses; this keeps the log quiet.
 pub const ADMIN_FAILURES: u32 = 20;
 
 /// The while.

@@ -29,5 +29,8 @@ pub const MONITOR_FILES: usize = MONITOR_BRIEF + MONITOR_LONG + MONITOR_SPARE_FI
 /// Spans that wait for the collector, some 500 bytes each. Further ones are dropped and counted.
 pub const SPANS_QUEUED: usize = 8192;
 
+/// A command in a trace, bytes: a client or a service may write anything there.
+pub const TRACED_COMMAND: usize = 256;
+
 /// Spans of one request to the collector.
 pub const SPANS_AT_ONCE: usize = 512;

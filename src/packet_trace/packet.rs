@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+use crate::limits::TRACED_COMMAND;
+
 /// What a line is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,9 +111,6 @@ pub(crate) struct TraceLine {
     address: Option<String>,
 }
 
-/// Longest command that is shown, bytes: a client may write anything there.
-const MAX_COMMAND: usize = 256;
-
 impl TraceLine {
     pub(super) fn new(
         worker: usize,
@@ -119,7 +118,7 @@ impl TraceLine {
         channel: Option<&str>,
         packet: &TracedPacket<'_>,
     ) -> Self {
-        let end = packet.command.floor_char_boundary(MAX_COMMAND);
+        let end = packet.command.floor_char_boundary(TRACED_COMMAND);
         Self {
             at: SystemTime::now(),
             worker,

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::io;
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::otlp;
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// After a batch that was not taken: a collector that is down is not asked at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is left when the process ends has so long.
+/// What is left when the process ends, and the batch that is on its way then, have so long together.
 const LAST_BATCH: Duration = Duration::from_millis(500);
 
 /// Where spans are posted.
@@ -78,31 +79,42 @@ struct Exporting {
 
 impl Exporting {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
-        loop {
+        let until = loop {
             tokio::select! {
                 () = self.gather() => {}
-                _owner_is_gone = &mut stopped => break,
+                _owner_is_gone = &mut stopped => break Instant::now() + LAST_BATCH,
             }
             let batch = mem::take(&mut self.gathered);
-            let posted = async {
-                if !self.post(batch).await {
-                    sleep(PAUSE).await;
+            let mut posted = pin!(self.post(batch));
+            let was_taken = tokio::select! {
+                was_taken = &mut posted => was_taken,
+                _owner_is_gone = &mut stopped => {
+                    let until = Instant::now() + LAST_BATCH;
+                    let _late = timeout_at(until, posted).await;
+                    break until;
                 }
             };
-            tokio::select! {
-                () = posted => {}
-                _owner_is_gone = &mut stopped => break,
+            if !was_taken {
+                tokio::select! {
+                    () = sleep(PAUSE) => {}
+                    _owner_is_gone = &mut stopped => break Instant::now() + LAST_BATCH,
+                }
             }
+        };
+        self.post_what_is_left(until).await;
+    }
+
+    async fn post_what_is_left(mut self, until: Instant) {
+        self.queue.close();
+        let mut left = mem::take(&mut self.gathered);
+        while let Ok(span) = self.queue.try_recv() {
+            left.push(span);
         }
-        let mut last = mem::take(&mut self.gathered);
-        while last.len() < SPANS_AT_ONCE
-            && let Ok(span) = self.queue.try_recv()
-        {
-            last.push(span);
+        while !left.is_empty() && Instant::now() < until {
+            let rest = left.split_off(left.len().min(SPANS_AT_ONCE));
+            let _late = timeout_at(until, self.post(mem::replace(&mut left, rest))).await;
         }
-        if !last.is_empty() {
-            let _late = timeout(LAST_BATCH, self.post(last)).await;
-        }
+        self.metrics.count(SpanOutcome::Dropped, left.len() as u64);
     }
 
     /// Waits for a batch. Cancel safe.
@@ -123,7 +135,8 @@ impl Exporting {
         }
     }
 
-    /// Returns `true` if the collector took it. It is not posted again: what comes meanwhile is worth more.
+    /// Returns `true` if the collector took it. It is not posted again: what comes meanwhile is worth more. Cancelled, it counts as
+    /// lost.
     async fn post(&mut self, batch: Vec<FinishedSpan>) -> bool {
         let Collector { endpoint, path, gateway } = &self.collector;
         let agent = concat!("gateway/", env!("CARGO_PKG_VERSION"));
@@ -131,7 +144,8 @@ impl Exporting {
             (CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
             (USER_AGENT, HeaderValue::from_static(agent)),
         ];
-        let count = batch.len() as u64;
+        let mut fate =
+            BatchFate { metrics: &self.metrics, spans: batch.len() as u64, outcome: SpanOutcome::Failed };
         let body = otlp::encode(gateway, batch);
         let sent = endpoint.send(Method::POST, path, &headers, body, 0, PATIENCE).await;
         let problem = match sent {
@@ -139,9 +153,12 @@ impl Exporting {
             Ok(answer) => Some(format!("status {}; 2xx would mean that they were taken", answer.status)),
             Err(error) => Some(error.to_string()),
         };
-        let outcome = if problem.is_some() { SpanOutcome::Failed } else { SpanOutcome::Exported };
-        self.metrics.count(outcome, count);
-        let was_failing = mem::replace(&mut self.is_failing, problem.is_some());
+        if problem.is_none() {
+            fate.outcome = SpanOutcome::Exported;
+        }
+        drop(fate);
+        let was_taken = problem.is_none();
+        let was_failing = mem::replace(&mut self.is_failing, !was_taken);
         // One line per outage; the rest is in the metrics.
         match problem {
             Some(error) if !was_failing => {
@@ -151,6 +168,52 @@ impl Exporting {
             None if was_failing => info!(event = "collector_back", to = self.collector.endpoint.authority()),
             _ => {}
         }
-        outcome == SpanOutcome::Exported
+        was_taken
+    }
+}
+
+/// Counts what became of a batch, of one that was cancelled as well.
+struct BatchFate<'a> {
+    metrics: &'a TraceMetrics,
+    spans: u64,
+    outcome: SpanOutcome,
+}
+
+impl Drop for BatchFate<'_> {
+    fn drop(&mut self) {
+        self.metrics.count(self.outcome, self.spans);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::SystemTime;
+
+    use gateway_net::resolve::Resolver;
+
+    use super::*;
+    use crate::spans::span::OpenSpan;
+    use crate::spans::{SpanKind, TraceContext};
+
+    #[test]
+    fn f17_every_span_that_is_left_at_the_end_is_counted() {
+        // Nobody ever answers there.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint::new("127.0.0.1", port, None, Resolver::default()).unwrap();
+        let collector = Collector { endpoint, path: "/v1/traces".to_owned(), gateway: "gate01".to_owned() };
+        let metrics = Arc::new(TraceMetrics::default());
+        let (exporter, queue) = SpanExporter::start(collector, Arc::clone(&metrics)).unwrap();
+        let context = TraceContext { trace: 1, span: 2, is_sampled: true };
+        let open =
+            OpenSpan { context, parent: 0, start: SystemTime::now(), since: std::time::Instant::now() };
+        for _ in 0..SPANS_AT_ONCE + 3 {
+            queue.spans.try_send(open.end("request", SpanKind::Server, Duration::ZERO)).unwrap();
+        }
+        drop(exporter);
+        let [failed, dropped] =
+            [SpanOutcome::Failed, SpanOutcome::Dropped].map(|outcome| metrics.get(outcome));
+        assert_eq!((failed, dropped), (SPANS_AT_ONCE as u64, 3));
     }
 }

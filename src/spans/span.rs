@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::context::TraceContext;
+use crate::limits::TRACED_COMMAND;
 
 /// Which side of a call a span is, as OpenTelemetry numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub(crate) struct PushSpan {
 
 /// A span that has ended.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "trace-export"), expect(dead_code, reason = "only a collector is told"))]
 pub(crate) struct FinishedSpan {
     pub(crate) name: &'static str,
     pub(crate) kind: SpanKind,
@@ -100,6 +102,11 @@ impl OpenSpan {
 }
 
 impl FinishedSpan {
+    /// As much of it as a trace shows.
+    pub(crate) fn command(self, command: &str) -> Self {
+        self.text("gateway.command", &command[..command.floor_char_boundary(TRACED_COMMAND)])
+    }
+
     pub(crate) fn text(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.attributes.push((key, AttributeValue::Text(value.into())));
         self
@@ -118,5 +125,20 @@ impl FinishedSpan {
     pub(crate) fn failed(mut self, has_failed: bool) -> Self {
         self.has_failed = has_failed;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_of_any_length_is_shown_in_part() {
+        let context = TraceContext { trace: 1, span: 2, is_sampled: true };
+        let open = OpenSpan { context, parent: 0, start: SystemTime::now(), since: Instant::now() };
+        let command = format!("x{}", "é".repeat(TRACED_COMMAND));
+        let span = open.end("push", SpanKind::Consumer, Duration::ZERO).command(&command);
+        let shown = command[..TRACED_COMMAND - 1].to_owned();
+        assert_eq!(span.attributes, [("gateway.command", AttributeValue::Text(shown))]);
     }
 }

@@ -71,9 +71,8 @@ impl Tracer {
         if self.queue.get().is_none() || !(is_sampled || self.samples(account)) {
             return None;
         }
-        // One that is not recorded has no spans to belong to.
-        let of = told.filter(|told| told.is_sampled);
-        Some(self.child(of.unwrap_or(TraceContext { trace: 0, span: 0, is_sampled: true })))
+        // In its trace, even if whoever told of it does not record that.
+        Some(self.child(told.unwrap_or(TraceContext { trace: 0, span: 0, is_sampled: true })))
     }
 
     /// A span that belongs to another one; of a trace of its own where that has none.
@@ -146,13 +145,16 @@ mod tests {
         let told = TraceContext { trace: 7, span: 8, is_sampled: true };
         let span = none.begin("bob", Some(told)).unwrap();
         assert_eq!((span.context.trace, span.parent), (7, 8));
-        assert!(none.begin("bob", Some(TraceContext { is_sampled: false, ..told })).is_none());
+        let unsampled = TraceContext { is_sampled: false, ..told };
+        let asked = all.request("bob", Some(unsampled), None).unwrap();
+        let open = asked.open.unwrap();
+        assert_eq!((asked.handed_on.trace, asked.handed_on.is_sampled, open.parent), (7, true, 8));
+        assert!(none.begin("bob", Some(unsampled)).is_none());
         let off = Tracer::default();
         off.follow(TracerPolicy { ratio: 1.0, ..TracerPolicy::default() });
         assert!(!off.is_on() && off.begin("bob", None).is_none());
         off.follow(TracerPolicy { trusts_clients: true, ..TracerPolicy::default() });
         assert!(off.is_on() && off.trusts_clients());
-        let unsampled = TraceContext { is_sampled: false, ..told };
         assert_eq!(off.request("bob", Some(unsampled), None).unwrap().handed_on, unsampled);
         assert!(off.request("bob", None, None).is_none());
         let asked = none.request("bob", Some(told), None).unwrap();

@@ -1,4 +1,5 @@
-//! Spans for a collector, and the `traceparent` that logic services see.
+//! Spans for a collector, and the `traceparent` that logic services see. Needs the feature `trace-export`, which is on by default.
+#![cfg(feature = "trace-export")]
 
 use std::collections::HashSet;
 use std::sync::Arc;

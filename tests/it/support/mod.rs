@@ -7,6 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub(crate) mod balancer;
+#[cfg(feature = "trace-export")]
 pub(crate) mod collector;
 pub(crate) mod fake_consul;
 pub(crate) mod fake_logic;
