@@ -69,7 +69,7 @@ impl Server {
     /// The gateway that this one names in its place, over the same transport, with the same trust: its certificate must carry its
     /// own host, or the name that is set for all. None where the token would travel in clear and may not.
     pub(super) fn elsewhere(&self, to: &str, transport: Transport) -> Option<Self> {
-        let options = match self {
+        let options: &ConnectOptions = match self {
             #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
             Self::Auto(auto) if transport == Transport::Tcp && !auto.allow_plain => return None,
             #[cfg(all(feature = "quic", feature = "tls", feature = "websocket"))]
